@@ -1,0 +1,46 @@
+"""The command `ncexp`. Everything slow is imported after the question what is asked for."""
+
+from __future__ import annotations
+
+import sys
+
+HELP = """\
+ncexp: train a classifier past zero error, watch neural collapse, record every metric and every term of the MSE
+decomposition, draw the paper's figures.
+
+  ncexp                                     the main job: a small ResNet on handwritten digits, MSE loss, 350 epochs
+  ncexp loss=cross_entropy optimizer.lr=0.02 seed=3
+                                            one choice per group, any value by its path
+  ncexp -m loss=mse,cross_entropy optimizer.lr=0.01,0.05 epochs=50
+                                            every combination, one run each
+  ncexp architecture=mlp dataset=gaussian_mixture dataset.separation=8 epochs=100
+                                            another network on another dataset
+  ncexp --cfg job                           the whole configuration, without running it
+
+Groups     dataset         digits, gaussian_mixture
+           architecture    resnet, mlp
+           loss            mse, cross_entropy
+           optimizer       sgd, adam, adamw           optimizer/schedule  step, constant, cosine
+           analysis        [neural_collapse, mse_decomposition]
+           experiment      named experiments
+Run        seed  epochs  batch_size  analysis_epochs  device  outputs  rerun=failed|all|none
+           tracking.uri  tracking.experiment  tracking.enabled
+Own parts  ncexp --config-dir my_choices architecture=my_network        see docs/extending.md
+
+Runs lie in outputs/, one directory each, named by what they are and a key of what determines their result. The same
+command again goes on where it was stopped, or shows what is there. Hydra's own options: ncexp --hydra-help.
+"""
+
+
+def main() -> int:
+    """Answer --help at once; hand everything else to Hydra."""
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(HELP, end="")
+        return 0
+    from ncexp.command_line import launch
+
+    return launch()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""One look at one split: a single pass in eval mode from which every analysis reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ncexp.collapse import ClassStatistics, ClassStatisticsAccumulator, LinearClassifier
+from ncexp.datasets import Split
+from ncexp.interruption import Diverged
+from ncexp.ridge import Ridge
+
+#: Features of a split up to this size are kept from the pass; larger ones are computed a second time when asked for.
+FEATURE_BUDGET_BYTES = 2**30
+BATCH_SIZE = 512
+
+
+@dataclass(frozen=True)
+class Look:
+    """What an analysis sees of a split after an epoch.
+
+    split: "train" or "test"; statistics: of this split's features; class_means: the TRAIN class means (C, P), float64,
+    the centres of NC4 on either split; classifier: the last layer; loss: the training loss without decay; error: the
+    share of examples decided wrongly; ridge: the λ of the decomposition.
+    """
+
+    split: str
+    statistics: ClassStatistics
+    class_means: Tensor
+    classifier: LinearClassifier
+    ridge: Ridge
+    loss: float
+    error: float
+    network: nn.Module
+    data: Split
+    kept_features: Tensor | None
+
+    def features(self) -> Iterator[Tensor]:
+        """The split's features (m, P) in its order: as kept from the pass, or in batches of a second one."""
+        if self.kept_features is not None:
+            yield self.kept_features
+            return
+        for _, features, _ in _forward(self.network, self.data):
+            yield features
+
+
+def take_look(
+    split: str,
+    network: nn.Module,
+    data: Split,
+    loss: object,
+    ridge: Ridge,
+    num_classes: int,
+    class_means: Tensor | None = None,
+) -> Look:
+    """Run the network in eval mode over all of `data`, once; class_means is None on train, whose own means are used.
+
+    Raises Diverged where a feature is not finite.
+    """
+    layer = network.classifier
+    assert isinstance(layer, nn.Linear)
+    accumulator = ClassStatisticsAccumulator(num_classes, layer.in_features, device=layer.weight.device)
+    kept: list[Tensor] | None = [] if len(data) * layer.in_features * 4 <= FEATURE_BUDGET_BYTES else None
+    loss_sum = torch.zeros((), dtype=torch.float64, device=layer.weight.device)
+    wrong = torch.zeros((), dtype=torch.int64, device=layer.weight.device)
+    for logits, features, labels in _forward(network, data):
+        _update(accumulator, features, labels)
+        loss_sum += loss(logits, labels).double() * len(labels)  # type: ignore[operator]
+        wrong += (logits.argmax(1) != labels).sum()
+        if kept is not None:
+            kept.append(features)
+    statistics = accumulator.compute()
+    return Look(
+        split=split,
+        statistics=statistics,
+        class_means=statistics.class_means if class_means is None else class_means,
+        classifier=LinearClassifier(layer.weight.detach(), None if layer.bias is None else layer.bias.detach()),
+        ridge=ridge,
+        loss=loss_sum.item() / len(data),
+        error=wrong.item() / len(data),
+        network=network,
+        data=data,
+        kept_features=None if kept is None else torch.cat(kept),
+    )
+
+
+def _update(accumulator: ClassStatisticsAccumulator, features: Tensor, labels: Tensor) -> None:
+    try:
+        accumulator.update(features, labels)
+    except ValueError as error:
+        if not bool(features.isfinite().all()):
+            raise Diverged("a feature is not finite in eval mode") from error
+        raise
+
+
+def _forward(network: nn.Module, data: Split) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    network.eval()
+    with torch.no_grad():
+        for inputs, labels in data.batches(BATCH_SIZE):
+            logits, features = network(inputs)
+            yield logits, features, labels

@@ -1,0 +1,77 @@
+"""Hydra composes, ncexp runs: the bridge between the two, and what a person is told when a configuration is refused."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from ncexp.config import ConfigError, config_directory, nearest
+
+#: Exit codes: what a script sees of the worst run of a command.
+EXIT = {"completed": 0, "diverged": 3, "failed": 1, "busy": 4, "refused": 2, "interrupted": 130}
+
+
+def launch() -> int:
+    """Run what sys.argv asks for; answers the exit code: 0 only where every run is completed."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions to us instead of printing a part of them
+    outcomes: list[str] = []
+
+    @hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="config")
+    def task(config: DictConfig) -> None:
+        outcomes.append(_run_and_tell(config))
+
+    try:
+        task()
+    except (HydraException, OmegaConfBaseException) as error:
+        _complain(_explain(error))
+        return EXIT["refused"]
+    return max((EXIT[outcome] for outcome in outcomes), default=0)
+
+
+def _run_and_tell(config: DictConfig) -> str:
+    """One run; its failure is told here and does not stop the runs after it."""
+    from ncexp.main import run  # torch takes two seconds: only where a run is wanted
+    from ncexp.run_directory import Busy
+
+    console = Console(highlight=False)
+    try:
+        return run(_plain(config), console)
+    except ConfigError as error:
+        _complain(str(error))
+        return "refused"
+    except Busy as error:
+        _complain(str(error))
+        return "busy"
+    except Exception:
+        console.print_exception()
+        return "failed"
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    """The composed configuration as a plain mapping, interpolations resolved, without the emptied selector groups."""
+    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items() if key not in ("experiment", "sweep")}
+
+
+def _complain(message: str) -> None:
+    print(f"ncexp: {message}", file=sys.stderr)
+
+
+def _explain(error: Exception) -> str:
+    """Hydra's and OmegaConf's message, and for an unknown key the valid ones."""
+    cause: BaseException | None = error
+    while cause is not None:
+        parent, key = getattr(cause, "parent_node", None), getattr(cause, "key", None)
+        if isinstance(parent, DictConfig) and key is not None and key not in parent:
+            where = getattr(cause, "full_key", key)
+            return f"{where}: no such key. {nearest(str(key), [str(name) for name in parent])}"
+        cause = cause.__cause__ or cause.__context__
+    return str(error)

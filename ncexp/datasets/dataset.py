@@ -1,0 +1,59 @@
+"""What every dataset answers with, whatever it was read from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples held as tensors: inputs (n, *input_shape) float32, labels (n,) int64, on one device."""
+
+    inputs: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.inputs) != len(self.labels) or len(self.labels) == 0:
+            raise ValueError(
+                f"Split: expected as many labels as inputs, and some, got {len(self.inputs)} inputs and "
+                f"{len(self.labels)} labels. Check the loader."
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> Split:
+        """The same examples on another device."""
+        return Split(self.inputs.to(device), self.labels.to(device))
+
+    def batches(self, batch_size: int, order: Tensor | None = None, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of (inputs, labels) along `order` (as stored where None), from batch number `start` on.
+
+        The last, shorter batch is among them: no example is left out.
+        """
+        for first in range(start * batch_size, len(self), batch_size):
+            last = min(first + batch_size, len(self))
+            chosen = slice(first, last) if order is None else order[first:last]
+            yield self.inputs[chosen], self.labels[chosen]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A train and a test split of one classification problem with labels 0..num_classes-1."""
+
+    train: Split
+    test: Split
+    num_classes: int
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input, without the batch: (channels, height, width), or (features,)."""
+        return tuple(self.train.inputs.shape[1:])
+
+    def to(self, device: torch.device) -> Dataset:
+        """The same data on another device."""
+        return Dataset(self.train.to(device), self.test.to(device), self.num_classes)

@@ -1,0 +1,54 @@
+"""A synthetic mixture of spherical Gaussians around the vertices of a regular simplex."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ncexp.collapse import simplex_etf
+from ncexp.config import Count, Positive
+from ncexp.datasets.dataset import Dataset, Split
+
+
+def sample(
+    *,
+    num_classes: Annotated[int, Field(ge=2)] = 10,
+    num_features: Count = 32,
+    examples_per_class: Count = 100,
+    test_examples_per_class: Count = 100,
+    separation: Positive = 4.0,
+    imbalance: Annotated[float, Field(ge=1)] = 1.0,
+    sample_seed: int = 0,
+) -> Dataset:
+    """x = m_c + standard normal noise, where any two class means m_c lie `separation` apart.
+
+    Training counts are n_c = round(N · imbalance^(−c/(C−1))), N = examples_per_class: geometric from N down to
+    N/imbalance; the test set is balanced. inputs (n, P) float32.
+
+    Raises ValueError where P < C − 1 (no simplex fits) or the smallest class would be empty.
+    """
+    if num_features < num_classes - 1:
+        raise ValueError(
+            f"dataset.num_features: expected at least num_classes - 1 = {num_classes - 1}, got {num_features}. "
+            "A regular simplex needs that many dimensions."
+        )
+    counts = [round(examples_per_class * imbalance ** (-c / (num_classes - 1))) for c in range(num_classes)]
+    if min(counts) < 1:
+        raise ValueError(
+            f"dataset.imbalance: expected at most 2 × examples_per_class = {2 * examples_per_class}, got {imbalance}. "
+            "The smallest class would be empty."
+        )
+    vertices = simplex_etf(num_classes, num_features)
+    means = vertices * (separation / torch.linalg.vector_norm(vertices[0] - vertices[1]).item())
+    generator = torch.Generator().manual_seed(sample_seed)
+    train = _draw(means, counts, generator)
+    return Dataset(train, _draw(means, [test_examples_per_class] * num_classes, generator), num_classes)
+
+
+def _draw(means: Tensor, counts: list[int], generator: torch.Generator) -> Split:
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    noise = torch.randn(len(labels), means.shape[1], generator=generator, dtype=torch.float64)
+    return Split((means[labels] + noise).float(), labels)

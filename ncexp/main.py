@@ -1,0 +1,159 @@
+"""One run, as a walk: configuration → dataset → network → objective → training → looks → record → MLflow, figures."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from ncexp import checkpoint
+from ncexp.assembly import Assembly, assemble
+from ncexp.config import RunConfig, check
+from ncexp.files import write_atomically, write_json
+from ncexp.interruption import Diverged, Interrupted, StopRequest
+from ncexp.progress import ProgressLine
+from ncexp.run_directory import FINISHED, RunDirectory
+from ncexp.summary import print_summary
+from ncexp.tracking import BackgroundMirror, Mirror, open_command, tracking_uri
+
+#: Longest wait at a run's end for MLflow to take what is left; the journal keeps it in any case.
+TRACKING_PATIENCE_S = 60.0
+
+
+def run(raw: Mapping[str, Any], console: Console) -> str:
+    """Train, or go on with, the run that a composed configuration describes; answers its final state.
+
+    Raises ConfigError before anything is written, Busy where another process trains the run. Any other exception goes
+    with its traceback to the run's log, the run is marked failed, and it is raised.
+    """
+    config = check(raw)
+    directory = RunDirectory(config.directory)
+    if not _is_settled(directory, config):
+        assembly = assemble(config)
+        with directory.locked():
+            if not _is_settled(directory, config):  # another process may have finished it meanwhile
+                _begin(config, directory, assembly, console)
+                return _train_and_report(config, directory, assembly, console)
+    _say_settled(config, directory, console)
+    return str(directory.state())
+
+
+def _is_settled(directory: RunDirectory, config: RunConfig) -> bool:
+    """Is there nothing to train? Finished runs are, unless all are to be anew; failed ones, if none are to be."""
+    state = directory.state()
+    return (state in FINISHED and config.rerun != "all") or (state == "failed" and config.rerun == "none")
+
+
+def _begin(config: RunConfig, directory: RunDirectory, assembly: Assembly, console: Console) -> None:
+    """Write and say what is known before the first step."""
+    if config.rerun == "all" and directory.state() is not None:
+        if config.tracking["enabled"]:
+            Mirror(config, directory).forget()
+        directory.clear()
+    text = yaml.safe_dump(dict(config.raw), sort_keys=False, allow_unicode=True)
+    write_atomically(directory.config, lambda file: file.write(text.encode()))
+    facts = assembly.facts()
+    write_json(directory.facts, facts)
+    write_json(directory.environment, assembly.environment())
+    directory.set_status("running", epoch=0)
+    console.print(f"run       {directory.path}", soft_wrap=True)
+    if config.tracking["enabled"]:
+        console.print(f"tracking  {tracking_uri(config)}", soft_wrap=True)
+    console.print(
+        f"{facts['num_train']} training and {facts['num_test']} test examples, {facts['num_parameters']:,} parameters, "
+        f"{facts['num_features']} features; {facts['ridge_convention']}",
+        soft_wrap=True,
+    )
+
+
+def _train_and_report(config: RunConfig, directory: RunDirectory, assembly: Assembly, console: Console) -> str:
+    """Train with MLflow in the background; however the training ends, status, figures and tracking tell of it."""
+    mirror = BackgroundMirror(Mirror(config, directory)) if config.tracking["enabled"] else None
+    state, message = "failed", ""
+    try:
+        state, message = _train(config, directory, assembly, console, mirror)
+    except BaseException as error:
+        directory.log.write_text(traceback.format_exc())
+        message = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        directory.set_status(state, epoch=assembly.training.position.epoch - 1, message=message)
+        console.print(f"{state}: {message}", soft_wrap=True)
+        _report(config, directory, console)
+        if mirror:
+            _finish_tracking(mirror, config, directory, console)
+    return state
+
+
+def _train(
+    config: RunConfig, directory: RunDirectory, assembly: Assembly, console: Console, mirror: BackgroundMirror | None
+) -> tuple[str, str]:
+    """The epochs that are left, each analysis epoch on the record; answers the state it ended in, and why."""
+    training = assembly.training
+    _resume(directory, assembly, console)
+    analysis_epochs = set(config.analysis_epochs)
+    with StopRequest() as stop, ProgressLine(console, config.epochs, training.position.epoch - 1) as progress:
+        try:
+            while training.position.epoch <= config.epochs:
+                epoch = training.position.epoch
+                summary = training.run_epoch(stop)
+                progress.epoch_done(epoch, summary["fit/loss"])
+                if epoch in analysis_epochs:
+                    record = {"epoch": epoch, **summary, **assembly.look()}
+                    # Journal, checkpoint, MLflow, in this order: what MLflow has is never computed a second time.
+                    directory.journal.append(record)
+                    checkpoint.save(directory.checkpoint, training.network, training.optimizer, training.position)
+                    progress.looked(record)
+                    if mirror:
+                        mirror.notify()
+        except Diverged as reason:
+            return "diverged", str(reason)
+        except Interrupted as reason:
+            checkpoint.save(directory.checkpoint, training.network, training.optimizer, training.position)
+            return "interrupted", f"{reason}; the same command goes on from here"
+    return "completed", f"{config.epochs} epochs"
+
+
+def _resume(directory: RunDirectory, assembly: Assembly, console: Console) -> None:
+    """Go on from the last checkpoint, if there is one; what was recorded after it is computed again."""
+    training = assembly.training
+    if directory.checkpoint.exists():
+        training.position = checkpoint.load(directory.checkpoint, training.network, training.optimizer, assembly.device)
+        console.print(f"resumed   in epoch {training.position.epoch}, after {training.position.step} of its steps")
+    directory.journal.rewind(training.position.epoch - 1)
+
+
+def _say_settled(config: RunConfig, directory: RunDirectory, console: Console) -> None:
+    """The run is there already: say so, show it, and send MLflow what it may have missed."""
+    status = directory.status() or {}
+    console.print(f"run       {directory.path}", soft_wrap=True)
+    console.print(f"{status['state']} on {status['updated']}: nothing to train; rerun=all trains it anew")
+    _report(config, directory, console)
+    if config.tracking["enabled"]:
+        _finish_tracking(BackgroundMirror(Mirror(config, directory)), config, directory, console)
+
+
+def _report(config: RunConfig, directory: RunDirectory, console: Console) -> None:
+    """Figures and table of what the journal holds."""
+    records = directory.journal.read()
+    if not records:
+        return
+    from ncexp.figures import draw_figures  # matplotlib takes a second to import
+
+    print_summary(console, records)
+    for path in draw_figures(records, directory.figures, config.name):
+        console.print(f"figure    {path}", soft_wrap=True)
+
+
+def _finish_tracking(mirror: BackgroundMirror, config: RunConfig, directory: RunDirectory, console: Console) -> None:
+    mirror.finish(TRACKING_PATIENCE_S)
+    if mirror.failure is None:
+        console.print(f"MLflow    {open_command(config, directory)}", soft_wrap=True)
+    else:
+        console.print(
+            f"MLflow    not up to date: {mirror.failure}. Nothing is lost: the journal has it all; the same command sends it.",
+            soft_wrap=True,
+        )

@@ -1,0 +1,52 @@
+"""What a person sees while a run trains: one live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ncexp.journal import Record
+
+
+class ProgressLine:
+    """Epoch, loss, errors, NC1 and the time left; a context manager around the training."""
+
+    def __init__(self, console: Console, epochs: int, done: int) -> None:
+        self._console = console
+        self._epochs = epochs
+        self._first = done
+        self._began = time.monotonic()
+        self._numbers = ""
+        self._live = Progress(
+            TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
+            BarColumn(bar_width=16),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._live.add_task("", total=epochs, completed=done)
+
+    def __enter__(self) -> ProgressLine:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def epoch_done(self, epoch: int, loss: float) -> None:
+        """Move the live line to `epoch`; loss is the epoch's training loss."""
+        self._live.update(self._task, completed=epoch, description=f"loss {loss:.2e}  {self._numbers}")
+
+    def looked(self, record: Record) -> None:
+        """Show the numbers of an analysis epoch: on the live line, or as a line of its own."""
+        nc1 = f"  NC1 {record['train/nc1_trace']:.2e}" if "train/nc1_trace" in record else ""
+        self._numbers = f"error train {record['train/error']:.2%} test {record['test/error']:.2%}{nc1}"
+        if not self._console.is_terminal:
+            epoch = int(record["epoch"])
+            left = (time.monotonic() - self._began) / max(epoch - self._first, 1) * (self._epochs - epoch)
+            line = f"epoch {epoch}/{self._epochs}  loss {record['fit/loss']:.2e}  {self._numbers}  {left:.0f} s left"
+            self._console.print(line, soft_wrap=True)
