@@ -1,0 +1,43 @@
+"""The mathematics of neural collapse and of the central path; PyTorch only, usable on anyone's model and loader.
+
+>>> import torch
+>>> from ncexp.collapse import ClassStatisticsAccumulator, LinearClassifier, measure_collapse
+>>> layer, loader = torch.nn.Linear(4, 2), [(torch.eye(4), torch.tensor([0, 1, 0, 1]))]
+>>> accumulator = ClassStatisticsAccumulator(num_classes=2, num_features=4)
+>>> for features, labels in loader:
+...     accumulator.update(features, labels)
+>>> metrics = measure_collapse(accumulator.compute(), LinearClassifier(layer.weight, layer.bias))
+>>> round(metrics.nc1_ratio, 6)
+2.0
+"""
+
+from ncexp.collapse.class_statistics import ClassStatistics, ClassStatisticsAccumulator, class_statistics
+from ncexp.collapse.least_squares import (
+    MSEDecomposition,
+    decompose_mse,
+    least_squares_classifier,
+    ridge_from_weight_decay,
+)
+from ncexp.collapse.linear_classifier import LinearClassifier
+from ncexp.collapse.nearest_class_center import nearest_class_center_mismatch
+from ncexp.collapse.neural_collapse import CollapseMetrics, measure_collapse
+from ncexp.collapse.simplex_etf import simplex_etf
+from ncexp.collapse.snr_spectrum import SNRSpectrum, snr_singular_values, snr_spectrum
+
+__all__ = [
+    "ClassStatistics",
+    "ClassStatisticsAccumulator",
+    "CollapseMetrics",
+    "LinearClassifier",
+    "MSEDecomposition",
+    "SNRSpectrum",
+    "class_statistics",
+    "decompose_mse",
+    "least_squares_classifier",
+    "measure_collapse",
+    "nearest_class_center_mismatch",
+    "ridge_from_weight_decay",
+    "simplex_etf",
+    "snr_singular_values",
+    "snr_spectrum",
+]

@@ -1,0 +1,326 @@
+"""Streaming class statistics: counts, class means, within-class covariance, exact also in deep collapse.
+
+Everything in this package is a function of these four and of the classifier. In collapse Σ_W ≪ Σ_B, so raw second
+moments are useless there; the accumulator centres before it squares and merges batches pairwise, in float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+import torch.distributed
+
+from ncexp.collapse.batch_checks import check_batch, invalid_entries, refuse_invalid_entries
+
+
+@dataclass(frozen=True, eq=False)
+class ClassStatistics:
+    """What the features (n, P) of C classes look like to first and second order; float64 but for the counts.
+
+    Args:
+        counts: n_c, (C,) int64: examples per class, each at least 1.
+        class_means: μ_c = average of h over class c, (C, P).
+        within_class_covariance: Σ_W = Ave_i (h_i − μ_c(i))(h_i − μ_c(i))ᵀ, (P, P): over all n examples, divided by n.
+        within_class_variances: v_c = average of ‖h − μ_c‖² over class c, (C,), divided by n_c; Σ_c π_c v_c = tr Σ_W.
+
+    Raises:
+        ValueError: a class without examples (all of them named).
+    """
+
+    counts: torch.Tensor
+    class_means: torch.Tensor
+    within_class_covariance: torch.Tensor
+    within_class_variances: torch.Tensor
+
+    def __post_init__(self) -> None:
+        num_classes, num_features = self.class_means.shape
+        assert self.counts.shape == self.within_class_variances.shape == (num_classes,)
+        assert self.within_class_covariance.shape == (num_features, num_features)
+        empty = (self.counts < 1).nonzero().flatten().tolist()
+        if empty:
+            shown = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
+            raise ValueError(
+                f"labels: expected at least one example of every class, got none of class {shown} "
+                f"({len(empty)} of {num_classes} classes). Pass more examples, or number only the classes that occur."
+            )
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self.class_means.shape[0]
+
+    @property
+    def num_features(self) -> int:
+        """P."""
+        return self.class_means.shape[1]
+
+    @property
+    def num_examples(self) -> int:
+        """n = Σ_c n_c."""
+        return int(self.counts.sum())
+
+    @property
+    def frequencies(self) -> torch.Tensor:
+        """π_c = n_c / n, (C,)."""
+        counts = self.counts.to(torch.float64)
+        return counts / counts.sum()
+
+    @property
+    def global_mean(self) -> torch.Tensor:
+        """μ_G = Σ_c π_c μ_c, (P,): the average over examples, not over classes."""
+        return self.frequencies @ self.class_means
+
+    @property
+    def centered_class_means(self) -> torch.Tensor:
+        """M̄ᵀ, (C, P): row c is μ_c − μ_G."""
+        return self.class_means - self.global_mean
+
+    @property
+    def between_class_covariance(self) -> torch.Tensor:
+        """Σ_B = Σ_c π_c (μ_c − μ_G)(μ_c − μ_G)ᵀ, (P, P)."""
+        centered = self.centered_class_means
+        return (centered.T * self.frequencies) @ centered
+
+    @property
+    def total_covariance(self) -> torch.Tensor:
+        """Σ_T = Σ_W + Σ_B, (P, P)."""
+        return self.within_class_covariance + self.between_class_covariance
+
+    def to(self, device: torch.device | str) -> ClassStatistics:
+        """The same statistics on another device."""
+        return ClassStatistics(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+# Rows that wait for one common rank update: enough to run the P×P product at full speed and to spread its fixed cost
+# over many small batches, few enough to be forgotten beside one batch of a network's activations.
+_BUFFER_ROWS = 4096
+
+
+class ClassStatisticsAccumulator:
+    """Class statistics of a stream of batches, shards and processes: update, merge, all_reduce, then compute.
+
+    One pass, in float64 whatever the features' dtype, memory O(P² + CP) and flat in n. Centred before squared, merged
+    pairwise (Chan, Golub & LeVeque 1979), so that the answer depends on neither the batch size, nor the order, nor the
+    tree of merges, beyond rounding, also where Σ_W is 1e-10 of Σ_B.
+
+    `update` never waits for a GPU. A bad label or a NaN is refused at once where features and accumulator lie on the
+    CPU; elsewhere `update` only takes note of it, and `compute` refuses.
+
+    Args:
+        num_classes: C >= 2.
+        num_features: P >= 1; named here so that a shard without examples is a full member of a merge.
+        device: where the sums live; features are copied there. None is torch's default device. Name the features' own.
+
+    Raises:
+        ValueError: C < 2 or P < 1.
+
+    >>> accumulator = ClassStatisticsAccumulator(num_classes=2, num_features=1)
+    >>> accumulator.update(torch.tensor([[0.0], [5.0]]), torch.tensor([0, 1]))
+    >>> accumulator.update(torch.tensor([[2.0]]), torch.tensor([0]))
+    >>> accumulator.compute().within_class_variances.tolist()
+    [1.0, 0.0]
+    """
+
+    @torch.inference_mode(False)
+    def __init__(self, num_classes: int, num_features: int, device: torch.device | str | None = None) -> None:
+        if num_classes < 2:
+            raise ValueError(f"num_classes: expected at least 2, got {num_classes}. One class has nothing to collapse.")
+        if num_features < 1:
+            raise ValueError(f"num_features: expected at least 1, got {num_features}. Pass the features' width P.")
+        self.num_classes = num_classes
+        self.num_features = num_features
+        self._counts = torch.zeros(num_classes, dtype=torch.float64, device=device)
+        self._means = torch.zeros(num_classes, num_features, dtype=torch.float64, device=device)
+        # Σ_i (h_i − μ_c(i))(h_i − μ_c(i))ᵀ, and its trace class by class.
+        self._scatter = torch.zeros(num_features, num_features, dtype=torch.float64, device=device)
+        self._class_scatter = torch.zeros(num_classes, dtype=torch.float64, device=device)
+        # [a feature was not finite, a label was out of range], noted where the CPU must not wait for the answer.
+        self._invalid = torch.zeros(2, dtype=torch.bool, device=device)
+        self._reduced = False
+        self._pending = torch.empty(_BUFFER_ROWS, num_features, dtype=torch.float64, device=device)
+        self._pending_labels = torch.empty(_BUFFER_ROWS, dtype=torch.int64, device=device)
+        self._num_pending = 0
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def update(self, features: torch.Tensor, labels: torch.Tensor) -> None:
+        """Takes in a batch; neither tensor is kept, and an empty batch is a batch.
+
+        Args:
+            features: h, (n, P), any floating dtype; detached.
+            labels: c(i), (n,), any integer dtype, 0 to C − 1.
+
+        Raises:
+            ValueError: another shape, width or dtype than that; on the CPU, a value that is not finite or a label out
+                of range.
+        """
+        check_batch(features, labels, self.num_features)
+        if features.shape[0] == 0:
+            return
+        invalid = invalid_entries(features, labels, self.num_classes)
+        if features.device.type == labels.device.type == self._means.device.type == "cpu":
+            refuse_invalid_entries(invalid, self.num_classes)
+        else:
+            self._invalid |= invalid.to(self._invalid.device)
+            # Noted, and refused in compute(); until then no index may leave the arrays.
+            labels = labels.clamp(0, self.num_classes - 1)
+        for rows, row_labels in zip(features.split(_BUFFER_ROWS), labels.split(_BUFFER_ROWS), strict=True):
+            self._enqueue(rows, row_labels)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def merge(self, other: ClassStatisticsAccumulator) -> None:
+        """Takes in all that another accumulator has seen; the other keeps its own.
+
+        Raises:
+            ValueError: the other has a different C or P.
+        """
+        if (other.num_classes, other.num_features) != (self.num_classes, self.num_features):
+            raise ValueError(
+                f"other: expected C = {self.num_classes}, P = {self.num_features}, got C = {other.num_classes}, "
+                f"P = {other.num_features}. Merge only accumulators of the same network and data set."
+            )
+        self._absorb()
+        other._absorb()
+        device = self._means.device
+        counts = other._counts.to(device)
+        step = other._means.to(device) - self._means
+        # Chan: Σ_ab = Σ_a + Σ_b + Σ_c (n_a n_b / n) (μ_b − μ_a)(μ_b − μ_a)ᵀ, and μ_ab = μ_a + (n_b / n)(μ_b − μ_a).
+        # A class that neither has seen has n = 0 and weight 0.
+        share = counts / (self._counts + counts).clamp(min=1)
+        between = (self._counts * share).sqrt()[:, None] * step
+        self._scatter += other._scatter.to(device) + between.T @ between
+        self._class_scatter += other._class_scatter.to(device) + between.square().sum(1)
+        self._means += share[:, None] * step
+        self._counts += counts
+        self._invalid |= other._invalid.to(device)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def all_reduce(self, group: torch.distributed.ProcessGroup | None = None) -> None:
+        """Replaces every process's own sums by those of all processes together; a process may have seen nothing.
+
+        Collective: every process of the group calls it, once, before `compute`.
+
+        Raises:
+            ValueError: C or P differ between the processes, or the sums are already those of all processes.
+        """
+        if self._reduced:
+            raise ValueError(
+                "all_reduce: expected the sums of one process, got those of all. Call it once, at the end."
+            )
+        self._refuse_other_sizes(group)
+        self._absorb()
+        # n = Σ_r n_r and μ = Σ_r (n_r / n) μ_r; then each process moves its scatter to the common means, exactly:
+        # Σ_i (h_i − μ)(h_i − μ)ᵀ = Σ_i (h_i − μ_r)(h_i − μ_r)ᵀ + n_r (μ_r − μ)(μ_r − μ)ᵀ, and the scatters add.
+        total = self._counts.clone()
+        torch.distributed.all_reduce(total, group=group)
+        means = (self._counts / total.clamp(min=1))[:, None] * self._means
+        torch.distributed.all_reduce(means, group=group)
+        shift = self._counts.sqrt()[:, None] * (self._means - means)
+        self._scatter += shift.T @ shift
+        self._class_scatter += shift.square().sum(1)
+        torch.distributed.all_reduce(self._scatter, group=group)
+        torch.distributed.all_reduce(self._class_scatter, group=group)
+        invalid = self._invalid.to(torch.int32)
+        torch.distributed.all_reduce(invalid, group=group)
+        self._counts, self._means, self._invalid, self._reduced = total, means, invalid > 0, True
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def compute(self) -> ClassStatistics:
+        """The statistics of all that was taken in so far; the accumulator can go on.
+
+        Raises:
+            ValueError: a class without examples, or a batch on a GPU held a value that is not finite or a bad label.
+        """
+        refuse_invalid_entries(self._invalid, self.num_classes)
+        self._absorb()
+        covariance = self._scatter / self._counts.sum().clamp(min=1)
+        return ClassStatistics(
+            counts=self._counts.to(torch.int64),
+            class_means=self._means.clone(),
+            within_class_covariance=(covariance + covariance.T) / 2,
+            within_class_variances=self._class_scatter / self._counts.clamp(min=1),
+        )
+
+    def _enqueue(self, features: torch.Tensor, labels: torch.Tensor) -> None:
+        if self._num_pending + features.shape[0] > _BUFFER_ROWS:
+            self._absorb()
+        window = slice(self._num_pending, self._num_pending + features.shape[0])
+        self._pending[window].copy_(features)
+        self._pending_labels[window].copy_(labels)
+        self._num_pending = window.stop
+
+    def _absorb(self) -> None:
+        """Moves the pending rows into the sums, as one matrix product whatever the number of classes."""
+        rows, labels = self._pending[: self._num_pending], self._pending_labels[: self._num_pending]
+        if self._num_pending == 0:
+            return
+        self._num_pending = 0
+        classes, group = _classes_present(labels, self.num_classes)
+        counts = rows.new_zeros(len(classes)).index_add_(0, group, rows.new_ones(len(rows)))
+        means = rows.new_zeros(len(classes), self.num_features).index_add_(0, group, rows)
+        means /= counts.clamp(min=1)[:, None]
+        # With n_a, μ_a seen before and n_b, μ_b new, Chan adds Σ_b + (n_a n_b / n)(μ_b − μ_a)(μ_b − μ_a)ᵀ per class.
+        # As the new rows' deviations from μ_b sum to 0, that is Σ_i (h_i − r)(h_i − r)ᵀ with
+        # r = μ_b − √(n_a/n)(μ_b − μ_a): the cross terms vanish and n_b (n_a/n) is Chan's weight. So the correction
+        # costs no rows of its own, and every term is a square.
+        before = self._counts[classes]
+        total = (before + counts).clamp(min=1)
+        step = means - self._means[classes]
+        rows -= (means - (before / total).sqrt()[:, None] * step)[group]
+        self._scatter.addmm_(rows.T, rows)
+        self._class_scatter.index_add_(
+            0, classes, rows.new_zeros(len(classes)).index_add_(0, group, rows.square().sum(1))
+        )
+        self._means.index_add_(0, classes, (counts / total)[:, None] * step)
+        self._counts.index_add_(0, classes, counts)
+
+    def _refuse_other_sizes(self, group: torch.distributed.ProcessGroup | None) -> None:
+        sizes = torch.tensor([self.num_classes, self.num_features], device=self._means.device)
+        extremes = torch.cat([sizes, -sizes])
+        torch.distributed.all_reduce(extremes, op=torch.distributed.ReduceOp.MAX, group=group)
+        if not torch.equal(extremes[:2], -extremes[2:]):
+            raise ValueError(
+                f"all_reduce: expected the same C and P in every process, got C from {-extremes[2]} to {extremes[0]}, "
+                f"P from {-extremes[3]} to {extremes[1]}. Build every process's accumulator alike."
+            )
+
+
+def _classes_present(labels: torch.Tensor, num_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Class numbers (K,) and, for each label, its place among them; K = min(C, n), found without asking the device.
+
+    Where C exceeds the rows, only classes that occur are named (a place left over names class 0 and stays empty), so
+    that the work is O(n P) and not O(C P).
+    """
+    if num_classes <= len(labels):
+        return torch.arange(num_classes, device=labels.device), labels
+    ordered, order = labels.sort()
+    is_new = torch.ones_like(ordered)
+    is_new[1:] = ordered[1:] != ordered[:-1]
+    ordered_place = is_new.cumsum(0) - 1
+    classes = torch.zeros_like(labels).scatter_(0, ordered_place, ordered)
+    return classes, torch.empty_like(labels).scatter_(0, order, ordered_place)
+
+
+def class_statistics(features: torch.Tensor, labels: torch.Tensor, num_classes: int) -> ClassStatistics:
+    """The class statistics of features that are at hand at once; see `ClassStatisticsAccumulator` for batches.
+
+    Args:
+        features: h, (n, P), any floating dtype.
+        labels: c(i), (n,), any integer dtype, 0 to C − 1.
+        num_classes: C >= 2.
+
+    Raises:
+        ValueError: as `ClassStatisticsAccumulator`, and `ClassStatistics` where a class is empty.
+
+    >>> class_statistics(torch.tensor([[0.0], [2.0], [5.0]]), torch.tensor([0, 0, 1]), 2).class_means.tolist()
+    [[1.0], [5.0]]
+    """
+    if features.ndim != 2:
+        raise ValueError(f"features: expected shape (n, P), got {tuple(features.shape)}. Flatten or pool each example.")
+    accumulator = ClassStatisticsAccumulator(num_classes, features.shape[1], features.device)
+    accumulator.update(features, labels)
+    return accumulator.compute()

@@ -1,0 +1,205 @@
+"""Neural collapse, measured: NC1 to NC4 and their kin, from the class statistics and the classifier.
+
+Sources, by the names used below: PHD20 is Papyan, Han & Donoho, PNAS 2020; HPD22 is Han, Papyan & Donoho, ICLR 2022.
+Symbols: μ_c class means, μ_G global mean, m_c = μ_c − μ_G (columns of M̄), w_c rows of W, π_c class frequencies.
+A metric that these statistics do not define is nan, never a number that rests on a hidden cut-off; its field says when.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from ncexp.collapse.class_statistics import ClassStatistics
+from ncexp.collapse.linear_classifier import LinearClassifier
+from ncexp.collapse.pairwise import RunningMoments, pair_blocks, squared_distances, unit_rows
+from ncexp.collapse.snr_spectrum import snr_spectrum
+from ncexp.collapse.within_variability import effective_rank, within_between_trace
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollapseMetrics:
+    """Plain float64 numbers; 0 at collapse where nothing else is said. The names are those of records and figures."""
+
+    nc1_trace: float
+    """tr(Σ_W Σ_B^†)/C, Σ_B^† on rank min(C − 1, P) exactly (PHD20). nan where the class means span less than that."""
+    nc1_ratio: float
+    """tr Σ_W / tr Σ_B. nan where all class means coincide."""
+    nc1_snr: float
+    """Σ_j ω_j⁻², ω_j the singular values of Σ_W^{-1/2} M̄ (HPD22); the same under any invertible h → Ah + a. nan where
+    Σ_W is singular and M̄ leaves its range, and where an ω_j is 0."""
+    cdnv: float
+    """Ave_{c≠c'} (v_c + v_c')/(2‖μ_c − μ_c'‖²), v_c the within-class variances (Galanti, György & Hutter 2021). nan
+    where two class means coincide."""
+    equinorm_means: float
+    """std_c ‖m_c‖ / Ave_c ‖m_c‖, std with 1/(C − 1) (PHD20, NC2). nan where all m_c are 0."""
+    equinorm_classifier: float
+    """The same of ‖w_c‖. nan where W is 0."""
+    equiangularity_means: float
+    """std of cos(m_c, m_c') over ordered pairs c ≠ c', population form (PHD20, NC2). nan where an m_c is 0."""
+    equiangularity_classifier: float
+    """The same of cos(w_c, w_c'). nan where a w_c is 0."""
+    maximal_angle_means: float
+    """Ave_{c≠c'} |cos(m_c, m_c') + 1/(C − 1)| (PHD20, NC2). nan where an m_c is 0."""
+    maximal_angle_classifier: float
+    """The same of cos(w_c, w_c'). nan where a w_c is 0."""
+    etf_error_means: float
+    """‖G/‖G‖_F − (I − 11ᵀ/C)/√(C − 1)‖_F with G = M̄ᵀM̄ (NC2). nan where M̄ is 0."""
+    etf_error_classifier: float
+    """The same with G = W Wᵀ. nan where W is 0."""
+    self_duality: float
+    """‖Wᵀ/‖W‖_F − M̄/‖M̄‖_F‖_F² (PHD20, NC3), from 0 to 4. nan where W or M̄ is 0."""
+    self_duality_product: float
+    """The ETF error of G = W M̄ (Zhu et al. 2021, NC3). nan where W M̄ is 0."""
+    self_duality_angle: float
+    """Ave_c (1 − cos(w_c, m_c)) (NC3), from 0 to 2. nan where a w_c or m_c is 0."""
+    uniformity_means: float
+    """Mean over pairs c ≠ c' of log ‖u_c − u_c'‖⁻¹, u_c = m_c/‖m_c‖ (GNC2; for C − 1 > P). At collapse with C − 1 <= P
+    it is −½ log(2C/(C − 1)). nan where an m_c is 0 or two u_c coincide."""
+    uniform_duality: float
+    """Variance over c of ⟨w_c, m_c⟩, population form (UNC3; for C − 1 > P)."""
+    norm_ratio: float
+    """‖W‖_F²/‖M̄‖_F²; no value of its own at collapse. nan where M̄ is 0."""
+    effective_rank_means: float
+    """exp(entropy of σ_j/Σσ), σ the singular values of M̄ (Roy & Vetterli 2007); C − 1 at collapse. nan where M̄ is 0."""
+    effective_rank_within: float
+    """The same of Σ_W^{1/2}; says how many directions the remaining variability has. nan where Σ_W is 0."""
+    uniformity_means_variance: float
+    """Population variance over pairs c ≠ c' of log ‖u_c − u_c'‖⁻¹ (GNC2). nan as `uniformity_means`."""
+
+
+def measure_collapse(statistics: ClassStatistics, classifier: LinearClassifier) -> CollapseMetrics:
+    """Every metric of neural collapse that class statistics and a last layer determine; formulas at `CollapseMetrics`.
+
+    Work: a P×P eigenvalue problem twice, one singular value problem of width min(C, P), and 2 C² P flops in blocks for
+    the statistics over pairs of classes. Memory O(P² + C P). NC4 needs the examples: `nearest_class_center_mismatch`.
+
+    Raises:
+        ValueError: the classifier has another C or P than the statistics.
+    """
+    require_same_shape(statistics, classifier)
+    weight = classifier.weight.to(statistics.class_means.device)
+    means = statistics.centered_class_means
+    values = (
+        _variability(statistics)
+        | _pairs_of_means(means, statistics.within_class_variances)
+        | _geometry("means", means)
+        | _geometry("classifier", weight)
+        | _angles("classifier", weight)
+        | _duality(weight, means)
+    )
+    numbers = torch.stack([torch.as_tensor(value, dtype=torch.float64).cpu() for value in values.values()]).tolist()
+    # Every formula divides by 0 exactly where its metric is undefined, so ±inf means what nan does; say it one way.
+    return CollapseMetrics(
+        **{name: number if math.isfinite(number) else math.nan for name, number in zip(values, numbers, strict=True)}
+    )
+
+
+def require_same_shape(statistics: ClassStatistics, classifier: LinearClassifier) -> None:
+    """Refuses a classifier of another C or P than the statistics."""
+    if classifier.weight.shape != statistics.class_means.shape:
+        raise ValueError(
+            f"classifier: expected weight of shape (C, P) = {tuple(statistics.class_means.shape)} as the statistics, "
+            f"got {tuple(classifier.weight.shape)}. Measure the features that this layer reads."
+        )
+
+
+def _variability(statistics: ClassStatistics) -> dict[str, torch.Tensor]:
+    within = statistics.within_class_covariance
+    means = statistics.centered_class_means
+    between_trace = statistics.frequencies @ means.square().sum(1)
+    # Σ_W is positive semidefinite; an eigenvalue below 0 is rounding of a 0.
+    within_scales = torch.linalg.eigvalsh(within).clamp(min=0).sqrt()
+    return {
+        "nc1_trace": within_between_trace(statistics) / statistics.num_classes,
+        "nc1_ratio": within.trace() / between_trace,
+        "nc1_snr": snr_spectrum(statistics).singular_values.pow(-2).sum(),
+        "effective_rank_within": effective_rank(within_scales),
+        "effective_rank_means": effective_rank(torch.linalg.svdvals(means)),
+    }
+
+
+def _pairs_of_means(means: torch.Tensor, variances: torch.Tensor) -> dict[str, torch.Tensor]:
+    """All that is taken over pairs of class means, in one pass over the blocks."""
+    units, norms = unit_rows(means)
+    angles, ratios, uniformity = _AngleStatistics(len(means)), RunningMoments(), RunningMoments()
+    for pair in pair_blocks(units):
+        angles.add(pair.select(pair.cosines))
+        sums = (variances[pair.rows, None] + variances[None, pair.columns]) / 2
+        ratios.add(pair.select(sums / squared_distances(pair, means, norms.square())))
+        distances = squared_distances(pair, units, units.new_ones(len(units)))
+        uniformity.add(pair.select(distances).log() / -2)
+    undefined = torch.where((norms > 0).all(), 0.0, torch.nan)
+    return angles.named("means", undefined) | {
+        "cdnv": torch.as_tensor(ratios.mean),
+        "uniformity_means": uniformity.mean + undefined,
+        "uniformity_means_variance": uniformity.variance + undefined,
+    }
+
+
+def _angles(name: str, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
+    units, norms = unit_rows(vectors)
+    angles = _AngleStatistics(len(vectors))
+    for pair in pair_blocks(units):
+        angles.add(pair.select(pair.cosines))
+    return angles.named(name, torch.where((norms > 0).all(), 0.0, torch.nan))
+
+
+class _AngleStatistics:
+    """Equiangularity and maximal angle of the cosines of all pairs."""
+
+    def __init__(self, num_classes: int) -> None:
+        self._ideal = -1 / (num_classes - 1)
+        self._cosines, self._gaps = RunningMoments(), RunningMoments()
+
+    def add(self, cosines: torch.Tensor) -> None:
+        self._cosines.add(cosines)
+        self._gaps.add((cosines - self._ideal).abs())
+
+    def named(self, name: str, undefined: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {
+            f"equiangularity_{name}": self._cosines.variance.sqrt() + undefined,
+            f"maximal_angle_{name}": self._gaps.mean + undefined,
+        }
+
+
+def _geometry(name: str, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
+    norms = torch.linalg.vector_norm(vectors, dim=1)
+    return {
+        f"equinorm_{name}": norms.std(correction=1) / norms.mean(),
+        f"etf_error_{name}": _etf_error(vectors, vectors),
+    }
+
+
+def _duality(weight: torch.Tensor, means: torch.Tensor) -> dict[str, torch.Tensor]:
+    weight_norm, means_norm = torch.linalg.matrix_norm(weight), torch.linalg.matrix_norm(means)
+    # 1 − cos as half a squared distance of unit vectors: exact also where the cosine is 1 − 1e-17.
+    weight_rows = weight / torch.linalg.vector_norm(weight, dim=1, keepdim=True)
+    means_rows = means / torch.linalg.vector_norm(means, dim=1, keepdim=True)
+    return {
+        "self_duality": (weight / weight_norm - means / means_norm).square().sum(),
+        "self_duality_product": _etf_error(weight, means),
+        "self_duality_angle": (weight_rows - means_rows).square().sum(1).mean() / 2,
+        "uniform_duality": (weight * means).sum(1).var(correction=0),
+        "norm_ratio": (weight_norm / means_norm).square(),
+    }
+
+
+def _etf_error(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """‖G/‖G‖_F − E‖_F for G = left rightᵀ (C, C) and E = (I − 11ᵀ/C)/√(C − 1)."""
+    num_classes, num_features = left.shape
+    if num_classes - 1 <= num_features:
+        gram = left @ right.T
+        ideal = torch.eye(num_classes, dtype=gram.dtype, device=gram.device) - 1 / num_classes
+        return torch.linalg.matrix_norm(gram / torch.linalg.matrix_norm(gram) - ideal / (num_classes - 1) ** 0.5)
+    # More classes than fit: G is too large to form, but its rank P keeps ⟨G, E⟩ away from ‖G‖_F, at
+    # √(P/(C − 1)) of it or less, so 2 − 2⟨G/‖G‖_F, E⟩ does not cancel. ‖G‖_F from triangular factors.
+    norm = torch.linalg.matrix_norm(_triangle(left) @ _triangle(right).T)
+    overlap = ((left * right).sum() - left.sum(0) @ right.sum(0) / num_classes) / (num_classes - 1) ** 0.5
+    return (2 - 2 * overlap / norm).sqrt()
+
+
+def _triangle(matrix: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.qr(matrix, mode="r").R
