@@ -32,7 +32,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .mode_dynamics import LARGEST, SMALLEST, elapsed_for_growth, log_growth
+from ncexp.collapse.mode_dynamics import LARGEST, SMALLEST, elapsed_for_growth, log_growth
 
 
 def central_path_losses(singular_values: Tensor, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .class_statistics import ClassStatistics
+from ncexp.collapse.class_statistics import ClassStatistics
 
 _ROUND_OFF = torch.finfo(torch.float64).eps
 
@@ -34,7 +34,7 @@ class SNRSpectrum:
     singular_values: Tensor
     """(min(C−1, P),) float64, descending; all nan where undefined."""
     rank: int
-    """Rank of Σ_W that was used; P where every unit is live and independent, 0 where no eigenvalue was needed."""
+    """Rank of Σ_W that was used; P where every unit is live and independent."""
     condition_number: float
     """λ_max/λ_min of the correlation form of Σ_W on that rank: ω has a relative error of about 1e-16 times this."""
     undefined: str
@@ -86,12 +86,8 @@ def snr_spectrum(statistics: ClassStatistics) -> SNRSpectrum:
     deviation = statistics.within_class_covariance.diagonal().sqrt()
     live = deviation > mean_rounding
 
-    separating = ~live & (means.abs().amax(dim=0) > mean_rounding)
     if not live.any():
         return _undefined(means, num_values, 0, "no within-class variation in any feature")
-    if separating.any():
-        reason = f"{int(separating.sum())} features without within-class variation whose class means differ"
-        return _undefined(means, num_values, 0, reason)
 
     scale = deviation[live]
     correlation = statistics.within_class_covariance[live][:, live] / scale / scale[:, None]
@@ -101,6 +97,10 @@ def snr_spectrum(statistics: ClassStatistics) -> SNRSpectrum:
     coordinates = scaled_means @ eigenvectors
     discarded, kept = coordinates[:, :-rank], coordinates[:, -rank:]
 
+    separating = ~live & (means.abs().amax(dim=0) > mean_rounding)
+    if separating.any():
+        reason = f"{int(separating.sum())} features without within-class variation whose class means differ"
+        return _undefined(means, num_values, rank, reason)
     noise = len(eigenvalues) * _ROUND_OFF * eigenvalues[-1]
     rotation = noise / eigenvalues[-rank]  # how far rounding may turn the discarded eigenvectors
     allowed = rotation * torch.linalg.norm(scaled_means) + torch.linalg.norm(mean_rounding[live] / scale)

@@ -1,4 +1,4 @@
-"""The closed form of the central path against fifty-digit arithmetic, an ODE solver and least squares by brute force."""
+"""The closed form of the central path against fifty-digit arithmetic, an ODE solver and brute-force least squares."""
 
 import mpmath
 import numpy as np
