@@ -87,7 +87,7 @@ def snr_spectrum(statistics: ClassStatistics) -> SNRSpectrum:
     live = deviation > mean_rounding
 
     if not live.any():
-        return _undefined(means, num_values, 0, "no within-class variation in any feature")
+        return _undefined(means, num_values, 0, "no within-class variation in any unit")
 
     scale = deviation[live]
     correlation = statistics.within_class_covariance[live][:, live] / scale / scale[:, None]
@@ -99,15 +99,13 @@ def snr_spectrum(statistics: ClassStatistics) -> SNRSpectrum:
 
     separating = ~live & (means.abs().amax(dim=0) > mean_rounding)
     if separating.any():
-        reason = f"{int(separating.sum())} features without within-class variation whose class means differ"
+        reason = f"{int(separating.sum())} units without within-class variation whose class means differ"
         return _undefined(means, num_values, rank, reason)
     noise = len(eigenvalues) * _ROUND_OFF * eigenvalues[-1]
     rotation = noise / eigenvalues[-rank]  # how far rounding may turn the discarded eigenvectors
     allowed = rotation * torch.linalg.norm(scaled_means) + torch.linalg.norm(mean_rounding[live] / scale)
     if torch.linalg.norm(discarded) > allowed:
-        reason = (
-            f"class means outside the range of a within-class covariance of rank {rank} in {means.shape[1]} features"
-        )
+        reason = f"class means outside the range of a within-class covariance of rank {rank} in {means.shape[1]} units"
         return _undefined(means, num_values, rank, reason)
 
     values = torch.zeros(num_values, dtype=torch.float64, device=means.device)

@@ -128,13 +128,13 @@ def undefined_cases() -> dict[str, tuple[Tensor, Tensor, str]]:
     collapsed = torch.eye(CLASSES, dtype=torch.float64)[labels]
     narrow, narrow_labels = gaussian_features(20, per_class=4)
     return {
-        "separating unit": (separating, labels, "1 features without within-class variation whose class means differ"),
-        "exact collapse": (collapsed, labels, "no within-class variation in any feature"),
-        "one point": (torch.ones_like(features), labels, "no within-class variation in any feature"),
+        "separating unit": (separating, labels, "1 units without within-class variation whose class means differ"),
+        "exact collapse": (collapsed, labels, "no within-class variation in any unit"),
+        "one point": (torch.ones_like(features), labels, "no within-class variation in any unit"),
         "few examples": (
             narrow,
             narrow_labels,
-            "outside the range of a within-class covariance of rank 12 in 20 features",
+            "outside the range of a within-class covariance of rank 12 in 20 units",
         ),
     }
 
