@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import hydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
@@ -29,7 +29,7 @@ def launch() -> int:
 
     try:
         task()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # of the composing: a run's are told above
         _complain(_explain(error))
         return EXIT["refused"]
     return max((EXIT[outcome] for outcome in outcomes), default=0)
@@ -66,7 +66,10 @@ def _complain(message: str) -> None:
 
 
 def _explain(error: Exception) -> str:
-    """Hydra's and OmegaConf's message, and for an unknown key the valid ones."""
+    """Hydra's and OmegaConf's message; for an unknown choice or key the valid ones and the nearest."""
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        return f"{group}: no such choice, {choice!r}. {nearest(choice, list(error.options))}"
     cause: BaseException | None = error
     while cause is not None:
         parent, key = getattr(cause, "parent_node", None), getattr(cause, "key", None)

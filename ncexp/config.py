@@ -12,12 +12,13 @@ import hashlib
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -147,6 +148,12 @@ class RunConfig:
         return self.outputs / f"{self.name}_{self.key}"
 
 
+def _device_name(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ValueError("auto, cpu, cuda or cuda:k")
+    return name
+
+
 class _Scalars(BaseModel):
     """The keys of the configuration that are no component."""
 
@@ -155,9 +162,9 @@ class _Scalars(BaseModel):
     epochs: Count
     batch_size: Count
     analysis_epochs: Annotated[list[Count], Field(min_length=1)]
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+    device: Annotated[str, AfterValidator(_device_name)]
     outputs: Annotated[str, Field(min_length=1)]
-    rerun: Annotated[str, Field(pattern=r"^(failed|all|none)$")]
+    rerun: Literal["failed", "all", "none"]
     tracking: _Tracking
 
 
@@ -176,11 +183,12 @@ def check(raw: Mapping[str, Any]) -> RunConfig:
     Raises ConfigError: unknown or missing keys (valid ones listed), wrong types, values out of bounds, targets that
     cannot be imported or are not callable. All faults of the first faulty part are in the one message.
     """
-    groups = {"dataset", "architecture", "loss", "optimizer", "analysis"}
+    groups = {"dataset", "architecture", "loss", "optimizer"}
     if missing := sorted(groups - raw.keys()):
         raise ConfigError(
-            f"configuration: expected the groups {', '.join(sorted(groups))}; missing: {', '.join(missing)}."
+            f"configuration: expected the groups {', '.join(sorted(groups))}, got none for {', '.join(missing)}."
         )
+    groups.add("analysis")  # may be empty: then only loss and error are recorded
     scalars = _validated("", _Scalars, {key: value for key, value in raw.items() if key not in groups}, groups)
     optimizer = dict(raw["optimizer"])
     schedule = optimizer.pop("schedule", None)
@@ -193,7 +201,7 @@ def check(raw: Mapping[str, Any]) -> RunConfig:
         schedule=Component.check("optimizer.schedule", schedule, SUPPLIED["optimizer.schedule"]),
         analyses={
             name: Component.check(f"analysis.{name}", analysis, SUPPLIED["analysis"])
-            for name, analysis in raw["analysis"].items()
+            for name, analysis in raw.get("analysis", {}).items()
         },
         analysis_epochs=sorted({*(e for e in scalars.pop("analysis_epochs") if e <= epochs), epochs}),
         outputs=Path(scalars.pop("outputs")).absolute(),
@@ -206,7 +214,7 @@ def _locate(group: str, target: str) -> Callable[..., Any]:
     """Import ``package.module.callable``; the message keeps the cause that the import gave."""
     module_name, _, attribute = target.rpartition(".")
     try:
-        module = importlib.import_module(module_name) if module_name else None
+        module = importlib.import_module(module_name)
     except Exception as error:
         raise ConfigError(
             f"{group}._target_: expected an importable package.module.callable, got {target!r} "
@@ -214,7 +222,7 @@ def _locate(group: str, target: str) -> Callable[..., Any]:
         ) from error
     found = getattr(module, attribute, None)
     if not callable(found):
-        names = [name for name, value in vars(module or object).items() if callable(value) and name[0] != "_"]
+        names = [n for n, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
         raise ConfigError(f"{group}._target_: expected a callable, got {target!r}. {nearest(attribute, names)}")
     return found
 
@@ -240,8 +248,8 @@ def _signature_model(group: str, target: Callable[..., Any], supplied: tuple[str
 
 
 def _validated(
-    group: str, model: type[BaseModel], values: dict[str, Any], siblings: set[str] = frozenset()
-) -> dict[str, Any]:  # type: ignore[assignment]
+    group: str, model: type[BaseModel], values: dict[str, Any], siblings: Set[str] = frozenset()
+) -> dict[str, Any]:
     """The values with the model's defaults, or one ConfigError with a line per fault."""
     try:
         return model.model_validate(values).model_dump()
@@ -251,9 +259,13 @@ def _validated(
 
 
 def _fault(group: str, fault: Any, valid: list[str]) -> str:
-    where = ".".join(filter(None, [group, *map(str, fault["loc"])]))
+    # Of a union pydantic reports each member under a tag of its own (`literal['2/C']`): no part of the key's name.
+    path = [str(part) for part in fault["loc"] if str(part).replace("_", "").isalnum()]
+    where = ".".join(filter(None, [group, *path]))
     if fault["type"] == "extra_forbidden":
-        return f"{where}: no such key. {nearest(str(fault['loc'][-1]), valid)}"
+        return f"{where}: no such key. {nearest(path[-1], valid)}"
     if fault["type"] == "missing":
         return f"{where}: expected a value, got none. Set {where}=..."
-    return f"{where}: {fault['msg'].lower().replace('input should be', 'expected')}, got {fault['input']!r}."
+    contract = fault["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    contract = f"a value {contract}" if contract.startswith(("greater", "less")) else contract
+    return f"{where}: expected {contract}, got {fault['input']!r}."

@@ -154,6 +154,6 @@ def _finish_tracking(mirror: BackgroundMirror, config: RunConfig, directory: Run
         console.print(f"MLflow    {open_command(config, directory)}", soft_wrap=True)
     else:
         console.print(
-            f"MLflow    not up to date: {mirror.failure}. Nothing is lost: the journal has it all; the same command sends it.",
+            f"MLflow    not up to date: {mirror.failure}. The journal has it all; the same command sends it.",
             soft_wrap=True,
         )

@@ -16,8 +16,7 @@ class ProgressLine:
     def __init__(self, console: Console, epochs: int, done: int) -> None:
         self._console = console
         self._epochs = epochs
-        self._first = done
-        self._began = time.monotonic()
+        self._first: tuple[int, float] | None = None
         self._numbers = ""
         self._live = Progress(
             TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
@@ -39,6 +38,8 @@ class ProgressLine:
 
     def epoch_done(self, epoch: int, loss: float) -> None:
         """Move the live line to `epoch`; loss is the epoch's training loss."""
+        if self._first is None:  # the first epoch pays for warming up; the time left is reckoned from its end
+            self._first = (epoch, time.monotonic())
         self._live.update(self._task, completed=epoch, description=f"loss {loss:.2e}  {self._numbers}")
 
     def looked(self, record: Record) -> None:
@@ -47,6 +48,12 @@ class ProgressLine:
         self._numbers = f"error train {record['train/error']:.2%} test {record['test/error']:.2%}{nc1}"
         if not self._console.is_terminal:
             epoch = int(record["epoch"])
-            left = (time.monotonic() - self._began) / max(epoch - self._first, 1) * (self._epochs - epoch)
-            line = f"epoch {epoch}/{self._epochs}  loss {record['fit/loss']:.2e}  {self._numbers}  {left:.0f} s left"
+            line = f"epoch {epoch}/{self._epochs}  loss {record['fit/loss']:.2e}  {self._numbers}  {self._left(epoch)}"
             self._console.print(line, soft_wrap=True)
+
+    def _left(self, epoch: int) -> str:
+        assert self._first is not None
+        first, began = self._first
+        if epoch == first:
+            return ""
+        return f"{(time.monotonic() - began) / (epoch - first) * (self._epochs - epoch):.0f} s left"

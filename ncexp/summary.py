@@ -17,16 +17,16 @@ ROWS = {
     "train error": "train/error",
     "test error": "test/error",
     "NC1  tr(Σ_W Σ_B⁺)/C": "train/nc1_trace",
-    "NC2  equinorm, means": "train/equinorm_means",
+    "NC2  equinorm, class means": "train/equinorm_means",
     "NC2  equinorm, classifier": "train/equinorm_classifier",
-    "NC2  maximal angle, means": "train/maximal_angle_means",
-    "NC2  maximal angle, classifier": "train/maximal_angle_classifier",
+    "NC2  max. angle, class means": "train/maximal_angle_means",
+    "NC2  max. angle, classifier": "train/maximal_angle_classifier",
     "NC3  self-duality": "train/self_duality",
-    "NC4  nearest-class-center mismatch": "train/nearest_class_center_mismatch",
-    "L        MSE with decay": "mse/loss",
-    "L_NC1    within-class": "mse/loss_nc1",
-    "L_NC2/3  means and classifier": "mse/loss_nc23",
-    "L_LS⊥    distance from central path": "mse/loss_ls_perp",
+    "NC4  nearest-center mismatch": "train/nearest_class_center_mismatch",
+    "L        (MSE with decay)": "mse/loss",
+    "L_NC1    (within class)": "mse/loss_nc1",
+    "L_NC2/3  (means, classifier)": "mse/loss_nc23",
+    "L_LS⊥    (off central path)": "mse/loss_ls_perp",
 }
 
 
@@ -40,7 +40,7 @@ def print_summary(console: Console, records: list[Record]) -> None:
     zero = zero_error_epoch(records)
     columns = [records[0], next((r for r in records if r["epoch"] == zero), None), records[-1]]
     table = Table(box=None, pad_edge=False)
-    table.add_column("quantity (train features)")
+    table.add_column("on train features", no_wrap=True)
     for title, record in zip(("first epoch", "zero error", "last epoch"), columns, strict=True):
         table.add_column(f"{title} ({record['epoch']:.0f})" if record else f"{title} (not reached)", justify="right")
     for label, name in ROWS.items():

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 #: A dead server costs a call seconds, not MLflow's default four minutes; the journal makes giving up safe.
 CLIENT_SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",

@@ -1,0 +1,81 @@
+"""The schema: what it takes, what it refuses and in which words, and what the key of a run depends on."""
+
+from __future__ import annotations
+
+import pytest
+from support import Compose
+
+from ncexp.config import ConfigError, check
+
+
+def test_run_config_name_and_directory_are_readable(composed: Compose) -> None:
+    config = check(composed())
+    assert config.name == "gaussian_mixture-mlp-mse_lr0.0255196_seed0"
+    assert config.directory.name == f"{config.name}_{config.key}"
+
+
+def test_run_config_always_looks_at_the_last_epoch(composed: Compose) -> None:
+    assert check(composed("epochs=5")).analysis_epochs == [1, 2, 4, 5]
+    assert check(composed("epochs=3")).analysis_epochs == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "override", ["seed=1", "epochs=7", "batch_size=16", "optimizer.lr=0.1", "loss=cross_entropy", "loss.scale=2.0",
+                 "dataset.separation=5.0", "optimizer.schedule.factor=0.5", "analysis_epochs=[3]", "analysis=[]"],
+)  # fmt: skip
+def test_key_changes_with_what_determines_the_result(composed: Compose, override: str) -> None:
+    assert check(composed(override)).key != check(composed()).key
+
+
+@pytest.mark.parametrize(
+    "override", ["outputs=elsewhere", "rerun=all", "device=cpu", "tracking.enabled=false", "loss.name=other"]
+)
+def test_key_ignores_where_and_how_it_runs(composed: Compose, override: str) -> None:
+    assert check(composed(override)).key == check(composed()).key
+
+
+def test_key_counts_a_default_as_if_it_were_written(composed: Compose) -> None:
+    raw = composed()
+    del raw["optimizer"]["momentum"]
+    assert check(raw).key == check(composed()).key
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.lr=-1", "optimizer.lr: expected a value greater than 0, got -1"),
+        ("optimizer.lr=nan", "optimizer.lr: expected a finite number"),
+        ("optimizer.lr=fast", "optimizer.lr: expected a valid number, got 'fast'"),
+        ("+optimizer.lrr=1", "optimizer.lrr: no such key. Valid: lr, momentum, weight_decay. Did you mean lr?"),
+        ("+sede=1", "sede: no such key. Valid: .*seed.* Did you mean seed?"),
+        ("epochs=2.5", "epochs: expected a valid integer, got 2.5"),
+        ("epochs=0", "epochs: expected a value greater than or equal to 1, got 0"),
+        ("seed=true", "seed: expected a valid integer, got True"),
+        ("loss.scale=none", "loss.scale: expected '2/C', got 'none'"),
+        ("rerun=never", "rerun: expected 'failed', 'all' or 'none', got 'never'"),
+        ("device=gpu", "device: expected auto, cpu, cuda or cuda:k, got 'gpu'"),
+        ("architecture.hidden=[3,0]", "architecture.hidden.1: expected a value greater than or equal to 1, got 0"),
+        ("loss._target_=ncexp.losses.MES", "Valid: CrossEntropy, MSE.* Did you mean MSE?"),
+        ("loss._target_=nowhere.Loss", "No module named 'nowhere'"),
+        ("loss._target_=null", "loss._target_: expected package.module.callable, got None"),
+        ("loss.name=null", "loss.name: expected a word"),
+        ("architecture._target_=math.prod", "lacks input_shape, num_classes"),
+    ],
+)
+def test_config_refuses_with_what_would_be_right(composed: Compose, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message.replace("?", r"\?").replace("[", r"\[")):
+        check(composed(override))
+
+
+def test_config_lists_every_fault_of_a_component_at_once(composed: Compose) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check(composed("optimizer.lr=0", "optimizer.momentum=2"))
+    assert "optimizer.lr" in str(caught.value)
+    assert "optimizer.momentum" in str(caught.value)
+
+
+def test_config_refuses_a_missing_group(composed: Compose) -> None:
+    raw = composed()
+    del raw["loss"]
+    with pytest.raises(ConfigError, match="got none for loss"):
+        check(raw)
