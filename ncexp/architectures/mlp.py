@@ -8,13 +8,21 @@ from typing import Annotated
 from pydantic import Field
 from torch import nn
 
+from ncexp.architectures.classifiers import Classifier
 from ncexp.architectures.network import Network
 from ncexp.config import Count
 
 Widths = Annotated[list[Count], Field(min_length=1)]
 
 
-def mlp(input_shape: tuple[int, ...], num_classes: int, *, hidden: Widths, batch_norm: bool = True) -> Network:
+def mlp(
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    *,
+    hidden: Widths,
+    batch_norm: bool = True,
+    classifier: Classifier = "linear",
+) -> Network:
     """Flatten, then Linear → (BatchNorm) → ReLU for every width in `hidden`; features (n, hidden[-1]), non-negative.
 
     Weights at torch's default initialisation.
@@ -27,4 +35,4 @@ def mlp(input_shape: tuple[int, ...], num_classes: int, *, hidden: Widths, batch
             layers.append(nn.BatchNorm1d(out))
         layers.append(nn.ReLU())
         width = out
-    return Network(nn.Sequential(*layers), width, num_classes)
+    return Network(nn.Sequential(*layers), width, num_classes, classifier)

@@ -5,17 +5,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ncexp.architectures.classifiers import Classifier, make_classifier
+
 #: |features @ Wᵀ + b − logits|, relative to the largest logit: float32 sums of up to 10⁴ terms in another order.
 LAST_LAYER_TOLERANCE = 1e-4
 
 
 class Network(nn.Module):
-    """A backbone and the linear classifier on its features: inputs (n, *shape) → logits (n, C), features (n, P)."""
+    """A backbone and the linear classifier on its features: inputs (n, *shape) → logits (n, C), features (n, P).
 
-    def __init__(self, backbone: nn.Module, num_features: int, num_classes: int) -> None:
+    classifier: "linear", trained with the rest, or "simplex_etf", which stays what it is (`SimplexETFClassifier`).
+    """
+
+    def __init__(
+        self, backbone: nn.Module, num_features: int, num_classes: int, classifier: Classifier = "linear"
+    ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.classifier = nn.Linear(num_features, num_classes)
+        self.classifier = make_classifier(classifier, num_features, num_classes)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         features = self.backbone(inputs)

@@ -8,12 +8,19 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ncexp.architectures.classifiers import Classifier
+from ncexp.architectures.images import image_shape
 from ncexp.architectures.network import Network
 from ncexp.config import Count
 
 
 def resnet(
-    input_shape: tuple[int, ...], num_classes: int, *, depth: Annotated[int, Field(ge=8)] = 8, width: Count = 16
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    *,
+    depth: Annotated[int, Field(ge=8)] = 8,
+    width: Count = 16,
+    classifier: Classifier = "linear",
 ) -> Network:
     """Stem 3×3 stride 1 without max-pool, three stages, global average: features (n, 4·width), non-negative.
 
@@ -25,12 +32,8 @@ def resnet(
     if (depth - 2) % 6:
         below = depth - (depth - 2) % 6
         raise ValueError(f"architecture.depth: expected 6 k + 2, got {depth}. The nearest are {below} and {below + 6}.")
-    if len(input_shape) != 3:
-        raise ValueError(
-            f"architecture: expected images (channels, height, width), got inputs of shape {input_shape}. "
-            "Choose architecture=mlp for such a dataset."
-        )
-    stages: list[nn.Module] = [_convolution(input_shape[0], width, stride=1), nn.BatchNorm2d(width), nn.ReLU()]
+    image_channels, _, _ = image_shape(input_shape, smallest=1)
+    stages: list[nn.Module] = [_convolution(image_channels, width, stride=1), nn.BatchNorm2d(width), nn.ReLU()]
     channels = width
     for stage in range(3):
         for block in range((depth - 2) // 6):
@@ -39,7 +42,7 @@ def resnet(
             channels = out
     backbone = nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     initialize_convolutions(backbone)
-    return Network(backbone, channels, num_classes)
+    return Network(backbone, channels, num_classes, classifier)
 
 
 class BasicBlock(nn.Module):

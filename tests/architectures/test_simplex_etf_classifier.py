@@ -1,0 +1,66 @@
+"""The fixed last layer: a simplex ETF in every respect, and out of reach of gradient and decay."""
+
+import pytest
+import torch
+from torch import nn
+
+from ncexp.architectures import Network
+from ncexp.architectures.classifiers import SimplexETFClassifier
+from ncexp.architectures.densenet import densenet
+from ncexp.optimizers import sgd
+
+#: float32 numbers of size one, after a sum of up to 64 of them.
+TOLERANCE = 1e-6
+
+
+@pytest.mark.parametrize(("num_classes", "num_features"), [(2, 1), (5, 4), (10, 64)])
+def test_weight_is_a_simplex_etf_of_unit_rows(num_classes, num_features):
+    torch.manual_seed(0)
+    layer = SimplexETFClassifier(num_features, num_classes)
+    gram = layer.weight @ layer.weight.T
+    expected = (num_classes * torch.eye(num_classes) - 1) / (num_classes - 1)
+    assert (gram - expected).abs().max() < TOLERANCE
+    assert torch.equal(layer.bias, torch.full((num_classes,), 1 / num_classes))
+
+
+def test_weight_is_turned_at_random():
+    torch.manual_seed(0)
+    first, second = SimplexETFClassifier(16, 4).weight, SimplexETFClassifier(16, 4).weight
+    assert (first - second).abs().max() > 0.1
+    assert ((first < 0).any(0) & (first > 0).any(0)).all()  # every feature takes part
+
+
+def test_one_hot_targets_are_reached_by_collapsed_features():
+    torch.manual_seed(0)
+    layer = SimplexETFClassifier(32, 10)
+    collapsed = layer.weight * (1 - 1 / 10)  # h = (1 − 1/C) w_c
+    assert (layer(collapsed) - torch.eye(10)).abs().max() < TOLERANCE
+
+
+def test_training_with_decay_leaves_the_layer_as_it_was():
+    torch.manual_seed(0)
+    network = Network(nn.Sequential(nn.Linear(6, 8), nn.ReLU()), 8, 4, "simplex_etf")
+    weight, bias = network.classifier.weight.clone(), network.classifier.bias.clone()
+    before = network.backbone[0].weight.clone()
+    optimizer = sgd(network.parameters(), lr=0.5, weight_decay=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        network(torch.randn(5, 6))[0].square().sum().backward()
+        optimizer.step()
+    assert torch.equal(network.classifier.weight, weight)
+    assert torch.equal(network.classifier.bias, bias)
+    assert not torch.equal(network.backbone[0].weight, before)
+
+
+def test_layer_travels_with_the_network():
+    torch.manual_seed(0)
+    networks = [Network(nn.Flatten(), 8, 4, "simplex_etf") for _ in range(2)]
+    assert not torch.equal(networks[0].classifier.weight, networks[1].classifier.weight)
+    networks[1].load_state_dict(networks[0].state_dict())
+    assert torch.equal(networks[0].classifier.weight, networks[1].classifier.weight)
+    assert networks[0].to(torch.float64).classifier.weight.dtype == torch.float64
+
+
+def test_too_few_features_are_refused():
+    with pytest.raises(ValueError, match="at least C − 1 = 9 features for simplex_etf, got 5"):
+        densenet((1, 8, 8), 10, layers=[1, 1], growth_rate=2, classifier="simplex_etf")

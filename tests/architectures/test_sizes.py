@@ -1,0 +1,121 @@
+"""Parameters and operations of every network against published numbers."""
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from ncexp.architectures.catalogue import describe_architectures, list_architectures, measure_size
+from ncexp.architectures.classifiers import SimplexETFClassifier
+from ncexp.config import SUPPLIED, Component, ConfigError, config_directory
+
+#: torchvision's documentation of its models (meta num_params of the IMAGENET1K_V1 weights): 3 channels, 1000 classes.
+TORCHVISION_IMAGENET = {
+    "resnet18": 11_689_512,
+    "resnet34": 21_797_672,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+    "densenet121": 7_978_856,
+    "densenet169": 14_149_480,
+    "densenet201": 20_013_928,
+    "vgg11": 132_868_840,
+    "vgg13": 133_053_736,
+    "vgg16": 138_365_992,
+    "vgg19": 143_678_248,
+}
+#: The table of CIFAR-10 models in the repository osmr/imgclsmob (DenseNet-BC: 0.8M and 15.3M in Huang et al., Table 2).
+IMGCLSMOB_CIFAR10 = {"densenet40": 176_122, "densenet100": 769_162, "densenet250": 15_324_406}
+#: Multiply-adds in units of 10⁶, same table; it counts batch norms and ReLUs as well, ours does not.
+IMGCLSMOB_CIFAR10_MULTIPLY_ADDS = {"densenet40": 74.89, "densenet100": 298.45, "densenet250": 5519.54}
+#: torchvision's documentation ("_ops", in 10⁹ multiply-adds at 224×224).
+TORCHVISION_MULTIPLY_ADDS = {"resnet18": 1.814, "resnet50": 4.089, "densenet121": 2.834, "densenet201": 4.291}
+
+DEEP = [name for name in TORCHVISION_IMAGENET if not name.startswith("vgg")]
+VGGS = [name for name in TORCHVISION_IMAGENET if name.startswith("vgg")]
+
+
+def component(name: str, **options) -> Component:
+    raw = yaml.safe_load((config_directory() / "architecture" / f"{name}.yaml").read_text())
+    return Component.check("architecture", {**raw, **options}, SUPPLIED["architecture"])
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_parameter_count_equals_torchvisions_with_the_imagenet_stem(name):
+    size = measure_size(component(name, stem="imagenet"), (3, 224, 224), 1000)
+    assert size.num_parameters == TORCHVISION_IMAGENET[name]
+
+
+@pytest.mark.parametrize("name", VGGS)
+def test_parameter_count_equals_torchvisions_but_for_the_norms_in_place_of_dropout(name):
+    size = measure_size(component(name, head="fully_connected"), (3, 224, 224), 1000)
+    assert size.num_parameters == TORCHVISION_IMAGENET[name] + 2 * 2 * 4096
+    assert size.num_features == 4096
+
+
+@pytest.mark.parametrize("name", VGGS)
+def test_parameter_count_of_the_average_head_leaves_out_the_published_head(name):
+    published_head = (512 * 49 + 1) * 4096 + (4096 + 1) * 4096 + (4096 + 1) * 1000
+    size = measure_size(component(name), (3, 32, 32), 10)
+    assert size.num_parameters == TORCHVISION_IMAGENET[name] - published_head + (512 + 1) * 10
+
+
+@pytest.mark.parametrize("name", [name for name in DEEP if name.startswith("resnet")])
+def test_parameter_count_of_the_small_stem_differs_by_its_kernel_and_the_classes(name):
+    size = measure_size(component(name), (3, 32, 32), 10)
+    fewer_weights_in_the_stem = 64 * 3 * (7 * 7 - 3 * 3)
+    fewer_classes = 990 * (size.num_features + 1)
+    assert size.num_parameters == TORCHVISION_IMAGENET[name] - fewer_weights_in_the_stem - fewer_classes
+
+
+@pytest.mark.parametrize("name", IMGCLSMOB_CIFAR10)
+def test_parameter_count_equals_the_published_one_of_densenets_for_small_images(name):
+    assert measure_size(component(name), (3, 32, 32), 10).num_parameters == IMGCLSMOB_CIFAR10[name]
+
+
+@pytest.mark.parametrize("name", TORCHVISION_MULTIPLY_ADDS)
+def test_flops_are_twice_torchvisions_multiply_adds(name):
+    size = measure_size(component(name, stem="imagenet"), (3, 224, 224), 1000)
+    assert size.flops / 2e9 == pytest.approx(TORCHVISION_MULTIPLY_ADDS[name], rel=1e-3)  # printed with four digits
+
+
+def test_flops_of_resnet18_with_the_small_stem_are_twice_the_known_multiply_adds():
+    size = measure_size(component("resnet18"), (3, 32, 32), 10)
+    assert size.flops / 2e9 == pytest.approx(0.556, rel=2e-3)  # kuangliu/pytorch-cifar's ResNet18, as widely printed
+
+
+@pytest.mark.parametrize("name", IMGCLSMOB_CIFAR10_MULTIPLY_ADDS)
+def test_flops_of_small_densenets_are_near_twice_the_published_multiply_adds(name):
+    size = measure_size(component(name), (3, 32, 32), 10)
+    assert size.flops / 2e6 == pytest.approx(IMGCLSMOB_CIFAR10_MULTIPLY_ADDS[name], rel=0.05)
+
+
+def test_description_holds_a_row_for_every_shipped_choice_in_order_of_depth():
+    names = list_architectures()
+    assert names.index("densenet40") < names.index("densenet100") < names.index("densenet250")
+    rows = describe_architectures(names, (1, 28, 28), 10)
+    assert [row.name for row in rows] == names
+    assert {row.name for row in rows if row.size is None} == {"densenet121", "densenet169", "densenet201"}
+    assert all("29×29" in row.refusal for row in rows if row.size is None)
+
+
+def test_description_leaves_the_global_generator_alone():
+    before = torch.get_rng_state()
+    describe_architectures(["vgg11", "densenet40"], (1, 28, 28), 10)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_description_counts_only_what_is_trained():
+    options = {"classifier": "simplex_etf"}
+    fixed, free = (measure_size(component("resnet18", **o), (1, 28, 28), 10) for o in (options, {}))
+    assert free.num_parameters - fixed.num_parameters == 513 * 10
+
+
+def test_description_refuses_an_unknown_name():
+    with pytest.raises(ConfigError, match="Did you mean resnet18"):
+        describe_architectures(["resnet81"], (1, 28, 28), 10)
+
+
+def test_classifier_of_the_etf_is_no_parameter():
+    assert not list(SimplexETFClassifier(16, 4).parameters())
+    assert isinstance(SimplexETFClassifier(16, 4), nn.Linear)
