@@ -25,8 +25,8 @@ from torch import Tensor
 from ncexp.collapse.central_path import CentralPath
 from ncexp.collapse.mode_dynamics import LARGEST, SMALLEST, conserved_differences, elapsed_for_growth, log_growth
 
-_GRID = 65  # candidate times per epoch before the bisection
-_HALVINGS = 60  # from a grid cell to rounding
+_GRID = 33  # candidate times per epoch before the bisection
+_HALVINGS = 54  # from a grid cell to rounding
 
 
 @dataclass(frozen=True, eq=False)

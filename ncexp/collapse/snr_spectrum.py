@@ -9,8 +9,10 @@ itself any rank cut-off would delete the quiet ones. With R = Q Λ Qᵀ on the e
 How the rank is decided, in float64 with unit round-off ε:
 - a unit is dead when its within-class standard deviation is below n·ε times its largest class mean, the worst that
   summing n equal numbers can leave behind (exact zeros of dead ReLUs are below any bound);
-- an eigenvalue of R is noise when it is at most P·ε·λ_max (rounding leaves about ε·λ_max there), and at most n − C of
-  them are real, for Σ_W is a sum of n deviations under C linear constraints.
+- an eigenvalue of R is noise when it is at most P·ε·λ_max (rounding of sums leaves about ε·λ_max there), or at most
+  Σ_i (ε max_c |μ_ci|)²/d_i, what features leave that are themselves rounded to ε of their size: this one matters in
+  deep collapse, from a spread of about 1e-8 of the means on.
+With fewer examples than features, n − C < P, or with copied units, that finds the true rank.
 
 On what is left the spectrum is that of the pseudo-inverse, provided M̄ lies there: no dead unit may tell classes apart,
 and the part of B on the discarded eigenvectors must be rounding. Otherwise some ω is infinite, and the answer is
@@ -93,7 +95,10 @@ def snr_spectrum(statistics: ClassStatistics) -> SNRSpectrum:
     correlation = statistics.within_class_covariance[live][:, live] / scale / scale[:, None]
     scaled_means = means[:, live] / scale
     eigenvalues, eigenvectors = torch.linalg.eigh(correlation)
-    rank = _numerical_rank(eigenvalues, statistics.num_examples - means.shape[0])
+    of_sums = len(eigenvalues) * _ROUND_OFF * eigenvalues[-1]
+    of_features = (_ROUND_OFF * statistics.class_means[:, live].abs().amax(dim=0) / scale).square().sum()
+    rank = int((eigenvalues > torch.maximum(of_sums, of_features)).sum())
+    assert rank > 0, "n examples give λ_max >= P/n, and live units give noise below P/n²"
     coordinates = scaled_means @ eigenvectors
     discarded, kept = coordinates[:, :-rank], coordinates[:, -rank:]
 
@@ -101,8 +106,8 @@ def snr_spectrum(statistics: ClassStatistics) -> SNRSpectrum:
     if separating.any():
         reason = f"{int(separating.sum())} units without within-class variation whose class means differ"
         return _undefined(means, num_values, rank, reason)
-    noise = len(eigenvalues) * _ROUND_OFF * eigenvalues[-1]
-    rotation = noise / eigenvalues[-rank]  # how far rounding may turn the discarded eigenvectors
+    # How far rounding may turn the discarded eigenvectors: that of Σ_W in proportion, that of features by its root.
+    rotation = of_sums / eigenvalues[-rank] + (of_features / eigenvalues[-rank]).sqrt()
     allowed = rotation * torch.linalg.norm(scaled_means) + torch.linalg.norm(mean_rounding[live] / scale)
     if torch.linalg.norm(discarded) > allowed:
         reason = f"class means outside the range of a within-class covariance of rank {rank} in {means.shape[1]} units"
@@ -112,13 +117,6 @@ def snr_spectrum(statistics: ClassStatistics) -> SNRSpectrum:
     measured = torch.linalg.svdvals(kept / eigenvalues[-rank:].sqrt())[:num_values]
     values[: len(measured)] = measured
     return SNRSpectrum(values, rank, float(eigenvalues[-1] / eigenvalues[-rank]), "")
-
-
-def _numerical_rank(eigenvalues: Tensor, most: int) -> int:
-    """Number of eigenvalues of a correlation matrix above rounding, at most n − C."""
-    above = int((eigenvalues > len(eigenvalues) * _ROUND_OFF * eigenvalues[-1]).sum())
-    assert most > 0, "a live unit needs a class with two examples"
-    return min(above, most)
 
 
 def _undefined(means: Tensor, num_values: int, rank: int, reason: str) -> SNRSpectrum:

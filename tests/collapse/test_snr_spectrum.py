@@ -106,6 +106,26 @@ def test_snr_spectrum_of_dependent_units_is_that_on_the_range(width: int) -> Non
     torch.testing.assert_close(spectrum.singular_values, expected, rtol=MEASURED, atol=0)
 
 
+@pytest.mark.parametrize("spread", [1e-5, 1e-7, 1e-9])
+def test_snr_spectrum_rank_is_found_in_deep_collapse(spread: float) -> None:
+    features, labels = gaussian_features(20, per_class=4)
+    means = torch.stack([features[labels == c].mean(dim=0) for c in range(CLASSES)])[labels]
+    statistics = class_statistics(means + spread * (features - means), labels, CLASSES)
+    assert snr_spectrum(statistics).rank == len(labels) - CLASSES
+
+
+def test_snr_spectrum_of_dependent_units_survives_deep_collapse() -> None:
+    features, labels = gaussian_features(6)
+    means = torch.stack([features[labels == c].mean(dim=0) for c in range(CLASSES)])[labels]
+    collapsed = means + 1e-9 * (features - means)
+    mixing = torch.randn(6, 9, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    spectrum = snr_spectrum(class_statistics(collapsed @ mixing, labels, CLASSES))
+    expected = snr_singular_values(class_statistics(collapsed, labels, CLASSES))
+    assert spectrum.rank == 6
+    data_rounding = 1e-5  # features of size 10 are known to 1e-15, their spread of 1e-9 to 1e-6
+    torch.testing.assert_close(spectrum.singular_values, expected, rtol=data_rounding, atol=0)
+
+
 def test_snr_spectrum_rank_below_the_number_of_modes_pads_with_zeros() -> None:
     features, labels = gaussian_features(2)
     doubled = torch.cat([features, features @ torch.ones(2, 2, dtype=torch.float64)], dim=1)
