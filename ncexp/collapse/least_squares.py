@@ -4,16 +4,6 @@ Objective: L(W, b) = ½ Ave_i ‖W h_i + b − y_i‖² + (λ_W/2) ‖W‖_F² +
 classes belong to it. HPD22 has λ_W = λ_b = λ: then with h̃ = [h; 1], W̃ = [W, b], and class frequencies π_c,
 
     W̃_LS = diag(π) M̃ᵀ (Σ̃_T + μ̃_G μ̃_Gᵀ + λI)⁻¹.
-
-How it is computed. The deviations of h̃ from its class means have no bias part, and W̃ h̃ enters squared, so
-L(W̃) = ½ ‖W̃ F − Y‖_F² + const for any factor F Fᵀ of the bracket and the Y that gives Y Fᵀ = diag(π) M̃ᵀ:
-
-    F = [ Σ_W^{1/2}   M diag(√π)   diag(√λ) ]        Y = [ 0   diag(√π)   0 ]
-        [ 0           √πᵀ                   ]
-
-and W̃_LS = Y F^†. `_solve_regular` eliminates the bias and whitens by Σ_W + λ_W I where that is safely invertible;
-`_solve_singular` takes F^† itself. Neither squares the spread between class means and deviations, which in deep
-collapse is what would be lost first.
 """
 
 from __future__ import annotations
@@ -23,11 +13,11 @@ from dataclasses import dataclass
 
 import torch
 
+from ncexp.collapse.class_mean_fit import class_mean_fit
 from ncexp.collapse.class_statistics import ClassStatistics
 from ncexp.collapse.linear_classifier import LinearClassifier
 from ncexp.collapse.neural_collapse import require_same_shape
-
-_ROUND_OFF = torch.finfo(torch.float64).eps
+from ncexp.collapse.normal_equations import FactoredProblem, WhitenedProblem
 
 Ridge = float | tuple[float, float]
 
@@ -49,7 +39,11 @@ class MSEDecomposition:
 
     @property
     def residual(self) -> float:
-        """|L − (L_NC1 + L_NC2/3 + L_LS^⊥)| / L: rounding, as L is computed apart from the terms; 0 where L is 0."""
+        """|L − (L_NC1 + L_NC2/3 + L_LS^⊥)| / L, 0 where L is 0: a live check, as L is computed apart from the three.
+
+        Below 1e-12 where Σ_W + λ_W I is well conditioned, as deep as collapse goes; more tells that λ = 0 and Σ_W is
+        all but singular, or that L itself is nothing but rounding (1e-20 and less).
+        """
         gap = abs(self.loss - math.fsum((self.loss_nc1, self.loss_nc23, self.loss_ls_perp)))
         return gap / self.loss if gap else 0.0
 
@@ -92,9 +86,7 @@ def least_squares_classifier(statistics: ClassStatistics, ridge: Ridge, bias: bo
     Raises:
         ValueError: a ridge that is negative or not finite.
     """
-    weight_ridge, bias_ridge = _ridges(ridge)
-    solved = _solve_regular(statistics, weight_ridge, bias_ridge if bias else math.inf)
-    return solved if solved is not None else _solve_singular(statistics, weight_ridge, bias_ridge, bias)
+    return _problem(statistics, _ridges(ridge), bias).minimizer()
 
 
 def decompose_mse(statistics: ClassStatistics, classifier: LinearClassifier, ridge: Ridge) -> MSEDecomposition:
@@ -116,11 +108,14 @@ def decompose_mse(statistics: ClassStatistics, classifier: LinearClassifier, rid
     """
     require_same_shape(statistics, classifier)
     classifier = classifier.to(statistics.class_means.device)
-    optimum = least_squares_classifier(statistics, ridge, bias=classifier.bias is not None)
-    nc1, nc23 = _loss_terms(statistics, optimum, *_ridges(ridge))
-    own = _loss_terms(statistics, classifier, *_ridges(ridge))
-    perp = _quadratic_form(statistics, classifier, optimum, *_ridges(ridge))
-    loss, nc1, nc23, perp = torch.stack([torch.add(*own), nc1, nc23, perp]).tolist()
+    ridges = _ridges(ridge)
+    problem = _problem(statistics, ridges, bias=classifier.bias is not None)
+    optimum = problem.minimizer()
+    fit = class_mean_fit(statistics, classifier, problem.class_basis)
+    best_fit = class_mean_fit(statistics, optimum, problem.class_basis)
+    nc1, nc23 = _spread_and_penalty(statistics, optimum, ridges), best_fit.squares / 2
+    loss = _spread_and_penalty(statistics, classifier, ridges) + fit.squares / 2
+    loss, nc1, nc23, perp = torch.stack([loss, nc1, nc23, problem.distance(classifier, fit)]).tolist()
     return MSEDecomposition(loss=loss, loss_ls=nc1 + nc23, loss_nc1=nc1, loss_nc23=nc23, loss_ls_perp=perp)
 
 
@@ -134,103 +129,18 @@ def _ridges(ridge: Ridge) -> tuple[float, float]:
     return pair
 
 
-def _solve_regular(statistics: ClassStatistics, weight_ridge: float, bias_ridge: float) -> LinearClassifier | None:
-    """W̃_LS where N = Σ_W + λ_W I is safely positive definite, else None; bias_ridge inf is a layer without bias.
-
-    The best bias for W is b = (1 − β)(π − W μ_G) with β = λ_b/(1 + λ_b): 0 for a free bias, 1 for none. Put into L,
-    that leaves L(W) = ½ ‖W [L_N, G] − [0, D]‖_F² with N = L_N L_Nᵀ,
-
-        G = [M̄ diag(√π), √β μ_G]   (P, C+1),        D = [diag(√π) − π√πᵀ, √β π]   (C, C+1).
-
-    With T = L_N^{-1} G = U diag(s) Vᵀ the minimiser is W = D V diag(s/(1 + s²)) Uᵀ L_N^{-1}.
-    """
-    covariance = statistics.within_class_covariance
-    ridged = covariance + weight_ridge * torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
-    triangle, info = torch.linalg.cholesky_ex(ridged)
-    # L_jj²/N_jj is the share of feature j's variance that the features before it do not explain: where rounding alone
-    # could make it up, Σ_W does not determine that direction.
-    unexplained = triangle.diagonal().square() / ridged.diagonal()
-    if bool(info) or not bool((unexplained > len(covariance) * _ROUND_OFF).all()):
-        return None
-    shrink = 1.0 if math.isinf(bias_ridge) else bias_ridge / (1 + bias_ridge)
-    frequencies, mean = statistics.frequencies, statistics.global_mean
-    roots = frequencies.sqrt()
-    factor = torch.cat([roots[:, None] * statistics.centered_class_means, shrink**0.5 * mean[None]])
-    whitened = torch.linalg.solve_triangular(triangle, factor.T, upper=False)
-    left, scales, right = torch.linalg.svd(whitened, full_matrices=False)
-    # D V without D: diag(√π) V₁ − π (√πᵀ V₁) + √β π v₂ᵀ, V₁ the rows of V that belong to classes, v₂ᵀ the last.
-    by_class, by_mean = right[:, :-1].T, right[:, -1]
-    targets = roots[:, None] * by_class + torch.outer(frequencies, shrink**0.5 * by_mean - roots @ by_class)
-    rotated = (targets * (scales / (1 + scales.square()))) @ left.T
-    weight = torch.linalg.solve_triangular(triangle, rotated, upper=False, left=False)
-    bias = None if math.isinf(bias_ridge) else (1 - shrink) * (frequencies - weight @ mean)
-    return LinearClassifier(weight, bias)
+def _problem(statistics: ClassStatistics, ridges: tuple[float, float], bias: bool) -> WhitenedProblem | FactoredProblem:
+    weight_ridge, bias_ridge = ridges
+    regular = WhitenedProblem.build(statistics, weight_ridge, bias_ridge if bias else math.inf)
+    return regular if regular is not None else FactoredProblem(statistics, weight_ridge, bias_ridge, bias)
 
 
-def _solve_singular(
-    statistics: ClassStatistics, weight_ridge: float, bias_ridge: float, bias: bool
-) -> LinearClassifier:
-    """W̃_LS = Y F^†, with F and Y as at the head of this file; F and the rank decision as the public docstring says."""
-    num_classes, num_features = statistics.class_means.shape
-    roots = statistics.frequencies.sqrt()
-    means = roots[:, None] * statistics.class_means
-    ridge = [weight_ridge] * num_features + [bias_ridge] * bias
-    if bias:
-        means = torch.cat([means, roots[:, None]], 1)
-    deviations = _covariance_factor(statistics.within_class_covariance)
-    deviations = torch.nn.functional.pad(deviations, (0, int(bias)))
-    penalty = torch.diag(torch.tensor(ridge, dtype=means.dtype, device=means.device).sqrt())
-    factor = torch.cat([means, deviations, penalty])
-    left, scales, right = torch.linalg.svd(factor, full_matrices=False)
-    certain = scales > max(factor.shape) * _ROUND_OFF * scales[0]
-    # Y has entries in the classes' places only, so only those rows of the left factor meet it.
-    targets = roots[:, None] * left[:num_classes, certain]
-    solution = (targets / scales[certain]) @ right[certain]
-    return LinearClassifier(solution[:, :num_features], solution[:, num_features] if bias else None)
-
-
-def _covariance_factor(covariance: torch.Tensor) -> torch.Tensor:
-    """Rows R (r, P) with RᵀR = Σ_W on its certain range, decided where each feature has unit variance."""
-    deviation = covariance.diagonal().sqrt()
-    scale = torch.where(deviation > 0, deviation, 1.0)
-    eigenvalues, eigenvectors = torch.linalg.eigh(covariance / scale / scale[:, None])
-    certain = eigenvalues > len(eigenvalues) * _ROUND_OFF * eigenvalues[-1]
-    return eigenvalues[certain].sqrt()[:, None] * eigenvectors[:, certain].T * scale
-
-
-def _loss_terms(
-    statistics: ClassStatistics, classifier: LinearClassifier, weight_ridge: float, bias_ridge: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """½ tr{W̃ (Σ̃_W + λI) W̃ᵀ} and ½ Σ_c π_c ‖W̃ μ̃_c − e_c‖², whose sum is L, for any layer: W̃ of a class's examples
-    spreads about W̃ μ̃_c."""
-    weight, frequencies = classifier.weight, statistics.frequencies
-    spread = ((weight @ statistics.within_class_covariance) * weight).sum()
-    penalty = weight_ridge * weight.square().sum()
-    if classifier.bias is not None:
-        penalty = penalty + bias_ridge * classifier.bias.square().sum()
-    misfit = weight.new_zeros(())
-    height = max(1, 2**22 // len(weight))
-    for start in range(0, len(weight), height):
-        rows = classifier(statistics.class_means[start : start + height])
-        rows.diagonal(start).sub_(1)
-        misfit += frequencies[start : start + height] @ rows.square().sum(1)
-    return (spread + penalty) / 2, misfit / 2
-
-
-def _quadratic_form(
-    statistics: ClassStatistics,
-    classifier: LinearClassifier,
-    optimum: LinearClassifier,
-    weight_ridge: float,
-    bias_ridge: float,
+def _spread_and_penalty(
+    statistics: ClassStatistics, classifier: LinearClassifier, ridges: tuple[float, float]
 ) -> torch.Tensor:
-    """½ tr{Δ (Σ̃_T + μ̃_G μ̃_Gᵀ + λI) Δᵀ} with Δ = [V, d] = W̃ − W̃_LS: Δ μ̃_G = V μ_G + d, and Σ̃_T has no bias part."""
-    step = classifier.weight - optimum.weight
-    at_mean = step @ statistics.global_mean
-    penalty = weight_ridge * step.square().sum()
-    if classifier.bias is not None and optimum.bias is not None:
-        bias_step = classifier.bias - optimum.bias
-        at_mean = at_mean + bias_step
-        penalty = penalty + bias_ridge * bias_step.square().sum()
-    covariances = ((step @ statistics.total_covariance) * step).sum()
-    return (covariances + at_mean.square().sum() + penalty) / 2
+    """½ tr{W̃ (Σ̃_W + λI) W̃ᵀ}: with ½ Σ_c π_c ‖W̃ μ̃_c − e_c‖² it makes L, as W̃ h̃ spreads about W̃ μ̃_c."""
+    weight = classifier.weight
+    total = ((weight @ statistics.within_class_covariance) * weight).sum() + ridges[0] * weight.square().sum()
+    if classifier.bias is not None:
+        total = total + ridges[1] * classifier.bias.square().sum()
+    return total / 2
