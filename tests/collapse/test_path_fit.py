@@ -92,7 +92,7 @@ def test_fit_times_are_stationary_where_epochs_are_in_order() -> None:
 
 
 def test_fit_takes_the_better_of_two_basins() -> None:
-    # One mode shrinks beyond all theory: τ = 0 and a later τ are both local minima, and bisection alone takes the worse.
+    # One mode shrinks beyond all theory: τ = 0 and a later τ are local minima, and bisection alone takes the worse.
     start, growth = torch.tensor([1.5, 1e-6]).double(), torch.tensor([-40.0, 8.0]).double()
     result = fit_time_change(EPOCHS[:2], torch.stack([start, start * growth.exp()]), 3, 1, 0)
     every_time = torch.cat([torch.zeros(1), torch.logspace(-3, 6, 20000)]).double()
