@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
+from torch import nn
 
 from ncexp.analyses import Look, take_look
 from ncexp.architectures import last_layer
@@ -48,12 +49,14 @@ class Assembly:
     def facts(self) -> dict[str, Any]:
         """What follows from the configuration and is worth reading beside it: sizes, and λ with its convention."""
         classifier = self.training.network.classifier
+        assert isinstance(classifier, nn.Linear)
         return {
             "num_classes": self.dataset.num_classes,
             "num_train": len(self.dataset.train),
             "num_test": len(self.dataset.test),
             "num_features": classifier.in_features,
             "num_parameters": sum(p.numel() for p in self.training.network.parameters()),
+            **self.dataset.facts,
             **{f"ridge_{name}": value for name, value in asdict(self.ridge).items()},
         }
 
@@ -86,7 +89,7 @@ def assemble(config: RunConfig) -> Assembly:
         dataset = dataset.to(device)
         network = config.architecture.build(input_shape=dataset.input_shape, num_classes=dataset.num_classes)
         network = network.to(device, memory_format=torch.channels_last)  # twice as fast on a CPU's convolutions
-        classifier = last_layer(network, dataset.train.inputs[:2])
+        classifier = last_layer(network, next(dataset.train.batches(2))[0])
         loss = config.loss.build(num_classes=dataset.num_classes)
         optimizer = config.optimizer.build(parameters=network.parameters())
         training = Training(

@@ -70,7 +70,8 @@ class Component:
     def check(cls, group: str, raw: Any, supplied: tuple[str, ...]) -> Component:
         """Refuse, with every fault in one ConfigError, a choice that its target would not take."""
         if not isinstance(raw, Mapping):
-            raise ConfigError(f"{group}: expected a choice with _target_ and name, got {raw!r}.")
+            how = f"{group.replace('.', '/')}={raw}" if isinstance(raw, str) else "a file of the group"
+            raise ConfigError(f"{group}: expected a choice with _target_ and name, got {raw!r}. Choose it by {how}.")
         options = {key: value for key, value in raw.items() if key not in ("_target_", "name")}
         target = raw.get("_target_")
         if not isinstance(target, str):

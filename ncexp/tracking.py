@@ -12,6 +12,7 @@ import math
 import os
 import threading
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
@@ -87,8 +88,9 @@ class Mirror:
     def forget(self) -> None:
         """Take the run of an earlier training out of MLflow's lists (restorable there), before the run begins anew."""
         if sent := read_json(self._directory.tracking):
+            client = self._connect()
             with self._only_writer():
-                self._connect().delete_run(sent["run_id"])
+                client.delete_run(sent["run_id"])
 
     def _connect(self) -> MlflowClient:
         if self._client is None:
@@ -96,9 +98,10 @@ class Mirror:
                 os.environ.setdefault(name, value)
             from mlflow.tracking import MlflowClient
 
-            with self._only_writer():  # the first opening migrates an SQLite store: never two at once
-                self._client = MlflowClient(self._uri)
-                self._client.search_experiments(max_results=1)
+            if self._uri.startswith("sqlite:///"):
+                with self._only_writer():
+                    _create_store(Path(self._uri.removeprefix("sqlite:///")))
+            self._client = MlflowClient(self._uri)
         return self._client
 
     def _only_writer(self) -> AbstractContextManager[Any]:
@@ -178,6 +181,18 @@ class Mirror:
             client.update_run(run_id, status="RUNNING")
         else:
             client.set_terminated(run_id, status=RUN_STATUS[state])
+
+
+def _create_store(path: Path) -> None:
+    """Make an SQLite store with MLflow's tables, whole or not at all: a kill amid its migrations would leave a ruin."""
+    if path.exists():
+        return
+    from mlflow.tracking import MlflowClient
+
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    MlflowClient(f"sqlite:///{temporary}").search_experiments(max_results=1)
+    temporary.replace(path)
 
 
 class BackgroundMirror:

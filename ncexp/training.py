@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ncexp.checkpoint import Position
-from ncexp.datasets import Split
+from ncexp.datasets import Examples
 from ncexp.interruption import Diverged, Interrupted
 from ncexp.optimizers import Schedule
 
@@ -29,7 +29,7 @@ class Training:
     loss: Callable[[Tensor, Tensor], Tensor]
     optimizer: Optimizer
     schedule: Schedule
-    data: Split
+    data: Examples
     batch_size: int
     seed: int
     position: Position

@@ -10,7 +10,7 @@ from ncexp.config import ConfigError, check
 
 def test_run_config_name_and_directory_are_readable(composed: Compose) -> None:
     config = check(composed())
-    assert config.name == "gaussian_mixture-mlp-mse_lr0.0255196_seed0"
+    assert config.name == "gaussian_mixture-mlp-mse_lr0.0184202_seed0"
     assert config.directory.name == f"{config.name}_{config.key}"
 
 

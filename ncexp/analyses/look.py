@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ncexp.collapse import ClassStatistics, ClassStatisticsAccumulator, LinearClassifier
-from ncexp.datasets import Split
+from ncexp.datasets import Examples
 from ncexp.interruption import Diverged
 from ncexp.ridge import Ridge
 
@@ -35,7 +35,7 @@ class Look:
     loss: float
     error: float
     network: nn.Module
-    data: Split
+    data: Examples
     kept_features: Tensor | None
 
     def features(self) -> Iterator[Tensor]:
@@ -50,7 +50,7 @@ class Look:
 def take_look(
     split: str,
     network: nn.Module,
-    data: Split,
+    data: Examples,
     loss: object,
     ridge: Ridge,
     num_classes: int,
@@ -96,7 +96,7 @@ def _update(accumulator: ClassStatisticsAccumulator, features: Tensor, labels: T
         raise
 
 
-def _forward(network: nn.Module, data: Split) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _forward(network: nn.Module, data: Examples) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     network.eval()
     with torch.no_grad():
         for inputs, labels in data.batches(BATCH_SIZE):
