@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 HELP = """\
@@ -32,9 +33,17 @@ command again goes on where it was stopped, or shows what is there. Hydra's own 
 """
 
 
+#: Commands beside the run itself: word → module with a `main(arguments) -> exit code`, imported only when asked for.
+COMMANDS: dict[str, str] = {}
+
+
 def main() -> int:
-    """Answer --help at once; hand everything else to Hydra."""
-    if {"--help", "-h"} & set(sys.argv[1:]):
+    """Answer --help at once; call a command's module; hand everything else to Hydra."""
+    arguments = sys.argv[1:]
+    if arguments and arguments[0] in COMMANDS:
+        code: int = importlib.import_module(COMMANDS[arguments[0]]).main(arguments[1:])
+        return code
+    if {"--help", "-h"} & set(arguments):
         print(HELP, end="")
         return 0
     from ncexp.command_line import launch
