@@ -28,8 +28,8 @@ class CollapseMetrics:
     nc1_ratio: float
     """tr Σ_W / tr Σ_B. nan where all class means coincide."""
     nc1_snr: float
-    """Σ_j ω_j⁻², ω_j the singular values of Σ_W^{-1/2} M̄ (HPD22); the same under any invertible h → Ah + a. nan where
-    Σ_W is singular and M̄ leaves its range, and where an ω_j is 0."""
+    """Σ_j ω_j⁻², ω_j the singular values of Σ_W^{-1/2} M̄ on the range of Σ_W (HPD22); the same under any invertible
+    h → Ah + a. nan where M̄ leaves that range, and where the class means span less than they could in it."""
     cdnv: float
     """Ave_{c≠c'} (v_c + v_c')/(2‖μ_c − μ_c'‖²), v_c the within-class variances (Galanti, György & Hutter 2021). nan
     where two class means coincide."""
@@ -106,16 +106,19 @@ def require_same_shape(statistics: ClassStatistics, classifier: LinearClassifier
         )
 
 
-def _variability(statistics: ClassStatistics) -> dict[str, torch.Tensor]:
+def _variability(statistics: ClassStatistics) -> dict[str, torch.Tensor | float]:
     within = statistics.within_class_covariance
     means = statistics.centered_class_means
     between_trace = statistics.frequencies @ means.square().sum(1)
     # Σ_W is positive semidefinite; an eigenvalue below 0 is rounding of a 0.
     within_scales = torch.linalg.eigvalsh(within).clamp(min=0).sqrt()
+    # Where M̄ lies in a range of Σ_W of lower dimension, that bounds the number of ω_j; the spectrum fills up with 0.
+    spectrum = snr_spectrum(statistics)
+    ratios = spectrum.singular_values[: min(statistics.num_classes - 1, spectrum.rank)]
     return {
         "nc1_trace": within_between_trace(statistics) / statistics.num_classes,
         "nc1_ratio": within.trace() / between_trace,
-        "nc1_snr": snr_spectrum(statistics).singular_values.pow(-2).sum(),
+        "nc1_snr": ratios.pow(-2).sum() if spectrum.defined else torch.nan,
         "effective_rank_within": effective_rank(within_scales),
         "effective_rank_means": effective_rank(torch.linalg.svdvals(means)),
     }

@@ -1,0 +1,360 @@
+"""Every metric against its definition in plain NumPy, exact cases, invariances, and where a metric is undefined."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ncexp.collapse import (
+    ClassStatistics,
+    CollapseMetrics,
+    LinearClassifier,
+    class_statistics,
+    measure_collapse,
+    nearest_class_center_mismatch,
+    simplex_etf,
+    snr_singular_values,
+)
+from ncexp.collapse import nearest_class_center as nearest_class_center_module
+from ncexp.collapse import pairwise as pairwise_module
+
+# Well-conditioned cases: a few hundred roundings, and the condition number of a random covariance.
+ROUNDING = 1e-10
+# What is exactly 0 in theory and a rounding of numbers of size 1 here.
+ZERO = 1e-13
+NAMES = [field.name for field in dataclasses.fields(CollapseMetrics)]
+
+
+def draw(num_classes: int, num_features: int, n: int, seed: int = 0) -> tuple[Tensor, Tensor, LinearClassifier]:
+    """Unbalanced Gaussian classes with unequal spread, and a layer that is partly aligned with their means."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def gaussian(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    labels = torch.cat([torch.arange(num_classes), (num_classes * torch.rand(n, generator=generator) ** 2).long()])
+    means, spreads = 2 + gaussian(num_classes, num_features), 0.3 + torch.rand(num_classes, 1, generator=generator)
+    features = means[labels] + spreads[labels] * gaussian(len(labels), num_features)
+    weight = means - means.mean(0) + gaussian(num_classes, num_features)
+    return features, labels, LinearClassifier(weight, gaussian(num_classes))
+
+
+def brute_force(features: Tensor, labels: Tensor, weight: Tensor) -> dict[str, float]:
+    """The table of definitions, example by example and pair by pair."""
+    h, y, w = features.numpy(), labels.numpy(), weight.numpy()
+    n, num_classes = len(h), len(w)
+    mu = np.stack([h[y == c].mean(0) for c in range(num_classes)])
+    m = mu - h.mean(0)
+    pi = np.bincount(y) / n
+    within = sum(np.outer(d, d) for d in h - mu[y]) / n
+    between = sum(p * np.outer(x, x) for p, x in zip(pi, m, strict=True))
+    v = [((h[y == c] - mu[c]) ** 2).sum(1).mean() for c in range(num_classes)]
+    pairs = [(a, b) for a in range(num_classes) for b in range(num_classes) if a != b]
+    rank = min(num_classes - 1, h.shape[1])
+
+    def cos(x, z):
+        return x @ z / np.linalg.norm(x) / np.linalg.norm(z)
+
+    def etf_error(gram):
+        ideal = (np.eye(num_classes) - 1 / num_classes) / np.sqrt(num_classes - 1)
+        return np.linalg.norm(gram / np.linalg.norm(gram) - ideal)
+
+    def entropy_rank(scales):
+        p = scales[scales > 0] / scales.sum()
+        return np.exp(-(p * np.log(p)).sum())
+
+    values, vectors = np.linalg.eigh(between)
+    inverse = vectors[:, -rank:] / values[-rank:] @ vectors[:, -rank:].T
+    scales, directions = np.linalg.eigh(within)
+    omega = np.linalg.svd(directions / np.sqrt(scales) @ directions.T @ m.T, compute_uv=False)[:rank]
+    units = m / np.linalg.norm(m, axis=1, keepdims=True)
+    kernel = [-np.log(np.linalg.norm(units[a] - units[b])) for a, b in pairs]
+    answer = {
+        "nc1_trace": np.trace(within @ inverse) / num_classes,
+        "nc1_ratio": np.trace(within) / np.trace(between),
+        "nc1_snr": (omega**-2.0).sum(),
+        "cdnv": np.mean([(v[a] + v[b]) / 2 / ((mu[a] - mu[b]) ** 2).sum() for a, b in pairs]),
+        "self_duality": ((w / np.linalg.norm(w) - m / np.linalg.norm(m)) ** 2).sum(),
+        "self_duality_product": etf_error(w @ m.T),
+        "self_duality_angle": np.mean([1 - cos(w[c], m[c]) for c in range(num_classes)]),
+        "uniformity_means": np.mean(kernel),
+        "uniformity_means_variance": np.var(kernel),
+        "uniform_duality": np.var([w[c] @ m[c] for c in range(num_classes)]),
+        "norm_ratio": (w**2).sum() / (m**2).sum(),
+        "effective_rank_means": entropy_rank(np.linalg.svd(m, compute_uv=False)[:rank]),
+        "effective_rank_within": entropy_rank(np.sqrt(scales)),
+    }
+    for name, x in (("means", m), ("classifier", w)):
+        norms, cosines = np.linalg.norm(x, axis=1), np.array([cos(x[a], x[b]) for a, b in pairs])
+        answer[f"equinorm_{name}"] = norms.std(ddof=1) / norms.mean()
+        answer[f"equiangularity_{name}"] = cosines.std()
+        answer[f"maximal_angle_{name}"] = np.abs(cosines + 1 / (num_classes - 1)).mean()
+        answer[f"etf_error_{name}"] = etf_error(x @ x.T)
+    return answer
+
+
+# C − 1 < P, C − 1 = P, C − 1 > P, two classes, one feature.
+SHAPES = [(5, 9), (5, 4), (9, 4), (12, 10), (2, 3), (2, 1), (6, 2)]
+
+
+@pytest.mark.parametrize(("num_classes", "num_features"), SHAPES)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_metrics_equal_their_definitions(num_classes, num_features, seed):
+    features, labels, classifier = draw(num_classes, num_features, 120, seed)
+    measured = dataclasses.asdict(measure_collapse(class_statistics(features, labels, num_classes), classifier))
+    expected = brute_force(features, labels, classifier.weight)
+    assert list(measured) == NAMES
+    assert sorted(expected) == sorted(NAMES)
+    for name in NAMES:
+        assert type(measured[name]) is float
+        assert measured[name] == pytest.approx(expected[name], rel=ROUNDING, abs=ZERO), name
+
+
+@given(num_classes=st.integers(2, 9), num_features=st.integers(2, 9), seed=st.integers(0, 2**20))
+@settings(max_examples=40, deadline=None)
+def test_metrics_equal_their_definitions_for_any_shape(num_classes, num_features, seed):
+    features, labels, classifier = draw(num_classes, num_features, 60, seed)
+    measured = dataclasses.asdict(measure_collapse(class_statistics(features, labels, num_classes), classifier))
+    for name, value in brute_force(features, labels, classifier.weight).items():
+        # A random draw may be ill conditioned: 1/s² of a small s loses what its square loses.
+        assert measured[name] == pytest.approx(value, rel=1e-6, abs=1e-9), name
+
+
+@pytest.mark.parametrize(("num_classes", "num_features"), [(2, 1), (10, 9), (10, 30), (50, 64)])
+def test_collapse_on_a_rotated_simplex_etf_is_exact(num_classes, num_features):
+    generator = torch.Generator().manual_seed(0)
+    rotation = torch.linalg.qr(torch.randn(num_features, num_features, generator=generator).double()).Q
+    corners = simplex_etf(num_classes, num_features) @ rotation
+    statistics = ClassStatistics(
+        counts=torch.full((num_classes,), 7),
+        class_means=3 * corners + 1,
+        within_class_covariance=torch.zeros(num_features, num_features, dtype=torch.float64),
+        within_class_variances=torch.zeros(num_classes, dtype=torch.float64),
+    )
+    metrics = dataclasses.asdict(measure_collapse(statistics, LinearClassifier(0.5 * corners)))
+    not_zero = {
+        "nc1_snr": math.nan,  # no within-class variation: no signal-to-noise ratio
+        "uniformity_means": -0.5 * math.log(2 * num_classes / (num_classes - 1)),
+        "norm_ratio": (0.5 / 3) ** 2,
+        "effective_rank_means": num_classes - 1,
+        "effective_rank_within": math.nan,
+    }
+    for name in NAMES:
+        assert metrics[name] == pytest.approx(not_zero.get(name, 0.0), rel=ROUNDING, abs=ZERO, nan_ok=True), name
+
+
+def test_metrics_are_invariant_under_rotation_shift_and_scale():
+    features, labels, classifier = draw(5, 7, 100)
+    generator = torch.Generator().manual_seed(1)
+    rotation = torch.linalg.qr(torch.randn(7, 7, generator=generator).double()).Q
+    before = dataclasses.asdict(measure_collapse(class_statistics(features, labels, 5), classifier))
+    moved = class_statistics(3 * features @ rotation + 4, labels, 5)
+    after = dataclasses.asdict(measure_collapse(moved, LinearClassifier(3 * classifier.weight @ rotation)))
+    scale = {"uniform_duality": 3.0**4}
+    for name in NAMES:
+        assert after[name] == pytest.approx(before[name] * scale.get(name, 1), rel=ROUNDING), name
+
+
+@given(condition=st.sampled_from([1.0, 1e2, 1e4]), seed=st.integers(0, 2**20))
+@settings(max_examples=20, deadline=None)
+def test_nc1_snr_is_unchanged_by_any_invertible_affine_map(condition, seed):
+    features, labels, classifier = draw(5, 7, 100)
+    generator = torch.Generator().manual_seed(seed)
+    left, right = (torch.linalg.qr(torch.randn(7, 7, generator=generator).double()).Q for _ in range(2))
+    mixing = left * torch.logspace(0, -math.log10(condition), 7, dtype=torch.float64) @ right
+    before = measure_collapse(class_statistics(features, labels, 5), classifier)
+    after = measure_collapse(class_statistics(features @ mixing + 1, labels, 5), classifier)
+    # The map's condition number enters squared through Σ_W.
+    assert after.nc1_snr == pytest.approx(before.nc1_snr, rel=1e-14 * condition**2 + ROUNDING)
+
+
+def test_nc1_snr_agrees_with_the_spectrum():
+    features, labels, classifier = draw(5, 7, 100)
+    statistics = class_statistics(features, labels, 5)
+    expected = float(snr_singular_values(statistics).pow(-2).sum())
+    assert measure_collapse(statistics, classifier).nc1_snr == expected
+
+
+def test_nc1_trace_keeps_directions_that_a_float32_cut_off_deletes():
+    """Class means with a spectrum from 1 to 1e-5 and float32 features: NC1 is that of all C − 1 directions."""
+    num_classes, num_features = 100, 128
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(num_features, num_classes - 1, generator=generator).double()).Q
+    spectrum = torch.logspace(0, -5, num_classes - 1, dtype=torch.float64)
+    means = (simplex_etf(num_classes, num_classes - 1) * spectrum) @ basis.T
+    noise = 1e-3 * torch.randn(4 * num_classes, num_features, generator=generator).double()
+    labels = torch.arange(num_classes).repeat(4)
+    features = (means[labels] + noise).to(torch.float32)
+    statistics = class_statistics(features, labels, num_classes)
+    values, vectors = np.linalg.eigh(statistics.between_class_covariance.numpy())
+    values, vectors = values[1 - num_classes :], vectors[:, 1 - num_classes :]
+    variances = np.einsum("pk,pq,qk->k", vectors, statistics.within_class_covariance.numpy(), vectors)
+    expected = (variances / values).sum() / num_classes
+    measured = measure_collapse(statistics, LinearClassifier(means)).nc1_trace
+    assert measured == pytest.approx(expected, rel=1e-6)  # the oracle's small eigenvalues are good to that
+
+
+def test_dead_features_leave_nc1_as_it_is_without_them():
+    features, labels, classifier = draw(9, 4, 100)
+    dead = torch.nn.functional.pad(features, (0, 2), value=0.1)
+    weight = torch.nn.functional.pad(classifier.weight, (0, 2))
+    before = measure_collapse(class_statistics(features, labels, 9), classifier)
+    after = measure_collapse(class_statistics(dead, labels, 9), LinearClassifier(weight))
+    assert after.nc1_trace == pytest.approx(before.nc1_trace, rel=ROUNDING)
+    assert after.nc1_snr == pytest.approx(before.nc1_snr, rel=ROUNDING)
+
+
+def undefined_names(features: Tensor, labels: Tensor, classifier: LinearClassifier) -> set[str]:
+    statistics = class_statistics(features, labels, classifier.num_classes)
+    return {name for name, value in vars(measure_collapse(statistics, classifier)).items() if math.isnan(value)}
+
+
+def test_metrics_are_undefined_where_two_class_means_coincide():
+    features, labels, classifier = draw(4, 6, 100)
+    features, labels = features[labels < 3], labels[labels < 3]
+    features, labels = torch.cat([features, features[labels == 1]]), torch.cat([labels, labels[labels == 1] + 2])
+    names = undefined_names(features, labels, classifier)
+    assert names >= {"nc1_trace"}
+    assert names <= {"nc1_trace", "nc1_snr", "cdnv", "uniformity_means", "uniformity_means_variance"}
+
+
+def test_uniformity_is_undefined_where_three_classes_share_one_dimension():
+    names = undefined_names(*draw(3, 1, 100))
+    assert names == {"uniformity_means", "uniformity_means_variance"}
+
+
+def test_metrics_are_undefined_where_all_class_means_are_equal():
+    _, _, classifier = draw(3, 4, 10)
+    features = torch.ones(6, 4)
+    names = undefined_names(features, torch.arange(6) % 3, classifier)
+    assert names == set(NAMES) - {
+        "equinorm_classifier",
+        "equiangularity_classifier",
+        "maximal_angle_classifier",
+        "etf_error_classifier",
+        "uniform_duality",
+    }
+
+
+def test_metrics_are_undefined_where_a_classifier_row_is_zero():
+    features, labels, classifier = draw(4, 6, 100)
+    weight = classifier.weight.clone()
+    weight[2] = 0
+    names = undefined_names(features, labels, LinearClassifier(weight))
+    assert names == {"equiangularity_classifier", "maximal_angle_classifier", "self_duality_angle"}
+    names = undefined_names(features, labels, LinearClassifier(0 * weight))
+    assert names == {
+        "equinorm_classifier",
+        "equiangularity_classifier",
+        "maximal_angle_classifier",
+        "etf_error_classifier",
+        "self_duality",
+        "self_duality_product",
+        "self_duality_angle",
+    }
+
+
+def test_snr_is_undefined_and_the_rest_is_not_where_within_class_variation_is_missing():
+    means = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    classifier = LinearClassifier(means)
+    names = undefined_names(means.repeat(2, 1), torch.arange(6) % 3, classifier)
+    assert names == {"nc1_snr", "effective_rank_within"}
+
+
+@pytest.mark.parametrize("num_features", [4, 40])
+def test_pair_statistics_do_not_depend_on_the_block(num_features, monkeypatch):
+    features, labels, classifier = draw(23, num_features, 300)
+    statistics = class_statistics(features, labels, 23)
+    whole = dataclasses.asdict(measure_collapse(statistics, classifier))
+    for rows in (1, 4, 22):
+        monkeypatch.setattr(pairwise_module, "_BLOCK_PAIRS", rows * 23)
+        blocked = dataclasses.asdict(measure_collapse(statistics, classifier))
+        assert blocked == pytest.approx(whole, rel=ROUNDING, nan_ok=True)
+
+
+def test_pairs_of_nearly_equal_class_means_keep_their_distance():
+    """Two class means 1e-9 apart, far from the global mean: the Gram identity alone would lose their distance."""
+    means = torch.tensor([[3.0, 1.0], [3.0 + 1e-9, 1.0], [-2.0, 0.5]], dtype=torch.float64)
+    statistics = ClassStatistics(
+        torch.tensor([5, 5, 5]), means, 1e-4 * torch.eye(2).double(), torch.full((3,), 2e-4, dtype=torch.float64)
+    )
+    metrics = measure_collapse(statistics, LinearClassifier(means))
+    distances = torch.pdist(means).square()
+    assert metrics.cdnv == pytest.approx(float((2e-4 / distances).mean()), rel=1e-6)  # the means' own last digits
+    centered = statistics.centered_class_means
+    kernel = -torch.pdist(torch.nn.functional.normalize(centered)).log()
+    assert metrics.uniformity_means == pytest.approx(float(kernel.mean()), rel=1e-6)
+
+
+def test_measure_collapse_refuses_another_layer():
+    features, labels, classifier = draw(5, 7, 100)
+    with pytest.raises(ValueError, match=r"classifier: expected weight of shape \(C, P\) = \(5, 7\)"):
+        measure_collapse(class_statistics(features, labels, 5), LinearClassifier(classifier.weight[:, :6]))
+
+
+def test_nearest_class_center_mismatch_equals_brute_force(monkeypatch):
+    features, labels, classifier = draw(6, 4, 200)
+    means = class_statistics(features, labels, 6).class_means
+    decisions = (features @ classifier.weight.T + classifier.bias).argmax(1)
+    nearest = torch.cdist(features, means, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
+    expected = float((decisions != nearest).double().mean())
+    assert 0 < expected < 1
+    assert nearest_class_center_mismatch(features, classifier, means) == expected
+    monkeypatch.setattr(nearest_class_center_module, "_BLOCK_SCORES", 7 * 6)
+    assert nearest_class_center_mismatch(features, classifier, means) == expected
+
+
+def test_nearest_class_center_mismatch_is_zero_for_the_layer_of_the_means_far_from_the_origin():
+    """W = M, b = −½‖μ‖² decides by the nearest mean; in float32 about an offset of 1e4 that would drown."""
+    generator = torch.Generator().manual_seed(0)
+    means = torch.randn(10, 16, generator=generator, dtype=torch.float64)
+    features = means.repeat(50, 1) + 0.8 * torch.randn(500, 16, generator=generator, dtype=torch.float64)
+    classifier = LinearClassifier(means, -means.square().sum(1) / 2)
+    assert nearest_class_center_mismatch(features, classifier, means) == 0
+    shifted = LinearClassifier(means, classifier.bias - 1e4 * means.sum(1))
+    assert nearest_class_center_mismatch(features + 1e4, shifted, means + 1e4) == 0
+    assert nearest_class_center_mismatch(features, LinearClassifier(means), means) > 0
+
+
+def test_nearest_class_center_mismatch_refusals():
+    features, labels, classifier = draw(5, 7, 100)
+    means = class_statistics(features, labels, 5).class_means
+    with pytest.raises(ValueError, match=r"class_means: expected shape \(C, P\) = \(5, 7\)"):
+        nearest_class_center_mismatch(features, classifier, means[:4])
+    with pytest.raises(ValueError, match=r"features: expected shape \(n, 7\)"):
+        nearest_class_center_mismatch(features[:, :6], classifier, means)
+    with pytest.raises(ValueError, match=r"features: expected shape \(n, 7\) with n >= 1"):
+        nearest_class_center_mismatch(features[:0], classifier, means)
+    with pytest.raises(ValueError, match="features: expected finite"):
+        nearest_class_center_mismatch(features / 0, classifier, means)
+
+
+def test_linear_classifier_is_a_snapshot_in_float64():
+    layer = torch.nn.Linear(3, 2).double()
+    classifier = LinearClassifier(layer.weight, layer.bias)
+    features = torch.ones(4, 3, dtype=torch.bfloat16)
+    before = classifier(features)
+    assert torch.equal(before, layer(features.double()))
+    torch.nn.init.zeros_(layer.weight)
+    assert torch.equal(classifier(features), before)
+    assert not before.requires_grad
+    assert torch.equal(classifier.to("cpu").weight, classifier.weight)
+    assert torch.equal(LinearClassifier(classifier.weight)(features), before - classifier.bias)
+
+
+def test_linear_classifier_refusals():
+    with pytest.raises(ValueError, match=r"weight: expected a floating \(C, P\) tensor with C >= 2, got \(1, 3\)"):
+        LinearClassifier(torch.zeros(1, 3))
+    with pytest.raises(ValueError, match="weight: expected a floating"):
+        LinearClassifier(torch.zeros(2, 3, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"bias: expected shape \(2,\)"):
+        LinearClassifier(torch.zeros(2, 3), torch.zeros(3))
+    with pytest.raises(ValueError, match="weight: expected finite values"):
+        LinearClassifier(torch.full((2, 3), torch.nan))
+    with pytest.raises(ValueError, match="bias: expected finite values"):
+        LinearClassifier(torch.zeros(2, 3), torch.full((2,), torch.inf))
