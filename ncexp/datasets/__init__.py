@@ -1,5 +1,5 @@
-"""conf/dataset: each choice answers a Dataset: a train and a test split of tensors, and the number of classes."""
+"""conf/dataset: each choice answers a Dataset: a train and a test split, and the number of classes."""
 
-from ncexp.datasets.dataset import Dataset, Split
+from ncexp.datasets.dataset import Dataset, Examples, Split
 
-__all__ = ["Dataset", "Split"]
+__all__ = ["Dataset", "Examples", "Split"]

@@ -3,10 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+
+class Examples(Protocol):
+    """Labelled examples of one split, held as tensors (`Split`) or read as they are asked for (`StreamedSplit`)."""
+
+    @property
+    def labels(self) -> Tensor:
+        """(n,) int64, on the device that the batches come to."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input, without the batch."""
+
+    def __len__(self) -> int: ...
+
+    def to(self, device: torch.device) -> Examples:
+        """The same examples, their batches on another device."""
+
+    def batches(self, batch_size: int, order: Tensor | None = None, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of (inputs, labels) along `order` (as stored where None), from batch number `start` on.
+
+        The last, shorter batch is among them: no example is left out.
+        """
 
 
 @dataclass(frozen=True)
@@ -23,6 +47,11 @@ class Split:
                 f"{len(self.labels)} labels. Check the loader."
             )
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input, without the batch."""
+        return tuple(self.inputs.shape[1:])
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -31,10 +60,7 @@ class Split:
         return Split(self.inputs.to(device), self.labels.to(device))
 
     def batches(self, batch_size: int, order: Tensor | None = None, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of (inputs, labels) along `order` (as stored where None), from batch number `start` on.
-
-        The last, shorter batch is among them: no example is left out.
-        """
+        """Batches of (inputs, labels) along `order`, from batch number `start` on; see `Examples.batches`."""
         for first in range(start * batch_size, len(self), batch_size):
             last = min(first + batch_size, len(self))
             chosen = slice(first, last) if order is None else order[first:last]
@@ -43,17 +69,21 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A train and a test split of one classification problem with labels 0..num_classes-1."""
+    """A train and a test split of one classification problem with labels 0..num_classes-1.
 
-    train: Split
-    test: Split
+    facts: what is worth writing into a run's record beside the sizes, by name: pixels that never vary, labels changed.
+    """
+
+    train: Examples
+    test: Examples
     num_classes: int
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one input, without the batch: (channels, height, width), or (features,)."""
-        return tuple(self.train.inputs.shape[1:])
+        return self.train.input_shape
 
     def to(self, device: torch.device) -> Dataset:
         """The same data on another device."""
-        return Dataset(self.train.to(device), self.test.to(device), self.num_classes)
+        return Dataset(self.train.to(device), self.test.to(device), self.num_classes, self.facts)

@@ -1,0 +1,128 @@
+"""The small image data sets of the paper and kin: decoded once, subset, standardised, held as tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from ncexp.config import Count, Fraction
+from ncexp.datasets.cache import load_or_build, locked
+from ncexp.datasets.dataset import Dataset, Split
+from ncexp.datasets.official import OfficialSet, data_root
+from ncexp.datasets.sources import OFFICIAL, Source
+from ncexp.datasets.standardize import Standardization, Standardize, fit
+from ncexp.datasets.subset import mislabel, training_subset
+
+Imbalance = Annotated[float, Field(ge=1, allow_inf_nan=False)]
+
+
+def load(
+    *,
+    source: Source,
+    examples_per_class: Count | None = None,
+    standardize: Standardize = "per_pixel",
+    pad: Count | None = None,
+    label_noise: Fraction = 0.0,
+    imbalance: Imbalance = 1.0,
+    subset_seed: int = 0,
+    root: str | None = None,
+) -> Dataset:
+    """An official data set from its files: inputs (n, channels, height, width) float32; nothing is ever downloaded.
+
+    examples_per_class: a balanced training subset of the official training set (`subset.choose` has the rule); None:
+    all of it, as unbalanced as it is. The test set is the official one, whole.
+    standardize: per_pixel (HPD22) | per_channel, from the training subset | none: grey values 0..1.
+    pad: width and height to which images are centred in black, after the statistics were taken.
+    label_noise: share of training labels moved to another class. imbalance: largest training class over smallest.
+    root: the folder of the files; None: the environment's NCEXP_DATA, else ./data.
+
+    Raises ValueError where a file is missing, cut short or not the official one, where a class has too few examples,
+    and where images are larger than `pad`.
+    """
+    folder, official = data_root(root), OFFICIAL[source]
+    options = {
+        "examples_per_class": examples_per_class,
+        "standardize": standardize,
+        "label_noise": label_noise,
+        "imbalance": imbalance,
+        "subset_seed": subset_seed,
+    }
+    decoded = _decoded(source, folder, options)
+    standardization = Standardization(decoded["mean"], decoded["scale"], decoded["num_constant"])
+    train = Split(_finish(decoded["train_images"], standardization, pad), decoded["train_labels"])
+    test = Split(_finish(decoded["test_images"], standardization, pad), decoded["test_labels"])
+    return Dataset(train, test, official.num_classes, decoded["facts"])
+
+
+def prepare(*, source: Source, root: str | None = None, **options: Any) -> dict[str, Any]:
+    """Download what is missing, check every file, decode and keep for `load` with the same options.
+
+    Answers what there is to say: the folder, the numbers of examples, and the facts of the data.
+    Raises ValueError as `load` does, and where the network does not give the files.
+    """
+    folder, official = data_root(root), OFFICIAL[source]
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, f"{source}.prepare"):  # of several that start at once, one downloads
+        if not official.is_there(folder):
+            official.download(folder)
+        official.check(folder)
+    dataset = load(source=source, root=root, **options)
+    return {"root": str(folder), "num_train": len(dataset.train), "num_test": len(dataset.test), **dataset.facts}
+
+
+def _decoded(source: Source, root: Path, options: dict[str, Any]) -> dict[str, Any]:
+    official = OFFICIAL[source]
+    return load_or_build(
+        root, source, lambda: official.fingerprint(root), options, lambda: _decode(official, root, **options)
+    )
+
+
+def _decode(
+    official: OfficialSet,
+    root: Path,
+    *,
+    examples_per_class: int | None,
+    standardize: Standardize,
+    label_noise: float,
+    imbalance: float,
+    subset_seed: int,
+) -> dict[str, Any]:
+    """Everything that is kept: the chosen images as bytes, the labels to train on, the standardisation, the facts."""
+    official.check(root)
+    images, labels = official.read(root, split=0)
+    test_images, test_labels = official.read(root, split=1)
+    chosen = training_subset(labels, official.num_classes, examples_per_class, imbalance, subset_seed)
+    images, labels = images[chosen], labels[chosen]
+    standardization = fit([images], standardize, unit=255.0)
+    noisy = mislabel(labels, official.num_classes, label_noise, subset_seed)
+    facts = {
+        "num_constant_pixels": standardization.num_constant,
+        "num_mislabelled": int((noisy != labels).sum()),
+        "content": official.fingerprint(root),
+    }
+    return {
+        "train_images": images,
+        "train_labels": noisy,
+        "test_images": test_images,
+        "test_labels": test_labels,
+        "mean": standardization.mean,
+        "scale": standardization.scale,
+        "num_constant": standardization.num_constant,
+        "facts": facts,
+    }
+
+
+def _finish(images: Tensor, standardization: Standardization, pad: int | None) -> Tensor:
+    """Centre the images in black squares of `pad` pixels where that is asked for, then standardise."""
+    if pad is None:
+        return standardization(images)
+    height, width = images.shape[-2:]
+    if pad < max(height, width):
+        raise ValueError(f"dataset.pad: expected at least the images' {height}×{width} pixels, got {pad}. Or null.")
+    left, top = (pad - width) // 2, (pad - height) // 2
+    margins = (left, pad - width - left, top, pad - height - top)
+    return standardization.pad(margins)(functional.pad(images, margins))

@@ -1,0 +1,96 @@
+"""Examples that are read from image files as they are asked for, by processes beside the training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+from torchvision.transforms import functional as transforms
+
+from ncexp.datasets.standardize import Standardization
+
+
+class ImageFiles(TorchDataset[Tensor]):
+    """Files as (3, size, size) uint8: RGB, the shorter side scaled to 8/7 of `size`, then the centre cut out.
+
+    At 224 pixels that is the usual evaluation of ImageNet (256, then the centre); there is no augmentation.
+    Raises ValueError at a file that is no readable image.
+    """
+
+    def __init__(self, paths: list[str], size: int) -> None:
+        self.paths, self.size = paths, size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        path = Path(self.paths[index])
+        try:
+            with Image.open(path) as image:
+                scaled = transforms.resize(image.convert("RGB"), [round(self.size * 8 / 7)])
+        except OSError as error:
+            raise ValueError(
+                f"{path}: expected a readable image, got {error}. It is cut short, damaged or another file: replace it."
+            ) from error
+        return transforms.pil_to_tensor(transforms.center_crop(scaled, [self.size]))
+
+
+@dataclass(frozen=True)
+class StreamedSplit:
+    """Examples read in `num_workers` processes; inputs (3, size, size) float32, labels (n,) int64 on one device."""
+
+    files: ImageFiles
+    labels: Tensor
+    standardization: Standardization
+    num_workers: int
+
+    def __post_init__(self) -> None:
+        if len(self.files) != len(self.labels) or len(self.labels) == 0:
+            raise ValueError(
+                f"StreamedSplit: expected as many labels as files, and some, got {len(self.files)} files and "
+                f"{len(self.labels)} labels. Check the loader."
+            )
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input, without the batch."""
+        return (3, self.files.size, self.files.size)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> StreamedSplit:
+        """The same examples; labels, and the inputs of every batch, on another device."""
+        return dataclasses.replace(self, labels=self.labels.to(device))
+
+    def batches(self, batch_size: int, order: Tensor | None = None, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of (inputs, labels) along `order`, from batch number `start` on; see `Examples.batches`."""
+        sequence = torch.arange(len(self)) if order is None else order.cpu()
+        parts = list(sequence.split(batch_size))[start:]
+        device = self.labels.device
+        for part, images in zip(parts, _load(self.files, parts, self.num_workers, device), strict=True):
+            yield self.standardization(images.to(device, non_blocking=True)), self.labels[part.to(device)]
+
+
+def image_blocks(files: ImageFiles, block_size: int, num_workers: int) -> Iterator[Tensor]:
+    """All images (m, 3, size, size) uint8 in order, in blocks."""
+    parts = list(torch.arange(len(files)).split(block_size))
+    yield from _load(files, parts, num_workers, torch.device("cpu"))
+
+
+def _load(files: ImageFiles, parts: list[Tensor], num_workers: int, device: torch.device) -> Any:
+    return DataLoader(
+        files,
+        batch_sampler=[part.tolist() for part in parts],
+        num_workers=num_workers,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),  # the loader draws a seed; not from the generator whose state a checkpoint keeps
+    )

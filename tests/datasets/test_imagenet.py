@@ -1,0 +1,143 @@
+"""Images in folders, streamed: the same protocol as tensors, decoded by worker processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ncexp.architectures.vgg import vgg
+from ncexp.checkpoint import Position
+from ncexp.config import SUPPLIED, Component
+from ncexp.datasets import imagenet
+from ncexp.datasets.prepare import prepare
+from ncexp.datasets.stream import StreamedSplit
+from ncexp.losses import MSE
+from ncexp.optimizers import constant_schedule, sgd
+from ncexp.training import Training
+
+CLASSES = ["n01", "n02", "n03"]
+OPTIONS = {"size": 14, "examples_per_class": 4, "num_workers": 0}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Three classes, five JPEGs each for training and two for test; every file has a grey value of its own."""
+    for split, size in (("train", 5), ("val", 2)):
+        for label, name in enumerate(CLASSES):
+            folder = tmp_path / "imagenet" / split / name
+            folder.mkdir(parents=True)
+            for k in range(size):
+                grey = 40 * label + 7 * k + (3 if split == "val" else 0)
+                Image.fromarray(np.full((20 + k, 24, 3), grey, dtype=np.uint8)).save(folder / f"{k}.JPEG", quality=95)
+    return tmp_path
+
+
+def load(root: Path, **options):
+    return imagenet.load(root=str(root), **{**OPTIONS, **options})
+
+
+def test_images_are_cut_from_the_centre_and_labelled_by_their_folder(root):
+    dataset = load(root, standardize="none")
+    assert dataset.num_classes == 3
+    assert dataset.input_shape == (3, 14, 14)
+    assert torch.bincount(dataset.train.labels).tolist() == [4, 4, 4]
+    assert dataset.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    ((inputs, labels),) = dataset.test.batches(10)
+    assert inputs.shape == (6, 3, 14, 14)
+    assert labels.tolist() == dataset.test.labels.tolist()
+    greys = (inputs * 255).round().mean((1, 2, 3))
+    np.testing.assert_allclose(greys, [3, 10, 43, 50, 83, 90], atol=1)  # JPEG keeps a flat grey to one level
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_batches_follow_order_and_start_as_those_of_tensors(root, num_workers):
+    train = load(root, num_workers=num_workers).train
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
+    everything = torch.cat([inputs for inputs, _ in load(root).train.batches(12)])
+    batches = list(train.batches(5, order, start=1))
+    assert [len(labels) for _, labels in batches] == [5, 2]  # the last, shorter batch is there
+    assert torch.equal(torch.cat([labels for _, labels in batches]), train.labels[order[5:]])
+    assert torch.equal(torch.cat([inputs for inputs, _ in batches]), everything[order[5:]])
+
+
+@pytest.mark.parametrize("standardize", ["per_channel", "per_pixel"])
+def test_statistics_are_of_the_training_subset_and_kept(root, standardize, monkeypatch):
+    dataset = load(root, standardize=standardize)
+    inputs = torch.cat([inputs for inputs, _ in dataset.train.batches(5)]).double()
+    axes = (0, 2, 3) if standardize == "per_channel" else 0
+    np.testing.assert_allclose(inputs.mean(axes), 0, atol=1e-6)  # float32 numbers of size one
+    np.testing.assert_allclose(inputs.std(axes, correction=0), 1, rtol=1e-6)
+    monkeypatch.setattr(imagenet, "fit", lambda *_, **__: pytest.fail("taken again"))
+    again = load(root, standardize=standardize)
+    assert torch.equal(next(again.test.batches(6))[0], next(dataset.test.batches(6))[0])
+
+
+def test_reading_leaves_the_global_generator_alone(root):
+    train = load(root, num_workers=1).train
+    before = torch.get_rng_state()
+    list(train.batches(6))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_training_goes_over_streamed_examples(root):
+    dataset = load(root).to(torch.device("cpu"))
+    torch.manual_seed(0)
+    network = vgg(dataset.input_shape, 3, depth=11, width=4)
+    training = Training(
+        network=network,
+        loss=MSE(3),
+        optimizer=sgd(network.parameters(), lr=0.01),
+        schedule=constant_schedule(1),
+        data=dataset.train,
+        batch_size=5,
+        seed=0,
+        position=Position(),
+    )
+    summary = training.run_epoch(lambda: False)
+    assert np.isfinite(summary["fit/loss"])
+    assert training.position.epoch == 2
+
+
+def test_label_noise_moves_training_labels_only(root):
+    dataset, clean = load(root, label_noise=0.25), load(root)
+    assert int((dataset.train.labels != clean.train.labels).sum()) == 3 == dataset.facts["num_mislabelled"]
+    assert torch.equal(dataset.test.labels, clean.test.labels)
+
+
+def test_preparation_answers_the_numbers(root):
+    raw = {"name": "imagenet", "_target_": "ncexp.datasets.imagenet.load", "root": str(root), **OPTIONS}
+    said = prepare(Component.check("dataset", raw, SUPPLIED["dataset"]))
+    assert (said["num_train"], said["num_test"], said["root"]) == (12, 6, str(root))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_image_that_is_cut_short_is_named(root, num_workers):
+    dataset = load(root, standardize="none", num_workers=num_workers)
+    path = root / "imagenet/val/n02/1.JPEG"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match=f"{path}: expected a readable image"):
+        list(dataset.test.batches(2))
+
+
+def test_missing_and_empty_folders_are_named(root, tmp_path):
+    with pytest.raises(ValueError, match=f"{root / 'other/train'}: expected a folder for each class"):
+        load(root, folder="other")
+    (root / "imagenet/train/n04").mkdir()
+    with pytest.raises(ValueError, match=r"imagenet/train: expected a folder for each class .* classes n04"):
+        load(root)
+
+
+def test_train_and_val_of_different_classes_are_refused(root):
+    (root / "imagenet/val/n03").rename(root / "imagenet/val/n04")
+    with pytest.raises(ValueError, match="got 3 and 3; only in one of them: n03, n04"):
+        load(root)
+
+
+def test_split_without_files_is_refused(root):
+    train = load(root).train
+    with pytest.raises(ValueError, match="expected as many labels as files, and some, got 12 files and 0 labels"):
+        StreamedSplit(train.files, train.labels[:0], train.standardization, 0)

@@ -1,0 +1,298 @@
+"""The official formats through torchvision's own readers: what comes out, and what is said about bad files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from official_files import ONE_FILE, examples, write, write_idx, write_svhn
+from torchvision.datasets import MNIST
+
+from ncexp.config import SUPPLIED, Component
+from ncexp.datasets import images
+from ncexp.datasets.prepare import prepare
+
+SOURCES = list(ONE_FILE)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_files_in_the_official_format_come_out_as_they_went_in(source, tmp_path, monkeypatch):
+    train_images, train_labels, test_images, test_labels = write(source, tmp_path, monkeypatch)
+    dataset = images.load(source=source, standardize="none", root=str(tmp_path))
+    for split, pixels, labels in (
+        (dataset.train, train_images, train_labels),
+        (dataset.test, test_images, test_labels),
+    ):
+        assert split.inputs.dtype == torch.float32
+        np.testing.assert_array_equal((split.inputs * 255).round().numpy(), pixels)
+        np.testing.assert_array_equal(split.labels.numpy(), labels)
+    assert dataset.num_classes == train_labels.max() + 1
+    assert dataset.input_shape == train_images.shape[1:]
+
+
+def test_second_load_equals_the_first_and_reads_no_official_file(tmp_path, monkeypatch):
+    write("cifar10", tmp_path, monkeypatch)
+    options = {"source": "cifar10", "examples_per_class": 4, "label_noise": 0.25, "root": str(tmp_path)}
+    first = images.load(**options)
+    monkeypatch.setattr(images, "_decode", lambda *_, **__: pytest.fail("decoded again"))
+    (tmp_path / ONE_FILE["cifar10"]).unlink()
+    second = images.load(**options)
+    assert torch.equal(first.train.inputs, second.train.inputs)
+    assert torch.equal(first.train.labels, second.train.labels)
+    assert first.facts == second.facts
+
+
+def test_kept_file_is_another_for_other_options_or_content(tmp_path, monkeypatch):
+    def kept() -> set[Path]:
+        return set((tmp_path / "ncexp_decoded").glob("*.pt"))
+
+    write("svhn", tmp_path, monkeypatch)
+    options = {"source": "svhn", "examples_per_class": 4, "root": str(tmp_path)}
+    images.load(**options)
+    images.load(**options, pad=40)  # is done after reading
+    assert len(kept()) == 1
+    for changed in ({"subset_seed": 1}, {"standardize": "none"}, {"label_noise": 0.1}, {"imbalance": 2.0}):
+        before = kept()
+        images.load(**{**options, **changed})
+        assert len(kept() - before) == 1
+    before = kept()
+    for path in tmp_path.glob("*.mat"):
+        path.unlink()
+    with pytest.MonkeyPatch.context() as other:
+        write_svhn(tmp_path, other, examples(3, 32, seed=1))
+        images.load(**options)
+    assert len(kept() - before) == 1
+
+
+def test_subset_is_balanced_and_the_test_set_whole(tmp_path, monkeypatch):
+    arrays = write("cifar10", tmp_path, monkeypatch)
+    dataset = images.load(source="cifar10", examples_per_class=4, standardize="none", root=str(tmp_path))
+    assert torch.bincount(dataset.train.labels).tolist() == [4] * 10
+    assert len(dataset.test) == len(arrays[2])
+    for image, label in zip((dataset.train.inputs * 255).round().numpy(), dataset.train.labels, strict=True):
+        matches = np.flatnonzero((arrays[0] == image).all((1, 2, 3)))
+        assert arrays[1][matches].tolist() == [int(label)]
+
+
+def test_per_pixel_standardisation_is_of_the_training_subset(tmp_path, monkeypatch):
+    _, _, test_images, _ = write("cifar10", tmp_path, monkeypatch)
+    options = {"source": "cifar10", "examples_per_class": 4, "root": str(tmp_path)}
+    raw = images.load(**options, standardize="none").train.inputs.double().numpy() * 255
+    dataset = images.load(**options)
+    mean, deviation = raw.mean(0), raw.std(0)
+    varies = deviation > 1e-9
+    expected = np.where(varies, (test_images - mean) / np.where(varies, deviation, 1), 0)
+    np.testing.assert_allclose(
+        dataset.test.inputs.numpy(), expected, rtol=1e-5, atol=1e-5
+    )  # float32 of numbers up to 10
+    assert not dataset.test.inputs[:, :, 0, 0].any()
+    assert dataset.facts["num_constant_pixels"] == 3
+    assert (~varies).sum() == 3
+
+
+def test_per_channel_standardisation_gives_channels_mean_zero_and_deviation_one(tmp_path, monkeypatch):
+    write("cifar10", tmp_path, monkeypatch)
+    inputs = images.load(source="cifar10", standardize="per_channel", root=str(tmp_path)).train.inputs.double()
+    np.testing.assert_allclose(inputs.mean((0, 2, 3)), 0, atol=1e-6)  # sums of 6e4 float32 numbers of size one
+    np.testing.assert_allclose(inputs.std((0, 2, 3), correction=0), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("standardize", ["per_pixel", "per_channel", "none"])
+def test_padding_centres_the_same_image_in_black(standardize, tmp_path, monkeypatch):
+    write("mnist", tmp_path, monkeypatch)
+    options = {"source": "mnist", "standardize": standardize, "root": str(tmp_path)}
+    plain, padded = images.load(**options), images.load(**options, pad=32)
+    assert padded.input_shape == (1, 32, 32)
+    assert torch.equal(padded.test.inputs[:, :, 2:30, 2:30], plain.test.inputs)
+    black = plain.train.inputs[0, 0, 0, 0]  # that corner is black in every image
+    border = padded.train.inputs.clone()
+    border[:, :, 2:30, 2:30] = black
+    assert torch.equal(border, torch.full_like(border, black))
+    assert plain.facts == padded.facts
+
+
+def test_padding_refuses_to_cut(tmp_path, monkeypatch):
+    write("mnist", tmp_path, monkeypatch)
+    with pytest.raises(ValueError, match=r"dataset\.pad: expected at least the images' 28×28 pixels, got 20"):
+        images.load(source="mnist", pad=20, root=str(tmp_path))
+
+
+def test_label_noise_moves_training_labels_only(tmp_path, monkeypatch):
+    write("mnist", tmp_path, monkeypatch)
+    options = {"source": "mnist", "root": str(tmp_path)}
+    clean, noisy = images.load(**options), images.load(**options, label_noise=0.25)
+    assert int((clean.train.labels != noisy.train.labels).sum()) == 15 == noisy.facts["num_mislabelled"]
+    assert torch.equal(clean.test.labels, noisy.test.labels)
+    assert torch.equal(clean.train.inputs, noisy.train.inputs)
+
+
+def test_too_many_examples_per_class_name_the_class(tmp_path, monkeypatch):
+    write("mnist", tmp_path, monkeypatch)
+    with pytest.raises(ValueError, match=r"expected at most 6 \(class 0 has no more\), got 7"):
+        images.load(source="mnist", examples_per_class=7, root=str(tmp_path))
+
+
+# Bad files
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_empty_folder_names_the_file_and_the_folder(source, tmp_path):
+    with pytest.raises(ValueError, match=f"expected the file .* under {tmp_path}, got none. Run `ncexp prepare"):
+        images.load(source=source, root=str(tmp_path))
+
+
+def test_missing_root_is_named_and_not_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("NCEXP_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match=f"expected the folder {tmp_path / 'nowhere'}, got none"):
+        images.load(source="svhn")
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("damage", ["truncated", "changed"])
+def test_damaged_file_is_named_with_both_checksums(source, damage, tmp_path, monkeypatch):
+    write(source, tmp_path, monkeypatch)
+    path = tmp_path / ONE_FILE[source]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content if damage == "changed" else content[: len(content) // 2])
+    with pytest.raises(ValueError, match=f"expected {path} with MD5 [0-9a-f]+, got [0-9a-f]+ .* delete it"):
+        images.load(source=source, root=str(tmp_path))
+    assert not list((tmp_path / "ncexp_decoded").glob("*.pt"))
+
+
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
+@pytest.mark.parametrize("content", [b"", b"\0\0\x08", b"<html>not found</html>"])
+def test_uncompressed_idx_file_that_is_none_is_named(name, content, tmp_path):
+    write_idx(tmp_path, None, MNIST, examples(1, 28), compress=False)
+    path = tmp_path / "MNIST/raw" / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"expected {path} to be an idx file of bytes, got {len(content)} bytes"):
+        images.load(source="mnist", root=str(tmp_path))
+
+
+def test_uncompressed_idx_file_that_is_cut_short_is_named(tmp_path):
+    write_idx(tmp_path, None, MNIST, examples(1, 28), compress=False)
+    path = tmp_path / "MNIST/raw/train-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:-1])
+    expected = 16 + 60 * 28 * 28
+    with pytest.raises(ValueError, match=f"expected {path} to be an idx file of {expected} bytes.*got {expected - 1}"):
+        images.load(source="mnist", root=str(tmp_path))
+
+
+def test_images_and_labels_of_different_number_are_refused(tmp_path):
+    arrays = examples(1, 28)
+    write_idx(tmp_path, None, MNIST, (arrays[0], arrays[1][:-1], *arrays[2:]), compress=False)
+    with pytest.raises(ValueError, match="got 60 images and 59 labels"):
+        images.load(source="mnist", root=str(tmp_path))
+
+
+def test_kept_file_that_is_damaged_is_named(tmp_path, monkeypatch):
+    write("mnist", tmp_path, monkeypatch)
+    images.load(source="mnist", root=str(tmp_path))
+    (kept,) = (tmp_path / "ncexp_decoded").glob("*.pt")
+    kept.write_bytes(kept.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=f"{kept}: expected decoded data.*Delete the file"):
+        images.load(source="mnist", root=str(tmp_path))
+
+
+def test_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    write("mnist", tmp_path, monkeypatch)
+    (tmp_path / "ncexp_decoded").write_text("in the way")
+    with pytest.raises(ValueError, match=f"expected to write the decoded data under {tmp_path / 'ncexp_decoded'}"):
+        images.load(source="mnist", root=str(tmp_path))
+
+
+# Preparing
+
+
+def _component(**options) -> Component:
+    raw = {"name": "mnist", "_target_": "ncexp.datasets.images.load", "source": "mnist", **options}
+    return Component.check("dataset", raw, SUPPLIED["dataset"])
+
+
+def test_preparation_checks_and_decodes_what_is_there(tmp_path, monkeypatch):
+    write("mnist", tmp_path, monkeypatch)
+    said = prepare(_component(root=str(tmp_path), examples_per_class=3))
+    assert (said["num_train"], said["num_test"], said["root"]) == (30, 20, str(tmp_path))
+    monkeypatch.setattr(images, "_decode", lambda *_, **__: pytest.fail("decoded again"))
+    images.load(source="mnist", root=str(tmp_path), examples_per_class=3)
+
+
+def test_preparation_downloads_only_what_is_missing(tmp_path, monkeypatch):
+    asked = []
+
+    def download(self, root):
+        asked.append(root)
+        write_idx(root, monkeypatch, MNIST, examples(1, 28))
+
+    monkeypatch.setattr("ncexp.datasets.official.OfficialSet.download", download)
+    root = tmp_path / "new"
+    for _ in range(2):
+        prepare(_component(root=str(root)))
+    assert asked == [root]
+
+
+def test_preparation_without_network_says_what_to_do(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torchvision.datasets.mnist.download_and_extract_archive", refuse)
+    monkeypatch.setattr(MNIST, "download", lambda self: refuse())
+    with pytest.raises(ValueError, match=r"no route to host.*or put these files under .*train-images-idx3-ubyte\.gz"):
+        prepare(_component(root=str(tmp_path)))
+
+
+def test_preparation_of_data_without_files_is_a_look(monkeypatch):
+    raw = {"name": "digits", "_target_": "ncexp.datasets.digits.load"}
+    assert prepare(Component.check("dataset", raw, ()))["num_train"] == 1400
+
+
+def test_many_at_once_decode_once(tmp_path, monkeypatch):
+    write_idx(tmp_path, None, MNIST, examples(1, 28), compress=False)
+    decode, decoded = images._decode, []
+
+    def slowly(*arguments, **options):
+        decoded.append(threading.get_ident())
+        time.sleep(0.2)
+        return decode(*arguments, **options)
+
+    monkeypatch.setattr(images, "_decode", slowly)
+    loaded = []
+    threads = [
+        threading.Thread(target=lambda: loaded.append(images.load(source="mnist", root=str(tmp_path))))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(decoded) == 1
+    assert len(loaded) == 4
+    assert all(torch.equal(loaded[0].train.inputs, other.train.inputs) for other in loaded[1:])
+
+
+def test_two_processes_prepare_at_once(tmp_path):
+    arrays = examples(1, 28, per_class=600)
+    write_idx(tmp_path, None, MNIST, arrays, compress=False)
+    program = (
+        "from ncexp.datasets import images; "
+        f"said = images.prepare(source='mnist', examples_per_class=500, root={str(tmp_path)!r}); "
+        "print(said['num_train'], said['content'])"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=Path.cwd())
+        for _ in range(2)
+    ]
+    answers = [process.communicate(timeout=300)[0].strip() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert answers[0] == answers[1]
+    assert answers[0].startswith("5000 ")
+    assert [path.suffix for path in (tmp_path / "ncexp_decoded").glob("mnist-*")] == [".pt"]
+    assert not list((tmp_path / "ncexp_decoded").glob(".*"))  # no temporary file is left
