@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from ncexp.losses import MSE, CrossEntropy
+from ncexp.losses import MSE, CrossEntropy, Focal, LabelSmoothing, RescaledMSE
 
 #: float64 sums of some dozens of terms.
 ROUNDING = 1e-12
@@ -37,3 +37,55 @@ def test_cross_entropy_is_torchs_and_no_multiple_of_the_mse(batch: tuple[torch.T
     expected = -torch.log_softmax(logits, 1)[torch.arange(12), labels].mean()
     assert CrossEntropy(5)(logits, labels).item() == pytest.approx(expected.item(), rel=ROUNDING)
     assert CrossEntropy.half_mse_scale is None
+
+
+@pytest.mark.parametrize(("scale", "factor"), [(1.0, 1 / 2), ("2/C", 1 / 5)])
+def test_rescaled_mse_is_hui_and_belkins(batch: tuple[torch.Tensor, torch.Tensor], scale: str, factor: float) -> None:
+    logits, labels = batch
+    terms = [
+        15.0 * (logits[i, c].item() - 30.0) ** 2 if c == labels[i] else logits[i, c].item() ** 2
+        for i in range(12)
+        for c in range(5)
+    ]
+    loss = RescaledMSE(5, target=30.0, weight=15.0, scale=scale)
+    assert loss(logits, labels).item() == pytest.approx(factor * sum(terms) / 12, rel=ROUNDING)
+
+
+def test_rescaled_mse_with_ones_is_the_mse(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    logits, labels = batch
+    rescaled, plain = RescaledMSE(5, target=1.0, weight=1.0), MSE(5, scale="2/C")
+    assert rescaled(logits, labels).item() == pytest.approx(plain(logits, labels).item(), rel=ROUNDING)
+    assert rescaled.half_mse_scale == plain.half_mse_scale
+
+
+@pytest.mark.parametrize(("target", "weight"), [(2.0, 1.0), (1.0, 2.0)])
+def test_rescaled_mse_without_one_hot_targets_has_no_scale_for_the_decomposition(target: float, weight: float) -> None:
+    assert RescaledMSE(5, target=target, weight=weight).half_mse_scale is None
+
+
+def test_label_smoothing_is_cross_entropy_to_the_smoothed_targets(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+    logits, labels = batch
+    targets = 0.8 * functional.one_hot(labels, 5).double() + 0.2 / 5
+    expected = -(targets * torch.log_softmax(logits, 1)).sum() / 12
+    assert LabelSmoothing(5, smoothing=0.2)(logits, labels).item() == pytest.approx(expected.item(), rel=ROUNDING)
+    assert LabelSmoothing.half_mse_scale is None
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_weighs_by_the_missing_probability(batch: tuple[torch.Tensor, torch.Tensor], gamma: float) -> None:
+    logits, labels = batch
+    true = torch.softmax(logits, 1)[torch.arange(12), labels]
+    expected = -((1 - true) ** gamma * true.log()).mean()
+    assert Focal(5, gamma=gamma)(logits, labels).item() == pytest.approx(expected.item(), rel=ROUNDING)
+    assert Focal.half_mse_scale is None
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("margin", [0.0, 30.0, 300.0])
+def test_focal_has_a_finite_gradient_however_certain_the_network_is(gamma: float, margin: float) -> None:
+    logits = torch.zeros(2, 3, requires_grad=True)
+    loss = Focal(3, gamma=gamma)(logits + margin * torch.eye(3)[:2], torch.tensor([0, 0]))
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()

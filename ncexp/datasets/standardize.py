@@ -12,8 +12,8 @@ from torch.nn import functional
 
 Standardize = Literal["per_pixel", "per_channel", "none"]
 
-#: Examples that are converted to float64 at a time.
-_BLOCK = 4096
+#: Examples that are converted to float64 at a time: a few megabytes, which stay in the processor's cache.
+_BLOCK = 256
 
 
 @dataclass(frozen=True)
