@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ncexp.analyses import Look, take_look
+from ncexp.analyses import Look, Probes, take_look
+from ncexp.analyses.probes import Reduction
 from ncexp.architectures import last_layer
 from ncexp.checkpoint import Position
 from ncexp.config import ConfigError, RunConfig
@@ -39,7 +40,9 @@ class Assembly:
         class_means = None
         for split, data in (("train", self.dataset.train), ("test", self.dataset.test)):
             network, loss = self.training.network, self.training.loss
-            look = take_look(split, network, data, loss, self.ridge, self.dataset.num_classes, class_means)
+            num_classes = self.dataset.num_classes
+            probes = Probes(network, _probed(self.analyses), num_classes)
+            look = take_look(split, network, data, loss, self.ridge, num_classes, probes, class_means)
             class_means = look.class_means
             record[f"{split}/loss"], record[f"{split}/error"] = look.loss, look.error
             for analysis in self.analyses:
@@ -103,10 +106,16 @@ def assemble(config: RunConfig) -> Assembly:
             position=Position(),
         )
         analyses = [analysis.build() for analysis in config.analyses.values()]
+        Probes(network, _probed(analyses), dataset.num_classes)  # refuses names of no submodule now, not after an epoch
     except ValueError as error:
         raise ConfigError(str(error)) from error
     ridge = ridge_of(optimizer, classifier, getattr(loss, "half_mse_scale", None))
     return Assembly(dataset, training, ridge, analyses, device)
+
+
+def _probed(analyses: list[Analysis]) -> dict[str, Reduction]:
+    """The submodules that the analyses want watched: those of each that has `probes`."""
+    return {name: reduce for analysis in analyses for name, reduce in getattr(analysis, "probes", {}).items()}
 
 
 def _device(name: str) -> torch.device:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ncexp.analyses.probes import Probes
 from ncexp.collapse import ClassStatistics, ClassStatisticsAccumulator, LinearClassifier
 from ncexp.datasets import Examples
 from ncexp.interruption import Diverged
@@ -24,7 +25,7 @@ class Look:
 
     split: "train" or "test"; statistics: of this split's features; class_means: the TRAIN class means (C, P), float64,
     the centres of NC4 on either split; classifier: the last layer; loss: the training loss without decay; error: the
-    share of examples decided wrongly; ridge: the λ of the decomposition.
+    share of examples decided wrongly; ridge: the λ of the decomposition; layers: statistics of the probed submodules.
     """
 
     split: str
@@ -34,6 +35,7 @@ class Look:
     ridge: Ridge
     loss: float
     error: float
+    layers: dict[str, ClassStatistics]
     network: nn.Module
     data: Examples
     kept_features: Tensor | None
@@ -54,6 +56,7 @@ def take_look(
     loss: object,
     ridge: Ridge,
     num_classes: int,
+    probes: Probes,
     class_means: Tensor | None = None,
 ) -> Look:
     """Run the network in eval mode over all of `data`, once; class_means is None on train, whose own means are used.
@@ -66,12 +69,14 @@ def take_look(
     kept: list[Tensor] | None = [] if len(data) * layer.in_features * 4 <= FEATURE_BUDGET_BYTES else None
     loss_sum = torch.zeros((), dtype=torch.float64, device=layer.weight.device)
     wrong = torch.zeros((), dtype=torch.int64, device=layer.weight.device)
-    for logits, features, labels in _forward(network, data):
-        _update(accumulator, features, labels)
-        loss_sum += loss(logits, labels).double() * len(labels)  # type: ignore[operator]
-        wrong += (logits.argmax(1) != labels).sum()
-        if kept is not None:
-            kept.append(features)
+    with probes.watching():
+        for logits, features, labels in _forward(network, data):
+            _update(accumulator, features, labels)
+            probes.update(labels)
+            loss_sum += loss(logits, labels).double() * len(labels)  # type: ignore[operator]
+            wrong += (logits.argmax(1) != labels).sum()
+            if kept is not None:
+                kept.append(features)
     statistics = accumulator.compute()
     return Look(
         split=split,
@@ -81,6 +86,7 @@ def take_look(
         ridge=ridge,
         loss=loss_sum.item() / len(data),
         error=wrong.item() / len(data),
+        layers=probes.compute(),
         network=network,
         data=data,
         kept_features=None if kept is None else torch.cat(kept),
