@@ -22,7 +22,7 @@ Groups     dataset         digits, gaussian_mixture
            architecture    resnet, mlp
            loss            mse, cross_entropy
            optimizer       sgd, adam, adamw           optimizer/schedule  step, constant, cosine
-           analysis        [neural_collapse, mse_decomposition]
+           analysis        [neural_collapse, mse_decomposition, central_path]
            experiment      named experiments
 Run        seed  epochs  batch_size  analysis_epochs  device  outputs  rerun=failed|all|none
            tracking.uri  tracking.experiment  tracking.enabled

@@ -10,11 +10,15 @@ from ncexp.collapse import measure_collapse, nearest_class_center_mismatch
 
 
 class NeuralCollapse:
-    """Every field of CollapseMetrics as ``train/nc1_trace``, and NC4 as ``train/nearest_class_center_mismatch``."""
+    """Every field of CollapseMetrics as ``train/nc1_trace``, and NC4 as ``train/nearest_class_center_mismatch``.
+
+    The classifier's own geometry, ``..._classifier``, is the same on either split and stands under ``train/`` alone.
+    """
 
     def __call__(self, look: Look) -> Iterator[tuple[str, float]]:
         for name, value in asdict(measure_collapse(look.statistics, look.classifier)).items():
-            yield f"{look.split}/{name}", value
+            if look.split == "train" or not name.endswith("_classifier"):
+                yield f"{look.split}/{name}", value
         yield f"{look.split}/nearest_class_center_mismatch", _mismatch(look)
 
 

@@ -11,7 +11,9 @@
 2.0
 """
 
+from ncexp.collapse.central_path import CentralPath, central_path_losses
 from ncexp.collapse.class_statistics import ClassStatistics, ClassStatisticsAccumulator, class_statistics
+from ncexp.collapse.gradient_flow import FlowTrajectory, renormalized_gradient_flow
 from ncexp.collapse.least_squares import (
     MSEDecomposition,
     decompose_mse,
@@ -19,23 +21,35 @@ from ncexp.collapse.least_squares import (
     ridge_from_weight_decay,
 )
 from ncexp.collapse.linear_classifier import LinearClassifier
+from ncexp.collapse.mode_dynamics import conserved_differences
 from ncexp.collapse.nearest_class_center import nearest_class_center_mismatch
 from ncexp.collapse.neural_collapse import CollapseMetrics, measure_collapse
+from ncexp.collapse.path_distance import PathDistance, distance_to_path
+from ncexp.collapse.path_fit import PathFit, fit_time_change
 from ncexp.collapse.simplex_etf import simplex_etf
 from ncexp.collapse.snr_spectrum import SNRSpectrum, snr_singular_values, snr_spectrum
 
 __all__ = [
+    "CentralPath",
     "ClassStatistics",
     "ClassStatisticsAccumulator",
     "CollapseMetrics",
+    "FlowTrajectory",
     "LinearClassifier",
     "MSEDecomposition",
+    "PathDistance",
+    "PathFit",
     "SNRSpectrum",
+    "central_path_losses",
     "class_statistics",
+    "conserved_differences",
     "decompose_mse",
+    "distance_to_path",
+    "fit_time_change",
     "least_squares_classifier",
     "measure_collapse",
     "nearest_class_center_mismatch",
+    "renormalized_gradient_flow",
     "ridge_from_weight_decay",
     "simplex_etf",
     "snr_singular_values",

@@ -21,7 +21,6 @@ set; the short form there would amplify the error, exponentially in √t. This i
 from dataclasses import dataclass
 
 import torch
-from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from ncexp.collapse.class_statistics import class_statistics
@@ -70,6 +69,8 @@ def renormalized_gradient_flow(features: Tensor, labels: Tensor, num_classes: in
     Raises:
         ValueError: classes of different size; Σ_W not of full rank; times not as above.
     """
+    from scipy.integrate import solve_ivp  # half a second to import, and no training needs it
+
     _check_times(times)
     labels, start = labels.to("cpu"), renormalize(features, labels, num_classes)
     targets = torch.nn.functional.one_hot(labels.long(), num_classes).to(start)
