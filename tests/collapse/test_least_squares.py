@@ -1,0 +1,281 @@
+"""The MSE decomposition: stationarity of the objective that is really trained, brute force, and the identity."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ncexp.collapse import (
+    ClassStatistics,
+    LinearClassifier,
+    class_statistics,
+    decompose_mse,
+    least_squares_classifier,
+    ridge_from_weight_decay,
+    simplex_etf,
+)
+
+# Linear systems of condition number below 1e4, in float64.
+ROUNDING = 1e-11
+# What the identity promises, relative to L.
+IDENTITY = 1e-12
+
+
+def draw(num_classes: int, num_features: int, n: int, spread: float = 0.5, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Unbalanced classes, off the origin."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = (num_classes * torch.rand(n - num_classes, generator=generator) ** 2).long()
+    labels = torch.cat([torch.arange(num_classes), drawn])
+    means = 1 + torch.randn(num_classes, num_features, generator=generator, dtype=torch.float64)
+    noise = torch.randn(n, num_features, generator=generator, dtype=torch.float64)
+    return means[labels] + spread * noise, labels
+
+
+def random_classifier(num_classes: int, num_features: int, bias: bool = True, seed: int = 1) -> LinearClassifier:
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(num_classes, num_features, generator=generator, dtype=torch.float64)
+    return LinearClassifier(weight, torch.randn(num_classes, generator=generator).double() if bias else None)
+
+
+def one_hot(labels: Tensor, num_classes: int) -> Tensor:
+    return torch.nn.functional.one_hot(labels, num_classes).double()
+
+
+def objective(features: Tensor, labels: Tensor, classifier: LinearClassifier, ridges: tuple[float, float]) -> float:
+    """L, example by example."""
+    squares = (classifier(features) - one_hot(labels, classifier.num_classes)).square().sum(1).mean()
+    penalty = ridges[0] * classifier.weight.square().sum()
+    if classifier.bias is not None:
+        penalty = penalty + ridges[1] * classifier.bias.square().sum()
+    return float(squares + penalty) / 2
+
+
+def half_sum_loss(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs - targets).square().sum(1).mean() / 2
+
+
+LOSSES = {"half sum": (half_sum_loss, lambda C: 1.0), "MSELoss": (torch.nn.MSELoss(), lambda C: 2 / C)}
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 5e-4, 5e-2])
+@pytest.mark.parametrize("bias", ["decayed", "free", "none"])
+@pytest.mark.parametrize("loss_name", LOSSES)
+@pytest.mark.parametrize(("num_classes", "num_features"), [(4, 6), (7, 3)])
+def test_training_objective_is_stationary_at_the_least_squares_classifier(
+    num_classes, num_features, loss_name, bias, weight_decay
+):
+    """A step of the optimizer that trains, on the loss that is trained, leaves W̃_LS where it is."""
+    features, labels = draw(num_classes, num_features, 60)
+    loss, loss_scale = LOSSES[loss_name]
+    ridge = ridge_from_weight_decay(weight_decay, loss_scale(num_classes))
+    optimum = least_squares_classifier(
+        class_statistics(features, labels, num_classes), (ridge, 0.0) if bias == "free" else ridge, bias != "none"
+    )
+    layer = torch.nn.Linear(num_features, num_classes, bias=bias != "none", dtype=torch.float64)
+    layer.load_state_dict({name: value for name, value in vars(optimum).items() if value is not None})
+    decays = {"weight": weight_decay, "bias": 0.0 if bias == "free" else weight_decay}
+    groups = [{"params": [p], "weight_decay": decays[name]} for name, p in layer.named_parameters()]
+    optimizer = torch.optim.SGD(groups, lr=1.0)
+    before = torch.cat([p.detach().flatten().clone() for p in layer.parameters()])
+    loss(layer(features), one_hot(labels, num_classes)).backward()
+    optimizer.step()
+    after = torch.cat([p.detach().flatten() for p in layer.parameters()])
+    assert (after - before).abs().max() < ROUNDING
+    layer_off = torch.cat([p.grad.flatten() for p in layer.parameters()])
+    if weight_decay > 0:
+        assert layer_off.abs().max() > 1e-6  # the loss alone is not stationary there: decay and ridge did meet
+
+
+@pytest.mark.parametrize("ridge", [0.0, 1e-3, (1e-3, 0.0), (0.0, 0.2), (0.1, 0.3)])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("num_classes", "num_features"), [(4, 6), (9, 3), (2, 1)])
+def test_decomposition_equals_hpd22_formulas(num_classes, num_features, bias, ridge):
+    """Prop. 1, Thm. 1 and Thm. 2 as printed, on the extended features, with plain inverses."""
+    features, labels = draw(num_classes, num_features, 60)
+    statistics = class_statistics(features, labels, num_classes)
+    classifier = random_classifier(num_classes, num_features, bias)
+    ridges = ridge if isinstance(ridge, tuple) else (ridge, ridge)
+
+    h, w = features.numpy(), classifier.weight.numpy()
+    if bias:
+        h, w = np.c_[h, np.ones(len(h))], np.c_[w, classifier.bias.numpy()]
+    penalty = np.diag([ridges[0]] * num_features + [ridges[1]] * bias)
+    means = np.stack([h[labels.numpy() == c].mean(0) for c in range(num_classes)])
+    pi = np.bincount(labels.numpy()) / len(h)
+    deviations = h - means[labels.numpy()]
+    within = deviations.T @ deviations / len(h) + penalty
+    second_moment = h.T @ h / len(h) + penalty
+    best = np.diag(pi) @ means @ np.linalg.inv(second_moment)
+    nc1 = np.trace(best @ within @ best.T) / 2
+    nc23 = (pi @ ((means @ best.T - np.eye(num_classes)) ** 2).sum(1)) / 2
+    perp = np.trace((w - best) @ second_moment @ (w - best).T) / 2
+
+    measured = decompose_mse(statistics, classifier, ridge)
+    optimum = least_squares_classifier(statistics, ridge, bias)
+    np.testing.assert_allclose(optimum.weight.numpy(), best[:, :num_features], rtol=0, atol=ROUNDING)
+    if bias:
+        np.testing.assert_allclose(optimum.bias.numpy(), best[:, -1], rtol=0, atol=ROUNDING)
+    assert measured.loss == pytest.approx(objective(features, labels, classifier, ridges), rel=ROUNDING)
+    assert measured.loss_nc1 == pytest.approx(nc1, rel=ROUNDING)
+    assert measured.loss_nc23 == pytest.approx(nc23, rel=ROUNDING)
+    assert measured.loss_ls == pytest.approx(nc1 + nc23, rel=ROUNDING)
+    assert measured.loss_ls_perp == pytest.approx(perp, rel=ROUNDING)
+    assert measured.residual < IDENTITY
+
+
+@given(
+    num_classes=st.integers(2, 12),
+    num_features=st.integers(1, 12),
+    per_class=st.integers(4, 30),
+    spread=st.sampled_from([1.0, 1e-2, 1e-5]),
+    ridge=st.sampled_from([0.0, 1e-8, 5e-4, (5e-3, 0.0), (0.0, 1e-2)]),
+    bias=st.booleans(),
+    layer=st.sampled_from(["random", "near", "other ridge", "optimal"]),
+    dtype=st.sampled_from([torch.float64, torch.float32]),
+    seed=st.integers(0, 2**20),
+)
+@settings(max_examples=200, deadline=None)
+def test_identity_holds_to_rounding_for_every_layer_ridge_and_depth_of_collapse(
+    num_classes, num_features, per_class, spread, ridge, bias, layer, dtype, seed
+):
+    n = num_classes * per_class + 2 * num_features
+    features, labels = draw(num_classes, num_features, n, spread, seed)
+    statistics = class_statistics(features.to(dtype), labels, num_classes)
+    off = random_classifier(num_classes, num_features, bias, seed)
+    best = least_squares_classifier(statistics, ridge, bias)
+    classifier = {
+        "random": off,
+        "near": LinearClassifier(best.weight * (1 + 1e-3 * off.weight), best.bias),
+        "other ridge": least_squares_classifier(statistics, 1e-4, bias),
+        "optimal": best,
+    }[layer]
+    decomposition = decompose_mse(statistics, classifier, ridge)
+    # Features that are all but dependent (a few examples more than features) cost their condition number.
+    spectrum = torch.linalg.eigvalsh(statistics.within_class_covariance)
+    condition = float(spectrum[-1] / spectrum[0]) if ridge in (0.0, (0.0, 1e-2)) else 1.0
+    assert decomposition.residual < IDENTITY * max(1.0, condition / 1e3)
+    assert decomposition.loss_ls_perp >= 0
+    assert decomposition.loss >= decomposition.loss_ls * (1 - IDENTITY)
+    assert decomposition.loss_nc23 >= 0
+    assert decomposition.loss_nc1 >= 0
+
+
+@pytest.mark.parametrize("ratio", [1e-4, 1e-7, 1e-10])
+@pytest.mark.parametrize("ridge", [0.0, 5e-4])
+def test_identity_holds_in_deep_collapse_for_a_classifier_in_self_duality(ridge, ratio):
+    """Simplex class means with an offset, the layer that all but inverts them: L itself is about the ratio."""
+    generator = torch.Generator().manual_seed(0)
+    corners = simplex_etf(10, 64)
+    labels = torch.arange(2000) % 10
+    noise = (ratio / 64) ** 0.5 * torch.randn(2000, 64, generator=generator, dtype=torch.float64)
+    statistics = class_statistics(2 + corners[labels] + noise, labels, 10)
+    weight = 0.9 * corners * (1 + ratio**0.5 * torch.randn(10, 1, generator=generator).double())
+    classifier = LinearClassifier(weight, 0.1 - weight @ statistics.global_mean)
+    measured = decompose_mse(statistics, classifier, ridge)
+    assert measured.residual < IDENTITY
+    if ridge == 0:
+        assert measured.loss < 10 * ratio
+
+
+def test_exact_collapse_is_solved_exactly():
+    """No within-class variation: the layer interpolates the corners, and with a ridge it is the shrunken dual."""
+    corners = simplex_etf(10, 30)
+    statistics = ClassStatistics(
+        torch.full((10,), 5), corners, torch.zeros(30, 30).double(), torch.zeros(10, dtype=torch.float64)
+    )
+    free = least_squares_classifier(statistics, 0.0)
+    torch.testing.assert_close(free.weight, 0.9 * corners, rtol=0, atol=ROUNDING)
+    torch.testing.assert_close(free.bias, torch.full((10,), 0.1, dtype=torch.float64), rtol=0, atol=ROUNDING)
+    assert decompose_mse(statistics, free, 0.0).loss < 1e-29
+    # Σ_B = (1/9) on the simplex's span: W = (1/10) M̄ᵀ/(1/9 + λ), b = (1/10)/(1 + λ).
+    ridged = least_squares_classifier(statistics, 0.01)
+    torch.testing.assert_close(ridged.weight, 0.1 * corners / (1 / 9 + 0.01), rtol=0, atol=ROUNDING)
+    torch.testing.assert_close(ridged.bias, torch.full((10,), 0.1 / 1.01, dtype=torch.float64), rtol=0, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dead", [0, 2])
+@pytest.mark.parametrize(("num_classes", "num_features", "n"), [(3, 40, 25), (4, 30, 33), (5, 9, 12)])
+def test_least_squares_classifier_is_the_minimum_norm_solution_where_features_are_dependent(
+    num_classes, num_features, n, dead, bias
+):
+    features, labels = draw(num_classes, num_features, n)
+    features[:, :dead] = 0
+    measured = least_squares_classifier(class_statistics(features, labels, num_classes), 0.0, bias)
+    extended = torch.cat([features, torch.ones(n, 1).double()], 1) if bias else features
+    expected = np.linalg.lstsq(extended.numpy(), one_hot(labels, num_classes).numpy(), rcond=1e-10)[0].T
+    np.testing.assert_allclose(measured.weight.numpy(), expected[:, :num_features], rtol=0, atol=1e-8)
+    if bias:
+        np.testing.assert_allclose(measured.bias.numpy(), expected[:, -1], rtol=0, atol=1e-8)
+
+
+def test_least_squares_classifier_at_ridge_zero_is_the_limit_of_small_ridges():
+    features, labels = draw(4, 30, 33)
+    statistics = class_statistics(features, labels, 4)
+    limit, small = least_squares_classifier(statistics, 0.0), least_squares_classifier(statistics, 1e-9)
+    torch.testing.assert_close(small.weight, limit.weight, rtol=0, atol=1e-5)
+    torch.testing.assert_close(small.bias, limit.bias, rtol=0, atol=1e-5)
+
+
+def test_decomposition_of_a_test_set_against_the_train_classifier():
+    """L is the trained layer's test loss, L_LS what the best layer for the test features leaves."""
+    train, test = draw(4, 6, 80, seed=0), draw(4, 6, 50, seed=0)
+    test = (test[0] + 0.1, test[1])
+    trained = least_squares_classifier(class_statistics(*train, 4), 1e-2)
+    statistics = class_statistics(*test, 4)
+    measured = decompose_mse(statistics, trained, 0.0)
+    assert measured.loss == pytest.approx(objective(*test, trained, (0, 0)), rel=ROUNDING)
+    best = least_squares_classifier(statistics, 0.0)
+    assert measured.loss_ls == pytest.approx(objective(*test, best, (0, 0)), rel=ROUNDING)
+    assert measured.loss_ls_perp > 1e-3
+    assert measured.residual < IDENTITY
+
+
+def test_decomposition_does_not_see_an_affine_map_at_ridge_zero():
+    features, labels = draw(4, 6, 80)
+    generator = torch.Generator().manual_seed(2)
+    mixing = torch.randn(6, 6, generator=generator, dtype=torch.float64)
+    classifier = random_classifier(4, 6)
+    weight = torch.linalg.solve(mixing.T, classifier.weight.T).T
+    moved = LinearClassifier(weight, classifier.bias - weight.sum(1))
+    before = decompose_mse(class_statistics(features, labels, 4), classifier, 0.0)
+    after = decompose_mse(class_statistics(features @ mixing.T + 1, labels, 4), moved, 0.0)
+    assert vars(after) == pytest.approx(vars(before), rel=1e-9)  # times the map's condition number
+
+
+def test_more_classes_than_features_in_blocks(monkeypatch):
+    features, labels = draw(40, 3, 400)
+    statistics, classifier = class_statistics(features, labels, 40), random_classifier(40, 3)
+    whole = decompose_mse(statistics, classifier, 1e-3)
+    monkeypatch.setattr("ncexp.collapse.class_mean_fit._BLOCK_RESIDUALS", 7 * 40)
+    assert vars(decompose_mse(statistics, classifier, 1e-3)) == pytest.approx(vars(whole), rel=ROUNDING)
+
+
+def test_residual_shows_a_loss_that_does_not_belong():
+    measured = decompose_mse(class_statistics(*draw(4, 6, 80), 4), random_classifier(4, 6), 0.0)
+    terms = vars(measured) | {"loss": measured.loss * 1.01}
+    assert type(measured)(**terms).residual == pytest.approx(0.01 / 1.01, rel=1e-6)
+
+
+def test_ridge_from_weight_decay_refusals():
+    for weight_decay in (-1e-4, math.inf, math.nan):
+        with pytest.raises(ValueError, match="weight_decay: expected a finite number >= 0"):
+            ridge_from_weight_decay(weight_decay, 1.0)
+    for loss_scale in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="loss_scale: expected a finite number > 0"):
+            ridge_from_weight_decay(1e-4, loss_scale)
+
+
+def test_least_squares_refusals():
+    statistics = class_statistics(*draw(4, 6, 80), 4)
+    for ridge in (-1e-4, math.nan, math.inf, (0.0, -1.0), (0.0, 0.0, 0.0)):
+        with pytest.raises(ValueError, match="ridge: expected a finite number >= 0, or a pair"):
+            least_squares_classifier(statistics, ridge)
+        with pytest.raises(ValueError, match="ridge: expected a finite number >= 0, or a pair"):
+            decompose_mse(statistics, random_classifier(4, 6), ridge)
+    with pytest.raises(ValueError, match=r"classifier: expected weight of shape \(C, P\) = \(4, 6\)"):
+        decompose_mse(statistics, random_classifier(4, 5), 0.0)
