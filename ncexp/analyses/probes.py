@@ -37,7 +37,7 @@ class Probes:
         for name in reductions:
             if name not in modules:
                 raise ValueError(
-                    f"modules: expected submodules of the network, got {name!r}. {nearest(name, [*modules])}"
+                    f"modules: expected names of submodules, got {name!r}. {nearest(name, [*modules])}"
                 )
         self._modules = {name: modules[name] for name in reductions}
         self._reductions = dict(reductions)

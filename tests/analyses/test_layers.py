@@ -36,7 +36,7 @@ def test_layerwise_collapse_of_the_last_features_is_neural_collapse(composed: Co
 
 
 def test_layerwise_collapse_refuses_what_is_no_submodule(composed: Compose) -> None:
-    with pytest.raises(ConfigError, match="expected submodules of the network, got 'backbone.33'. Valid: backbone, "):
+    with pytest.raises(ConfigError, match=r"expected names of submodules, got 'backbone.33'\. Valid: backbone, "):
         assemble(check(composed("analysis=[layers]", "analysis.layers.modules=[backbone.33]")))
 
 
