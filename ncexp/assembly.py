@@ -53,10 +53,13 @@ class Assembly:
         """What follows from the configuration and is worth reading beside it: sizes, and λ with its convention."""
         classifier = self.training.network.classifier
         assert isinstance(classifier, nn.Linear)
+        sizes = torch.bincount(self.dataset.train.labels, minlength=self.dataset.num_classes)
         return {
             "num_classes": self.dataset.num_classes,
             "num_train": len(self.dataset.train),
             "num_test": len(self.dataset.test),
+            "smallest_class": int(sizes.min()),
+            "largest_class": int(sizes.max()),
             "num_features": classifier.in_features,
             "num_parameters": sum(p.numel() for p in self.training.network.parameters()),
             **self.dataset.facts,

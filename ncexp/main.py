@@ -12,11 +12,12 @@ from rich.console import Console
 from ncexp import checkpoint
 from ncexp.assembly import Assembly, assemble
 from ncexp.config import RunConfig, check
-from ncexp.files import write_atomically, write_json
+from ncexp.files import read_json, write_atomically, write_json
 from ncexp.interruption import Diverged, Interrupted, StopRequest
 from ncexp.progress import ProgressLine
 from ncexp.run_directory import FINISHED, RunDirectory
 from ncexp.summary import print_summary
+from ncexp.theory import compare_with_path
 from ncexp.tracking import BackgroundMirror, Mirror, open_command, tracking_uri
 
 #: Longest wait at a run's end for MLflow to take what is left; the journal keeps it in any case.
@@ -137,14 +138,18 @@ def _say_settled(config: RunConfig, directory: RunDirectory, console: Console) -
 
 
 def _report(config: RunConfig, directory: RunDirectory, console: Console) -> None:
-    """Figures and table of what the journal holds."""
+    """What the journal holds: its table, how it lies along the central path, its figures."""
     records = directory.journal.read()
     if not records:
         return
     from ncexp.figures import draw_figures  # matplotlib takes a second to import
 
     print_summary(console, records)
-    for path in draw_figures(records, directory.figures, config.name):
+    comparison = compare_with_path(records, read_json(directory.facts))
+    if comparison is not None:
+        write_json(directory.path_fit, comparison.to_json())
+        console.print(f"path      {comparison.sentence()}", soft_wrap=True)
+    for path in draw_figures(records, directory.figures, config.name, comparison):
         console.print(f"figure    {path}", soft_wrap=True)
 
 

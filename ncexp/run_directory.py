@@ -33,6 +33,7 @@ class RunDirectory:
         self.facts = path / "facts.json"
         self.environment = path / "environment.json"
         self.checkpoint = path / "checkpoint.pt"
+        self.path_fit = path / "path_fit.json"
         self.figures = path / "figures"
         self.log = path / "run.log"
         self.tracking = path / "mlflow.json"

@@ -27,6 +27,8 @@ ROWS = {
     "L_NC1    (within class)": "mse/loss_nc1",
     "L_NC2/3  (means, classifier)": "mse/loss_nc23",
     "L_LS⊥    (off central path)": "mse/loss_ls_perp",
+    "SNR      ω₁/ω_last": "path/snr_ratio",
+    "Angle of W to W_LS, degrees": "path/prediction_angle",
 }
 
 

@@ -15,7 +15,7 @@ RANKS = [
     ["command_line"],
     ["main"],
     ["assembly", "report", "launching"],
-    ["tracking", "figures", "summary", "progress", "training", "analyses"],
+    ["tracking", "figures", "theory", "summary", "progress", "training", "analyses"],
     ["run_directory", "journal", "checkpoint", "ridge"],
     ["datasets", "architectures", "losses", "optimizers", "robustness", "interruption", "distributed"],
     ["config", "files"],

@@ -76,7 +76,11 @@ def test_run_leaves_everything_behind(composed: Compose, console: Console, outpu
         records[0]
     )
     assert directory.state() == "completed"
-    assert {path.name for path in directory.figures.iterdir()} == {"neural_collapse.png", "mse_decomposition.png"}
+    assert {path.name for path in directory.figures.iterdir()} == {
+        "neural_collapse.png",
+        "mse_decomposition.png",
+        "central_path.png",
+    }
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in directory.figures.iterdir())
     facts = json.loads(directory.facts.read_text())
     assert (facts["num_train"], facts["num_test"], facts["num_features"]) == (80, 40, 8)
@@ -105,6 +109,7 @@ def test_run_mlflow_run_has_parameters_state_and_figures(composed: Compose, cons
     assert {a.path for a in client.list_artifacts(found.info.run_id, "figures")} == {
         "figures/neural_collapse.png",
         "figures/mse_decomposition.png",
+        "figures/central_path.png",
     }
 
 
