@@ -6,7 +6,6 @@ rounds that at 1e-16 ‖W‖‖μ‖, a visible share of a small loss; here it i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +13,6 @@ import torch
 from ncexp.collapse.class_statistics import ClassStatistics
 from ncexp.collapse.linear_classifier import LinearClassifier
 
-# Residuals in one block (32 MiB of float64).
-_BLOCK_RESIDUALS = 2**22
 # Products of two numbers of 20 bits sum without rounding over up to 2^13 features in the 53 bits of float64.
 _SLICE_BITS = 20
 
@@ -33,41 +30,48 @@ class ClassMeanFit:
 
 
 def class_mean_fit(statistics: ClassStatistics, classifier: LinearClassifier, basis: torch.Tensor) -> ClassMeanFit:
-    """The residuals of all classes, blocked: memory O(C k) and a block of rows."""
+    """The sums for a layer, `basis` (C, k) of its residuals."""
+    if statistics.num_classes - 1 > statistics.num_features:
+        return _fit_by_moments(statistics, classifier, basis)
     frequencies = statistics.frequencies
-    squares, at_mean = basis.new_zeros(()), basis.new_zeros(len(basis))
-    on_basis = torch.zeros_like(basis)
-    for window, residuals in _residuals(statistics.class_means, classifier):
-        squares += frequencies[window] @ residuals.square().sum(1)
-        at_mean += frequencies[window] @ residuals
-        on_basis.addmm_(residuals.T, frequencies[window].sqrt()[:, None] * basis[window])
-    return ClassMeanFit(squares, at_mean, on_basis)
+    residuals = _exact_residuals(statistics.class_means, classifier)
+    return ClassMeanFit(
+        squares=frequencies @ residuals.square().sum(1),
+        at_mean=frequencies @ residuals,
+        on_basis=residuals.T @ (frequencies.sqrt()[:, None] * basis),
+    )
 
 
-def _residuals(means: torch.Tensor, classifier: LinearClassifier) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Windows of classes with their rows r_c (B, C)."""
-    num_classes, num_features = means.shape
-    height = max(1, _BLOCK_RESIDUALS // num_classes)
-    for start in range(0, num_classes, height):
-        window = slice(start, min(start + height, num_classes))
-        if num_classes - 1 > num_features:
-            # W μ_c + b cannot reach all corners at once: nothing cancels, and a plain product will do.
-            residuals = classifier(means[window])
-            residuals.diagonal(start).sub_(1)
-        else:
-            residuals = _exact_residuals(means[window], classifier, start)
-        yield window, residuals
+def _fit_by_moments(statistics: ClassStatistics, classifier: LinearClassifier, basis: torch.Tensor) -> ClassMeanFit:
+    """In O(C P²), without the C×C residuals. More classes than a layer of P features can send to their corners: the
+    residuals are of size 1 and there is nothing to cancel in
+
+    Σ_c π_c ‖r_c‖² = ‖W μ_G + b − π‖² + tr(W Σ_B Wᵀ) − 2 Σ_c π_c ⟨w_c, m_c⟩ + 1 − ‖π‖².
+    """
+    frequencies, means, weight = statistics.frequencies, statistics.centered_class_means, classifier.weight
+    roots = frequencies.sqrt()[:, None]
+    at_mean = classifier(statistics.global_mean) - frequencies
+    spread = ((weight @ statistics.between_class_covariance) * weight).sum()
+    squares = at_mean.square().sum() + spread + 1 - frequencies.square().sum()
+    return ClassMeanFit(
+        squares=squares - 2 * frequencies @ (weight * means).sum(1),
+        at_mean=at_mean,
+        # r_c = (W μ_G + b − π) + W m_c − (e_c − π).
+        on_basis=torch.outer(at_mean + frequencies, (roots * basis).sum(0))
+        + weight @ (means.T @ (roots * basis))
+        - roots * basis,
+    )
 
 
-def _exact_residuals(means: torch.Tensor, classifier: LinearClassifier, start: int) -> torch.Tensor:
+def _exact_residuals(means: torch.Tensor, classifier: LinearClassifier) -> torch.Tensor:
+    """r_c, one row per class, (C, C)."""
     means_head, means_tail = _slices(means)
     weight_head, weight_tail = _slices(classifier.weight)
     # The product of the heads is exact; it and b and −1 meet by a sum whose rounding is kept (Knuth), and all that is
     # small joins last.
     head = means_head @ weight_head.T
     tail = means_head @ weight_tail.T + means_tail @ classifier.weight.T
-    corners = torch.zeros_like(head)
-    corners.diagonal(start).sub_(1)
+    corners = -torch.eye(len(head), dtype=head.dtype, device=head.device)
     for term in (corners,) if classifier.bias is None else (classifier.bias, corners):
         total = head + term
         shown = total - head

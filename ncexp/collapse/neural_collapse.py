@@ -14,7 +14,7 @@ import torch
 
 from ncexp.collapse.class_statistics import ClassStatistics
 from ncexp.collapse.linear_classifier import LinearClassifier
-from ncexp.collapse.pairwise import RunningMoments, pair_blocks, squared_distances, unit_rows
+from ncexp.collapse.pairwise import PairBlock, RunningMoments, pair_blocks, unit_rows
 from ncexp.collapse.snr_spectrum import snr_spectrum
 from ncexp.collapse.within_variability import effective_rank, within_between_trace
 
@@ -127,16 +127,17 @@ def _variability(statistics: ClassStatistics) -> dict[str, torch.Tensor | float]
 def _pairs_of_means(means: torch.Tensor, variances: torch.Tensor) -> dict[str, torch.Tensor]:
     """All that is taken over pairs of class means, in one pass over the blocks."""
     units, norms = unit_rows(means)
-    angles, ratios, uniformity = _AngleStatistics(len(means)), RunningMoments(), RunningMoments()
-    for pair in pair_blocks(units):
-        angles.add(pair.select(pair.cosines))
-        sums = (variances[pair.rows, None] + variances[None, pair.columns]) / 2
-        ratios.add(pair.select(sums / squared_distances(pair, means, norms.square())))
-        distances = squared_distances(pair, units, units.new_ones(len(units)))
-        uniformity.add(pair.select(distances).log() / -2)
+    angles, uniformity = _AngleStatistics(len(means)), RunningMoments()
+    distance_variance_ratios = means.new_zeros(())
+    for block in pair_blocks(units):
+        angles.add(block)
+        sums = variances[block.rows, None] + variances[None, block.columns]
+        distance_variance_ratios += block.select(sums.div_(block.squared_distances(norms))).sum() / 2
+        # log ‖u − u'‖⁻¹ = −½ log 2(1 − cos).
+        uniformity.add(block.select((2 * block.gaps).log_().div_(-2)))
     undefined = torch.where((norms > 0).all(), 0.0, torch.nan)
     return angles.named("means", undefined) | {
-        "cdnv": torch.as_tensor(ratios.mean),
+        "cdnv": distance_variance_ratios / uniformity.count,
         "uniformity_means": uniformity.mean + undefined,
         "uniformity_means_variance": uniformity.variance + undefined,
     }
@@ -145,26 +146,29 @@ def _pairs_of_means(means: torch.Tensor, variances: torch.Tensor) -> dict[str, t
 def _angles(name: str, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
     units, norms = unit_rows(vectors)
     angles = _AngleStatistics(len(vectors))
-    for pair in pair_blocks(units):
-        angles.add(pair.select(pair.cosines))
+    for block in pair_blocks(units):
+        angles.add(block)
     return angles.named(name, torch.where((norms > 0).all(), 0.0, torch.nan))
 
 
 class _AngleStatistics:
-    """Equiangularity and maximal angle of the cosines of all pairs."""
+    """Equiangularity and maximal angle over all pairs."""
 
     def __init__(self, num_classes: int) -> None:
-        self._ideal = -1 / (num_classes - 1)
-        self._cosines, self._gaps = RunningMoments(), RunningMoments()
+        self._ideal = num_classes / (num_classes - 1)
+        self._gaps = RunningMoments()
+        self._excess: torch.Tensor | float = 0.0
 
-    def add(self, cosines: torch.Tensor) -> None:
-        self._cosines.add(cosines)
-        self._gaps.add((cosines - self._ideal).abs())
+    def add(self, block: PairBlock) -> None:
+        gaps = block.select(block.gaps)
+        self._gaps.add(gaps)
+        # cos + 1/(C − 1) = C/(C − 1) − (1 − cos).
+        self._excess += torch.linalg.vector_norm(gaps - self._ideal, 1)
 
     def named(self, name: str, undefined: torch.Tensor) -> dict[str, torch.Tensor]:
         return {
-            f"equiangularity_{name}": self._cosines.variance.sqrt() + undefined,
-            f"maximal_angle_{name}": self._gaps.mean + undefined,
+            f"equiangularity_{name}": self._gaps.variance.sqrt() + undefined,
+            f"maximal_angle_{name}": self._excess / self._gaps.count + undefined,
         }
 
 

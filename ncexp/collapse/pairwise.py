@@ -1,8 +1,8 @@
 """Statistics over all pairs of classes, block by block: never a C×C×P array, nor a C×C one that has to be kept.
 
-One blocked product U Uᵀ of unit vectors serves all of them, over unordered pairs, C² P flops in all; memory is one
-block of rows against all columns. Values are exact also for pairs that nearly coincide, where 1 − cos cancels: those
-pairs alone are computed again from the difference of their vectors.
+One blocked product U Uᵀ of unit vectors serves all of them, over unordered pairs: C² P flops and a few numbers per
+pair, in memory of one block of rows against all columns. What the blocks hold is 1 − cos, exact also for vectors that
+nearly coincide: those pairs alone are computed again from the difference of their vectors.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 
 # Pairs in one block (32 MiB of float64 per intermediate array).
 _BLOCK_PAIRS = 2**22
-# Below this 1 − cos, the rounding of the cosine (about 1e-16) would cost the squared distance more than 1e-12.
+# Below this 1 − cos, the rounding of the cosine (about 1e-16) would cost it more than 1e-12.
 _CLOSE = 1e-4
 
 
@@ -42,45 +42,48 @@ class RunningMoments:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A block of unordered pairs (c, c'): rows × columns, of which `keep` holds each pair once (None: all)."""
+class PairBlock:
+    """Unordered pairs (c, c') out of rows × columns, of which `keep` holds each pair once (None: all are)."""
 
     rows: slice
     columns: slice
-    cosines: torch.Tensor
     keep: torch.Tensor | None
+    gaps: torch.Tensor
+    """1 − cos(x_c, x_c'), (rows, columns)."""
 
     def select(self, values: torch.Tensor) -> torch.Tensor:
         """The values of the pairs, flat."""
         return values.flatten() if self.keep is None else values[self.keep]
 
+    def squared_distances(self, norms: torch.Tensor) -> torch.Tensor:
+        """‖x_c − x_c'‖² = (‖x_c‖ − ‖x_c'‖)² + 2 ‖x_c‖ ‖x_c'‖ (1 − cos): nothing cancels."""
+        left, right = norms[self.rows, None], norms[None, self.columns]
+        return (left - right).square_().addcmul_(left * right, self.gaps, value=2)
 
-def pair_blocks(units: torch.Tensor) -> Iterator[Pair]:
-    """All unordered pairs of rows of `units` (C, P), with their inner products."""
+
+def pair_blocks(units: torch.Tensor) -> Iterator[PairBlock]:
+    """All unordered pairs of rows of `units` (C, P), which are of norm 1 or exactly 0."""
     num_classes = len(units)
     height = max(1, min(num_classes, _BLOCK_PAIRS // num_classes))
     for start in range(0, num_classes, height):
         stop = min(start + height, num_classes)
-        rows = slice(start, stop)
-        square = units[rows] @ units[rows].T
+        rows, beyond = slice(start, stop), slice(stop, num_classes)
         if stop - start > 1:
-            yield Pair(rows, rows, square, torch.ones_like(square, dtype=torch.bool).triu(1))
+            square = _gaps(units[rows], units[rows])
+            yield PairBlock(rows, rows, torch.ones_like(square, dtype=torch.bool).triu(1), square)
         if stop < num_classes:
-            yield Pair(rows, slice(stop, num_classes), units[rows] @ units[stop:].T, None)
+            yield PairBlock(rows, beyond, None, _gaps(units[rows], units[beyond]))
+
+
+def _gaps(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """1 − cos as ½‖u − u'‖² where it is small."""
+    gaps = torch.addmm(torch.ones((), dtype=left.dtype, device=left.device), left, right.T, alpha=-1)
+    for at in (gaps < _CLOSE).nonzero().split(max(1, _BLOCK_PAIRS // left.shape[1])):
+        gaps[at[:, 0], at[:, 1]] = (left[at[:, 0]] - right[at[:, 1]]).square().sum(1) / 2
+    return gaps
 
 
 def unit_rows(vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows of (C, P) divided by their norms, and the norms (C,); a row that is exactly 0 stays 0."""
     norms = torch.linalg.vector_norm(vectors, dim=1)
     return vectors / torch.where(norms > 0, norms, 1.0)[:, None], norms
-
-
-def squared_distances(pair: Pair, vectors: torch.Tensor, squares: torch.Tensor) -> torch.Tensor:
-    """‖x_c − x_c'‖² for the pairs of a block, free of cancellation; `squares` are ‖x_c‖² (C,)."""
-    left, right = squares[pair.rows, None], squares[None, pair.columns]
-    distances = left + right - 2 * (left * right).sqrt() * pair.cosines
-    close = (pair.cosines > 1 - _CLOSE).nonzero()
-    for at in close.split(max(1, _BLOCK_PAIRS // vectors.shape[1])):
-        difference = vectors[pair.rows][at[:, 0]] - vectors[pair.columns][at[:, 1]]
-        distances[at[:, 0], at[:, 1]] = difference.square().sum(1)
-    return distances

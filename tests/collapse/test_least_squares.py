@@ -247,14 +247,6 @@ def test_decomposition_does_not_see_an_affine_map_at_ridge_zero():
     assert vars(after) == pytest.approx(vars(before), rel=1e-9)  # times the map's condition number
 
 
-def test_more_classes_than_features_in_blocks(monkeypatch):
-    features, labels = draw(40, 3, 400)
-    statistics, classifier = class_statistics(features, labels, 40), random_classifier(40, 3)
-    whole = decompose_mse(statistics, classifier, 1e-3)
-    monkeypatch.setattr("ncexp.collapse.class_mean_fit._BLOCK_RESIDUALS", 7 * 40)
-    assert vars(decompose_mse(statistics, classifier, 1e-3)) == pytest.approx(vars(whole), rel=ROUNDING)
-
-
 def test_residual_shows_a_loss_that_does_not_belong():
     measured = decompose_mse(class_statistics(*draw(4, 6, 80), 4), random_classifier(4, 6), 0.0)
     terms = vars(measured) | {"loss": measured.loss * 1.01}
