@@ -77,8 +77,19 @@ class Assembly:
         }
 
 
-def assemble(config: RunConfig) -> Assembly:
+def build_dataset(config: RunConfig) -> Dataset:
+    """The data alone, on the CPU. Raises ConfigError where they are not there, or an option is refused."""
+    try:
+        dataset: Dataset = config.dataset.build()
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return dataset
+
+
+def assemble(config: RunConfig, dataset: Dataset | None = None) -> Assembly:
     """Build every part from its component; seeds torch's generators first, so the initialisation is the seed's.
+
+    dataset: what `build_dataset` answered for the same choice, if it is there already.
 
     Raises ConfigError for what only the parts together can tell: a batch larger than the data, a device that is not
     there, a value that a component refuses, a network that does not answer as it must.
@@ -86,8 +97,8 @@ def assemble(config: RunConfig) -> Assembly:
     device = _device(config.device)
     torch.manual_seed(config.seed)
     torch.backends.cudnn.deterministic = True  # the same seed gives the same journal
+    dataset = build_dataset(config) if dataset is None else dataset
     try:
-        dataset: Dataset = config.dataset.build()
         if config.batch_size > len(dataset.train):
             raise ValueError(
                 f"batch_size: expected at most the {len(dataset.train)} training examples, got {config.batch_size}."

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 import hydra
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from ncexp.config import ConfigError, config_directory, nearest
-
-#: Exit codes: what a script sees of the worst run of a command.
-EXIT = {"completed": 0, "diverged": 3, "failed": 1, "busy": 4, "refused": 2, "interrupted": 130}
+from ncexp.launching import launcher
+from ncexp.launching.composition import plain
+from ncexp.launching.slurm import SlurmUnavailable
+from ncexp.run_directory import EXIT, Busy
 
 
 def launch() -> int:
@@ -32,17 +32,22 @@ def launch() -> int:
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # of the composing: a run's are told above
         _complain(_explain(error))
         return EXIT["refused"]
+    except SlurmUnavailable as error:
+        _complain(str(error))
+        return EXIT["failed"]
+    except KeyboardInterrupt:
+        return EXIT["interrupted"]
+    outcomes += launcher.last_states.values()
     return max((EXIT[outcome] for outcome in outcomes), default=0)
 
 
 def _run_and_tell(config: DictConfig) -> str:
     """One run; its failure is told here and does not stop the runs after it."""
     from ncexp.main import run  # torch takes two seconds: only where a run is wanted
-    from ncexp.run_directory import Busy
 
     console = Console(highlight=False)
     try:
-        return run(_plain(config), console)
+        return run(plain(config), console)
     except ConfigError as error:
         _complain(str(error))
         return "refused"
@@ -52,13 +57,6 @@ def _run_and_tell(config: DictConfig) -> str:
     except Exception:
         console.print_exception()
         return "failed"
-
-
-def _plain(config: DictConfig) -> dict[str, Any]:
-    """The composed configuration as a plain mapping, interpolations resolved, without the emptied selector groups."""
-    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items() if key not in ("experiment", "sweep")}
 
 
 def _complain(message: str) -> None:

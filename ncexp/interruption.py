@@ -7,6 +7,8 @@ import threading
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: Those that reach a run in a job: SLURM sends SIGUSR2 as the warning before a time limit, SIGTERM before it kills.
+JOB_SIGNALS = (*SIGNALS, signal.SIGUSR2)
 
 
 class Diverged(ArithmeticError):
@@ -18,30 +20,35 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """A context manager that catches SIGINT and SIGTERM while a training runs; calling it tells whether one came.
+    """A context manager that catches signals while a training runs; calling it tells whether one came.
 
-    The signal only raises a flag, which the training reads between two steps.
-    A second signal meets the handler that was there before: who asks twice does not want to wait.
+    A signal only raises a flag, which the training reads between two steps. `received` lists those that came.
+    A second signal meets the handler that was there before: who asks twice does not want to wait. Where `patient`, it
+    does not: clusters send several, and send the one that cannot be caught when they mean it.
     """
 
-    def __init__(self) -> None:
-        self._asked = False
+    def __init__(self, signals: tuple[signal.Signals, ...] = SIGNALS, patient: bool = False) -> None:
+        self._signals = signals
+        self._patient = patient
         self._previous: dict[int, object] = {}
+        self.received: list[int] = []
 
     def __call__(self) -> bool:
-        return self._asked
+        return bool(self.received)
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-            self._previous = {number: signal.signal(number, self._ask) for number in SIGNALS}
+            self._previous = {number: signal.signal(number, self._ask) for number in self._signals}
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)  # a parent may have held them back until now
         return self
 
     def __exit__(self, *_: object) -> None:
         self._restore()
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
-        self._restore()
+        self.received.append(number)
+        if not self._patient:
+            self._restore()
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

@@ -12,10 +12,11 @@ PACKAGE = Path(__file__).parents[1] / "ncexp"
 #: From the top down. A module may import those of its own rank and below.
 RANKS = [
     ["__main__"],
-    ["command_line"],
+    ["command_line", "frozen_run"],
     ["main"],
     ["assembly", "report", "launching"],
     ["tracking", "figures", "theory", "summary", "progress", "training", "analyses"],
+    ["run_record"],
     ["run_directory", "journal", "checkpoint", "ridge"],
     ["datasets", "architectures", "losses", "optimizers", "robustness", "interruption", "distributed"],
     ["config", "files"],

@@ -1,0 +1,106 @@
+"""Hand a sweep's runs to SLURM, through submitit: jobs of several runs, arrays of jobs, and not too many at once."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ncexp.launching.code_state import environment
+from ncexp.launching.job import Job
+from ncexp.launching.slurm import SlurmUnavailable, outside_of_any_job
+from ncexp.launching.sweep_directory import SweepDirectory
+
+#: Options of ours; everything else in the launcher's configuration is for sbatch.
+OURS = {"wait", "dry_run", "runs_per_task", "grace_s", "poll_s", "max_num_timeout", "array_parallelism",
+        "submitit_folder", "additional_parameters", "setup", "name"}  # fmt: skip
+#: Those that submitit knows for every kind of cluster; the others are SLURM's own.
+SHARED = {"timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node", "stderr_to_stdout"}
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One array: jobs (the numbers of the runs of each), how many of them may run at once, and whom it waits for.
+
+    after: the index of the chunk whose end it waits for; None where it need not wait.
+    """
+
+    jobs: list[list[int]]
+    at_once: int
+    after: int | None
+
+
+def cut(numbers: Sequence[int], runs_per_task: int, max_array_size: int, at_once: int) -> list[Chunk]:
+    """Cut runs into jobs, jobs into arrays that SLURM takes, and divide `at_once` among the arrays.
+
+    Each array has a share of its own, and the shares add up to at_once; where there are more arrays than that, the
+    later ones wait each for the end of an earlier one. So never more than at_once jobs run.
+    """
+    jobs = [list(numbers[first : first + runs_per_task]) for first in range(0, len(numbers), runs_per_task)]
+    count = -(-len(jobs) // max_array_size)
+    sizes = [len(jobs) // count + (index < len(jobs) % count) for index in range(count)] if count else []
+    lanes = min(count, at_once)
+    chunks, first = [], 0
+    for index, size in enumerate(sizes):
+        lane = index % lanes
+        share = at_once // lanes + (lane < at_once % lanes)
+        chunks.append(Chunk(jobs[first : first + size], share, index - lanes if index >= lanes else None))
+        first += size
+    return chunks
+
+
+def submit(sweep: SweepDirectory, chunks: Sequence[Chunk], code: Path, options: Mapping[str, Any]) -> list[str]:
+    """Submit every chunk and note its jobs at once, so that none is ever unknown; answers the jobs.
+
+    Raises SlurmUnavailable with what sbatch complained of; what had been submitted before goes on.
+    """
+    import submitit
+
+    try:
+        executor = submitit.AutoExecutor(
+            folder=sweep.jobs, cluster="slurm", slurm_max_num_timeout=options["max_num_timeout"]
+        )
+    except RuntimeError as error:
+        raise SlurmUnavailable(f"{error}. Log in to the cluster, or use hydra/launcher=local.") from None
+    firsts: list[str] = []
+    jobs: list[str] = []
+    for chunk in chunks:
+        after = None if chunk.after is None else firsts[chunk.after]
+        executor.update_parameters(**_parameters(sweep, chunk, after, code, options))
+        submitted = _sbatch(executor, sweep, chunk, f"{len(jobs)} jobs were submitted before and go on")
+        firsts.append(submitted[0].partition("_")[0])
+        jobs += submitted
+        sweep.record_jobs({num: job for job, nums in zip(submitted, chunk.jobs, strict=True) for num in nums})
+    return jobs
+
+
+def _sbatch(executor: Any, sweep: SweepDirectory, chunk: Chunk, before: str) -> list[str]:
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    try:
+        with outside_of_any_job():
+            submitted = executor.map_array(Job(), [str(sweep.path)] * len(chunk.jobs), chunk.jobs)
+    except (FailedJobError, FailedSubmissionError) as error:
+        raise SlurmUnavailable(f"sbatch: {error}\n{before}; the same command submits the rest.") from None
+    return [job.job_id for job in submitted]
+
+
+def _parameters(
+    sweep: SweepDirectory, chunk: Chunk, after: str | None, code: Path, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """submitit's words for the launcher's configuration; null means that the cluster's own default holds."""
+    given = {name: value for name, value in options.items() if name not in OURS and value is not None}
+    parameters = {name if name in SHARED else f"slurm_{name}": value for name, value in given.items()}
+    variables = [f"export {name}={shlex.quote(value)}" for name, value in environment(code).items()]
+    parameters["name"] = sweep.path.name
+    parameters["slurm_array_parallelism"] = chunk.at_once
+    parameters["slurm_setup"] = [*variables, *(options["setup"] or [])]
+    parameters["slurm_additional_parameters"] = {"requeue": True, **options["additional_parameters"]}
+    if after:
+        parameters["slurm_dependency"] = f"afterany:{after}"
+    if options.get("cpus_per_task"):
+        # Since 22.05 srun no longer inherits it: the step would have one CPU of those that the job asked for.
+        parameters["slurm_srun_args"] = [f"--cpus-per-task={options['cpus_per_task']}"]
+    return parameters
