@@ -35,6 +35,9 @@ command again goes on where it was stopped, or shows what is there. Hydra's own 
 
 #: Commands beside the run itself: word → module with a `main(arguments) -> exit code`, imported only when asked for.
 COMMANDS: dict[str, str] = {
+    "status": "ncexp.launching.status",
+    "logs": "ncexp.launching.logs",
+    "cancel": "ncexp.launching.cancel",
     "run-frozen": "ncexp.frozen_run",  # what a sweep starts for each of its runs
 }
 

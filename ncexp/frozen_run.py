@@ -48,10 +48,10 @@ def _seen_here() -> str:
     import torch
 
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    allowed, asked = len(os.sched_getaffinity(0)), os.environ.get("SLURM_CPUS_PER_TASK", "none")
     return (
-        f"job       {os.environ.get(JOB_VARIABLE)} on {os.uname().nodename}: "
-        f"{len(os.sched_getaffinity(0))} CPUs allowed, {os.environ.get('SLURM_CPUS_PER_TASK', 'none')} asked per task, {torch.get_num_threads()} threads, "
-        f"{len(gpus)} GPUs {', '.join(gpus)}"
+        f"job       {os.environ.get(JOB_VARIABLE)} on {os.uname().nodename}: {allowed} CPUs allowed, "
+        f"{asked} asked per task, {torch.get_num_threads()} threads; {len(gpus)} GPUs {', '.join(gpus)}"
     ).rstrip()
 
 

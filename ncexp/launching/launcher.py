@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +19,7 @@ from ncexp.launching.composition import Composer
 from ncexp.launching.estimate import tell_estimate
 from ncexp.launching.plan import Asked, Plan, check_all, freeze, make_plan, prepare_tracking
 from ncexp.launching.pool import work
-from ncexp.launching.slurm import jobs_in_queue, max_array_size, outside_of_any_job
+from ncexp.launching.slurm import SlurmUnavailable, jobs_in_queue, max_array_size, outside_of_any_job
 from ncexp.launching.sweep_directory import SweepDirectory
 from ncexp.launching.waiting import look, print_table, wait
 
@@ -60,8 +59,8 @@ class SweepLauncher(Launcher):
             last_states.update(self.finish(sweep))
         return [JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED) for overrides in job_overrides]
 
-    def queue(self) -> dict[str, str]:
-        """The jobs that are known to wait or run."""
+    def queue(self) -> dict[str, str] | None:
+        """The jobs that are known to wait or run; None where nobody knows."""
         raise NotImplementedError
 
     def chunks(self, numbers: Sequence[int]) -> list[submission.Chunk]:
@@ -134,8 +133,11 @@ class SlurmLauncher(SweepLauncher):
 class LocalLauncher(SweepLauncher):
     """hydra/launcher=local."""
 
-    def queue(self) -> dict[str, str]:
-        return jobs_in_queue() if shutil.which("squeue") else {}  # a run may have a job in a cluster as well
+    def queue(self) -> dict[str, str] | None:
+        try:
+            return jobs_in_queue()  # a run may have a job in a cluster as well
+        except SlurmUnavailable:
+            return None
 
     def chunks(self, numbers: Sequence[int]) -> list[submission.Chunk]:
         return submission.cut(numbers, 1, max(1, len(numbers)), self.options["runs_at_once"])

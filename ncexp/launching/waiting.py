@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from ncexp.launching.slurm import SlurmUnavailable, jobs_in_queue
 from ncexp.launching.states import ACTIVE, state_of, tell_counts
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
 
+#: States of which nothing needs to be told.
+QUIET = ("completed", "queued", "new")
 #: A controller that does not answer may be restarting: it is waited for this many times longer than a result.
 CONTROLLER_PATIENCE = 10
 
@@ -54,28 +57,28 @@ def wait(sweep: SweepDirectory, console: Console, poll_s: float, grace_s: float)
 
 
 def print_table(console: Console, sweep: SweepDirectory, states: dict[int, str], every: bool = False) -> None:
-    """The counts, and a line for each run that is not completed (each run, where `every`): why, and its log."""
-    table = Table(box=None, pad_edge=False)
-    for title in ("run", "state", "epoch", "what it said; its log"):
-        table.add_column(title, overflow="fold")
-    for entry in sweep.entries():
-        state = states[entry.num]
-        if not every and state in ("completed", "queued", "new"):
-            continue
-        status = entry.run.status() or {}
-        message = str(status.get("message", "")) if state in ("failed", "diverged", "interrupted") else ""
-        if state == "lost":
-            message = f"job {entry.run.job()} left without a result: node failure, kill -9 or scancel"
-        if state not in ("completed", "queued", "new"):
-            message = f"{message}\n{_log(sweep, entry)}".strip()
-        table.add_row(f"{entry.num:03d} {entry.name}", state, str(status.get("epoch", "–")), message)
-    if table.row_count:
-        console.print(table)
+    """Two lines for each run that is not completed (each run, where `every`): its state and why, its log; the counts."""
+    entries = [entry for entry in sweep.entries() if every or states[entry.num] not in QUIET]
+    width = max((len(entry.name) for entry in entries), default=0)
+    for entry in entries:
+        state, status = states[entry.num], entry.run.status() or {}
+        epoch = f"epoch {status['epoch']}" if "epoch" in status else ""
+        line = f"{entry.num:03d}  {entry.name:{width}}  {state:11}  {epoch:10}  {_why(entry, state, status)}"
+        console.print(line.rstrip(), soft_wrap=True, markup=False)
+        if state not in QUIET:
+            console.print(f"     log {log_of(sweep, entry)}", soft_wrap=True, markup=False)
     console.print(f"{sweep.path.name}: {tell_counts(states.values())}", soft_wrap=True)
 
 
-def _log(sweep: SweepDirectory, entry: Entry) -> str:
+def log_of(sweep: SweepDirectory, entry: Entry) -> Path:
     """The run's own log, or, where it never began one, its job's."""
     if entry.run.log.exists():
-        return str(entry.run.log)
-    return str(sweep.jobs / f"{entry.job}_0_log.out")
+        return entry.run.log
+    return sweep.jobs / f"{entry.job}_0_log.out"
+
+
+def _why(entry: Entry, state: str, status: dict[str, Any]) -> str:
+    """What the run said last, or what can be said of one that said nothing."""
+    if state == "lost":
+        return f"job {entry.run.job()} left without a result: node failure, kill -9, or cancelled before it began"
+    return str(status.get("message", "")) if state in ("failed", "diverged", "interrupted") else ""
