@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import yaml
@@ -18,14 +19,13 @@ from ncexp.progress import ProgressLine
 from ncexp.run_directory import FINISHED, RunDirectory
 from ncexp.summary import print_summary
 from ncexp.theory import compare_with_path
-from ncexp.tracking import BackgroundMirror, Mirror, open_command, tracking_uri
-
-#: Longest wait at a run's end for MLflow to take what is left; the journal keeps it in any case.
-TRACKING_PATIENCE_S = 60.0
+from ncexp.tracking import Follower, mark_superseded, page_of, tracking_uri
 
 
-def run(raw: Mapping[str, Any], console: Console) -> str:
+def run(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = None) -> str:
     """Train, or go on with, the run that a composed configuration describes; answers its final state.
+
+    stop: the caller's, who catches the signals; None: SIGINT and SIGTERM are caught while it trains.
 
     Raises ConfigError before anything is written, Busy where another process trains the run. Any other exception goes
     with its traceback to the run's log, the run is marked failed, and it is raised.
@@ -37,7 +37,7 @@ def run(raw: Mapping[str, Any], console: Console) -> str:
         with directory.locked():
             if not _is_settled(directory, config):  # another process may have finished it meanwhile
                 _begin(config, directory, assembly, console)
-                return _train_and_report(config, directory, assembly, console)
+                return _train_and_report(config, directory, assembly, console, stop)
     _say_settled(config, directory, console)
     return str(directory.state())
 
@@ -51,8 +51,7 @@ def _is_settled(directory: RunDirectory, config: RunConfig) -> bool:
 def _begin(config: RunConfig, directory: RunDirectory, assembly: Assembly, console: Console) -> None:
     """Write and say what is known before the first step."""
     if config.rerun == "all" and directory.state() is not None:
-        if config.tracking["enabled"]:
-            Mirror(config, directory).forget()
+        mark_superseded(directory)
         directory.clear()
     text = yaml.safe_dump(dict(config.raw), sort_keys=False, allow_unicode=True)
     write_atomically(directory.config, lambda file: file.write(text.encode()))
@@ -62,7 +61,7 @@ def _begin(config: RunConfig, directory: RunDirectory, assembly: Assembly, conso
     directory.set_status("running", epoch=0)
     console.print(f"run       {directory.path}", soft_wrap=True)
     if config.tracking["enabled"]:
-        console.print(f"tracking  {tracking_uri(config)}", soft_wrap=True)
+        console.print(f"tracking  {_uri(config)}", soft_wrap=True)
     console.print(
         f"{facts['num_train']} training and {facts['num_test']} test examples, {facts['num_parameters']:,} parameters, "
         f"{facts['num_features']} features; {facts['ridge_convention']}",
@@ -70,37 +69,46 @@ def _begin(config: RunConfig, directory: RunDirectory, assembly: Assembly, conso
     )
 
 
-def _train_and_report(config: RunConfig, directory: RunDirectory, assembly: Assembly, console: Console) -> str:
+def _train_and_report(
+    config: RunConfig, directory: RunDirectory, assembly: Assembly, console: Console, stop: StopRequest | None
+) -> str:
     """Train with MLflow in the background; however the training ends, status, figures and tracking tell of it."""
-    mirror = BackgroundMirror(Mirror(config, directory)) if config.tracking["enabled"] else None
+    follower = _follower(config, directory) if config.tracking["enabled"] else None
     state, message = "failed", ""
     try:
-        state, message = _train(config, directory, assembly, console, mirror)
+        state, message = _train(config, directory, assembly, console, follower, stop)
     except BaseException as error:
-        directory.log.write_text(traceback.format_exc())
+        with directory.log.open("a") as log:  # a sweep's run has all that it said there
+            log.write(traceback.format_exc())
         message = f"{type(error).__name__}: {error}"
         raise
     finally:
         directory.set_status(state, epoch=assembly.training.position.epoch - 1, message=message)
         console.print(f"{state}: {message}", soft_wrap=True)
         _report(config, directory, console)
-        if mirror:
-            _finish_tracking(mirror, config, directory, console)
+        if follower:
+            _finish_tracking(follower, config, directory, console)
     return state
 
 
 def _train(
-    config: RunConfig, directory: RunDirectory, assembly: Assembly, console: Console, mirror: BackgroundMirror | None
+    config: RunConfig,
+    directory: RunDirectory,
+    assembly: Assembly,
+    console: Console,
+    follower: Follower | None,
+    stop: StopRequest | None,
 ) -> tuple[str, str]:
     """The epochs that are left, each analysis epoch on the record; answers the state it ended in, and why."""
     training = assembly.training
     _resume(directory, assembly, console)
     analysis_epochs = set(config.analysis_epochs)
-    with StopRequest() as stop, ProgressLine(console, config.epochs, training.position.epoch - 1) as progress:
+    catching = StopRequest() if stop is None else nullcontext(stop)
+    with catching as asked, ProgressLine(console, config.epochs, training.position.epoch - 1) as progress:
         try:
             while training.position.epoch <= config.epochs:
                 epoch = training.position.epoch
-                summary = training.run_epoch(stop)
+                summary = training.run_epoch(asked)
                 progress.epoch_done(epoch, summary["fit/loss"])
                 if epoch in analysis_epochs:
                     record = {"epoch": epoch, **summary, **assembly.look()}
@@ -108,8 +116,8 @@ def _train(
                     directory.journal.append(record)
                     checkpoint.save(directory.checkpoint, training.network, training.optimizer, training.position)
                     progress.looked(record)
-                    if mirror:
-                        mirror.notify()
+                    if follower:
+                        follower.notify(epoch)
         except Diverged as reason:
             return "diverged", str(reason)
         except Interrupted as reason:
@@ -134,7 +142,7 @@ def _say_settled(config: RunConfig, directory: RunDirectory, console: Console) -
     console.print(f"{status['state']} on {status['updated']}: nothing to train; rerun=all trains it anew")
     _report(config, directory, console)
     if config.tracking["enabled"]:
-        _finish_tracking(BackgroundMirror(Mirror(config, directory)), config, directory, console)
+        _finish_tracking(_follower(config, directory), config, directory, console)
 
 
 def _report(config: RunConfig, directory: RunDirectory, console: Console) -> None:
@@ -153,12 +161,19 @@ def _report(config: RunConfig, directory: RunDirectory, console: Console) -> Non
         console.print(f"figure    {path}", soft_wrap=True)
 
 
-def _finish_tracking(mirror: BackgroundMirror, config: RunConfig, directory: RunDirectory, console: Console) -> None:
-    mirror.finish(TRACKING_PATIENCE_S)
-    if mirror.failure is None:
-        console.print(f"MLflow    {open_command(config, directory)}", soft_wrap=True)
+def _uri(config: RunConfig) -> str:
+    return tracking_uri(config.tracking["uri"], config.outputs)
+
+
+def _follower(config: RunConfig, directory: RunDirectory) -> Follower:
+    return Follower(directory, _uri(config), config.tracking["experiment"] or config.dataset.name)
+
+
+def _finish_tracking(follower: Follower, config: RunConfig, directory: RunDirectory, console: Console) -> None:
+    failure = follower.finish()
+    if failure is None:
+        address = _uri(config) if _uri(config).startswith("http") else f"ncexp ui {config.outputs}   # then its page "
+        console.print(f"MLflow    {address}{page_of(directory, _uri(config))}", soft_wrap=True)
     else:
-        console.print(
-            f"MLflow    not up to date: {mirror.failure}. The journal has it all; the same command sends it.",
-            soft_wrap=True,
-        )
+        console.print(f"MLflow    not up to date: {failure}. The journal has it all; ", end="", soft_wrap=True)
+        console.print(f"`ncexp sync {directory.path}` or the same command sends it.", soft_wrap=True)

@@ -31,10 +31,36 @@ ROWS = {
     "Angle of W to W_LS, degrees": "path/prediction_angle",
 }
 
+#: Name behind ``final/`` → quantity in the record.
+FINAL_NUMBERS = {
+    "test_error": "test/error",
+    "train_error": "train/error",
+    "nc1_trace": "train/nc1_trace",
+    "self_duality": "train/self_duality",
+    "mse_loss": "mse/loss",
+    "mse_loss_ls_perp": "mse/loss_ls_perp",
+}
+
 
 def zero_error_epoch(records: list[Record]) -> int | None:
     """The first analysis epoch whose train error is at most 0.1 %: where the red line stands; None if there is none."""
     return next((int(record["epoch"]) for record in records if record["train/error"] <= ZERO_ERROR), None)
+
+
+def outcome(records: list[Record]) -> dict[str, float]:
+    """The run in a dozen numbers, for tables that show one value a run.
+
+    ``final/`` at the last epoch; ``best/`` at the epoch of the lowest test error; ``zero/`` at the zero-error epoch,
+    with ``final/gain``, the test accuracy won from there to the end, in points; these only where it was reached.
+    """
+    last, best = records[-1], min(records, key=lambda record: record["test/error"])
+    numbers = {f"final/{key}": last[name] for key, name in FINAL_NUMBERS.items() if name in last}
+    numbers |= {"best/test_error": best["test/error"], "best/epoch": best["epoch"]}
+    if (epoch := zero_error_epoch(records)) is not None:
+        zero = next(record for record in records if record["epoch"] == epoch)
+        numbers |= {"zero/epoch": epoch, "zero/test_error": zero["test/error"]}
+        numbers["final/gain"] = 100 * (zero["test/error"] - last["test/error"])
+    return {name: value for name, value in numbers.items() if not math.isnan(value)}
 
 
 def print_summary(console: Console, records: list[Record]) -> None:
