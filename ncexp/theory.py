@@ -55,9 +55,10 @@ class Comparison:
         """The comparison in one line, for the console and the figure."""
         if self.fit is None:
             return f"closed form not fitted: {self.reason}"
+        fit = self.fit
         return (
-            f"closed form fitted from epoch {int(self.fit.epochs[0])}: an ω is off by "
-            f"{math.expm1(self.fit.rms):.1%} (rms); it explains {self.fit.explained:.1%} of the growth, and {_spread(self.fit.explained_spread)}"
+            f"closed form fitted from epoch {int(fit.epochs[0])}: an ω is off by {math.expm1(fit.rms):.1%} (rms); "
+            f"it explains {fit.explained:.1%} of the growth, and {_spread(fit.explained_spread)}"
         )
 
 
@@ -90,7 +91,7 @@ def compare_with_path(
 def why_undefined(record: Record) -> str:
     """Why an epoch has no SNR spectrum, told by the rank that is recorded (see `snr_spectrum`)."""
     if record["path/rank"] == 0:
-        return "no unit varies within classes"
+        return "no unit varies within classes (or features are too large to be squared)"
     return f"class means differ in a direction without variation within classes, of rank {record['path/rank']:.0f}"
 
 

@@ -84,6 +84,8 @@ def snr_spectrum(statistics: ClassStatistics) -> SNRSpectrum:
     """
     means = statistics.centered_class_means
     num_values = min(means.shape[0] - 1, means.shape[1])
+    if not bool(statistics.within_class_covariance.isfinite().all()):
+        return _undefined(means, num_values, 0, "features too large to be squared")
     mean_rounding = statistics.num_examples * _ROUND_OFF * statistics.class_means.abs().amax(dim=0)
     deviation = statistics.within_class_covariance.diagonal().sqrt()
     live = deviation > mean_rounding

@@ -150,6 +150,7 @@ def undefined_cases() -> dict[str, tuple[Tensor, Tensor, str]]:
     return {
         "separating unit": (separating, labels, "1 units without within-class variation whose class means differ"),
         "exact collapse": (collapsed, labels, "no within-class variation in any unit"),
+        "overflow": (1e200 * features, labels, "features too large to be squared"),
         "one point": (torch.ones_like(features), labels, "no within-class variation in any unit"),
         "few examples": (
             narrow,
