@@ -38,6 +38,7 @@ COMMANDS: dict[str, str] = {
     "status": "ncexp.launching.status",
     "logs": "ncexp.launching.logs",
     "cancel": "ncexp.launching.cancel",
+    "doctor": "ncexp.launching.doctor",
     "sync": "ncexp.tracking.sync",
     "run-frozen": "ncexp.frozen_run",  # what a sweep starts for each of its runs
 }

@@ -51,8 +51,9 @@ def _seen_here() -> str:
     allowed, asked = len(os.sched_getaffinity(0)), os.environ.get("SLURM_CPUS_PER_TASK", "none")
     return (
         f"job       {os.environ.get(JOB_VARIABLE)} on {os.uname().nodename}: {allowed} CPUs allowed, "
-        f"{asked} asked per task, {torch.get_num_threads()} threads; {len(gpus)} GPUs {', '.join(gpus)}"
-    ).rstrip()
+        f"{asked} asked per task, {torch.get_num_threads()} threads; {len(gpus)} GPUs {', '.join(gpus)}\n"
+        f"code      {Path(__file__).parent}"
+    )
 
 
 def _die_with_parent() -> None:

@@ -18,7 +18,7 @@ from ncexp.launching.code_state import environment, freeze_code
 from ncexp.launching.composition import Composer
 from ncexp.launching.estimate import tell_estimate
 from ncexp.launching.plan import Asked, Plan, check_all, freeze, make_plan, prepare_tracking
-from ncexp.launching.pool import work
+from ncexp.launching.pool import Share, work
 from ncexp.launching.slurm import SlurmUnavailable, jobs_in_queue, max_array_size, outside_of_any_job
 from ncexp.launching.sweep_directory import SweepDirectory
 from ncexp.launching.waiting import look, print_table, wait
@@ -63,8 +63,8 @@ class SweepLauncher(Launcher):
         """The jobs that are known to wait or run; None where nobody knows."""
         raise NotImplementedError
 
-    def chunks(self, numbers: Sequence[int]) -> list[submission.Chunk]:
-        """How the runs are to be divided."""
+    def estimate(self, plan: Plan) -> str:
+        """How the runs are divided, and what is known of how long they will take."""
         raise NotImplementedError
 
     def hand_over(self, sweep: SweepDirectory, plan: Plan) -> None:
@@ -77,7 +77,7 @@ class SweepLauncher(Launcher):
 
     def _tell(self, plan: Plan) -> None:
         self.console.print(plan.tell(), soft_wrap=True)
-        self.console.print(tell_estimate(plan, self.chunks(plan.to_submit), self.options), soft_wrap=True)
+        self.console.print(self.estimate(plan), soft_wrap=True)
 
     def _name(self, asked: Sequence[Asked]) -> str:
         """The chosen sweep's name, else what its runs have in common."""
@@ -98,13 +98,16 @@ class SlurmLauncher(SweepLauncher):
     def queue(self) -> dict[str, str]:
         return jobs_in_queue()
 
-    def chunks(self, numbers: Sequence[int]) -> list[submission.Chunk]:
+    def estimate(self, plan: Plan) -> str:
+        return tell_estimate(plan, self._chunks(plan), self.options)
+
+    def _chunks(self, plan: Plan) -> list[submission.Chunk]:
         options = self.options
-        return submission.cut(numbers, options["runs_per_task"], max_array_size(), options["array_parallelism"])
+        return submission.cut(plan.to_submit, options["runs_per_task"], max_array_size(), options["array_parallelism"])
 
     def hand_over(self, sweep: SweepDirectory, plan: Plan) -> None:
         if plan.to_submit:
-            jobs = submission.submit(sweep, self.chunks(plan.to_submit), freeze_code(sweep), self.options)
+            jobs = submission.submit(sweep, self._chunks(plan), freeze_code(sweep), self.options)
             self.console.print(f"submitted {len(jobs)} jobs", soft_wrap=True)
         word = sweep.path.name
         self.console.print(f"look      ncexp status {word}\ncancel    ncexp cancel {word}", soft_wrap=True)
@@ -139,8 +142,9 @@ class LocalLauncher(SweepLauncher):
         except SlurmUnavailable:
             return None
 
-    def chunks(self, numbers: Sequence[int]) -> list[submission.Chunk]:
-        return submission.cut(numbers, 1, max(1, len(numbers)), self.options["runs_at_once"])
+    def estimate(self, plan: Plan) -> str:
+        at_once = self.options["runs_at_once"]
+        return f"{at_once} runs at once, {Share.of_machine(at_once).cpus} CPUs each"
 
     def hand_over(self, sweep: SweepDirectory, plan: Plan) -> None:
         job = f"local:{socket.gethostname()}:{os.getpid()}"

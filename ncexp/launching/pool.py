@@ -51,11 +51,11 @@ def work(
     waiting, places, outcomes = list(entries), list(range(at_once)), dict[int, str]()
     running: dict[int, tuple[Entry, subprocess.Popen[bytes]]] = {}
     handed_on = False
+    os.environ[JOB_VARIABLE] = job  # for the runs, and for us where we write down how one of them ended
     while running or (waiting and not stop()):
         while waiting and places and not stop():
             place, entry = places.pop(0), waiting.pop(0)
-            environment = {JOB_VARIABLE: job, **(share.environment(place) if share else {})}
-            running[place] = (entry, _start(sweep, entry, environment, rank))
+            running[place] = (entry, _start(sweep, entry, share.environment(place) if share else {}, rank))
         if stop() and not handed_on:
             handed_on = True
             for _, process in running.values():

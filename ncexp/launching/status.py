@@ -32,7 +32,7 @@ def chosen_sweep(outputs: Path, word: str) -> SweepDirectory | None:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the sweep's runs, or, without SWEEP, a line for each sweep; answers 0, or 2 where there is no such sweep."""
+    """Print the sweep's runs, or, without SWEEP, a line for each sweep; answers 0, or 2 for no such sweep."""
     options = parser("status", "How a sweep stands; without SWEEP, a line for each sweep.")
     options.add_argument("--all", action="store_true", help="completed and waiting runs as well")
     given = options.parse_args(arguments)

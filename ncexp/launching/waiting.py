@@ -57,7 +57,7 @@ def wait(sweep: SweepDirectory, console: Console, poll_s: float, grace_s: float)
 
 
 def print_table(console: Console, sweep: SweepDirectory, states: dict[int, str], every: bool = False) -> None:
-    """Two lines for each run that is not completed (each run, where `every`): its state and why, its log; the counts."""
+    """Two lines for each run that is not completed (each, where `every`): its state and why, its log; then counts."""
     entries = [entry for entry in sweep.entries() if every or states[entry.num] not in QUIET]
     width = max((len(entry.name) for entry in entries), default=0)
     for entry in entries:

@@ -1,0 +1,43 @@
+"""A network that behaves as a test wants it to, in a package that is not ours; jobs import it by PYTHONPATH."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+
+class Paced(nn.Module):
+    """One hidden layer. While the file folder/hold exists each training step takes a tenth of a second.
+
+    behaviour: calm; raise: an exception in the third step, unless folder/cured exists; killed: SIGKILL there;
+    diverge: not a number there.
+    """
+
+    def __init__(self, input_shape: tuple[int, ...], num_classes: int, *, folder: str, behaviour: str, width: int) -> None:
+        super().__init__()
+        self.folder, self.behaviour, self.steps = Path(folder), behaviour, 0
+        self.body = nn.Sequential(nn.Linear(input_shape[0], width), nn.ReLU())
+        self.classifier = nn.Linear(width, num_classes)
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.body(inputs)
+        logits = self.classifier(features)
+        if self.training:
+            self.steps += 1
+            if (self.folder / "hold").exists():
+                time.sleep(0.1)
+            if self.steps == 3:
+                logits = self._misbehave(logits)
+        return logits, features
+
+    def _misbehave(self, logits: Tensor) -> Tensor:
+        if self.behaviour == "raise" and not (self.folder / "cured").exists():
+            raise RuntimeError("a bug in the third step")
+        if self.behaviour == "killed" and not (self.folder / "cured").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return logits * torch.nan if self.behaviour == "diverge" else logits
