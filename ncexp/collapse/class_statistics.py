@@ -130,6 +130,7 @@ class ClassStatisticsAccumulator:
             raise ValueError(f"num_features: expected at least 1, got {num_features}. Pass the features' width P.")
         self.num_classes = num_classes
         self.num_features = num_features
+        # Ordinary tensors even where inference mode builds the accumulator: batches may come outside it.
         self._counts = torch.zeros(num_classes, dtype=torch.float64, device=device)
         self._means = torch.zeros(num_classes, num_features, dtype=torch.float64, device=device)
         # Σ_i (h_i − μ_c(i))(h_i − μ_c(i))ᵀ, and its trace class by class.
@@ -142,7 +143,6 @@ class ClassStatisticsAccumulator:
         self._pending_labels = torch.empty(_BUFFER_ROWS, dtype=torch.int64, device=device)
         self._num_pending = 0
 
-    @torch.inference_mode(False)
     @torch.no_grad()
     def update(self, features: torch.Tensor, labels: torch.Tensor) -> None:
         """Takes in a batch; neither tensor is kept, and an empty batch is a batch.
@@ -168,7 +168,6 @@ class ClassStatisticsAccumulator:
         for rows, row_labels in zip(features.split(_BUFFER_ROWS), labels.split(_BUFFER_ROWS), strict=True):
             self._enqueue(rows, row_labels)
 
-    @torch.inference_mode(False)
     @torch.no_grad()
     def merge(self, other: ClassStatisticsAccumulator) -> None:
         """Takes in all that another accumulator has seen; the other keeps its own.

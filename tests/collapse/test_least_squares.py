@@ -166,17 +166,28 @@ def test_identity_holds_to_rounding_for_every_layer_ridge_and_depth_of_collapse(
 
 @pytest.mark.parametrize("ratio", [1e-4, 1e-7, 1e-10])
 @pytest.mark.parametrize("ridge", [0.0, 5e-4])
-def test_identity_holds_in_deep_collapse_for_a_classifier_in_self_duality(ridge, ratio):
+@pytest.mark.parametrize("offset", [2, 100])
+def test_identity_and_loss_hold_in_deep_collapse_for_a_classifier_in_self_duality(offset, ridge, ratio):
     """Simplex class means with an offset, the layer that all but inverts them: L itself is about the ratio."""
     generator = torch.Generator().manual_seed(0)
     corners = simplex_etf(10, 64)
     labels = torch.arange(2000) % 10
     noise = (ratio / 64) ** 0.5 * torch.randn(2000, 64, generator=generator, dtype=torch.float64)
-    statistics = class_statistics(2 + corners[labels] + noise, labels, 10)
+    statistics = class_statistics(offset + corners[labels] + noise, labels, 10)
     weight = 0.9 * corners * (1 + ratio**0.5 * torch.randn(10, 1, generator=generator).double())
     classifier = LinearClassifier(weight, 0.1 - weight @ statistics.global_mean)
     measured = decompose_mse(statistics, classifier, ridge)
     assert measured.residual < IDENTITY
+    # L itself, from the same statistics and layer in 64-bit mantissas.
+    weight, bias, means, within = (
+        x.numpy().astype(np.longdouble)
+        for x in (weight, classifier.bias, statistics.class_means, statistics.within_class_covariance)
+    )
+    misfit = ((means @ weight.T + bias - np.eye(10)) ** 2).sum(1).mean()
+    penalty = ridge * ((weight**2).sum() + (bias**2).sum())
+    assert measured.loss == pytest.approx(
+        float(((weight @ within) * weight).sum() + misfit + penalty) / 2, rel=IDENTITY, abs=0
+    )
     if ridge == 0:
         assert measured.loss < 10 * ratio
 
@@ -191,6 +202,11 @@ def test_exact_collapse_is_solved_exactly():
     torch.testing.assert_close(free.weight, 0.9 * corners, rtol=0, atol=ROUNDING)
     torch.testing.assert_close(free.bias, torch.full((10,), 0.1, dtype=torch.float64), rtol=0, atol=ROUNDING)
     assert decompose_mse(statistics, free, 0.0).loss < 1e-29
+    penalised_bias = least_squares_classifier(statistics, (0.0, 0.01))
+    torch.testing.assert_close(penalised_bias.weight, 0.9 * corners, rtol=0, atol=ROUNDING)
+    torch.testing.assert_close(
+        penalised_bias.bias, torch.full((10,), 0.1 / 1.01, dtype=torch.float64), rtol=0, atol=ROUNDING
+    )
     # Σ_B = (1/9) on the simplex's span: W = (1/10) M̄ᵀ/(1/9 + λ), b = (1/10)/(1 + λ).
     ridged = least_squares_classifier(statistics, 0.01)
     torch.testing.assert_close(ridged.weight, 0.1 * corners / (1 / 9 + 0.01), rtol=0, atol=ROUNDING)
@@ -211,6 +227,17 @@ def test_least_squares_classifier_is_the_minimum_norm_solution_where_features_ar
     np.testing.assert_allclose(measured.weight.numpy(), expected[:, :num_features], rtol=0, atol=1e-8)
     if bias:
         np.testing.assert_allclose(measured.bias.numpy(), expected[:, -1], rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("ridge", [0.0, (0.0, 0.3)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_identity_holds_where_features_are_dependent(ridge, bias):
+    features, labels = draw(4, 30, 25)
+    classifier = random_classifier(4, 30, bias)
+    measured = decompose_mse(class_statistics(features, labels, 4), classifier, ridge)
+    ridges = ridge if isinstance(ridge, tuple) else (ridge, ridge)
+    assert measured.loss == pytest.approx(objective(features, labels, classifier, ridges), rel=ROUNDING)
+    assert measured.residual < IDENTITY
 
 
 def test_least_squares_classifier_at_ridge_zero_is_the_limit_of_small_ridges():
