@@ -184,6 +184,8 @@ def check(raw: Mapping[str, Any]) -> RunConfig:
     Raises ConfigError: unknown or missing keys (valid ones listed), wrong types, values out of bounds, targets that
     cannot be imported or are not callable. All faults of the first faulty part are in the one message.
     """
+    if "simulation" in raw:
+        raise ConfigError("simulation: expected a training, got a simulation. Run it by itself, not in a sweep.")
     groups = {"dataset", "architecture", "loss", "optimizer"}
     if missing := sorted(groups - raw.keys()):
         raise ConfigError(

@@ -17,6 +17,7 @@ from ncexp.files import read_json, write_atomically, write_json
 from ncexp.interruption import Diverged, Interrupted, StopRequest
 from ncexp.progress import ProgressLine
 from ncexp.run_directory import FINISHED, RunDirectory
+from ncexp.simulations import simulate
 from ncexp.summary import print_summary
 from ncexp.theory import compare_with_path
 from ncexp.tracking import Follower, mark_superseded, page_of, tracking_uri
@@ -25,11 +26,15 @@ from ncexp.tracking import Follower, mark_superseded, page_of, tracking_uri
 def run(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = None) -> str:
     """Train, or go on with, the run that a composed configuration describes; answers its final state.
 
+    A configuration with the key `simulation` trains nothing: see `simulate`.
+
     stop: the caller's, who catches the signals; None: SIGINT and SIGTERM are caught while it trains.
 
     Raises ConfigError before anything is written, Busy where another process trains the run. Any other exception goes
     with its traceback to the run's log, the run is marked failed, and it is raised.
     """
+    if "simulation" in raw:
+        return simulate(raw, console)
     config = check(raw)
     directory = RunDirectory(config.directory)
     if not _is_settled(directory, config):

@@ -18,6 +18,8 @@ from ncexp.journal import Journal
 
 #: States in which a run's result is there and nothing is left to train. A diverged run would diverge again.
 FINISHED = ("completed", "diverged")
+#: The folder beside the trainings of an outputs folder in which simulations lie, by the same rules.
+SIMULATIONS = "simulations"
 
 
 #: Exit codes: what a script sees of a run, and of the worst run of a command.

@@ -16,7 +16,7 @@ import yaml
 from ncexp.config import nearest
 from ncexp.files import read_json
 from ncexp.journal import Record
-from ncexp.run_directory import RunDirectory
+from ncexp.run_directory import SIMULATIONS, RunDirectory
 
 #: Groups of the configuration of which a run has exactly one choice.
 COMPONENTS = ("dataset", "architecture", "loss", "optimizer")
@@ -85,7 +85,8 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
     for folder in folders:
         # Not deeper than a sweep's folder in an outputs folder: MLflow's copies of the records lie further down.
         levels = ("config.yaml", "*/config.yaml", "*/*/config.yaml")
-        here = next(filter(None, (sorted(p.parent for p in folder.glob(level)) for level in levels)), [])
+        found_here = ([p.parent for p in folder.glob(level) if p.parent.parent.name != SIMULATIONS] for level in levels)
+        here = next(filter(None, map(sorted, found_here)), [])
         if not here:
             raise ValueError(f"{folder}: expected run directories, got none. Name the folder that holds the runs.")
         found.update(dict.fromkeys(here))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ncexp.collapse import PathFit, fit_time_change
+from ncexp.collapse import PathFit, central_path_losses, fit_time_change
 from ncexp.journal import Record
 from ncexp.summary import zero_error_epoch
 
@@ -21,7 +21,8 @@ class Comparison:
     """What the central path makes of one run.
 
     modes: the j of the recorded ω_j; epochs (E,) and spectra (E, K): as recorded, nan where undefined; undefined: why,
-    by epoch; fit: the run laid along the path, or None, and then `reason` says why.
+    by epoch; fit: the run laid along the path, or None, and then `reason` says why; predicted_losses: L_LS, L_NC1 and
+    L_NC2/3 along the fitted path, (3, epochs of the fit), or None, too where not every ω_j is on record.
     """
 
     modes: list[int]
@@ -30,6 +31,7 @@ class Comparison:
     undefined: dict[int, str]
     fit: PathFit | None
     reason: str
+    predicted_losses: Tensor | None
 
     def to_json(self) -> dict[str, Any]:
         """The content of path_fit.json; a quantity that is no number is null."""
@@ -82,10 +84,12 @@ def compare_with_path(
     start, reason = _start(records, spectra, start_epoch)
     if facts["smallest_class"] != facts["largest_class"]:
         start, reason = None, "the central path is a theory of classes of equal size"
-    fit = None
+    fit = losses = None
     if start is not None:
         fit = fit_time_change(epochs, spectra, facts["num_classes"], facts["smallest_class"], start)
-    return Comparison(modes, epochs, spectra, undefined, fit, reason)
+        if len(modes) == min(facts["num_classes"] - 1, facts["num_features"]):
+            losses = torch.stack(central_path_losses(fit.predicted, facts["num_classes"]))
+    return Comparison(modes, epochs, spectra, undefined, fit, reason, losses)
 
 
 def why_undefined(record: Record) -> str:

@@ -14,7 +14,7 @@ RANKS = [
     ["__main__"],
     ["command_line", "frozen_run"],
     ["main"],
-    ["assembly", "report", "launching"],
+    ["assembly", "report", "launching", "simulations"],
     ["tracking", "figures", "theory", "summary", "progress", "training", "analyses"],
     ["run_record"],
     ["run_directory", "journal", "checkpoint", "ridge"],

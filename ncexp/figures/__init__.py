@@ -7,19 +7,29 @@ from pathlib import Path
 from ncexp.figures.central_path import central_path_figure
 from ncexp.figures.decomposition import decomposition_figure
 from ncexp.figures.neural_collapse import neural_collapse_figure
+from ncexp.figures.path_portrait import simulation_portrait, training_portrait
 from ncexp.figures.style import save
 from ncexp.journal import Record
 from ncexp.theory import Comparison
 
-__all__ = ["central_path_figure", "decomposition_figure", "draw_figures", "neural_collapse_figure"]
+__all__ = [
+    "central_path_figure",
+    "decomposition_figure",
+    "draw_figures",
+    "draw_simulation",
+    "neural_collapse_figure",
+    "simulation_portrait",
+    "training_portrait",
+]
 
 
 def draw_figures(
     records: list[Record], directory: Path, title: str, comparison: Comparison | None = None
 ) -> list[Path]:
-    """neural_collapse.png, mse_decomposition.png and central_path.png, as far as the records hold their quantities.
+    """The figures of a training in `directory`, as far as the records hold their quantities.
 
-    comparison: of the records with the central path; that figure needs it, and an epoch with a spectrum.
+    neural_collapse.png, mse_decomposition.png; with a comparison with the central path, central_path.png where an epoch
+    has a spectrum, and path_portrait.png where the closed form was fitted.
     """
     directory.mkdir(exist_ok=True)
     drawn = []
@@ -29,4 +39,12 @@ def draw_figures(
         drawn.append(save(decomposition_figure(records, title), directory / "mse_decomposition.png"))
     if comparison is not None and bool(comparison.spectra.isfinite().any()):
         drawn.append(save(central_path_figure(records, comparison, title), directory / "central_path.png"))
+    if comparison is not None and comparison.fit is not None:
+        drawn.append(save(training_portrait(records, comparison, title), directory / "path_portrait.png"))
     return drawn
+
+
+def draw_simulation(records: list[Record], directory: Path, title: str) -> Path:
+    """The figure of a simulation, path_portrait.png in `directory`."""
+    directory.mkdir(exist_ok=True)
+    return save(simulation_portrait(records, title), directory / "path_portrait.png")
