@@ -40,6 +40,8 @@ COMMANDS: dict[str, str] = {
     "cancel": "ncexp.launching.cancel",
     "doctor": "ncexp.launching.doctor",
     "sync": "ncexp.tracking.sync",
+    "prepare": "ncexp.commands.prepare",
+    "list": "ncexp.commands.listing",
     "run-frozen": "ncexp.frozen_run",  # what a sweep starts for each of its runs
 }
 

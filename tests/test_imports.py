@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "ncexp"
 #: From the top down. A module may import those of its own rank and below.
 RANKS = [
     ["__main__"],
-    ["command_line", "frozen_run"],
+    ["command_line", "commands", "frozen_run"],
     ["main"],
     ["assembly", "report", "launching", "simulations"],
     ["tracking", "figures", "theory", "summary", "progress", "training", "analyses"],
@@ -22,7 +22,7 @@ RANKS = [
     ["config", "files"],
     ["collapse"],
 ]
-ONLY = {"mlflow": {"tracking"}, "matplotlib": {"figures", "report"}, "hydra": {"command_line", "launching"}}
+ONLY = {"mlflow": {"tracking"}, "matplotlib": {"figures", "report"}, "hydra": {"command_line", "commands", "launching"}}
 #: What the pure mathematics may import besides itself.
 PURE = {"torch", "scipy"}
 
