@@ -47,6 +47,11 @@ class RunRecord:
         """The hash of what determines the result."""
         return self.path.name.rpartition("_")[2]
 
+    @property
+    def sweeps(self) -> list[str]:
+        """The sweeps beside this run that asked for it."""
+        return sorted(link.parents[1].name for link in self.path.parent.glob(f"sweeps/*/runs/*_{self.key}"))
+
     @cached_property
     def parameters(self) -> dict[str, Any]:
         """What people filter and group by: the choices by their group, their options by path, sizes and λ."""
@@ -89,7 +94,7 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
         here = next(filter(None, map(sorted, found_here)), [])
         if not here:
             raise ValueError(f"{folder}: expected run directories, got none. Name the folder that holds the runs.")
-        found.update(dict.fromkeys(here))
+        found.update(dict.fromkeys(path.resolve() for path in here))  # a sweep's folder has links
     return list(found)
 
 

@@ -61,7 +61,8 @@ def summary_points(run: RunRecord, timestamps: dict[int, int]) -> list[Point]:
 def tags(run: RunRecord) -> dict[str, str]:
     """What changes as the run goes, and what it is called outside MLflow."""
     reason = {"reason": run.message[:500]} if run.message and run.state != "completed" else {}
-    return {"state": run.state, **reason, "mlflow.note.content": description(run)}
+    sweep = {"sweep": ", ".join(run.sweeps)} if run.sweeps else {}
+    return {"state": run.state, **reason, **sweep, "mlflow.note.content": description(run)}
 
 
 def description(run: RunRecord) -> str:

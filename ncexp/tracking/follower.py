@@ -18,10 +18,12 @@ from contextlib import suppress
 from typing import IO, Any
 
 from ncexp.run_directory import RunDirectory
+from ncexp.tracking.mirror import page_of
 from ncexp.tracking.store import not_from_here
 
-#: Longest wait at a run's end for a store that has not failed so far. One that has is not waited for.
-PATIENCE_S = 60.0
+#: Longest wait at a run's end for a file here or a server that has answered; for one that has done neither so far.
+#: A store that failed when last asked is not waited for at all.
+PATIENCE_S, FIRST_ANSWER_S = 60.0, 10.0
 FAILURE = "mlflow_failure.txt"
 
 
@@ -50,6 +52,7 @@ class Follower:
     def __init__(self, directory: RunDirectory, uri: str, experiment: str) -> None:
         self._failure_file = directory.path / FAILURE
         self._failure_file.unlink(missing_ok=True)
+        self._directory, self._uri = directory, uri
         self._path = str(directory.path)
         self._refusal = not_from_here(uri)
         self._process: subprocess.Popen[bytes] | None = None if self._refusal else _process()
@@ -64,15 +67,15 @@ class Follower:
         if self._process is None:
             return self._refusal
         self._tell({"end": self._path})
-        # A store that fails is not worth waiting for; one that works is, within measure.
-        failing = self._failure()
-        if not failing and not self._await_answer(self._process):
-            return f"no answer within {PATIENCE_S:.0f} s"
+        works = not self._uri.startswith("http") or page_of(self._directory, self._uri) is not None
+        patience = PATIENCE_S if works else FIRST_ANSWER_S
+        if not self._failure() and not self._await_answer(self._process, patience):
+            return self._failure() or f"no answer within {patience:.0f} s"
         return self._failure()
 
-    def _await_answer(self, process: subprocess.Popen[bytes]) -> bool:
+    def _await_answer(self, process: subprocess.Popen[bytes], patience: float) -> bool:
         assert process.stdout is not None
-        answers, until = Lines(process.stdout), time.monotonic() + PATIENCE_S
+        answers, until = Lines(process.stdout), time.monotonic() + patience
         while not answers.closed and (left := until - time.monotonic()) > 0:
             if any(answer["done"] == self._path for answer in answers.wait(left)):
                 return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -92,7 +93,6 @@ def _create_store(path: Path) -> None:
         return
     from mlflow.tracking import MlflowClient
 
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.time_ns()}")  # MLflow keeps an engine for each name
     MlflowClient(f"{SQLITE}{temporary}").search_experiments(max_results=1)
     temporary.replace(path)
