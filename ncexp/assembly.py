@@ -17,6 +17,7 @@ from ncexp.architectures import last_layer
 from ncexp.checkpoint import Position
 from ncexp.config import ConfigError, RunConfig
 from ncexp.datasets import Dataset
+from ncexp.distributed import SINGLE, Processes
 from ncexp.journal import Record
 from ncexp.ridge import Ridge, ridge_of
 from ncexp.training import Training
@@ -42,7 +43,9 @@ class Assembly:
             network, loss = self.training.network, self.training.loss
             num_classes = self.dataset.num_classes
             probes = Probes(network, _probed(self.analyses), num_classes)
-            look = take_look(split, network, data, loss, self.ridge, num_classes, probes, class_means)
+            look = take_look(
+                split, network, data, loss, self.ridge, num_classes, probes, class_means, self.training.processes
+            )
             class_means = look.class_means
             record[f"{split}/loss"], record[f"{split}/error"] = look.loss, look.error
             for analysis in self.analyses:
@@ -71,6 +74,7 @@ class Assembly:
         return {
             "host": platform.node(),
             "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
+            "processes": self.training.processes.size,
             "threads": torch.get_num_threads(),
             "python": platform.python_version(),
             **{package: version(package) for package in ("ncexp", "torch", "torchvision", "hydra-core", "mlflow")},
@@ -86,10 +90,11 @@ def build_dataset(config: RunConfig) -> Dataset:
     return dataset
 
 
-def assemble(config: RunConfig, dataset: Dataset | None = None) -> Assembly:
+def assemble(config: RunConfig, dataset: Dataset | None = None, processes: Processes = SINGLE) -> Assembly:
     """Build every part from its component; seeds torch's generators first, so the initialisation is the seed's.
 
-    dataset: what `build_dataset` answered for the same choice, if it is there already.
+    dataset: what `build_dataset` answered for the same choice, if it is there already; processes: those that share the
+    run; their parts begin alike.
 
     Raises ConfigError for what only the parts together can tell: a batch larger than the data, a device that is not
     there, a value that a component refuses, a network that does not answer as it must.
@@ -103,6 +108,7 @@ def assemble(config: RunConfig, dataset: Dataset | None = None) -> Assembly:
             raise ValueError(
                 f"batch_size: expected at most the {len(dataset.train)} training examples, got {config.batch_size}."
             )
+        processes.refuse_unequal(len(dataset.train), config.batch_size)
         dataset = dataset.to(device)
         network = config.architecture.build(input_shape=dataset.input_shape, num_classes=dataset.num_classes)
         network = network.to(device, memory_format=torch.channels_last)  # twice as fast on a CPU's convolutions
@@ -118,6 +124,7 @@ def assemble(config: RunConfig, dataset: Dataset | None = None) -> Assembly:
             batch_size=config.batch_size,
             seed=config.seed,
             position=Position(),
+            processes=processes,
         )
         analyses = [analysis.build() for analysis in config.analyses.values()]
         Probes(network, _probed(analyses), dataset.num_classes)  # refuses names of no submodule now, not after an epoch

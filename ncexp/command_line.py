@@ -45,7 +45,7 @@ def _run_and_tell(config: DictConfig) -> str:
     """One run; its failure is told here and does not stop the runs after it."""
     from ncexp.main import run  # torch takes two seconds: only where a run is wanted
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, quiet=os.environ.get("RANK", "0") != "0")  # of several processes one speaks
     try:
         return run(plain(config), console)
     except ConfigError as error:

@@ -37,8 +37,10 @@ def _run(path: Path, stop: StopRequest) -> str:
         return "busy"
     except Exception as error:
         status = directory.status() or {}
-        if (status.get("state"), status.get("pid")) != ("failed", os.getpid()):  # it failed before it began to train
-            traceback.print_exc()
+        if (status.get("state"), status.get("pid")) == ("failed", os.getpid()):
+            return "failed"  # it had begun to train, and has told of it
+        traceback.print_exc()
+        if os.environ.get("RANK", "0") == "0":
             directory.set_status("failed", message=f"{type(error).__name__}: {error}")
         return "failed"
 

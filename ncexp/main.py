@@ -13,6 +13,7 @@ from rich.console import Console
 from ncexp import checkpoint
 from ncexp.assembly import Assembly, assemble
 from ncexp.config import RunConfig, check
+from ncexp.distributed import join
 from ncexp.files import read_json, write_atomically, write_json
 from ncexp.interruption import Diverged, Interrupted, StopRequest
 from ncexp.progress import ProgressLine
@@ -37,13 +38,19 @@ def run(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = Non
         return simulate(raw, console)
     config = check(raw)
     directory = RunDirectory(config.directory)
-    if not _is_settled(directory, config):
-        assembly = assemble(config)
+    processes = join(config.device)
+    if not processes.any(processes.first and _is_settled(directory, config)):  # the first decides for all
+        assembly = assemble(config, processes=processes)
+        if not processes.first:
+            processes.wait()  # until the first has made the directory ready
+            return _train(config, directory, assembly, console, None, stop)[0]
         with directory.locked():
             if not _is_settled(directory, config):  # another process may have finished it meanwhile
                 _begin(config, directory, assembly, console)
+                processes.wait()
                 return _train_and_report(config, directory, assembly, console, stop)
-    _say_settled(config, directory, console)
+    if processes.first:
+        _say_settled(config, directory, console)
     return str(directory.state())
 
 
@@ -104,8 +111,11 @@ def _train(
     follower: Follower | None,
     stop: StopRequest | None,
 ) -> tuple[str, str]:
-    """The epochs that are left, each analysis epoch on the record; answers the state it ended in, and why."""
-    training = assembly.training
+    """The epochs that are left, each analysis epoch on the record; answers the state it ended in, and why.
+
+    Of several processes all train and look, and the first writes.
+    """
+    training, first = assembly.training, assembly.training.processes.first
     _resume(directory, assembly, console)
     analysis_epochs = set(config.analysis_epochs)
     catching = StopRequest() if stop is None else nullcontext(stop)
@@ -118,15 +128,17 @@ def _train(
                 if epoch in analysis_epochs:
                     record = {"epoch": epoch, **summary, **assembly.look()}
                     # Journal, checkpoint, MLflow, in this order: what MLflow has is never computed a second time.
-                    directory.journal.append(record)
-                    checkpoint.save(directory.checkpoint, training.network, training.optimizer, training.position)
+                    if first:
+                        directory.journal.append(record)
+                        checkpoint.save(directory.checkpoint, training.network, training.optimizer, training.position)
                     progress.looked(record)
                     if follower:
                         follower.notify(epoch)
         except Diverged as reason:
             return "diverged", str(reason)
         except Interrupted as reason:
-            checkpoint.save(directory.checkpoint, training.network, training.optimizer, training.position)
+            if first:
+                checkpoint.save(directory.checkpoint, training.network, training.optimizer, training.position)
             return "interrupted", f"{reason}; the same command goes on from here"
     return "completed", f"{config.epochs} epochs"
 
@@ -137,7 +149,8 @@ def _resume(directory: RunDirectory, assembly: Assembly, console: Console) -> No
     if directory.checkpoint.exists():
         training.position = checkpoint.load(directory.checkpoint, training.network, training.optimizer, assembly.device)
         console.print(f"resumed   in epoch {training.position.epoch}, after {training.position.step} of its steps")
-    directory.journal.rewind(training.position.epoch - 1)
+    if training.processes.first:
+        directory.journal.rewind(training.position.epoch - 1)
 
 
 def _say_settled(config: RunConfig, directory: RunDirectory, console: Console) -> None:

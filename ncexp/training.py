@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from ncexp.checkpoint import Position
 from ncexp.datasets import Examples
+from ncexp.distributed import SINGLE, Processes
 from ncexp.interruption import Diverged, Interrupted
 from ncexp.optimizers import Schedule
 
@@ -22,7 +23,8 @@ class Training:
     """One network being trained on one split.
 
     seed: orders the examples, each epoch by a permutation of its own that depends on nothing but (seed, epoch), so
-    that a resumed run sees the same batches; position: where the training stands.
+    that a resumed run sees the same batches; position: where the training stands; processes: those that share each
+    batch among them, of which `batch_size` counts the examples of all.
     """
 
     network: nn.Module
@@ -33,8 +35,10 @@ class Training:
     batch_size: int
     seed: int
     position: Position
+    processes: Processes = SINGLE
 
     def __post_init__(self) -> None:
+        self._forward = self.processes.wrap(self.network)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
 
     def run_epoch(self, should_stop: Callable[[], bool]) -> dict[str, float]:
@@ -47,9 +51,10 @@ class Training:
         position = self.position
         self.network.train()
         rate = self._set_learning_rate(position.epoch)
-        for inputs, labels in self.data.batches(self.batch_size, self._order(position.epoch), start=position.step):
+        share = self.processes.share(self._order(position.epoch), self.batch_size)
+        for inputs, labels in self.data.batches(self.batch_size // self.processes.size, share, start=position.step):
             self._step(inputs, labels)
-            if should_stop():
+            if self.processes.any(should_stop()):
                 raise Interrupted(f"stopped in epoch {position.epoch} after step {position.step}")
         if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
             raise Diverged(f"a parameter is not finite after epoch {position.epoch}")
@@ -62,18 +67,22 @@ class Training:
         return summary
 
     def _step(self, inputs: Tensor, labels: Tensor) -> None:
-        logits, _ = self.network(inputs)
+        logits, _ = self._forward(inputs)
         loss = self.loss(logits, labels)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise Diverged(f"the loss is {value} in epoch {self.position.epoch}, step {self.position.step + 1}")
+        wrong = int((logits.argmax(1) != labels).sum())
+        loss_sum, wrong_sum, examples = self.processes.sum([loss.item() * len(labels), wrong, len(labels)])
+        if not math.isfinite(loss_sum):
+            raise Diverged(
+                f"the loss is {loss_sum / examples} in epoch {self.position.epoch}, step {self.position.step + 1}"
+            )
         self.optimizer.zero_grad()
-        loss.backward()
+        # Gradients are averaged over the processes, whose shares may differ by an example; alone the factor is 1.
+        (loss * (len(labels) * self.processes.size / examples)).backward()
         self.optimizer.step()
         self.position.step += 1
-        self.position.loss_sum += value * len(labels)
-        self.position.wrong += int((logits.argmax(1) != labels).sum())
-        self.position.examples += len(labels)
+        self.position.loss_sum += loss_sum
+        self.position.wrong += int(wrong_sum)
+        self.position.examples += int(examples)
 
     def _set_learning_rate(self, epoch: int) -> float:
         factor = self.schedule(epoch)

@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from torch import Tensor
-
 from ncexp.analyses.look import Look
 from ncexp.collapse import (
     ClassStatistics,
@@ -64,7 +62,7 @@ class CentralPathAnalysis:
         for name, value in asdict(distance_to_path(look.statistics, look.classifier, ridge)).items():
             yield f"path/{name}", value
         optimum = least_squares_classifier(look.statistics, ridge, bias=look.classifier.bias is not None)
-        yield "path/decision_mismatch", _decision_mismatch(look.features(), look.classifier, optimum)
+        yield "path/decision_mismatch", _decision_mismatch(look, optimum)
 
 
 def recorded_modes(count: int, most: int) -> list[int]:
@@ -98,10 +96,11 @@ def _predicted_losses(
     return {**predicted, "identity_residual": max(gaps)}
 
 
-def _decision_mismatch(features: Iterator[Tensor], one: LinearClassifier, other: LinearClassifier) -> float:
+def _decision_mismatch(look: Look, other: LinearClassifier) -> float:
     examples = different = 0
-    for batch in features:
+    for batch in look.features():
         for block in batch.split(BLOCK):
-            different += int((one(block).argmax(1) != other(block).argmax(1)).sum())
+            different += int((look.classifier(block).argmax(1) != other(block).argmax(1)).sum())
         examples += len(batch)
-    return different / examples
+    all_different, all_examples = look.total(different, examples)
+    return all_different / all_examples

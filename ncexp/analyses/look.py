@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ncexp.analyses.probes import Probes
 from ncexp.collapse import ClassStatistics, ClassStatisticsAccumulator, LinearClassifier
 from ncexp.datasets import Examples
+from ncexp.distributed import SINGLE, Processes
 from ncexp.interruption import Diverged
 from ncexp.ridge import Ridge
 
@@ -39,14 +40,22 @@ class Look:
     network: nn.Module
     data: Examples
     kept_features: Tensor | None
+    processes: Processes = SINGLE
 
     def features(self) -> Iterator[Tensor]:
-        """The split's features (m, P) in its order: as kept from the pass, or in batches of a second one."""
+        """The split's features (m, P) in its order: as kept from the pass, or in batches of a second one.
+
+        Of a run on several processes, those of this one's share: what is counted over them goes through `total`.
+        """
         if self.kept_features is not None:
             yield self.kept_features
             return
-        for _, features, _ in _forward(self.network, self.data):
+        for _, features, _ in _forward(self.network, self.data, self.processes):
             yield features
+
+    def total(self, *counts: float) -> list[float]:
+        """Counts over `features` → counts over the split; collective."""
+        return self.processes.sum(counts)
 
 
 def take_look(
@@ -58,8 +67,11 @@ def take_look(
     num_classes: int,
     probes: Probes,
     class_means: Tensor | None = None,
+    processes: Processes = SINGLE,
 ) -> Look:
     """Run the network in eval mode over all of `data`, once; class_means is None on train, whose own means are used.
+
+    Of several processes each runs it over a share, and all have the look of the whole.
 
     Raises Diverged where a feature is not finite.
     """
@@ -70,26 +82,31 @@ def take_look(
     loss_sum = torch.zeros((), dtype=torch.float64, device=layer.weight.device)
     wrong = torch.zeros((), dtype=torch.int64, device=layer.weight.device)
     with probes.watching():
-        for logits, features, labels in _forward(network, data):
+        for logits, features, labels in _forward(network, data, processes):
             _update(accumulator, features, labels)
             probes.update(labels)
             loss_sum += loss(logits, labels).double() * len(labels)  # type: ignore[operator]
             wrong += (logits.argmax(1) != labels).sum()
             if kept is not None:
                 kept.append(features)
+    if processes.size > 1:
+        accumulator.all_reduce()
+        probes.all_reduce()
     statistics = accumulator.compute()
+    total_loss, total_wrong = processes.sum([loss_sum.item(), wrong.item()])
     return Look(
         split=split,
         statistics=statistics,
         class_means=statistics.class_means if class_means is None else class_means,
         classifier=LinearClassifier(layer.weight.detach(), None if layer.bias is None else layer.bias.detach()),
         ridge=ridge,
-        loss=loss_sum.item() / len(data),
-        error=wrong.item() / len(data),
+        loss=total_loss / len(data),
+        error=total_wrong / len(data),
         layers=probes.compute(),
         network=network,
         data=data,
         kept_features=None if kept is None else torch.cat(kept),
+        processes=processes,
     )
 
 
@@ -102,9 +119,10 @@ def _update(accumulator: ClassStatisticsAccumulator, features: Tensor, labels: T
         raise
 
 
-def _forward(network: nn.Module, data: Examples) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _forward(network: nn.Module, data: Examples, processes: Processes) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    share = None if processes.size == 1 else torch.arange(processes.rank, len(data), processes.size)
     network.eval()
     with torch.no_grad():
-        for inputs, labels in data.batches(BATCH_SIZE):
+        for inputs, labels in data.batches(BATCH_SIZE, share):
             logits, features = network(inputs)
             yield logits, features, labels

@@ -27,4 +27,5 @@ def _mismatch(look: Look) -> float:
     for features in look.features():
         mismatches += nearest_class_center_mismatch(features, look.classifier, look.class_means) * len(features)
         examples += len(features)
-    return mismatches / examples
+    mismatches, total = look.total(mismatches, examples)
+    return mismatches / total

@@ -36,9 +36,7 @@ class Probes:
         modules = {name: module for name, module in network.named_modules() if name}
         for name in reductions:
             if name not in modules:
-                raise ValueError(
-                    f"modules: expected names of submodules, got {name!r}. {nearest(name, [*modules])}"
-                )
+                raise ValueError(f"modules: expected names of submodules, got {name!r}. {nearest(name, [*modules])}")
         self._modules = {name: modules[name] for name in reductions}
         self._reductions = dict(reductions)
         self._num_classes = num_classes
@@ -63,6 +61,11 @@ class Probes:
                 width = features.shape[1]
                 self._accumulators[name] = ClassStatisticsAccumulator(self._num_classes, width, device=features.device)
             self._accumulators[name].update(features, labels)
+
+    def all_reduce(self) -> None:
+        """Make the sums those of all processes; collective."""
+        for accumulator in self._accumulators.values():
+            accumulator.all_reduce()
 
     def compute(self) -> dict[str, ClassStatistics]:
         """The statistics by submodule, in the order in which they were asked for."""

@@ -61,8 +61,9 @@ class Split:
 
     def batches(self, batch_size: int, order: Tensor | None = None, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of (inputs, labels) along `order`, from batch number `start` on; see `Examples.batches`."""
-        for first in range(start * batch_size, len(self), batch_size):
-            last = min(first + batch_size, len(self))
+        count = len(self) if order is None else len(order)  # an order may leave examples to other processes
+        for first in range(start * batch_size, count, batch_size):
+            last = min(first + batch_size, count)
             chosen = slice(first, last) if order is None else order[first:last]
             yield self.inputs[chosen], self.labels[chosen]
 

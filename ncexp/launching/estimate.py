@@ -18,10 +18,8 @@ def tell_estimate(plan: Plan, chunks: Sequence[Chunk], options: Mapping[str, Any
         return "nothing to submit"
     waves = max(_waves(chunks, index) for index in range(len(chunks)))
     at_once = min(jobs, sum(chunk.at_once for chunk in chunks if chunk.after is None))
-    arrays = " + ".join(str(len(chunk.jobs)) for chunk in chunks)
-    said = (
-        f"{jobs} jobs of at most {len(chunks[0].jobs[0])} runs in {len(chunks)} arrays of {arrays}, {at_once} at once"
-    )
+    runs, largest = len(chunks[0].jobs[0]), len(chunks[0].jobs)
+    said = f"{jobs} jobs of at most {runs} runs, in {len(chunks)} arrays of at most {largest}, {at_once} at once"
     if limit := options.get("timeout_min"):
         said += f"\nat most {waves * limit / 60:.1f} h once they start, if each takes its limit of {limit} min"
     if durations := _durations(plan):

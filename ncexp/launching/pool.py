@@ -30,7 +30,8 @@ class Share:
         """The CPUs that this process may use (of a job: those it asked for), divided, and the GPUs it sees."""
         allowed = len(os.sched_getaffinity(0))
         asked = int(os.environ.get("SLURM_CPUS_PER_TASK", allowed))
-        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        # One run alone sees them all: it may be spread over them.
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "") if at_once > 1 else ""
         return cls(cpus=max(1, min(allowed, asked) // at_once), gpus=tuple(filter(None, seen.split(","))))
 
     def environment(self, place: int) -> dict[str, str]:
@@ -47,7 +48,7 @@ def work(
     A stop request is handed on to the runs that train; those that have not begun do not begin. `rank`: this machine's
     place in a run that is spread over several; all but the first keep quiet.
     """
-    share = None if rank else Share.of_machine(at_once)
+    share = Share.of_machine(at_once)
     waiting, places, outcomes = list(entries), list(range(at_once)), dict[int, str]()
     running: dict[int, tuple[Entry, subprocess.Popen[bytes]]] = {}
     handed_on = False
@@ -55,7 +56,7 @@ def work(
     while running or (waiting and not stop()):
         while waiting and places and not stop():
             place, entry = places.pop(0), waiting.pop(0)
-            running[place] = (entry, _start(sweep, entry, share.environment(place) if share else {}, rank))
+            running[place] = (entry, _start(sweep, entry, share.environment(place), rank))
         if stop() and not handed_on:
             handed_on = True
             for _, process in running.values():

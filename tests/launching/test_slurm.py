@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_distributed import assert_same_record
 
-from .conftest import Project, job_facts, queue, until
+from .conftest import PATIENCE_S, Project, job_facts, queue, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("slurm")]
 #: The dev cluster's limit is small on purpose; on a large one there would be a thousand runs to make a chunk.
@@ -46,7 +48,7 @@ def test_slurm_01_exception_is_in_the_runs_log_and_in_slurms_state(mixed: tuple[
     assert "RuntimeError: a bug in the third step" in _run_log(entry)
     assert _run_log(entry).count("Traceback") == 1
     assert project.status(entry)["message"] == "RuntimeError: a bug in the third step"
-    assert job_facts(entry["job"])["JobState"] == "FAILED"
+    until(lambda: job_facts(entry["job"])["JobState"] == "FAILED", "SLURM to say so")
     assert "1 completed, 1 diverged, 2 failed" in said
     assert f"log {entry['directory']}/run.log" in said
 
@@ -78,7 +80,7 @@ def test_slurm_12_names_can_be_read(mixed: tuple[Project, int, str]) -> None:
     (folder,) = (project.outputs / "sweeps").iterdir()
     assert folder.name.startswith("gaussian_mixture-paced-mse_")
     for entry in project.manifest():
-        name = f"{entry['num']:03d}_gaussian_mixture-paced-mse_lr0.0184202_seed0_{entry['key']}"
+        name = f"{entry['num']:03d}_gaussian_mixture-paced-mse_lr0.02_seed0_{entry['key']}"
         assert (folder / "runs" / name).resolve() == Path(entry["directory"])
         assert job_facts(entry["job"])["JobName"] == name
 
@@ -142,12 +144,12 @@ def test_slurm_04_submitted_and_left_then_looked_at_and_cancelled_from_elsewhere
     assert project.run("status", "nonsense")[0] == 2
 
 
-def _undisturbed_journal(project: Project, tmp_path: Path) -> bytes:
+def _undisturbed_journal(project: Project, tmp_path: Path, epochs: str) -> Path:
     arguments = [argument for argument in project.sweep_arguments() if "launcher" not in argument and argument != "-m"]
-    code, said = project.run(*arguments, f"outputs={tmp_path / 'undisturbed'}", LONG)
+    code, said = project.run(*arguments, f"outputs={tmp_path / 'undisturbed'}", epochs)
     assert code == 0, said
     (journal,) = (tmp_path / "undisturbed").glob("*/journal.jsonl")
-    return journal.read_bytes()
+    return journal
 
 
 def test_slurm_05_time_limit_requeue_and_node_failure_leave_no_trace(project: Project, tmp_path: Path) -> None:
@@ -171,7 +173,7 @@ def test_slurm_05_time_limit_requeue_and_node_failure_leave_no_trace(project: Pr
     said, _ = sweep.communicate(timeout=150)
     assert sweep.returncode == 0, said
     journal = Path(entry["directory"], "journal.jsonl").read_bytes()
-    assert journal == _undisturbed_journal(project, tmp_path)
+    assert journal == _undisturbed_journal(project, tmp_path, LONG).read_bytes()
     memory = json.loads(Path(entry["directory"], "mlflow.json").read_text())
     assert len(memory) == 1
     assert len([*project.outputs.glob("*/journal.jsonl")]) == 1
@@ -183,15 +185,13 @@ def _fail_node(pid: int) -> None:
     node = subprocess.run(["sinfo", "-h", "-o", "%n"], capture_output=True, text=True, check=True).stdout.strip()
     subprocess.run(["scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test"], check=True)
     for victim in (pid, parent):
-        try:
+        with contextlib.suppress(ProcessLookupError):  # SLURM may have been faster
             os.kill(victim, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     subprocess.run(["scontrol", "update", f"NodeName={node}", "State=RESUME"], check=True)
 
 
 def test_slurm_06_what_is_edited_while_jobs_wait_changes_nothing(project: Project) -> None:
-    held = "hydra.launcher.additional_parameters={hold: true}"
+    held = "+hydra.launcher.additional_parameters.hold=true"
     code, said = project.sweep("seed=1", held, "hydra.launcher.wait=false")
     assert code == 0, said
     (entry,) = project.manifest()
@@ -233,7 +233,7 @@ def test_slurm_11_runs_share_a_job_and_one_failing_leaves_the_others_alone(proje
     entries = project.manifest()
     assert len({entry["job"] for entry in entries}) == 1
     assert ["a bug in the third step" in _run_log(entry) for entry in entries] == [False, True, False]
-    assert job_facts(entries[0]["job"])["JobState"] == "FAILED"
+    until(lambda: job_facts(entries[0]["job"])["JobState"] == "FAILED", "SLURM to say so")
 
 
 def test_slurm_12_two_sweeps_in_the_same_second_do_not_collide(project: Project) -> None:
@@ -244,3 +244,20 @@ def test_slurm_12_two_sweeps_in_the_same_second_do_not_collide(project: Project)
     assert project.states() == ["completed", "completed"]
     assert sum("submitted 2 jobs" in one for one in said) == 1, said
     assert all(_run_log(entry).count("completed: ") == 1 for entry in project.manifest())
+
+
+def test_slurm_two_tasks_are_one_run_with_the_record_of_a_single_process(project: Project, tmp_path: Path) -> None:
+    hold = project.hold()
+    loopback = 'hydra.launcher.setup=["export GLOO_SOCKET_IFNAME=lo"]'
+    sweep = project.start(*project.sweep_arguments("epochs=40", "hydra.launcher.tasks_per_node=2", loopback))
+    until(lambda: bool(list(project.outputs.glob("*/journal.jsonl"))), "the training")
+    (entry,) = project.manifest()
+    subprocess.run(["scancel", "--signal=USR2", entry["job"]], check=True)  # both save, one is requeued, both go on
+    until(lambda: "resumed " in _run_log(entry), "the requeue")
+    hold.unlink()
+    said, _ = sweep.communicate(timeout=PATIENCE_S)
+    assert sweep.returncode == 0, said
+    journal = _undisturbed_journal(project, tmp_path, "epochs=40")
+    assert_same_record(journal, Path(entry["directory"], "journal.jsonl"))
+    assert json.loads(Path(entry["directory"], "environment.json").read_text())["processes"] == 2
+    assert len(list(project.outputs.glob("*/journal.jsonl"))) == 1

@@ -18,7 +18,9 @@ class Paced(nn.Module):
     diverge: not a number there.
     """
 
-    def __init__(self, input_shape: tuple[int, ...], num_classes: int, *, folder: str, behaviour: str, width: int) -> None:
+    def __init__(
+        self, input_shape: tuple[int, ...], num_classes: int, *, folder: str, behaviour: str, width: int
+    ) -> None:
         super().__init__()
         self.folder, self.behaviour, self.steps = Path(folder), behaviour, 0
         self.body = nn.Sequential(nn.Linear(input_shape[0], width), nn.ReLU())
