@@ -28,17 +28,17 @@ def main(arguments: list[str]) -> int:
     except ConfigError as error:
         print(f"ncexp: {error}", file=sys.stderr)
         return 2
-    table = Table(
-        "architecture", box=None, pad_edge=False, title=f"inputs {tuple(given.shape)}, {given.classes} classes"
-    )
-    for heading in ("features", "parameters", "Mflop, one example forward"):
-        table.add_column(heading, justify="right")
-    table.add_column("")
+    console = Console(highlight=False)
+    console.print(f"inputs {tuple(given.shape)}, {given.classes} classes; Mflop of one example forward")
+    table = Table("architecture", box=None, pad_edge=False)
+    for heading in ("features", "parameters", "Mflop"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", ratio=1)
     for row in rows:
         size = row.size
         if size is None:
             table.add_row(row.name, "–", "–", "–", row.refusal)
         else:
             table.add_row(row.name, f"{size.num_features}", f"{size.num_parameters:,}", f"{size.flops / 1e6:,.1f}", "")
-    Console(highlight=False).print(table)
+    console.print(table)
     return 0
