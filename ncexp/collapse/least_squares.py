@@ -9,7 +9,7 @@ classes belong to it. HPD22 has λ_W = λ_b = λ: then with h̃ = [h; 1], W̃ = 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -84,9 +84,12 @@ def least_squares_classifier(statistics: ClassStatistics, ridge: Ridge, bias: bo
         bias: False for a layer without bias; λ_b is then of no account.
 
     Raises:
-        ValueError: a ridge that is negative or not finite.
+        ValueError: a ridge that is negative or not finite; features too large to be squared in float64.
     """
-    return _problem(statistics, _ridges(ridge), bias).minimizer()
+    ridges = _ridges(ridge)
+    if not _has_finite_moments(statistics):
+        raise ValueError("statistics: expected finite second moments, got an overflow. The training has diverged.")
+    return _problem(statistics, ridges, bias).minimizer()
 
 
 def decompose_mse(statistics: ClassStatistics, classifier: LinearClassifier, ridge: Ridge) -> MSEDecomposition:
@@ -103,12 +106,18 @@ def decompose_mse(statistics: ClassStatistics, classifier: LinearClassifier, rid
         classifier: W̃; with bias None the decomposition is that of layers without bias.
         ridge: as for `least_squares_classifier`.
 
+    Returns:
+        Five floats; all nan where the features are too large to be squared in float64 (about 1e150), so that a run that
+        diverges can still be recorded.
+
     Raises:
         ValueError: a ridge that is negative or not finite, or a classifier of another C or P than the statistics.
     """
     require_same_shape(statistics, classifier)
     classifier = classifier.to(statistics.class_means.device)
     ridges = _ridges(ridge)
+    if not _has_finite_moments(statistics):
+        return MSEDecomposition(**dict.fromkeys((field.name for field in fields(MSEDecomposition)), math.nan))
     problem = _problem(statistics, ridges, bias=classifier.bias is not None)
     optimum = problem.minimizer()
     fit = class_mean_fit(statistics, classifier, problem.class_basis)
@@ -127,6 +136,10 @@ def _ridges(ridge: Ridge) -> tuple[float, float]:
             "Derive it from the optimizer with ridge_from_weight_decay."
         )
     return pair
+
+
+def _has_finite_moments(statistics: ClassStatistics) -> bool:
+    return bool(statistics.total_covariance.isfinite().all() & statistics.global_mean.square().isfinite().all())
 
 
 def _problem(statistics: ClassStatistics, ridges: tuple[float, float], bias: bool) -> WhitenedProblem | FactoredProblem:

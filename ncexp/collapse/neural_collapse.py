@@ -3,6 +3,7 @@
 Sources, by the names used below: PHD20 is Papyan, Han & Donoho, PNAS 2020; HPD22 is Han, Papyan & Donoho, ICLR 2022.
 Symbols: μ_c class means, μ_G global mean, m_c = μ_c − μ_G (columns of M̄), w_c rows of W, π_c class frequencies.
 A metric that these statistics do not define is nan, never a number that rests on a hidden cut-off; its field says when.
+Features beyond about 1e150, which cannot be squared, leave what rests on their squares nan as well.
 """
 
 from __future__ import annotations
@@ -110,6 +111,10 @@ def _variability(statistics: ClassStatistics) -> dict[str, torch.Tensor | float]
     within = statistics.within_class_covariance
     means = statistics.centered_class_means
     between_trace = statistics.frequencies @ means.square().sum(1)
+    if not bool(within.isfinite().all()):
+        # Features too large to be squared in float64, of a run that diverges: no eigenvalues, and no reason to die.
+        names = ("nc1_trace", "nc1_ratio", "nc1_snr", "effective_rank_within", "effective_rank_means")
+        return dict.fromkeys(names, torch.nan)
     # Σ_W is positive semidefinite; an eigenvalue below 0 is rounding of a 0.
     within_scales = torch.linalg.eigvalsh(within).clamp(min=0).sqrt()
     # Where M̄ lies in a range of Σ_W of lower dimension, that bounds the number of ω_j; the spectrum fills up with 0.
@@ -197,6 +202,8 @@ def _duality(weight: torch.Tensor, means: torch.Tensor) -> dict[str, torch.Tenso
 def _etf_error(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """‖G/‖G‖_F − E‖_F for G = left rightᵀ (C, C) and E = (I − 11ᵀ/C)/√(C − 1)."""
     num_classes, num_features = left.shape
+    # The error has no scale; at that of 1 no product over- or underflows.
+    left, right = left / torch.linalg.matrix_norm(left), right / torch.linalg.matrix_norm(right)
     if num_classes - 1 <= num_features:
         gram = left @ right.T
         ideal = torch.eye(num_classes, dtype=gram.dtype, device=gram.device) - 1 / num_classes

@@ -274,6 +274,14 @@ def test_decomposition_does_not_see_an_affine_map_at_ridge_zero():
     assert vars(after) == pytest.approx(vars(before), rel=1e-9)  # times the map's condition number
 
 
+def test_decomposition_is_undefined_and_not_an_error_where_features_overflow():
+    features, labels = draw(4, 6, 80)
+    statistics = class_statistics(1e200 * features, labels, 4)
+    assert all(math.isnan(term) for term in vars(decompose_mse(statistics, random_classifier(4, 6), 1e-3)).values())
+    with pytest.raises(ValueError, match="statistics: expected finite second moments"):
+        least_squares_classifier(statistics, 1e-3)
+
+
 def test_residual_shows_a_loss_that_does_not_belong():
     measured = decompose_mse(class_statistics(*draw(4, 6, 80), 4), random_classifier(4, 6), 0.0)
     terms = vars(measured) | {"loss": measured.loss * 1.01}

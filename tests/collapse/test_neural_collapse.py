@@ -266,6 +266,22 @@ def test_snr_is_undefined_and_the_rest_is_not_where_within_class_variation_is_mi
     assert names == {"nc1_snr", "effective_rank_within"}
 
 
+@pytest.mark.parametrize("scale", [1e-100, 1e100])
+def test_metrics_without_scale_do_not_depend_on_it(scale):
+    features, labels, classifier = draw(5, 7, 100)
+    before = vars(measure_collapse(class_statistics(features, labels, 5), classifier))
+    after = vars(measure_collapse(class_statistics(scale * features, labels, 5), classifier))
+    for name in set(NAMES) - {"uniform_duality", "norm_ratio"}:
+        assert after[name] == pytest.approx(before[name], rel=ROUNDING), name
+
+
+def test_metrics_are_undefined_and_not_an_error_where_features_overflow():
+    features, labels, classifier = draw(5, 7, 100)
+    names = undefined_names(1e200 * features, labels, classifier)
+    assert names >= {"nc1_trace", "nc1_ratio", "nc1_snr", "effective_rank_means", "effective_rank_within"}
+    assert not names & {"equinorm_classifier", "maximal_angle_classifier", "etf_error_classifier"}
+
+
 @pytest.mark.parametrize("num_features", [4, 40])
 def test_pair_statistics_do_not_depend_on_the_block(num_features, monkeypatch):
     features, labels, classifier = draw(23, num_features, 300)
