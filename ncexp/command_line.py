@@ -55,7 +55,7 @@ def _run_and_tell(config: DictConfig) -> str:
         _complain(str(error))
         return "busy"
     except Exception:
-        console.print_exception()
+        Console(highlight=False).print_exception()
         return "failed"
 
 

@@ -29,7 +29,7 @@ def _run(path: Path, stop: StopRequest) -> str:
     raw = yaml.safe_load(path.read_text())
     console = Console(width=120, highlight=False)
     directory = RunDirectory(check(raw).directory)
-    console.print(_seen_here())
+    console.print(_seen_here(), soft_wrap=True)
     try:
         return run(raw, console, stop)
     except Busy as error:

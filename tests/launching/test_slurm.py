@@ -222,7 +222,7 @@ def test_slurm_08_nothing_is_submitted_unless_everything_can_run(project: Projec
     assert code == 0, said
     assert "4 jobs of at most 1 runs, in 2 arrays of at most 2, 2 at once" in said
     assert "at most 8.0 h" in said
-    assert queue() == before
+    assert set(queue()) <= set(before)
     assert not list(project.outputs.glob("sweeps/*"))
 
 
