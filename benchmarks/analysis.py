@@ -45,7 +45,7 @@ def forward(network: nn.Module, data: Split) -> None:
 def look_at(network: nn.Module, data: Split) -> Look:
     """The pass with everything an analysis may ask for."""
     probes = Probes(network, {}, NUM_CLASSES)
-    return take_look("train", network, data, MSE(NUM_CLASSES), RIDGE, NUM_CLASSES, probes)
+    return take_look("train", 1, network, data, MSE(NUM_CLASSES), RIDGE, NUM_CLASSES, probes)
 
 
 def analyse(look: Look) -> None:

@@ -39,12 +39,13 @@ class Assembly:
         """Loss, error and every analysis of train and test features, by name; the network is left in eval mode."""
         record: Record = {}
         class_means = None
+        epoch = self.training.position.epoch - 1  # of the epoch under way nothing is trained yet
         for split, data in (("train", self.dataset.train), ("test", self.dataset.test)):
             network, loss = self.training.network, self.training.loss
             num_classes = self.dataset.num_classes
             probes = Probes(network, _probed(self.analyses), num_classes)
             look = take_look(
-                split, network, data, loss, self.ridge, num_classes, probes, class_means, self.training.processes
+                split, epoch, network, data, loss, self.ridge, num_classes, probes, class_means, self.training.processes
             )
             class_means = look.class_means
             record[f"{split}/loss"], record[f"{split}/error"] = look.loss, look.error

@@ -51,7 +51,8 @@ def outcome(records: list[Record]) -> dict[str, float]:
     """The run in a dozen numbers, for tables that show one value a run.
 
     ``final/`` at the last epoch; ``best/`` at the epoch of the lowest test error; ``zero/`` at the zero-error epoch,
-    with ``final/gain``, the test accuracy won from there to the end, in points; these only where it was reached.
+    with ``final/gain``, the test accuracy won from there to the end, in points; ``exact/`` and ``final/exact_gain`` the
+    same from the first analysis epoch without a single train error. These only where they were reached.
     """
     last, best = records[-1], min(records, key=lambda record: record["test/error"])
     numbers = {f"final/{key}": last[name] for key, name in FINAL_NUMBERS.items() if name in last}
@@ -60,6 +61,9 @@ def outcome(records: list[Record]) -> dict[str, float]:
         zero = next(record for record in records if record["epoch"] == epoch)
         numbers |= {"zero/epoch": epoch, "zero/test_error": zero["test/error"]}
         numbers["final/gain"] = 100 * (zero["test/error"] - last["test/error"])
+    if (exact := next((record for record in records if record["train/error"] == 0), None)) is not None:
+        numbers |= {"exact/epoch": exact["epoch"], "exact/test_error": exact["test/error"]}
+        numbers["final/exact_gain"] = 100 * (exact["test/error"] - last["test/error"])
     return {name: value for name, value in numbers.items() if not math.isnan(value)}
 
 

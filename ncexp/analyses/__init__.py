@@ -6,6 +6,7 @@ from ncexp.analyses.layers import LayerwiseCollapse
 from ncexp.analyses.look import Look, take_look
 from ncexp.analyses.neural_collapse import NeuralCollapse
 from ncexp.analyses.probes import Probes
+from ncexp.analyses.robustness import RobustnessAnalysis
 
 __all__ = [
     "CentralPathAnalysis",
@@ -14,5 +15,6 @@ __all__ = [
     "MSEDecompositionAnalysis",
     "NeuralCollapse",
     "Probes",
+    "RobustnessAnalysis",
     "take_look",
 ]

@@ -24,12 +24,14 @@ BATCH_SIZE = 512
 class Look:
     """What an analysis sees of a split after an epoch.
 
-    split: "train" or "test"; statistics: of this split's features; class_means: the TRAIN class means (C, P), float64,
-    the centres of NC4 on either split; classifier: the last layer; loss: the training loss without decay; error: the
-    share of examples decided wrongly; ridge: the λ of the decomposition; layers: statistics of the probed submodules.
+    split: "train" or "test"; epoch: the epochs trained; statistics: of this split's features; class_means: the TRAIN
+    class means (C, P), float64, the centres of NC4 on either split; classifier: the last layer; loss: the training loss
+    without decay; error: the share of examples decided wrongly; ridge: the λ of the decomposition; layers: statistics of
+    the probed submodules.
     """
 
     split: str
+    epoch: int
     statistics: ClassStatistics
     class_means: Tensor
     classifier: LinearClassifier
@@ -60,6 +62,7 @@ class Look:
 
 def take_look(
     split: str,
+    epoch: int,
     network: nn.Module,
     data: Examples,
     loss: object,
@@ -96,6 +99,7 @@ def take_look(
     total_loss, total_wrong = processes.sum([loss_sum.item(), wrong.item()])
     return Look(
         split=split,
+        epoch=epoch,
         statistics=statistics,
         class_means=statistics.class_means if class_means is None else class_means,
         classifier=LinearClassifier(layer.weight.detach(), None if layer.bias is None else layer.bias.detach()),
