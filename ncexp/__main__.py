@@ -18,14 +18,18 @@ decomposition, draw the paper's figures.
                                             another network on another dataset
   ncexp --cfg job                           the whole configuration, without running it
 
-Groups     dataset         digits, gaussian_mixture
-           architecture    resnet, mlp
-           loss            mse, cross_entropy
+Groups     dataset         digits, gaussian_mixture, mnist, fashion_mnist, cifar10, cifar100, svhn, stl10, imagenet,
+                           unconstrained
+           architecture    resnet, mlp, resnet18 ... 152, vgg11 ... 19, densenet40 ... 250, unconstrained_features
+           loss            mse_mean, mse, cross_entropy, rescaled_mse, label_smoothing, focal
            optimizer       sgd, adam, adamw           optimizer/schedule  step, constant, cosine
-           analysis        [neural_collapse, mse_decomposition, central_path]
-           experiment      named experiments
+           analysis        [neural_collapse, mse_decomposition, central_path], layers, robustness
+           experiment      central_path, unconstrained_features, han2022/cifar10_resnet and its 14 kin
+           sweep           quick, learning_rates, han2022
+Launchers  hydra/launcher=local, hydra/launcher=slurm                             see docs/cluster.md
 Run        seed  epochs  batch_size  analysis_epochs  device  outputs  rerun=failed|all|none
            tracking.uri  tracking.experiment  tracking.enabled
+Commands   ncexp list | prepare | status | logs | cancel | doctor | sync | ui | report | compare | export   each with --help
 Own parts  ncexp --config-dir my_choices architecture=my_network        see docs/extending.md
 
 Runs lie in outputs/, one directory each, named by what they are and a key of what determines their result. The same
@@ -40,6 +44,9 @@ COMMANDS: dict[str, str] = {
     "cancel": "ncexp.launching.cancel",
     "doctor": "ncexp.launching.doctor",
     "sync": "ncexp.tracking.sync",
+    "report": "ncexp.report.command",
+    "compare": "ncexp.report.compare",
+    "export": "ncexp.report.export",
     "prepare": "ncexp.commands.prepare",
     "list": "ncexp.commands.listing",
     "run-frozen": "ncexp.frozen_run",  # what a sweep starts for each of its runs

@@ -26,8 +26,8 @@ class Look:
 
     split: "train" or "test"; epoch: the epochs trained; statistics: of this split's features; class_means: the TRAIN
     class means (C, P), float64, the centres of NC4 on either split; classifier: the last layer; loss: the training loss
-    without decay; error: the share of examples decided wrongly; ridge: the λ of the decomposition; layers: statistics of
-    the probed submodules.
+    without decay; error: the share of examples decided wrongly; ridge: the λ of the decomposition; layers: statistics
+    of the probed submodules.
     """
 
     split: str
