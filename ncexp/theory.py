@@ -59,8 +59,8 @@ class Comparison:
             return f"closed form not fitted: {self.reason}"
         fit = self.fit
         return (
-            f"closed form fitted from epoch {int(fit.epochs[0])}: an ω is off by {math.expm1(fit.rms):.1%} (rms); "
-            f"it explains {fit.explained:.1%} of the growth, and {_spread(fit.explained_spread)}"
+            f"closed form fitted from epoch {int(fit.epochs[0])}: an ω is off by a factor {math.exp(fit.rms):.3g} "
+            f"(rms); it explains {fit.explained:.1%} of the growth, and {_spread(fit.explained_spread)}"
         )
 
 

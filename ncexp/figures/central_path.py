@@ -7,7 +7,6 @@ import math
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from ncexp.collapse import PathFit
 from ncexp.figures.style import RED, mode_colours, omega, plain_ticks
@@ -33,8 +32,7 @@ def central_path_figure(records: list[Record], comparison: Comparison, title: st
     top.set(yscale="log", ylabel="ω: class means in units of the noise within classes")
     plain_ticks(top)
     top.legend(fontsize=8, framealpha=0.9, ncols=2, loc="lower right")
-    bottom.set(xlabel="epoch", ylabel="measured / theory − 1")
-    bottom.yaxis.set_major_formatter(PercentFormatter(1))
+    bottom.set(xlabel="epoch", ylabel="log (measured / theory)")
     heading = f"{title}     red line: first epoch with train error ≤ 0.1 %\nSNR spectrum of the train features, "
     figure.suptitle(heading + comparison.sentence().replace("; ", ";\n"), fontsize=10)
     return figure
@@ -59,4 +57,4 @@ def _draw_path(axes: Axes, fit: PathFit) -> None:
 def _draw_residuals(axes: Axes, fit: PathFit) -> None:
     axes.axhline(0, color="black", linewidth=0.8)
     for place, colour in enumerate(mode_colours(fit.residuals.shape[1])):
-        axes.plot(fit.epochs.numpy(), fit.residuals[:, place].expm1().numpy(), ".-", color=colour, linewidth=0.8)
+        axes.plot(fit.epochs.numpy(), fit.residuals[:, place].numpy(), ".-", color=colour, linewidth=0.8)

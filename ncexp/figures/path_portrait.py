@@ -44,7 +44,9 @@ def training_portrait(records: list[Record], comparison: Comparison, title: str)
     assert comparison.fit is not None
     fit = comparison.fit
     theory = Theory(fit.epochs, comparison.modes, fit.predicted, comparison.predicted_losses)
-    figure = _portrait(records, "epoch", theory, f"{title}     points: measured; lines: {comparison.sentence()}")
+    figure = _portrait(
+        records, "epoch", theory, f"{title}     points: measured; full lines: theory\n{comparison.sentence()}"
+    )
     if (zero := zero_error_epoch(records)) is not None:
         for axes in figure.axes:
             axes.axvline(zero, color=RED, linewidth=1.2)
@@ -59,7 +61,7 @@ def simulation_portrait(records: list[Record], title: str) -> Figure:
     spectra = torch.tensor([[record[f"theory/snr_{j}"] for j in modes] for record in later])
     losses = torch.tensor([column(later, name.replace("path/", "theory/")) for name, _ in LOSSES.values()])
     theory = Theory(torch.tensor(column(later, "path/time")), modes, spectra, losses)
-    heading = f"{title}     points: flow simulated on the features; lines: closed form from the same start"
+    heading = f"{title}     points: flow simulated on the features; full lines: closed form from the same start"
     figure = _portrait(later, "path/time", theory, heading)
     for axes in figure.axes:
         axes.set(xscale="log", xlabel="time t of the renormalized gradient flow")
@@ -67,7 +69,7 @@ def simulation_portrait(records: list[Record], title: str) -> Figure:
 
 
 def _portrait(records: list[Record], axis: str, theory: Theory, title: str) -> Figure:
-    figure, (spectrum, losses, collapse) = pyplot.subplots(1, 3, figsize=(15, 5), layout="constrained", sharex=True)
+    figure, (spectrum, losses, collapse) = pyplot.subplots(1, 3, figsize=(15, 5.2), layout="constrained", sharex=True)
     positions = column(records, axis)
     for place, (mode, colour) in enumerate(zip(theory.modes, mode_colours(len(theory.modes)), strict=True)):
         spectrum.plot(positions, column(records, f"path/snr_{mode}"), ".", color=colour, label=omega(mode))
@@ -76,7 +78,8 @@ def _portrait(records: list[Record], axis: str, theory: Theory, title: str) -> F
     for label, (name, colour) in COLLAPSE.items():
         values = numpy.asarray(column(records, name))
         if bool((values > 0).any()):
-            collapse.plot(positions, numpy.where(values > 0, values, numpy.nan), ".-", color=colour, label=label)
+            collapse.plot(positions, numpy.where(values > 0, values, numpy.nan), ".", color=colour, label=label)
+            collapse.plot(positions, numpy.where(values > 0, values, numpy.nan), ":", color=colour, linewidth=0.8)
     spectrum.set(title="SNR spectrum", ylabel="ω: class means in units of the noise within classes")
     losses.set(title="Loss of the best last layer", ylabel="½ squared error, λ = 0")
     collapse.set(title="Neural collapse", ylabel="0 at collapse (exact zeros are not drawn)")
@@ -84,7 +87,8 @@ def _portrait(records: list[Record], axis: str, theory: Theory, title: str) -> F
         axes.set(yscale="log", xlabel=axis)
         plain_ticks(axes)
         axes.grid(alpha=0.25, linewidth=0.5)
-        axes.legend(fontsize=8, framealpha=0.9, ncols=2 if axes is spectrum else 1)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=8, framealpha=0.9, ncols=2 if axes is spectrum else 1)
     figure.suptitle(title, fontsize=11)
     return figure
 

@@ -46,7 +46,8 @@ def finish(axes: Axes, records: list[Record]) -> None:
         axes.axvline(zero, color=RED, linewidth=1.2)
     axes.set_xlabel("epoch")
     axes.grid(alpha=0.25, linewidth=0.5)
-    axes.legend(fontsize=8, framealpha=0.9)
+    if axes.get_legend_handles_labels()[0]:  # every curve may be undefined throughout
+        axes.legend(fontsize=8, framealpha=0.9)
 
 
 def save(figure: Figure, path: Path) -> Path:
