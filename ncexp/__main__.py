@@ -30,6 +30,7 @@ Launchers  hydra/launcher=local, hydra/launcher=slurm                           
 Run        seed  epochs  batch_size  analysis_epochs  device  outputs  rerun=failed|all|none
            tracking.uri  tracking.experiment  tracking.enabled
 Commands   ncexp list | prepare | status | logs | cancel | doctor | sync | ui | report | compare | export   each with --help
+Sweeps     ncexp -m ... hydra/launcher=slurm|local    on a cluster, or here several at once; see docs/cluster.md
 Own parts  ncexp --config-dir my_choices architecture=my_network        see docs/extending.md
 
 Runs lie in outputs/, one directory each, named by what they are and a key of what determines their result. The same

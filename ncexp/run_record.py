@@ -18,6 +18,8 @@ from ncexp.files import read_json
 from ncexp.journal import Record
 from ncexp.run_directory import SIMULATIONS, RunDirectory
 
+#: YAML's safe loader in C, ten times as fast, where the library has it.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 #: Groups of the configuration of which a run has exactly one choice.
 COMPONENTS = ("dataset", "architecture", "loss", "optimizer")
 
@@ -53,9 +55,14 @@ class RunRecord:
         return sorted(link.parents[1].name for link in self.path.parent.glob(f"sweeps/*/runs/*_{self.key}"))
 
     @cached_property
+    def choices(self) -> dict[str, Any]:
+        """What was asked for: the choice of every group, its options by path, lr, seed, epochs and batch_size."""
+        return _choices(self.raw)
+
+    @cached_property
     def parameters(self) -> dict[str, Any]:
-        """What people filter and group by: the choices by their group, their options by path, sizes and λ."""
-        return {**_choices(self.raw), **self.facts}
+        """What people filter and group by: the choices, and what followed from them: sizes and λ."""
+        return {**self.choices, **self.facts}
 
     @property
     def rate(self) -> float:
@@ -76,7 +83,7 @@ def read_run(path: Path) -> RunRecord:
         raise ValueError(f"{path}: expected a run directory, got one without config.yaml. Name the folder of a run.")
     return RunRecord(
         path=path,
-        raw=yaml.safe_load(directory.config.read_text()),
+        raw=yaml.load(directory.config.read_text(), _LOADER),
         facts=read_json(directory.facts) or {},
         state=directory.actual_state() or "pending",
         message=str((directory.status() or {}).get("message", "")),

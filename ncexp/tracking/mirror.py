@@ -72,8 +72,8 @@ class Mirror:
 
     def _bring_up(self, client: MlflowClient, sent: dict[str, Any], through: int | None) -> str:
         run = read_run(self._directory.path)
-        if through is not None:
-            run = replace(run, state="running", records=[r for r in run.records if r["epoch"] <= through])
+        if through is not None and run.state == "running":  # it may have ended meanwhile: then all stands for good
+            run = replace(run, records=[r for r in run.records if r["epoch"] <= through])
         with only_writer(self._uri):
             self._delete_superseded(client, sent)
             found = self._find(client, sent)

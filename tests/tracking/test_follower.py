@@ -94,11 +94,11 @@ def test_follower_32_processes_fill_a_fresh_embedded_store(tmp_path: Path) -> No
     runs = [_start(tmp_path, rate=0.001 * (1 + number), pause=0.5) for number in range(32)]
     for run in runs:
         run.communicate()
-    sync([str(tmp_path)])  # for those whose patience ended on a busy machine
     paths = list(tmp_path.glob("digits-*"))
     assert len(paths) == 32
+    # On a busy machine a run does not wait to the end for its follower, which goes on.
+    _until(lambda: _quietly(tmp_path / "mlflow.db") == [("FINISHED", "completed")] * 32)
     assert stored(tmp_path / "mlflow.db") == journalled(paths)
-    assert statuses(tmp_path / "mlflow.db") == [("FINISHED", "completed")] * 32
 
 
 @pytest.mark.slow
