@@ -6,7 +6,9 @@ import os
 import sys
 
 import hydra
-from hydra.errors import HydraException, MissingConfigException
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
@@ -25,7 +27,7 @@ def launch() -> int:
 
     @hydra.main(version_base="1.3", config_path=str(config_directory()), config_name="config")
     def task(config: DictConfig) -> None:
-        outcomes.append(_run_and_tell(config))
+        outcomes.append(_refused_launcher() or _run_and_tell(config))
 
     try:
         task()
@@ -39,6 +41,16 @@ def launch() -> int:
         return EXIT["interrupted"]
     outcomes += launcher.last_states.values()
     return max((EXIT[outcome] for outcome in outcomes), default=0)
+
+
+def _refused_launcher() -> str | None:
+    """Hydra heeds a launcher only in a sweep; without one the run would silently be trained here."""
+    configuration = HydraConfig.get()
+    if configuration.mode == RunMode.MULTIRUN or "ncexp" not in configuration.launcher._target_:
+        return None
+    choice = configuration.runtime.choices["hydra/launcher"]
+    _complain(f"hydra/launcher: expected a sweep, of one run at least, got {choice!r} without one. Add -m.")
+    return "refused"
 
 
 def _run_and_tell(config: DictConfig) -> str:
@@ -68,6 +80,8 @@ def _explain(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         return f"{group}: no such choice, {choice!r}. {nearest(choice, list(error.options))}"
+    if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        return str(error.__cause__)
     cause: BaseException | None = error
     while cause is not None:
         parent, key = getattr(cause, "parent_node", None), getattr(cause, "key", None)

@@ -95,6 +95,10 @@ class SweepLauncher(Launcher):
 class SlurmLauncher(SweepLauncher):
     """hydra/launcher=slurm."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        submission.refuse_options(self.options)
+
     def queue(self) -> dict[str, str]:
         return jobs_in_queue()
 
@@ -135,6 +139,11 @@ class SlurmLauncher(SweepLauncher):
 
 class LocalLauncher(SweepLauncher):
     """hydra/launcher=local."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        if self.options["runs_at_once"] < 1:
+            raise ValueError(f"hydra.launcher.runs_at_once: expected at least 1, got {self.options['runs_at_once']}.")
 
     def queue(self) -> dict[str, str] | None:
         try:

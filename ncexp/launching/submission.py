@@ -20,6 +20,23 @@ OURS = {"wait", "dry_run", "runs_per_task", "grace_s", "poll_s", "max_num_timeou
 SHARED = {"timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node", "stderr_to_stdout"}
 
 
+def refuse_options(options: Mapping[str, Any]) -> None:
+    """Raises ValueError for options of hydra/launcher=slurm that cannot be meant."""
+    for name in ("runs_per_task", "array_parallelism", "tasks_per_node", "timeout_min"):
+        if options[name] < 1:
+            raise ValueError(f"hydra.launcher.{name}: expected at least 1, got {options[name]}.")
+    if options["runs_per_task"] > 1 and options["tasks_per_node"] * options["nodes"] > 1:
+        raise ValueError(
+            f"hydra.launcher.runs_per_task: expected 1 where one run has {options['tasks_per_node']} tasks on each of "
+            f"{options['nodes']} nodes, got {options['runs_per_task']}. Share a job, or spread a run: not both."
+        )
+    if options["signal_delay_s"] >= 60 * options["timeout_min"]:
+        raise ValueError(
+            f"hydra.launcher.signal_delay_s: expected less than the limit of {options['timeout_min']} min, got "
+            f"{options['signal_delay_s']}. A job would be warned as soon as it starts."
+        )
+
+
 @dataclass(frozen=True)
 class Chunk:
     """One array: jobs (the numbers of the runs of each), how many of them may run at once, and whom it waits for.

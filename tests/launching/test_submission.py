@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncexp.launching.submission import Chunk, cut
+from ncexp.launching.submission import Chunk, cut, refuse_options
 
 sizes = st.integers(1, 9)
 
@@ -39,3 +40,21 @@ def test_cut_holds_both_limits(runs: int, per_job: int, largest: int, at_once: i
 def test_cut_of_750_runs_is_one_array_where_slurm_takes_a_thousand() -> None:
     assert [len(chunk.jobs) for chunk in cut(range(750), 1, 1001, 64)] == [750]
     assert [(len(chunk.jobs), chunk.at_once) for chunk in cut(range(1500), 1, 1001, 64)] == [(750, 32), (750, 32)]
+
+
+OPTIONS = {"runs_per_task": 1, "array_parallelism": 1, "tasks_per_node": 1, "nodes": 1, "timeout_min": 10,
+           "signal_delay_s": 120}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"runs_per_task": 0}, "runs_per_task: expected at least 1, got 0"),
+        ({"runs_per_task": 2, "tasks_per_node": 2}, "runs_per_task: expected 1 where one run has 2 tasks"),
+        ({"timeout_min": 2}, "signal_delay_s: expected less than the limit of 2 min, got 120"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(changed: dict[str, int], message: str) -> None:
+    refuse_options(OPTIONS)
+    with pytest.raises(ValueError, match=message):
+        refuse_options({**OPTIONS, **changed})
