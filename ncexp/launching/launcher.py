@@ -20,6 +20,7 @@ from ncexp.launching.estimate import tell_estimate
 from ncexp.launching.plan import Asked, Plan, check_all, freeze, make_plan, prepare_tracking
 from ncexp.launching.pool import Share, work
 from ncexp.launching.slurm import SlurmUnavailable, jobs_in_queue, max_array_size, outside_of_any_job
+from ncexp.launching.states import ACTIVE
 from ncexp.launching.sweep_directory import SweepDirectory
 from ncexp.launching.waiting import look, print_table, wait
 
@@ -106,8 +107,10 @@ class SlurmLauncher(SweepLauncher):
         return tell_estimate(plan, self._chunks(plan), self.options)
 
     def _chunks(self, plan: Plan) -> list[submission.Chunk]:
-        options = self.options
-        return submission.cut(plan.to_submit, options["runs_per_task"], max_array_size(), options["array_parallelism"])
+        # Jobs of an earlier submission count as well, and one more at least may run.
+        earlier = {entry.run.job() for entry in plan.entries if plan.states[entry.num] in ACTIVE}
+        at_once = max(1, self.options["array_parallelism"] - len(earlier))
+        return submission.cut(plan.to_submit, self.options["runs_per_task"], max_array_size(), at_once)
 
     def hand_over(self, sweep: SweepDirectory, plan: Plan) -> None:
         if plan.to_submit:
