@@ -29,7 +29,7 @@ Groups     dataset         digits, gaussian_mixture, mnist, fashion_mnist, cifar
 Launchers  hydra/launcher=local, hydra/launcher=slurm                             see docs/cluster.md
 Run        seed  epochs  batch_size  analysis_epochs  device  outputs  rerun=failed|all|none
            tracking.uri  tracking.experiment  tracking.enabled
-Commands   ncexp list | prepare | status | logs | cancel | doctor | sync | ui | report | compare | export   each with --help
+Commands   ncexp list | prepare | status | logs | cancel | doctor | sync | ui | report | compare | export  (--help)
 Sweeps     ncexp -m ... hydra/launcher=slurm|local    on a cluster, or here several at once; see docs/cluster.md
 Own parts  ncexp --config-dir my_choices architecture=my_network        see docs/extending.md
 
@@ -45,6 +45,7 @@ COMMANDS: dict[str, str] = {
     "cancel": "ncexp.launching.cancel",
     "doctor": "ncexp.launching.doctor",
     "sync": "ncexp.tracking.sync",
+    "ui": "ncexp.tracking.ui",
     "report": "ncexp.report.command",
     "compare": "ncexp.report.compare",
     "export": "ncexp.report.export",
