@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +49,14 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.outputs = folder / "outputs"
+        self.started: list[subprocess.Popen[str]] = []
         self.choice = folder / "choices" / "architecture" / "paced.yaml"
         self.choice.parent.mkdir(parents=True)
         self.choice.write_text(PACED.format(folder=folder))
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """`ncexp ARGUMENTS`, not waited for."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "ncexp", *arguments],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(PARTS), "OMP_NUM_THREADS": "1"},
@@ -63,6 +64,18 @@ class Project:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self.started.append(process)
+        return process
+
+    def close(self) -> None:
+        """Leave nothing behind that runs, however the test ended."""
+        for process in self.started:
+            process.kill()
+        for manifest in self.outputs.glob("sweeps/*/manifest.jsonl"):
+            jobs = {json.loads(line)["job"] or "local:" for line in manifest.read_text().splitlines()}
+            for job in jobs:
+                if not job.startswith("local:"):
+                    subprocess.run(["scancel", "--quiet", job], capture_output=True, check=False)
 
     def run(self, *arguments: str) -> tuple[int, str]:
         """`ncexp ARGUMENTS`; exit code and everything it said."""
@@ -146,5 +159,7 @@ def slurm() -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project(tmp_path)
+def project(tmp_path: Path) -> Iterator[Project]:
+    project = Project(tmp_path)
+    yield project
+    project.close()
