@@ -25,6 +25,9 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
+#: Marks an option that does not determine the result and so stays out of the key: `Annotated[int, INCIDENTAL]`.
+INCIDENTAL = "incidental"
+
 #: What the framework itself hands to the target of each group; everything else comes from the configuration.
 SUPPLIED: dict[str, tuple[str, ...]] = {
     "dataset": (),
@@ -58,13 +61,15 @@ class Component:
     """One choice of a group, checked against the signature of its target.
 
     group: where it stands in the configuration (``optimizer.schedule``); name: what directories and tables call it;
-    target: the callable, as ``package.module.callable``; options: the target's options with its defaults filled in.
+    target: the callable, as ``package.module.callable``; options: the target's options with its defaults filled in;
+    incidental: those of them that do not determine the result, such as the folder the data lie in.
     """
 
     group: str
     name: str
     target: str
     options: dict[str, Any]
+    incidental: frozenset[str] = frozenset()
 
     @classmethod
     def check(cls, group: str, raw: Any, supplied: tuple[str, ...]) -> Component:
@@ -82,7 +87,9 @@ class Component:
                 f"{group}.name: expected a word for directories and tables, got {name!r}. Add name: to it."
             )
         model = _signature_model(group, _locate(group, target), supplied)
-        return cls(group=group, name=name, target=target, options=_validated(group, model, options))
+        incidental = frozenset(option for option, field in model.model_fields.items() if INCIDENTAL in field.metadata)
+        options = _validated(group, model, options)
+        return cls(group=group, name=name, target=target, options=options, incidental=incidental)
 
     def build(self, **supplied: Any) -> Any:
         """Call the target with the options and with what the framework supplies."""
@@ -90,7 +97,8 @@ class Component:
 
     def identity(self) -> dict[str, Any]:
         """What determines the result: the target and its options; the name is only a label."""
-        return {"_target_": self.target, **self.options}
+        decisive = {option: value for option, value in self.options.items() if option not in self.incidental}
+        return {"_target_": self.target, **decisive}
 
 
 @dataclass(frozen=True, kw_only=True)

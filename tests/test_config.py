@@ -34,6 +34,13 @@ def test_key_ignores_where_and_how_it_runs(composed: Compose, override: str) -> 
     assert check(composed(override)).key == check(composed()).key
 
 
+def test_key_ignores_where_the_data_lie(composed: Compose) -> None:
+    cifar = ["dataset=cifar10", "architecture=resnet"]
+    keys = [check(composed(*cifar, f"dataset.root={root}", base=[])).key for root in ("here", "there", "null")]
+    assert keys[0] == keys[1] == keys[2]
+    assert check(composed(*cifar, "dataset.pad=32", base=[])).key != keys[0]
+
+
 def test_key_counts_a_default_as_if_it_were_written(composed: Compose) -> None:
     raw = composed()
     del raw["optimizer"]["momentum"]

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 from torchvision.datasets import ImageFolder
 
-from ncexp.config import Count, Fraction
+from ncexp.config import INCIDENTAL, Count, Fraction
 from ncexp.datasets.cache import load_or_build
 from ncexp.datasets.dataset import Dataset
 from ncexp.datasets.images import Imbalance
@@ -32,8 +32,8 @@ def load(
     label_noise: Fraction = 0.0,
     imbalance: Imbalance = 1.0,
     subset_seed: int = 0,
-    root: str | None = None,
-    num_workers: Annotated[int, Field(ge=0)] = 4,
+    root: Annotated[str | None, INCIDENTAL] = None,
+    num_workers: Annotated[int, Field(ge=0), INCIDENTAL] = 4,
 ) -> Dataset:
     """Images under root/folder/train/CLASS/ and root/folder/val/CLASS/: inputs (n, 3, size, size) float32, streamed.
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from ncexp.config import Count, Fraction
+from ncexp.config import INCIDENTAL, Count, Fraction
 from ncexp.datasets.cache import load_or_build, locked
 from ncexp.datasets.dataset import Dataset, Split
 from ncexp.datasets.official import OfficialSet, data_root
@@ -29,7 +29,7 @@ def load(
     label_noise: Fraction = 0.0,
     imbalance: Imbalance = 1.0,
     subset_seed: int = 0,
-    root: str | None = None,
+    root: Annotated[str | None, INCIDENTAL] = None,
 ) -> Dataset:
     """An official data set from its files: inputs (n, channels, height, width) float32; nothing is ever downloaded.
 
