@@ -90,6 +90,7 @@ def _look(features: Tensor, labels: Tensor, num_classes: int) -> Look:
     targets = nn.functional.one_hot(labels, num_classes).to(logits)
     return Look(
         split="train",
+        epoch=0,
         statistics=statistics,
         class_means=statistics.class_means,
         classifier=classifier,
