@@ -23,6 +23,7 @@ from ncexp.launching.slurm import SlurmUnavailable, jobs_in_queue, max_array_siz
 from ncexp.launching.states import ACTIVE
 from ncexp.launching.sweep_directory import SweepDirectory
 from ncexp.launching.waiting import look, print_table, wait
+from ncexp.tracking import sync  # now: days later, at the end of the wait, its source may be another
 
 #: How the runs of the last sweep of this process stand: Hydra hands no results to the caller of its main.
 last_states: dict[int, str] = {}
@@ -127,14 +128,12 @@ class SlurmLauncher(SweepLauncher):
         except KeyboardInterrupt:
             self.console.print("stopped waiting; the jobs go on")
             raise
-        self._send_to_mlflow(sweep)
         print_table(self.console, sweep, states)
+        self._send_to_mlflow(sweep)
         return states
 
     def _send_to_mlflow(self, sweep: SweepDirectory) -> None:
         """What jobs may not do themselves with a store that is a file on a shared disk."""
-        from ncexp.tracking import sync
-
         if directories := [entry.directory for entry in sweep.entries() if entry.run.journal.path.exists()]:
             self.console.print("MLflow    ", end="")
             sync.main(directories)
