@@ -57,7 +57,10 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
 
 def _from_mlflow(uri: str, experiments: list[str], where: dict[str, str]) -> Sweep:
     from ncexp.tracking.download import download_records
+    from ncexp.tracking.store import answers
 
+    if uri.startswith("http") and not answers(uri):
+        raise ValueError(f"--uri: expected a server that answers, got none at {uri}. Start it, or name folders.")
     with tempfile.TemporaryDirectory() as folder:
         download_records(uri, experiments, Path(folder))
         return gather(map(read_run, find_runs([Path(folder)])), where)

@@ -210,7 +210,13 @@ def _zero_line(axes: Axes, run: RunRecord, style: Style) -> None:
 
 
 def _legend(figure: Figure, handles: list[Line2D]) -> Figure:
-    figure.legend(handles=handles, loc="outside upper center", ncols=7 if figure.get_figwidth() > 9 else 3, fontsize=8, frameon=False)
+    figure.legend(
+        handles=handles,
+        loc="outside upper center",
+        ncols=7 if figure.get_figwidth() > 9 else 3,
+        fontsize=8,
+        frameon=False,
+    )
     return figure
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from ncexp.report.tables import Entry, Table, Value
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 78rem; margin: 2rem auto; padding: 0 1.2rem; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 88rem; margin: 2rem auto; padding: 0 1.2rem; }
 h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 p.lead, figcaption { color: #555; } nav a { margin-right: 1.1rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .28rem .6rem; border-bottom: 1px solid #e3e3e3; text-align: left; white-space: nowrap; }
+th, td { padding: .28rem .5rem; border-bottom: 1px solid #e3e3e3; text-align: left; white-space: nowrap; }
 td:last-child { white-space: normal; }
 th { cursor: pointer; border-bottom: 2px solid #888; vertical-align: bottom; white-space: normal; }
 th[data-order="1"]::after { content: " ▲"; } th[data-order="-1"]::after { content: " ▼"; }

@@ -65,6 +65,12 @@ def tags(run: RunRecord) -> dict[str, str]:
     return {"state": run.state, **reason, **sweep, "mlflow.note.content": description(run)}
 
 
+def short_name(run: RunRecord) -> str:
+    """For the UI's lists and legends, which cut names: without the dataset, which the experiment tells."""
+    _, architecture, loss = run.cell
+    return f"{architecture}-{loss}-{run.rate:.3g}-{run.parameters['seed']}"
+
+
 def description(run: RunRecord) -> str:
     """The run in Markdown: what it is, how it ended, its numbers at the end."""
     dataset, architecture, loss = run.cell

@@ -40,7 +40,7 @@ def download_records(uri: str, experiments: list[str], folder: Path) -> None:
 
 def _download(client: MlflowClient, run: Run, folder: Path) -> None:
     there = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
-    directory = folder / f"{run.info.run_name}_{run.data.tags['key']}"
+    directory = folder / run.data.tags["directory"]
     directory.mkdir(exist_ok=True)
     for name in RECORD:
         if name in there:

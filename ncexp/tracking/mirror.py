@@ -119,8 +119,8 @@ class Mirror:
             else client.create_run(
                 where,
                 start_time=content.milliseconds(self._started()),
-                run_name=run.name,
-                tags={"training": identity, "key": run.key},
+                run_name=content.short_name(run),
+                tags={"training": identity, "key": run.key, "directory": self._directory.path.name},
             )
         )
         run_id = mlflow_run.info.run_id

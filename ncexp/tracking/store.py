@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import urllib.request
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -53,6 +54,15 @@ def connect(uri: str) -> MlflowClient:
         with only_writer(uri):
             _create_store(Path(uri.removeprefix(SQLITE)))
     return MlflowClient(uri)
+
+
+def answers(server: str) -> bool:
+    """Does an MLflow server answer at that address, soon?"""
+    try:
+        with urllib.request.urlopen(f"{server.rstrip('/')}/health", timeout=5):
+            return True
+    except OSError:
+        return False
 
 
 def only_writer(uri: str) -> AbstractContextManager[Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ncexp.run_record import RunRecord, find_runs, read_run
 from ncexp.tracking.mirror import Mirror
-from ncexp.tracking.store import not_from_here, tracking_uri
+from ncexp.tracking.store import answers, not_from_here, tracking_uri
 
 HELP = """\
 Send MLflow what it does not have of the runs in DIR (default: outputs): runs that a dead server missed, jobs of a
@@ -31,13 +31,14 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         print(f"ncexp sync: {error}", file=sys.stderr)
         return 2
-    told = Counter(_send(run, chosen.uri) for run in runs)
+    silent: set[str] = set()
+    told = Counter(_send(run, chosen.uri, silent) for run in runs)
     print(", ".join(f"{count} {what}" for what, count in sorted(told.items())))
     return 1 if told["not sent"] else 0
 
 
-def _send(run: RunRecord, uri: str | None) -> str:
-    """One run; answers what was done, as a word for the count at the end."""
+def _send(run: RunRecord, uri: str | None, silent: set[str]) -> str:
+    """One run; answers what was done, as a word for the count at the end. A silent server is not asked again."""
     asked = run.raw["tracking"]
     if not asked["enabled"] and uri is None:
         return "not tracked (tracking.enabled=false)"
@@ -45,10 +46,14 @@ def _send(run: RunRecord, uri: str | None) -> str:
     if reason := not_from_here(uri):
         print(f"{run.path.name}: {reason}", file=sys.stderr)
         return "not sent"
+    if uri in silent:
+        return "not sent"
     try:
         answer = Mirror(run.path, uri, asked["experiment"] or run.cell[0]).send()
     except Exception as error:
         print(f"{run.path.name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}", file=sys.stderr)
+        if uri.startswith("http") and not answers(uri):
+            silent.add(uri)
         return "not sent"
     if answer == "sent":
         print(f"{run.path.name}: sent, {run.state}")

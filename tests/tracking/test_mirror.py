@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 from synthetic_sweep import EPOCHS, curves, write_journal, write_run, write_status
-from tracking_stores import journalled, statuses, stored
+from tracking_stores import free_port, journalled, statuses, stored
 
 from ncexp.run_directory import RunDirectory
 from ncexp.tracking import Mirror, mark_superseded, page_of, prepare, tracking_uri
@@ -165,3 +165,12 @@ def test_sync_sends_what_is_missing_and_tells_of_killed_runs(
 def test_sync_without_runs_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sync([str(tmp_path)]) == 2
     assert "expected run directories, got none" in capsys.readouterr().err
+
+
+def test_sync_asks_a_silent_server_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for rate in (0.01, 0.02, 0.03):
+        write_run(tmp_path, rate=rate)
+    assert sync([str(tmp_path), "--uri", f"http://127.0.0.1:{free_port()}"]) == 1
+    said = capsys.readouterr()
+    assert "3 not sent" in said.out
+    assert len(said.err.splitlines()) == 1
