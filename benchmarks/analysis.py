@@ -13,6 +13,9 @@ import argparse
 from pathlib import Path
 
 import torch
+from timing import interleaved_medians, report
+from torch import nn
+
 from ncexp.analyses import CentralPathAnalysis, MSEDecompositionAnalysis, NeuralCollapse, Probes, take_look
 from ncexp.analyses.look import BATCH_SIZE, Look
 from ncexp.architectures.deep_resnet import deep_resnet
@@ -20,8 +23,6 @@ from ncexp.architectures.resnet import resnet
 from ncexp.datasets import Split
 from ncexp.losses import MSE
 from ncexp.ridge import Ridge
-from timing import interleaved_medians, report
-from torch import nn
 
 NUM_CLASSES = 10
 RIDGE = Ridge(5e-4, 5e-4, "")

@@ -18,7 +18,15 @@ from ncexp.distributed import Processes
 
 #: float32 gradients summed in another order, six epochs long; what is itself a rounding error is compared with 0.
 CLOSE, ROUNDING = 1e-5, 1e-9
-OVERRIDES = [*SMALL, "loss=mse", "optimizer.lr=0.02", "architecture.batch_norm=false", "batch_size=30", "device=cpu", "tracking.enabled=false"]
+OVERRIDES = [
+    *SMALL,
+    "loss=mse",
+    "optimizer.lr=0.02",
+    "architecture.batch_norm=false",
+    "batch_size=30",
+    "device=cpu",
+    "tracking.enabled=false",
+]
 
 
 def run(folder: Path, outputs: str, processes: int, *overrides: str) -> subprocess.CompletedProcess[str]:
