@@ -17,6 +17,7 @@ from ncexp.distributed import join
 from ncexp.files import read_json, write_atomically, write_json
 from ncexp.interruption import Diverged, Interrupted, StopRequest
 from ncexp.progress import ProgressLine
+from ncexp.provenance import code_state
 from ncexp.run_directory import FINISHED, RunDirectory
 from ncexp.simulations import simulate
 from ncexp.summary import print_summary
@@ -69,7 +70,9 @@ def _begin(config: RunConfig, directory: RunDirectory, assembly: Assembly, conso
     write_atomically(directory.config, lambda file: file.write(text.encode()))
     facts = assembly.facts()
     write_json(directory.facts, facts)
-    write_json(directory.environment, assembly.environment())
+    commit, difference = code_state()
+    write_json(directory.environment, assembly.environment() | {"commit": commit})
+    write_atomically(directory.code_diff, lambda file: file.write(difference.encode()))
     directory.set_status("running", epoch=0)
     console.print(f"run       {directory.path}", soft_wrap=True)
     if config.tracking["enabled"]:

@@ -50,6 +50,7 @@ class RunDirectory:
         self.config = path / "config.yaml"
         self.facts = path / "facts.json"
         self.environment = path / "environment.json"
+        self.code_diff = path / "code.diff"
         self.checkpoint = path / "checkpoint.pt"
         self.path_fit = path / "path_fit.json"
         self.figures = path / "figures"

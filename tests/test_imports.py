@@ -19,7 +19,7 @@ RANKS = [
     ["run_record"],
     ["run_directory", "journal", "checkpoint", "ridge"],
     ["datasets", "architectures", "losses", "optimizers", "robustness", "interruption", "distributed"],
-    ["config", "files"],
+    ["config", "files", "provenance"],
     ["collapse"],
 ]
 ONLY = {"mlflow": {"tracking"}, "matplotlib": {"figures", "report"}, "hydra": {"command_line", "commands", "launching"}}

@@ -180,7 +180,8 @@ class Mirror:
 
     def _record_files(self) -> list[Path]:
         directory = self._directory
-        record = [directory.config, directory.facts, directory.environment, directory.status_path, directory.log]
+        record = [directory.config, directory.facts, directory.environment, directory.code_diff]
+        record += [directory.status_path, directory.log]
         figures = sorted(path for path in directory.figures.glob("*.*") if path.suffix in (".png", ".pdf"))
         return [*record, directory.journal.path, directory.journal.clock_path, *figures]
 
