@@ -88,7 +88,7 @@ def results(sweep: Sweep) -> Table:
     """One row a cell, at its best learning rate: accuracies in percent, gain in points, collapse at the end."""
     measured = {name for cell in sweep.cells.values() for run in cell.best for name in run.records[-1]}
     at_the_end = {column: name for column, name in AT_THE_END.items() if name in measured}
-    robust = sorted(name for name in measured if "robustness" in name)
+    robust = sorted(name for name in measured if name == "test/robustness")
     accuracy = ["test acc. at zero error %", "test acc. at the end %", "gain", "zero-error epoch"]
     columns = ["dataset", "network", "loss", "learning rate", "seeds", *accuracy, *robust, *at_the_end]
     rows = []
