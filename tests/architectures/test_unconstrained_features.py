@@ -9,14 +9,15 @@ import torch
 from support import Compose
 
 from ncexp.assembly import Assembly, assemble
-from ncexp.collapse import class_statistics, least_squares_classifier
+from ncexp.collapse import class_statistics, least_squares_classifier, snr_singular_values
+from ncexp.collapse.gradient_flow import renormalize
 from ncexp.config import ConfigError, check
 
 C, N, P = 4, 5, 6
 n = C * N
 #: Full-batch descent on free features: a second or two of training.
 FREE = [
-    "dataset=unconstrained", f"dataset.num_classes={C}", f"dataset.examples_per_class={N}",
+    "loss=mse", "dataset=unconstrained", f"dataset.num_classes={C}", f"dataset.examples_per_class={N}",
     "architecture=unconstrained_features", f"architecture.num_features={P}", f"batch_size={n}",
     "optimizer/schedule=constant", "optimizer.lr=0.3", "tracking.enabled=false",
 ]  # fmt: skip
@@ -121,6 +122,26 @@ def test_tied_classifier_stays_on_the_central_path_and_collapses(composed: Compo
     assert all(record["path/identity_residual"] < 1e3 * ROUNDING for record in records)  # Σ_T to the power −1
     assert records[-1]["mse/loss"] < 0.1 * records[0]["mse/loss"]
     assert assembly.facts()["num_parameters"] == n * P  # H alone is trained
+
+
+def test_tied_classifier_without_renormalization_lets_every_mode_grow_exponentially(composed: Compose) -> None:
+    """Plain descent from Σ_W = I: with m_j, σ_j the sizes of class means and noise along mode j, ω_j = m_j/σ_j,
+
+    dm_j/dt = (1/n) (ω_j/σ_j) C/(C + ω_j²)² and dσ_j/dt = −(1/n) (ω_j²/σ_j)/(C + ω_j²)². So E_j = m_j² + C σ_j² is
+    conserved, and d log ω_j/dt = 1/(n E_j): ω_j(t) = ω_j(0) exp(t/(n (C + ω_j(0)²))). Modes catch up, cross and part.
+    """
+    overrides = ["architecture.classifier=least_squares", "optimizer.momentum=0.0", "optimizer.weight_decay=0.0"]
+    assembly = assemble(check(composed(*overrides, "optimizer.lr=0.5", base=FREE)))
+    table, labels = assembly.training.network.backbone.table, assembly.dataset.train.labels  # type: ignore[union-attr]
+    with torch.no_grad():
+        table.copy_(renormalize(table, labels, C))  # type: ignore[operator, arg-type]
+    start = snr_singular_values(class_statistics(table.detach(), labels, C))  # type: ignore[operator]
+    for _ in range(400):
+        assembly.training.run_epoch(lambda: False)
+    grown = start * (0.5 * 400 / (n * (C + start.square()))).exp()
+    measured = snr_singular_values(class_statistics(table.detach(), labels, C))  # type: ignore[operator]
+    assert grown.argsort().tolist() != start.argsort().tolist()
+    assert measured.tolist() == pytest.approx(sorted(grown.tolist(), reverse=True), rel=0.01)  # Euler's steps
 
 
 @pytest.mark.parametrize(
