@@ -15,7 +15,6 @@ from ncexp.collapse import (
     decompose_mse,
     distance_to_path,
     least_squares_classifier,
-    snr_spectrum,
 )
 from ncexp.config import Count
 
@@ -49,7 +48,7 @@ class CentralPathAnalysis:
     def __call__(self, look: Look) -> Iterator[tuple[str, float]]:
         if look.split != "train":
             return
-        spectrum = snr_spectrum(look.statistics)
+        spectrum = look.spectrum
         values = spectrum.singular_values
         for mode in recorded_modes(len(values), self.modes):
             yield f"path/snr_{mode}", float(values[mode - 1])

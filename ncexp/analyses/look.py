@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from ncexp.analyses.probes import Probes
-from ncexp.collapse import ClassStatistics, ClassStatisticsAccumulator, LinearClassifier
+from ncexp.collapse import (
+    ClassStatistics,
+    ClassStatisticsAccumulator,
+    LinearClassifier,
+    SNRSpectrum,
+    snr_spectrum,
+)
 from ncexp.datasets import Examples
 from ncexp.distributed import SINGLE, Processes
 from ncexp.interruption import Diverged
@@ -43,6 +50,11 @@ class Look:
     data: Examples
     kept_features: Tensor | None
     processes: Processes = SINGLE
+
+    @cached_property
+    def spectrum(self) -> SNRSpectrum:
+        """The SNR spectrum of this split, computed once for all analyses."""
+        return snr_spectrum(self.statistics)
 
     def features(self) -> Iterator[Tensor]:
         """The split's features (m, P) in its order: as kept from the pass, or in batches of a second one.

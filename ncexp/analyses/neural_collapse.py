@@ -16,7 +16,7 @@ class NeuralCollapse:
     """
 
     def __call__(self, look: Look) -> Iterator[tuple[str, float]]:
-        for name, value in asdict(measure_collapse(look.statistics, look.classifier)).items():
+        for name, value in asdict(measure_collapse(look.statistics, look.classifier, look.spectrum)).items():
             if look.split == "train" or not name.endswith("_classifier"):
                 yield f"{look.split}/{name}", value
         yield f"{look.split}/nearest_class_center_mismatch", _mismatch(look)

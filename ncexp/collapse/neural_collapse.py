@@ -16,7 +16,7 @@ import torch
 from ncexp.collapse.class_statistics import ClassStatistics
 from ncexp.collapse.linear_classifier import LinearClassifier
 from ncexp.collapse.pairwise import PairBlock, RunningMoments, pair_blocks, unit_rows
-from ncexp.collapse.snr_spectrum import snr_spectrum
+from ncexp.collapse.snr_spectrum import SNRSpectrum, snr_spectrum
 from ncexp.collapse.within_variability import effective_rank, within_between_trace
 
 
@@ -71,8 +71,12 @@ class CollapseMetrics:
     """Population variance over pairs c ≠ c' of log ‖u_c − u_c'‖⁻¹ (GNC2). nan as `uniformity_means`."""
 
 
-def measure_collapse(statistics: ClassStatistics, classifier: LinearClassifier) -> CollapseMetrics:
+def measure_collapse(
+    statistics: ClassStatistics, classifier: LinearClassifier, spectrum: SNRSpectrum | None = None
+) -> CollapseMetrics:
     """Every metric of neural collapse that class statistics and a last layer determine; formulas at `CollapseMetrics`.
+
+    spectrum: `snr_spectrum(statistics)`, half of the work at P = 512, where the caller has it already; None: computed.
 
     Work: a P×P eigenvalue problem twice, one singular value problem of width min(C, P), and 2 C² P flops in blocks for
     the statistics over pairs of classes. Memory O(P² + C P). NC4 needs the examples: `nearest_class_center_mismatch`.
@@ -84,7 +88,7 @@ def measure_collapse(statistics: ClassStatistics, classifier: LinearClassifier) 
     weight = classifier.weight.to(statistics.class_means.device)
     means = statistics.centered_class_means
     values = (
-        _variability(statistics)
+        _variability(statistics, spectrum)
         | _pairs_of_means(means, statistics.within_class_variances)
         | _geometry("means", means)
         | _geometry("classifier", weight)
@@ -107,7 +111,7 @@ def require_same_shape(statistics: ClassStatistics, classifier: LinearClassifier
         )
 
 
-def _variability(statistics: ClassStatistics) -> dict[str, torch.Tensor | float]:
+def _variability(statistics: ClassStatistics, known: SNRSpectrum | None) -> dict[str, torch.Tensor | float]:
     within = statistics.within_class_covariance
     means = statistics.centered_class_means
     between_trace = statistics.frequencies @ means.square().sum(1)
@@ -118,7 +122,7 @@ def _variability(statistics: ClassStatistics) -> dict[str, torch.Tensor | float]
     # Σ_W is positive semidefinite; an eigenvalue below 0 is rounding of a 0.
     within_scales = torch.linalg.eigvalsh(within).clamp(min=0).sqrt()
     # Where M̄ lies in a range of Σ_W of lower dimension, that bounds the number of ω_j; the spectrum fills up with 0.
-    spectrum = snr_spectrum(statistics)
+    spectrum = snr_spectrum(statistics) if known is None else known
     ratios = spectrum.singular_values[: min(statistics.num_classes - 1, spectrum.rank)]
     return {
         "nc1_trace": within_between_trace(statistics) / statistics.num_classes,
