@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
 from ncexp.journal import Record
 
@@ -20,9 +20,8 @@ class ProgressLine:
         self._numbers = ""
         self._live = Progress(
             TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
-            BarColumn(bar_width=16),
             TextColumn("{task.description}"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True),
             TextColumn("left"),
             console=console,
             disable=not console.is_terminal,
@@ -40,15 +39,15 @@ class ProgressLine:
         """Move the live line to `epoch`; loss is the epoch's training loss."""
         if self._first is None:  # the first epoch pays for warming up; the time left is reckoned from its end
             self._first = (epoch, time.monotonic())
-        self._live.update(self._task, completed=epoch, description=f"loss {loss:.2e}  {self._numbers}")
+        self._live.update(self._task, completed=epoch, description=f"loss {loss:.1e} {self._numbers}")
 
     def looked(self, record: Record) -> None:
         """Show the numbers of an analysis epoch: on the live line, or as a line of its own."""
-        nc1 = f"  NC1 {record['train/nc1_trace']:.2e}" if "train/nc1_trace" in record else ""
-        self._numbers = f"error train {record['train/error']:.2%} test {record['test/error']:.2%}{nc1}"
+        nc1 = f" NC1 {record['train/nc1_trace']:.1e}" if "train/nc1_trace" in record else ""
+        self._numbers = f"train error {record['train/error']:.2%} test {record['test/error']:.2%}{nc1}"
         if not self._console.is_terminal:
             epoch = int(record["epoch"])
-            line = f"epoch {epoch}/{self._epochs}  loss {record['fit/loss']:.2e}  {self._numbers}  {self._left(epoch)}"
+            line = f"epoch {epoch}/{self._epochs}  loss {record['fit/loss']:.1e}  {self._numbers}  {self._left(epoch)}"
             self._console.print(line, soft_wrap=True)
 
     def _left(self, epoch: int) -> str:
