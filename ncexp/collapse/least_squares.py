@@ -8,6 +8,7 @@ classes belong to it. HPD22 has λ_W = λ_b = λ: then with h̃ = [h; 1], W̃ = 
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, fields
 
@@ -142,6 +143,8 @@ def _has_finite_moments(statistics: ClassStatistics) -> bool:
     return bool(statistics.total_covariance.isfinite().all() & statistics.global_mean.square().isfinite().all())
 
 
+# One look asks for the same problem several times: at the trained λ and at λ = 0, and each costs a factorisation.
+@functools.lru_cache(maxsize=2)
 def _problem(statistics: ClassStatistics, ridges: tuple[float, float], bias: bool) -> WhitenedProblem | FactoredProblem:
     weight_ridge, bias_ridge = ridges
     regular = WhitenedProblem.build(statistics, weight_ridge, bias_ridge if bias else math.inf)
