@@ -26,7 +26,6 @@ Groups     dataset         digits, gaussian_mixture, mnist, fashion_mnist, cifar
            analysis        [neural_collapse, mse_decomposition, central_path], layers, robustness
            experiment      central_path, unconstrained_features, han2022/cifar10_resnet and its 14 kin
            sweep           quick, learning_rates, han2022
-Launchers  hydra/launcher=local, hydra/launcher=slurm                             see docs/cluster.md
 Run        seed  epochs  batch_size  analysis_epochs  device  outputs  rerun=failed|all|none
            tracking.uri  tracking.experiment  tracking.enabled
 Commands   ncexp list | prepare | status | logs | cancel | doctor | sync | ui | report | compare | export  (--help)
