@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,21 +62,21 @@ class SweepLauncher(Launcher):
             last_states.update(self.finish(sweep))
         return [JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED) for overrides in job_overrides]
 
+    @abstractmethod
     def queue(self) -> dict[str, str] | None:
         """The jobs that are known to wait or run; None where nobody knows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def estimate(self, plan: Plan) -> str:
         """How the runs are divided, and what is known of how long they will take."""
-        raise NotImplementedError
 
+    @abstractmethod
     def hand_over(self, sweep: SweepDirectory, plan: Plan) -> None:
         """See that the plan's runs are trained."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, sweep: SweepDirectory) -> dict[int, str]:
         """Wait, tell how the runs ended, answer their states."""
-        raise NotImplementedError
 
     def _tell(self, plan: Plan) -> None:
         self.console.print(plan.tell(), soft_wrap=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import SMALL_DATA
 
 PARTS = Path(__file__).parent / "parts"
 #: Jobs start within seconds, but the machine may be busy: a test that waits longer than this has found a defect.
@@ -27,11 +28,7 @@ behaviour: calm
 width: 8
 """
 SMALL = [
-    "dataset=gaussian_mixture",
-    "dataset.num_classes=4",
-    "dataset.num_features=6",
-    "dataset.examples_per_class=20",
-    "dataset.test_examples_per_class=10",
+    *SMALL_DATA,
     "architecture=paced",
     "loss=mse",
     "optimizer.lr=0.02",
