@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 
@@ -27,6 +28,7 @@ Groups     dataset         digits, gaussian_mixture, mnist, fashion_mnist, cifar
            experiment      central_path, unconstrained_features, han2022/cifar10_resnet and its 14 kin
            sweep           quick, learning_rates, han2022
 Run        seed  epochs  batch_size  analysis_epochs  device  outputs  rerun=failed|all|none
+           precision=fp32|tf32|bf16  compile=true
            tracking.uri  tracking.experiment  tracking.enabled
 Commands   ncexp list | prepare | status | logs | cancel | doctor | sync | ui | report | compare | export  (--help)
 Sweeps     ncexp -m ... hydra/launcher=slurm|local    on a cluster, or here several at once; see docs/cluster.md
@@ -50,12 +52,13 @@ COMMANDS: dict[str, str] = {
     "export": "ncexp.report.export",
     "prepare": "ncexp.commands.prepare",
     "list": "ncexp.commands.listing",
-    "run-frozen": "ncexp.frozen_run",  # what a sweep starts for each of its runs
+    "run-frozen": "ncexp.frozen_run",  # what a sweep starts: trains its runs one after another
 }
 
 
 def main() -> int:
     """Answer --help at once; call a command's module; hand everything else to Hydra."""
+    gc.set_threshold(50_000)  # of torch's import the garbage collector takes a third, and finds nothing
     arguments = sys.argv[1:]
     if arguments and arguments[0] in COMMANDS:
         code: int = importlib.import_module(COMMANDS[arguments[0]]).main(arguments[1:])

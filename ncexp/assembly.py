@@ -19,6 +19,8 @@ from ncexp.config import ConfigError, RunConfig
 from ncexp.datasets import Dataset
 from ncexp.distributed import SINGLE, Processes
 from ncexp.journal import Record
+from ncexp.memory import keep_freed_memory
+from ncexp.precision import allow_tf32, check_precision
 from ncexp.ridge import Ridge, ridge_of
 from ncexp.training import Training
 
@@ -101,10 +103,14 @@ def assemble(config: RunConfig, dataset: Dataset | None = None, processes: Proce
     there, a value that a component refuses, a network that does not answer as it must.
     """
     device = _device(config.device)
+    allow_tf32(False)
     torch.manual_seed(config.seed)
     torch.backends.cudnn.deterministic = True  # the same seed gives the same journal
     dataset = build_dataset(config) if dataset is None else dataset
+    if device.type == "cpu":
+        keep_freed_memory()  # from here on: what the decoding of the data took goes back
     try:
+        check_precision(config.precision, device)
         if config.batch_size > len(dataset.train):
             raise ValueError(
                 f"batch_size: expected at most the {len(dataset.train)} training examples, got {config.batch_size}."
@@ -125,6 +131,8 @@ def assemble(config: RunConfig, dataset: Dataset | None = None, processes: Proce
             batch_size=config.batch_size,
             seed=config.seed,
             position=Position(),
+            precision=config.precision,
+            compiled=config.compile,
             processes=processes,
         )
         analyses = [analysis.build() for analysis in config.analyses.values()]

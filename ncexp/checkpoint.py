@@ -17,14 +17,13 @@ from ncexp.files import write_atomically
 class Position:
     """Where a training stands: `epoch` (1-based) is being trained, `step` of its batches are done.
 
-    loss_sum and wrong add up the running epoch's loss · examples and misclassified examples over `examples` of them.
+    loss_sum and wrong add up loss · examples and the misclassified examples over these steps.
     """
 
     epoch: int = 1
     step: int = 0
     loss_sum: float = 0.0
     wrong: int = 0
-    examples: int = 0
 
 
 def save(path: Path, network: nn.Module, optimizer: Optimizer, position: Position) -> None:

@@ -24,6 +24,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+#: See `ncexp.precision`, which imports torch.
+Precision = Literal["fp32", "tf32", "bf16"]
 
 #: Marks an option that does not determine the result and so stays out of the key: `Annotated[int, INCIDENTAL]`.
 INCIDENTAL = "incidental"
@@ -115,6 +117,10 @@ class RunConfig:
     seed: int
     epochs: int
     batch_size: int
+    #: The arithmetic of the training steps; looks are in float32.
+    precision: Precision
+    #: Whether torch.compile makes a program of the network for the training steps: other roundings, the same sums.
+    compile: bool
     #: Epochs after which the features are looked at; those beyond `epochs` drop out, the last one is always there.
     analysis_epochs: list[int]
     #: auto (a GPU where there is one), cpu, cuda or cuda:k.
@@ -140,6 +146,8 @@ class RunConfig:
             "seed": self.seed,
             "epochs": self.epochs,
             "batch_size": self.batch_size,
+            "precision": self.precision,
+            "compile": self.compile,
             "analysis_epochs": self.analysis_epochs,
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:10]
@@ -170,6 +178,8 @@ class _Scalars(BaseModel):
     seed: Annotated[int, Field(ge=0)]
     epochs: Count
     batch_size: Count
+    precision: Precision
+    compile: bool
     analysis_epochs: Annotated[list[Count], Field(min_length=1)]
     device: Annotated[str, AfterValidator(_device_name)]
     outputs: Annotated[str, Field(min_length=1)]
@@ -201,6 +211,8 @@ def check(raw: Mapping[str, Any]) -> RunConfig:
         )
     groups.add("analysis")  # may be empty: then only loss and error are recorded
     scalars = _validated("", _Scalars, {key: value for key, value in raw.items() if key not in groups}, groups)
+    if (scalars["precision"], scalars["device"]) == ("tf32", "cpu"):
+        raise ConfigError("precision: expected fp32 or bf16 with device=cpu, got tf32, which only GPUs have.")
     optimizer = dict(raw["optimizer"])
     schedule = optimizer.pop("schedule", None)
     epochs = scalars["epochs"]

@@ -25,11 +25,10 @@ class Processes:
         return self.rank == 0
 
     def sum(self, values: Sequence[float]) -> list[float]:
-        """Σ over the processes of each value; collective."""
+        """Σ over the processes of each value; collective, among the hosts: no GPU is waited for."""
         if self.size == 1:
             return list(values)
-        device = torch.device("cuda") if torch.distributed.get_backend() == "nccl" else torch.device("cpu")
-        total = torch.tensor(values, dtype=torch.float64, device=device)
+        total = torch.tensor(values, dtype=torch.float64)
         torch.distributed.all_reduce(total)
         return [float(value) for value in total.tolist()]
 
@@ -83,7 +82,8 @@ SINGLE = Processes()
 def join(device: str) -> Processes:
     """Meet the other processes of this run, as torchrun's variables say; SINGLE where there are none.
 
-    device: the run's. With nccl, and each process on its own GPU, where there are GPUs and it is not cpu; else gloo.
+    device: the run's. Where there are GPUs and it is not cpu, each process has its own and nccl between them; the hosts
+    speak through gloo.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return SINGLE
@@ -91,6 +91,6 @@ def join(device: str) -> Processes:
         on_gpus = device != "cpu" and torch.cuda.is_available()
         if on_gpus:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-        torch.distributed.init_process_group("nccl" if on_gpus else "gloo")
+        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo")
         atexit.register(torch.distributed.destroy_process_group)
     return Processes(torch.distributed.get_rank(), torch.distributed.get_world_size())

@@ -56,7 +56,7 @@ class RunRecord:
 
     @cached_property
     def choices(self) -> dict[str, Any]:
-        """What was asked for: the choice of every group, its options by path, lr, seed, epochs and batch_size."""
+        """What was asked for: the choice of every group, its options by path, lr, seed, epochs and the like."""
         return _choices(self.raw)
 
     @cached_property
@@ -131,7 +131,8 @@ def _choices(raw: Mapping[str, Any]) -> dict[str, Any]:
         _flatten(group, raw[group], flat)
     flat["lr"] = raw["optimizer"].get("lr")
     flat["analysis"] = ", ".join(sorted(raw.get("analysis") or {}))
-    return {**flat, **{name: raw[name] for name in ("seed", "epochs", "batch_size")}}
+    # Runs from before there was a choice of arithmetic have no such keys.
+    return flat | {name: raw[name] for name in ("seed", "epochs", "batch_size", "precision", "compile") if name in raw}
 
 
 def _flatten(prefix: str, value: Any, into: dict[str, Any]) -> None:

@@ -12,10 +12,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ncexp.checkpoint import Position
+from ncexp.config import Precision
 from ncexp.datasets import Examples
 from ncexp.distributed import SINGLE, Processes
 from ncexp.interruption import Diverged, Interrupted
 from ncexp.optimizers import Schedule
+from ncexp.precision import autocast, rounding
+from ncexp.step_log import StepLog
 
 
 @dataclass
@@ -23,8 +26,9 @@ class Training:
     """One network being trained on one split.
 
     seed: orders the examples, each epoch by a permutation of its own that depends on nothing but (seed, epoch), so
-    that a resumed run sees the same batches; position: where the training stands; processes: those that share each
-    batch among them, of which `batch_size` counts the examples of all.
+    that a resumed run sees the same batches; position: where the training stands; precision: the arithmetic of the
+    steps; compiled: have torch.compile make one program of the forward and one of the backward pass; processes: those
+    that share each batch among them, of which `batch_size` counts the examples of all.
     """
 
     network: nn.Module
@@ -35,54 +39,69 @@ class Training:
     batch_size: int
     seed: int
     position: Position
+    precision: Precision = "fp32"
+    compiled: bool = False
     processes: Processes = SINGLE
 
     def __post_init__(self) -> None:
-        self._forward = self.processes.wrap(self.network)
+        self._forward: Callable[[Tensor], tuple[Tensor, Tensor]] = self.processes.wrap(self.network)
+        if self.compiled:  # a program for each size of batch, of which an epoch has two at most
+            self._forward = torch.compile(self._forward, dynamic=False)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
 
     def run_epoch(self, should_stop: Callable[[], bool]) -> dict[str, float]:
         """Train the rest of the epoch at `position`, then move to the next one.
 
         Answers the epoch's means over its examples, as the steps met them: fit/loss (without decay), fit/error, fit/lr.
-        Raises Diverged at a step whose loss is not finite, before the optimizer takes it, or where the last step left
-        parameters that are not; Interrupted after a step when `should_stop()`.
+        Raises Diverged at a step whose loss is not finite (on a GPU, which the host queues steps for, once that is
+        known), or where the epoch left parameters that are not; Interrupted after a step when `should_stop()`.
         """
         position = self.position
         self.network.train()
         rate = self._set_learning_rate(position.epoch)
         share = self.processes.share(self._order(position.epoch), self.batch_size)
-        for inputs, labels in self.data.batches(self.batch_size // self.processes.size, share, start=position.step):
-            self._step(inputs, labels)
-            if self.processes.any(should_stop()):
-                raise Interrupted(f"stopped in epoch {position.epoch} after step {position.step}")
-        if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
+        log = StepLog(math.ceil(len(self.data) / self.batch_size), len(share), share.device)
+        with rounding(self.precision):
+            for inputs, labels in self.data.batches(self.batch_size // self.processes.size, share, start=position.step):
+                self._step(inputs, labels, log)
+                if self.processes.any(should_stop() or not log.seems_finite()):
+                    self._add_up(log)
+                    raise Interrupted(f"stopped in epoch {position.epoch} after step {position.step}")
+        self._add_up(log)
+        if not bool(torch.stack([parameter.isfinite().all() for parameter in self.network.parameters()]).all()):
             raise Diverged(f"a parameter is not finite after epoch {position.epoch}")
         summary = {
-            "fit/loss": position.loss_sum / position.examples,
-            "fit/error": position.wrong / position.examples,
+            "fit/loss": position.loss_sum / len(self.data),
+            "fit/error": position.wrong / len(self.data),
             "fit/lr": rate,
         }
         self.position = Position(epoch=position.epoch + 1)
         return summary
 
-    def _step(self, inputs: Tensor, labels: Tensor) -> None:
-        logits, _ = self._forward(inputs)
+    def _step(self, inputs: Tensor, labels: Tensor, log: StepLog) -> None:
+        """Nothing here waits for the device."""
+        with autocast(self.precision, inputs.device):
+            logits, _ = self._forward(inputs)
+        logits = logits.float() if self.precision == "bf16" else logits
         loss = self.loss(logits, labels)
-        wrong = int((logits.argmax(1) != labels).sum())
-        loss_sum, wrong_sum, examples = self.processes.sum([loss.item() * len(labels), wrong, len(labels)])
-        if not math.isfinite(loss_sum):
-            raise Diverged(
-                f"the loss is {loss_sum / examples} in epoch {self.position.epoch}, step {self.position.step + 1}"
-            )
+        log.add(loss, logits, labels)
+        # Gradients are averaged over the processes, whose shares of a short batch may differ by an example.
+        batch = min(self.batch_size, len(self.data) - self.position.step * self.batch_size)
+        weight = len(labels) * self.processes.size / batch
         self.optimizer.zero_grad()
-        # Gradients are averaged over the processes, whose shares may differ by an example; alone the factor is 1.
-        (loss * (len(labels) * self.processes.size / examples)).backward()
+        (loss if weight == 1 else loss * weight).backward()
         self.optimizer.step()
         self.position.step += 1
-        self.position.loss_sum += loss_sum
-        self.position.wrong += int(wrong_sum)
-        self.position.examples += int(examples)
+
+    def _add_up(self, log: StepLog) -> None:
+        """Enter what the logged steps met into the position; raises Diverged at the first loss that is not finite."""
+        position = self.position
+        *losses, wrong = self.processes.sum(log.read())
+        for step, loss in enumerate(losses, start=position.step - len(losses) + 1):
+            if not math.isfinite(loss):
+                raise Diverged(f"the loss is {loss} in epoch {position.epoch}, step {step}")
+            position.loss_sum += loss
+        position.wrong += int(wrong)
 
     def _set_learning_rate(self, epoch: int) -> float:
         factor = self.schedule(epoch)

@@ -28,12 +28,15 @@ class Standardization:
     num_constant: int
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """inputs (n, *shape) of any dtype → float32, on their device."""
-        mean, scale = self.mean.to(inputs.device), self.scale.to(inputs.device)
+        """inputs (n, *shape) of any dtype, on the device of mean and scale → float32."""
         result = torch.empty(inputs.shape, dtype=torch.float32, device=inputs.device)
         for block, out in zip(inputs.split(_BLOCK), result.split(_BLOCK), strict=True):
-            out.copy_((block.double() - mean) * scale)
+            out.copy_((block.double() - self.mean) * self.scale)
         return result
+
+    def to(self, device: torch.device) -> Standardization:
+        """The same for inputs on another device."""
+        return Standardization(self.mean.to(device), self.scale.to(device), self.num_constant)
 
     def pad(self, margins: tuple[int, int, int, int]) -> Standardization:
         """For images with a border of (left, right, top, bottom) black pixels, which per_pixel leaves at 0."""

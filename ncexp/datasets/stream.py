@@ -69,15 +69,17 @@ class StreamedSplit:
 
     def to(self, device: torch.device) -> StreamedSplit:
         """The same examples; labels, and the inputs of every batch, on another device."""
-        return dataclasses.replace(self, labels=self.labels.to(device))
+        standardization = self.standardization.to(device)
+        return dataclasses.replace(self, labels=self.labels.to(device), standardization=standardization)
 
     def batches(self, batch_size: int, order: Tensor | None = None, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of (inputs, labels) along `order`, from batch number `start` on; see `Examples.batches`."""
         sequence = torch.arange(len(self)) if order is None else order.cpu()
         parts = list(sequence.split(batch_size))[start:]
+        labels = (self.labels if order is None else self.labels[order]).split(batch_size)[start:]
         device = self.labels.device
-        for part, images in zip(parts, _load(self.files, parts, self.num_workers, device), strict=True):
-            yield self.standardization(images.to(device, non_blocking=True)), self.labels[part.to(device)]
+        for images, answers in zip(_load(self.files, parts, self.num_workers, device), labels, strict=True):
+            yield self.standardization(images.to(device, non_blocking=True)), answers
 
 
 def image_blocks(files: ImageFiles, block_size: int, num_workers: int) -> Iterator[Tensor]:

@@ -64,8 +64,8 @@ def _faults_of_parts(asked: Sequence[Asked]) -> dict[str, str]:
         dataset_of_group = None
         for one in group.values():
             try:
-                # On the CPU: a login node need not have the GPUs that the jobs will.
-                config = replace(one.config, device="cpu")
+                # On the CPU: a login node need not have the GPUs, with their arithmetic, that the jobs will.
+                config = replace(one.config, device="cpu", precision="fp32", compile=False)
                 dataset_of_group = dataset_of_group or build_dataset(config)
                 assemble(config, dataset_of_group)
             except ConfigError as error:

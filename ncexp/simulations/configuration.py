@@ -23,6 +23,8 @@ UNUSED = (
     "analysis",
     "epochs",
     "batch_size",
+    "precision",
+    "compile",
     "analysis_epochs",
     "device",
 )
