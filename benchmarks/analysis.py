@@ -9,34 +9,27 @@ collapse, NC4, the MSE decomposition and the SNR spectrum. `per_epoch` is the pa
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
-from pathlib import Path
 
 import torch
-from timing import interleaved_medians, report
+from timing import device, interleaved_medians, parser, report
 from torch import nn
+from workloads import NUM_CLASSES, generated
 
 from ncexp.analyses import CentralPathAnalysis, MSEDecompositionAnalysis, NeuralCollapse, Probes, take_look
 from ncexp.analyses.look import BATCH_SIZE, Look
 from ncexp.architectures.deep_resnet import deep_resnet
 from ncexp.architectures.resnet import resnet
-from ncexp.datasets import Split
+from ncexp.datasets import Examples
 from ncexp.losses import MSE
+from ncexp.precision import allow_tf32
 from ncexp.ridge import Ridge
 
-NUM_CLASSES = 10
 RIDGE = Ridge(5e-4, 5e-4, "")
 ANALYSES = [NeuralCollapse(), MSEDecompositionAnalysis(), CentralPathAnalysis()]
 
 
-def generated(num_examples: int, shape: tuple[int, int, int]) -> Split:
-    """Balanced noise images: the cost of a pass does not depend on what the pixels show."""
-    generator = torch.Generator().manual_seed(0)
-    return Split(torch.randn(num_examples, *shape, generator=generator), torch.arange(num_examples) % NUM_CLASSES)
-
-
-def forward(network: nn.Module, data: Split) -> None:
+def forward(network: nn.Module, data: Examples) -> None:
     """The bare pass."""
     network.eval()
     with torch.no_grad():
@@ -44,7 +37,7 @@ def forward(network: nn.Module, data: Split) -> None:
             network(inputs)
 
 
-def look_at(network: nn.Module, data: Split) -> Look:
+def look_at(network: nn.Module, data: Examples) -> Look:
     """The pass with everything an analysis may ask for."""
     probes = Probes(network, {}, NUM_CLASSES)
     return take_look("train", 1, network, data, MSE(NUM_CLASSES), RIDGE, NUM_CLASSES, probes)
@@ -56,9 +49,11 @@ def analyse(look: Look) -> None:
         dict(analysis(look))
 
 
-def measure(name: str, network: nn.Module, data: Split, repeats: int) -> dict[str, object]:
+def measure(name: str, network: nn.Module, num_examples: int, repeats: int) -> dict[str, object]:
     """One row of the table."""
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    shape = (1, 8, 8) if "digits" in name else (3, 32, 32)
+    data = generated(num_examples, shape).to(device()).train
+    network = network.to(device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
     look = look_at(network, data)
     few = replace(look, kept_features=next(look.features())[:NUM_CLASSES])  # nothing left that is per example
     seconds = interleaved_medians(
@@ -80,25 +75,14 @@ def measure(name: str, network: nn.Module, data: Split, repeats: int) -> dict[st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--short", action="store_true", help="few examples, to see that it runs")
-    arguments = parser.parse_args()
+    arguments = parser(__doc__, repeats=7).parse_args()
     torch.manual_seed(0)
+    allow_tf32(False)
+    many = 512 if arguments.short else 50_000 if device().type == "cuda" else 4096
+    small, large = resnet((1, 8, 8), NUM_CLASSES), deep_resnet((3, 32, 32), NUM_CLASSES, depth=18)
     rows = [
-        measure(
-            "digits ResNet-8, P = 64",
-            resnet((1, 8, 8), NUM_CLASSES, depth=8, width=16),
-            generated(1400, (1, 8, 8)),
-            arguments.repeats,
-        ),
-        measure(
-            "ResNet-18 on 32×32, P = 512",
-            deep_resnet((3, 32, 32), NUM_CLASSES, depth=18),
-            generated(512 if arguments.short else 4096, (3, 32, 32)),
-            arguments.repeats,
-        ),
+        measure("digits ResNet-8, P = 64", small, 1400, arguments.repeats),
+        measure("ResNet-18 on 32×32, P = 512", large, many, arguments.repeats),
     ]
     report("Full analysis of a split over a bare forward pass", rows, arguments.json)
 

@@ -1,7 +1,8 @@
-"""What every benchmark shares: interleaved repeats, medians, and the machine in words."""
+"""What every benchmark shares: its options, interleaved repeats, medians, and the machine in words."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
 import statistics
@@ -12,27 +13,48 @@ from pathlib import Path
 import torch
 
 
-def interleaved_medians(contenders: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each contender over `repeats` rounds A B C A B C ..., after one round that is not counted.
+def parser(doc: str | None, repeats: int) -> argparse.ArgumentParser:
+    """--repeats, --json and --short, with the module's docstring as help."""
+    options = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--repeats", type=int, default=repeats, help=f"rounds that are counted, {repeats} as shipped")
+    options.add_argument("--json", type=Path, help="write the table there as well")
+    options.add_argument("--short", action="store_true", help="so little that it only shows that it runs")
+    return options
+
+
+def interleaved_medians(
+    contenders: Mapping[str, Callable[[], object]], repeats: int, uncounted: int = 1
+) -> dict[str, float]:
+    """Median seconds of each contender over `repeats` rounds A B C A B C ..., after `uncounted` rounds.
 
     Interleaved, because the machine's speed drifts: a ratio of two medians of one call compares like with like.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for round_number in range(repeats + 1):
+    for round_number in range(uncounted + repeats):
         for name, contender in contenders.items():
             began = time.perf_counter()
             contender()
-            if torch.cuda.is_available():
+            if torch.cuda.is_initialized():
                 torch.cuda.synchronize()
-            if round_number:
+            if round_number >= uncounted:
                 seconds[name].append(time.perf_counter() - began)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+def device() -> torch.device:
+    """The GPU, where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def machine() -> str:
     """Processor, threads and versions, as a line under a table."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
-    return f"{device}, {torch.get_num_threads()} threads, Python {platform.python_version()}, torch {torch.__version__}"
+    name = torch.cuda.get_device_name() if device().type == "cuda" else _processor()
+    return f"{name}, {torch.get_num_threads()} threads, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def _processor() -> str:
+    described = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return described[0].partition(": ")[2] if described else platform.machine()
 
 
 def report(title: str, rows: list[dict[str, object]], json_path: Path | None) -> None:

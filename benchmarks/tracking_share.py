@@ -1,16 +1,18 @@
 """What share of a run's time goes into tracking: the run's own waits, and the processor time of its follower.
 
-    python benchmarks/tracking_share.py [overrides of ncexp ...]
+    python benchmarks/tracking_share.py [--repeats 1] [--json FILE] [--short]
 
-trains one run with the embedded store and one with a server that does not answer, each in a fresh outputs folder. The
-waits are measured in the run: starting the follower, telling it of every look, and the end. The follower's processor
-time is an upper bound on what it can take from a training that uses every core.
+trains the main job with the embedded store and with a server that does not answer, each in a process and an outputs
+folder of its own. The waits are measured in the run: starting the follower, telling it of every look, and the end. The
+follower's processor time is an upper bound on what it can take from a training that uses every core.
 """
 
 from __future__ import annotations
 
+import json
 import resource
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,19 +23,33 @@ from typing import Any
 
 
 def main() -> None:
-    """Measure in a process for each store, so that each imports MLflow anew, as a command does."""
     if sys.argv[1:2] == ["--one"]:
-        measure(sys.argv[2], sys.argv[3:])
+        print(json.dumps(measure(sys.argv[2:])))
         return
+    from timing import parser, report  # imports torch, which a measured process does for itself
+
+    arguments = parser(__doc__, repeats=1).parse_args()
+    short = ["epochs=3"] if arguments.short else []
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
-        dead = f"tracking.uri=http://127.0.0.1:{listener.getsockname()[1]}"
-        for title, store in (("embedded store", "tracking.uri=null"), ("dead server", dead)):
-            subprocess.run([sys.executable, __file__, "--one", title, store, *sys.argv[1:]], check=True)
+        stores = {
+            "embedded": "tracking.uri=null",
+            "dead server": f"tracking.uri=http://127.0.0.1:{listener.getsockname()[1]}",
+        }
+        measured: dict[str, list[dict[str, float]]] = {title: [] for title in stores}
+        for _ in range(arguments.repeats):
+            for title, store in stores.items():
+                command = [sys.executable, __file__, "--one", store, *short]
+                measured[title].append(json.loads(subprocess.check_output(command)))
+    rows = [
+        {"store": title, **{name: statistics.median(one[name] for one in all_of_it) for name in all_of_it[0]}}
+        for title, all_of_it in measured.items()
+    ]
+    report("A run's time spent on tracking", rows, arguments.json)
 
 
-def measure(title: str, overrides: list[str]) -> None:
-    """One run in this process; prints one line."""
+def measure(overrides: list[str]) -> dict[str, float]:
+    """One run in this process, which imports everything anew, as a command does."""
     from ncexp.__main__ import main as ncexp
     from ncexp.tracking import follower
 
@@ -52,10 +68,14 @@ def measure(title: str, overrides: list[str]) -> None:
             process.stdin.close()
             process.wait()
     processor = resource.getrusage(resource.RUSAGE_CHILDREN)
-    busy = processor.ru_utime + processor.ru_stime
-    parts = ", ".join(f"{name.strip('_')} {seconds:.3f} s" for name, seconds in waits.items())
-    share = sum(waits.values()) / total
-    print(f"{title}: run {total:.1f} s; waits {parts}: {share:.2%} of it; follower's CPU {busy:.1f} s")
+    return {
+        "run, s": total,
+        "start, s": waits["__init__"],
+        "during, s": waits["notify"],
+        "end, s": waits["finish"],
+        "share, %": 100 * sum(waits.values()) / total,
+        "follower's CPU, s": processor.ru_utime + processor.ru_stime,
+    }
 
 
 def _timed(name: str, function: Callable[..., Any], into: dict[str, float]) -> Callable[..., Any]:

@@ -1,0 +1,80 @@
+"""ResNet-18 on 50,000 images of 32×32: an epoch in every arithmetic, and what share of the device's matrix rate it is.
+
+    python benchmarks/arithmetic.py [--repeats 5] [--json FILE] [--short]
+
+The matrix rate is measured in the same run: square matrices, multiplied in the same arithmetic. The operations of a
+step are counted by torch.utils.flop_counter: additions and multiplications of convolutions and matrix products, forward
+and backward. On a CPU an epoch is scaled up from a few hundred images.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import product
+
+import torch
+from timing import device, interleaved_medians, parser, report
+from torch.utils.flop_counter import FlopCounterMode
+from workloads import assembled, generated, train_epoch
+
+from ncexp.assembly import Assembly
+from ncexp.config import Precision
+from ncexp.precision import rounding
+
+SHAPE, NUM_EXAMPLES = (3, 32, 32), 50_000
+ON_GPU = device().type == "cuda"
+PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16") if ON_GPU else ("fp32", "bf16")
+MATRIX = 8192 if ON_GPU else 2048
+
+
+def multiply(precision: Precision, matrix: torch.Tensor) -> None:
+    """One product of square matrices."""
+    with rounding(precision):
+        torch.mm(matrix, matrix)
+
+
+def operations_an_example(assembly: Assembly) -> float:
+    """Of a training step, divided by its examples."""
+    training = assembly.training
+    inputs, labels = next(training.data.batches(4))
+    with FlopCounterMode(display=False) as counter:
+        logits, _ = training.network(inputs)
+        training.loss(logits, labels).backward()
+    return counter.get_total_flops() / len(labels)
+
+
+def main() -> None:
+    arguments = parser(__doc__, repeats=5).parse_args()
+    num_examples = NUM_EXAMPLES if ON_GPU and not arguments.short else 256
+    data = generated(num_examples, SHAPE)
+    compiled = (False,) if arguments.short else (False, True)
+    trainings, products = {}, {}
+    for precision, compile in product(PRECISIONS, compiled):
+        choice = (f"precision={precision}", f"compile={str(compile).lower()}")
+        trainings[choice] = assembled(data, "architecture=resnet18", *choice)
+    for precision in PRECISIONS:
+        kind = torch.bfloat16 if precision == "bf16" else torch.float32
+        matrix = torch.randn(MATRIX, MATRIX, device=device(), dtype=kind)
+        products[f"precision={precision}"] = partial(multiply, precision, matrix)
+    operations = operations_an_example(next(iter(trainings.values())))
+    epochs = {" ".join(choice): partial(train_epoch, assembly) for choice, assembly in trainings.items()}
+    seconds = interleaved_medians({**products, **epochs}, arguments.repeats)
+    rows = []
+    for choice in trainings:
+        rate = num_examples / seconds[" ".join(choice)]
+        matrix_rate = 2 * MATRIX**3 / seconds[choice[0]]
+        rows.append(
+            {
+                "training": " ".join(choice),
+                "s an epoch": NUM_EXAMPLES / rate,
+                "images a second": rate,
+                "Tflop/s": rate * operations / 1e12,
+                "matrix product, Tflop/s": matrix_rate / 1e12,
+                "share": rate * operations / matrix_rate,
+            }
+        )
+    report(f"ResNet-18, batches of 128, {operations / 1e9:.3g} Gflop an image and step", rows, arguments.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Trainings as `ncexp` builds them, on generated images: how long a step takes does not depend on what they show."""
+
+from __future__ import annotations
+
+import torch
+from hydra import compose, initialize_config_dir
+from timing import device
+
+from ncexp.assembly import Assembly, assemble
+from ncexp.config import RunConfig, check, config_directory
+from ncexp.datasets import Dataset, Split
+from ncexp.launching.composition import plain
+
+NUM_CLASSES = 10
+
+
+def generated(num_examples: int, shape: tuple[int, int, int], num_test: int = 256) -> Dataset:
+    """Noise in the shape of images, balanced."""
+    generator = torch.Generator().manual_seed(0)
+    train, test = (
+        Split(torch.randn(count, *shape, generator=generator), torch.arange(count) % NUM_CLASSES)
+        for count in (num_examples, num_test)
+    )
+    return Dataset(train, test, NUM_CLASSES)
+
+
+def configured(*overrides: str) -> RunConfig:
+    """A run with these overrides on the benchmark's device."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(config_directory())):
+        return check(plain(compose("config", overrides=[f"device={device().type}", *overrides])))
+
+
+def assembled(data: Dataset, *overrides: str) -> Assembly:
+    """The parts of such a run, on `data` whatever dataset they choose."""
+    return assemble(configured(*overrides), data)
+
+
+def train_epoch(assembly: Assembly) -> None:
+    """The epoch under way, to its end."""
+    assembly.training.run_epoch(lambda: False)
