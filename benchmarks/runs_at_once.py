@@ -73,7 +73,7 @@ def measure(name: str, at_once: int, seconds: float) -> float:
 
 
 def main() -> None:
-    options = parser(__doc__, repeats=1)
+    options = parser(__doc__)
     options.add_argument("--at-once", type=int, nargs="+", default=[1, 2, 4, 8] if ON_GPU else [1, 2])
     options.add_argument("--seconds", type=float, default=10.0)
     arguments = options.parse_args()

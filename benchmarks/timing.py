@@ -9,17 +9,31 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 
-def parser(doc: str | None, repeats: int) -> argparse.ArgumentParser:
-    """--repeats, --json and --short, with the module's docstring as help."""
+def parser(doc: str | None, repeats: int | None = None) -> argparse.ArgumentParser:
+    """--json, --short and, where something is repeated, --repeats; the module's docstring as help."""
     options = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--repeats", type=int, default=repeats, help=f"rounds that are counted, {repeats} as shipped")
+    if repeats is not None:
+        options.add_argument("--repeats", type=int, default=repeats, help=f"rounds that are counted; {repeats}")
     options.add_argument("--json", type=Path, help="write the table there as well")
-    options.add_argument("--short", action="store_true", help="so little that it only shows that it runs")
+    options.add_argument(
+        "--short", action=_Short, nargs=0, default=False, help="once, and so little that it only shows that it runs"
+    )
     return options
+
+
+class _Short(argparse.Action):
+    """--short, with which nothing is repeated."""
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        namespace.short = True
+        namespace.repeats = 1
 
 
 def interleaved_medians(
