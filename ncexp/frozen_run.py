@@ -1,25 +1,54 @@
-"""One run of a sweep in a process of its own: `python -m ncexp run-frozen CONFIGURATION`, started by launching.pool."""
+"""The process that trains a sweep's runs one after another: `python -m ncexp run-frozen ANSWERS`; see launching.worker.
+
+A line of its standard input, JSON, names a run: [its frozen configuration, its log]. The run is trained, all that is
+said meanwhile, by Python or by C, goes to the log, and the outcome, a word of EXIT, goes as a line to the open file
+descriptor ANSWERS. The end of the input ends the process.
+"""
 
 from __future__ import annotations
 
+import argparse
 import ctypes
+import gc
+import json
 import os
 import signal
 import traceback
+import warnings
 from pathlib import Path
+from typing import IO
 
 import yaml
 from rich.console import Console
 
 from ncexp.interruption import JOB_SIGNALS, StopRequest
-from ncexp.run_directory import EXIT, JOB_VARIABLE, Busy, RunDirectory
+from ncexp.run_directory import JOB_VARIABLE, Busy, RunDirectory
+
+#: The C library that is loaded.
+_C = ctypes.CDLL(None)
 
 
 def main(arguments: list[str]) -> int:
-    """Train what a frozen configuration says; answers the exit code. Everything said goes to the run's log."""
+    """Train the runs that standard input names; answers 0 at its end."""
+    parser = argparse.ArgumentParser(prog="ncexp run-frozen", description=__doc__)
+    parser.add_argument("answers", type=int, help="an open file descriptor, not 0, 1 or 2")
+    answers = parser.parse_args(arguments).answers
+    # One request for all runs, so that no instant is without a handler. To hold the signals back between two runs
+    # would not do: the system gives them to any thread, and libraries have threads that do not hold them back.
     with StopRequest(JOB_SIGNALS, patient=True) as stop:
         _die_with_parent()
-        return EXIT[_run(Path(arguments[0]), stop)]
+        os.set_inheritable(answers, False)
+        for line in _input():
+            configuration, log = json.loads(line)
+            _say_all_to(log)
+            with warnings.catch_warnings():  # the next run shows what this one hid or has shown
+                outcome = _run(Path(configuration), stop)
+                _let_go()
+            # What was asked of this run is not asked of the next. It is forgotten before the answer: whoever has heard
+            # that may mean the next.
+            stop.received.clear()
+            os.write(answers, f"{outcome}\n".encode())
+    return 0
 
 
 def _run(path: Path, stop: StopRequest) -> str:
@@ -58,7 +87,35 @@ def _seen_here() -> str:
     )
 
 
+def _input() -> IO[str]:
+    """Standard input, taken away from what the runs call and start: it might read the names of other runs."""
+    lines = os.fdopen(os.dup(0))
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return lines
+
+
+def _say_all_to(log: str) -> None:
+    """From now on add to this file what is written to standard output and standard error, whoever writes it."""
+    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+
+
+def _let_go() -> None:
+    """Give back what a run held and nobody needs any more: memory, which other workers share, and compiled programs."""
+    import torch
+
+    torch.compiler.reset()  # it compiles a function for so many networks only, then for none, with other roundings
+    gc.collect()
+    torch.cuda.empty_cache()
+    if hasattr(_C, "malloc_trim"):
+        _C.malloc_trim(0)
+
+
 def _die_with_parent() -> None:
-    """Have the system kill this process when the one that started it dies: nobody would write down how it ended."""
+    """Have the system kill this process when the thread that started it ends: nobody would write down its end."""
     set_parent_death_signal = 1  # PR_SET_PDEATHSIG of prctl(2)
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    _C.prctl(set_parent_death_signal, signal.SIGKILL)

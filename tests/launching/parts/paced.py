@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import subprocess
 import time
+import warnings
 from pathlib import Path
 
 import torch
@@ -15,7 +18,7 @@ class Paced(nn.Module):
     """One hidden layer. While the file folder/hold exists each training step takes a tenth of a second.
 
     behaviour: calm; raise: an exception in the third step, unless folder/cured exists; killed: SIGKILL there;
-    diverge: not a number there.
+    diverge: not a number there; talk: says something there in four ways, and has a child read the standard input.
     """
 
     def __init__(
@@ -42,4 +45,14 @@ class Paced(nn.Module):
             raise RuntimeError("a bug in the third step")
         if self.behaviour == "killed" and not (self.folder / "cured").exists():
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.behaviour == "talk":
+            self._talk(f"seed {torch.initial_seed()}")
         return logits * torch.nan if self.behaviour == "diverge" else logits
+
+    def _talk(self, words: str) -> None:
+        print("Python says", words)
+        warnings.warn("a warning", stacklevel=1)
+        warnings.simplefilter("ignore")  # for itself, it thinks
+        ctypes.CDLL(None).printf(b"C says %s\n", words.encode())
+        subprocess.run(["echo", "a child says", words], check=True)
+        subprocess.run(["cat"], check=True)
