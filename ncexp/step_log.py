@@ -53,7 +53,7 @@ class _News:
         self._event: torch.cuda.Event | None = None
         if scalar.is_cuda:
             self._event = torch.cuda.Event()
-            self._event.record()
+            self._event.record(torch.cuda.current_stream(scalar.device))  # that of the copy
 
     def has_arrived(self) -> bool:
         return self._event is None or bool(self._event.query())

@@ -17,7 +17,7 @@ RANKS = [
     ["assembly", "report", "launching", "simulations"],
     ["tracking", "figures", "theory", "summary", "progress", "training", "analyses"],
     ["run_record"],
-    ["run_directory", "journal", "checkpoint", "ridge"],
+    ["run_directory", "journal", "checkpoint", "ridge", "step_log", "precision", "memory"],
     ["datasets", "architectures", "losses", "optimizers", "robustness", "interruption", "distributed"],
     ["config", "files", "provenance"],
     ["collapse"],
