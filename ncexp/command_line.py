@@ -9,7 +9,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
@@ -18,6 +18,7 @@ from ncexp.launching import launcher
 from ncexp.launching.composition import plain
 from ncexp.launching.slurm import SlurmUnavailable
 from ncexp.run_directory import EXIT, Busy
+from ncexp.tracking import start_follower
 
 
 def launch() -> int:
@@ -55,9 +56,12 @@ def _refused_launcher() -> str | None:
 
 def _run_and_tell(config: DictConfig) -> str:
     """One run; its failure is told here and does not stop the runs after it."""
-    from ncexp.main import run  # torch takes two seconds: only where a run is wanted
+    first = os.environ.get("RANK", "0") == "0"  # of several processes one speaks
+    if first and "simulation" not in config and OmegaConf.select(config, "tracking.enabled"):
+        start_follower(OmegaConf.select(config, "tracking.uri"))  # MLflow takes seconds to import, as torch does
+    from ncexp.main import run  # only where a run is wanted
 
-    console = Console(highlight=False, quiet=os.environ.get("RANK", "0") != "0")  # of several processes one speaks
+    console = Console(highlight=False, quiet=not first)
     try:
         return run(plain(config), console)
     except ConfigError as error:

@@ -9,12 +9,14 @@ import sys
 import time
 import traceback
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ncexp.run_directory import RunDirectory
 from ncexp.tracking.follower import FAILURE, Lines
 from ncexp.tracking.mirror import Mirror
+from ncexp.tracking.store import import_client
 
 #: At most one transfer of a running training in this time: a sweep's processes share one store.
 PACE_S = 2.0
@@ -89,4 +91,6 @@ if __name__ == "__main__":
     # The parent decides when this ends, by closing the pipe; what stops it first lets it say its last word.
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(name, signal.SIG_IGN)
+    with suppress(Exception):  # the first transfer meets it again, and writes it down
+        import_client()
     serve(News(Lines(sys.stdin.buffer)))

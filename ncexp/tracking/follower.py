@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from ncexp.run_directory import RunDirectory
 from ncexp.tracking.mirror import page_of
-from ncexp.tracking.store import not_from_here
+from ncexp.tracking.store import SQLITE, not_from_here
 
 #: Longest wait at a run's end for a file here or a server that has answered; for one that has done neither so far.
 #: A store that failed when last asked is not waited for at all.
@@ -88,6 +88,12 @@ class Follower:
 
     def _failure(self) -> str | None:
         return self._failure_file.read_text().splitlines()[0] if self._failure_file.exists() else None
+
+
+def start_follower(uri: str | None) -> None:
+    """Have MLflow imported beside what this process does before its first run, if the store is one for it to write."""
+    if not not_from_here(uri or SQLITE):
+        _process()
 
 
 _running: dict[int, subprocess.Popen[bytes]] = {}

@@ -46,14 +46,20 @@ def connect(uri: str) -> MlflowClient:
     """A client of that store, which is there afterwards. Raises RuntimeError where `not_from_here` says why."""
     if reason := not_from_here(uri):
         raise RuntimeError(f"{uri}: {reason}.")
+    client = import_client()
+    if uri.startswith(SQLITE):
+        with only_writer(uri):
+            _create_store(Path(uri.removeprefix(SQLITE)))
+    return client(uri)
+
+
+def import_client() -> type[MlflowClient]:
+    """MLflow's client, with our settings; the first time, seconds of processor time."""
     for name, value in CLIENT_SETTINGS.items():
         os.environ.setdefault(name, value)
     from mlflow.tracking import MlflowClient
 
-    if uri.startswith(SQLITE):
-        with only_writer(uri):
-            _create_store(Path(uri.removeprefix(SQLITE)))
-    return MlflowClient(uri)
+    return MlflowClient
 
 
 def answers(server: str) -> bool:

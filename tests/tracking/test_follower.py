@@ -16,7 +16,7 @@ from synthetic_sweep import curves, write_run, write_status
 from tracking_stores import answering, free_port, journalled, server, statuses, stored
 
 from ncexp.run_directory import RunDirectory
-from ncexp.tracking import Follower, tracking_uri
+from ncexp.tracking import Follower, follower, start_follower, tracking_uri
 from ncexp.tracking.follower import FAILURE
 from ncexp.tracking.sync import main as sync
 
@@ -68,6 +68,24 @@ def _run_along(path: Path, uri: str, between: Callable[[int], None]) -> str | No
             between(int(record["epoch"]))
         write_status(path, "completed")
         return follower.finish()
+
+
+def test_follower_is_started_ahead_only_for_a_store_that_this_process_may_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follower, "_running", {})
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    start_follower(None)
+    assert not follower._running
+    monkeypatch.delenv("SLURM_JOB_ID")
+    start_follower(None)
+    (ahead,) = follower._running.values()
+    path = write_run(tmp_path, rate=0.02, state="running", epochs=[])
+    assert _run_along(path, tracking_uri(None, tmp_path), lambda epoch: None) is None
+    assert list(follower._running.values()) == [ahead]
+    assert ahead.stdin is not None
+    ahead.stdin.close()
+    assert ahead.wait() == 0
 
 
 def test_follower_killed_run_is_told_of_at_once_and_resumes_in_the_same_mlflow_run(tmp_path: Path) -> None:
