@@ -14,10 +14,8 @@ from itertools import product
 
 import torch
 from timing import device, interleaved_medians, parser, report
-from torch.utils.flop_counter import FlopCounterMode
-from workloads import assembled, generated, train_epoch
+from workloads import assembled, generated, operations_an_example, train_epoch
 
-from ncexp.assembly import Assembly
 from ncexp.config import Precision
 from ncexp.precision import rounding
 
@@ -31,16 +29,6 @@ def multiply(precision: Precision, matrix: torch.Tensor) -> None:
     """One product of square matrices."""
     with rounding(precision):
         torch.mm(matrix, matrix)
-
-
-def operations_an_example(assembly: Assembly) -> float:
-    """Of a training step, divided by its examples."""
-    training = assembly.training
-    inputs, labels = next(training.data.batches(4))
-    with FlopCounterMode(display=False) as counter:
-        logits, _ = training.network(inputs)
-        training.loss(logits, labels).backward()
-    return counter.get_total_flops() / len(labels)
 
 
 def main() -> None:

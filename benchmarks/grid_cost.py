@@ -12,7 +12,7 @@ from __future__ import annotations
 from functools import partial
 
 from timing import device, interleaved_medians, parser, report
-from workloads import assembled, configured, generated, train_epoch
+from workloads import assembled, configured, generated, operations_an_example, train_epoch
 
 from ncexp.assembly import Assembly
 from ncexp.config import config_directory
@@ -47,11 +47,13 @@ def measure(cell: str, overrides: list[str], repeats: int) -> dict[str, object]:
     step, an_example = seconds["train"] / NUM_STEPS, seconds["look"] / (2 * len(data.train))
     steps = config.epochs * num_train / BATCH_SIZE
     looks = len(config.analysis_epochs) * (num_train + num_test)
+    passes = 3 * config.epochs * num_train + looks  # a backward pass is about two forward passes
     hours = (steps * step + looks * an_example) / 3600
     return {
         "cell": cell,
         "network": config.architecture.name,
         "images a second": BATCH_SIZE / step,
+        "Pflop a training": passes / 3 * operations_an_example(assembly) / 1e15,
         "h a training": hours,
         "looks' share": looks * an_example / 3600 / hours,
         "h, all 50 trainings": TRAININGS_A_CELL * hours,

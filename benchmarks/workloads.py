@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from hydra import compose, initialize_config_dir
 from timing import device
+from torch.utils.flop_counter import FlopCounterMode
 
 from ncexp.assembly import Assembly, assemble
 from ncexp.config import RunConfig, check, config_directory
@@ -38,3 +39,13 @@ def assembled(data: Dataset, *overrides: str) -> Assembly:
 def train_epoch(assembly: Assembly) -> None:
     """The epoch under way, to its end."""
     assembly.training.run_epoch(lambda: False)
+
+
+def operations_an_example(assembly: Assembly) -> float:
+    """Of a training step, divided by its examples: sums and products in convolutions and matrix products."""
+    training = assembly.training
+    inputs, labels = next(training.data.batches(4))
+    with FlopCounterMode(display=False) as counter:
+        logits, _ = training.network(inputs)
+        training.loss(logits, labels).backward()
+    return counter.get_total_flops() / len(labels)
