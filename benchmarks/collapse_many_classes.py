@@ -26,7 +26,7 @@ from ncexp.collapse import (
     measure_collapse,
 )
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 BATCH = 1000
 
 
@@ -46,14 +46,14 @@ def accumulate(means: torch.Tensor, num_examples: int) -> ClassStatistics:
     return accumulator.compute()
 
 
-def timed(step: str, work: Callable[[], Answer]) -> Answer:
+def timed(step: str, work: Callable[[], Result]) -> Result:
     """Runs one step and prints its line."""
     wall, cpu = time.perf_counter(), time.process_time()
-    answer = work()
+    result = work()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{step:20s} wall {wall:7.1f} s   cpu {cpu:7.1f} s   peak {peak:5.2f} GiB", flush=True)
-    return answer
+    return result
 
 
 def main(num_classes: int = 32_000, num_features: int = 768, num_examples: int = 300_000) -> None:

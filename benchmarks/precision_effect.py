@@ -2,7 +2,7 @@
 
     python benchmarks/precision_effect.py [--precision bf16] [--seeds 3] [--json FILE] [--short] [OVERRIDE ...]
 
-For each seed the job is trained in fp32 and in the other arithmetic; the looks are in fp32. `difference` is between the
+For each seed the job is trained in fp32 and in the other arithmetic; evaluation is in fp32. `difference` is between the
 two means over the seeds, in units of the standard error that the seeds leave it with: an effect of two or three is what
 chance gives now and then among so many metrics. Overrides are Hydra's.
 """
@@ -12,22 +12,21 @@ from __future__ import annotations
 import statistics
 
 from timing import parser, report
-from workloads import configured, train_epoch
+from workloads import configured, evaluated, train_epoch
 
-from ncexp.assembly import assemble
-from ncexp.journal import Record
+from ncexp.training import assemble
 
-#: How a name of the record begins; the last are rounding errors of the measurement itself, no results.
-METRICS, NO_METRICS = ("train/", "test/", "mse/", "path/"), ("identity_residual", "path/rank", "path/condition_number")
+#: How a name of the record ends that is a rounding error of the measurement itself, and no result.
+NO_METRICS = ("epoch", "identity_residual", "path/rank", "path/condition_number")
 
 
-def last_look(overrides: list[str]) -> Record:
+def last_record(overrides: list[str]) -> dict[str, float]:
     """The record after the last epoch."""
     config = configured(*overrides)
     assembly = assemble(config)
     for _ in range(config.epochs):
         train_epoch(assembly)
-    return assembly.look()
+    return evaluated(assembly, config)
 
 
 def main() -> None:
@@ -38,15 +37,15 @@ def main() -> None:
     arguments = options.parse_args()
     num_seeds = 2 if arguments.short else arguments.seeds
     overrides = [*arguments.overrides, *(["epochs=2"] if arguments.short else [])]
-    looks = {
-        precision: [last_look([f"precision={precision}", f"seed={seed}", *overrides]) for seed in range(num_seeds)]
+    records = {
+        precision: [last_record([f"precision={precision}", f"seed={seed}", *overrides]) for seed in range(num_seeds)]
         for precision in ("fp32", arguments.precision)
     }
     rows: list[dict[str, object]] = []
-    for name in looks["fp32"][0]:
-        if not name.startswith(METRICS) or name.endswith(NO_METRICS):
+    for name in records["fp32"][0]:
+        if name.endswith(NO_METRICS):
             continue
-        samples = [[look[name] for look in of_one] for of_one in looks.values()]
+        samples = [[record[name] for record in of_one] for of_one in records.values()]
         plain, other = map(statistics.mean, samples)
         error = sum(statistics.variance(sample) / num_seeds for sample in samples) ** 0.5
         effect = (other - plain) / error if error else 0.0

@@ -21,8 +21,7 @@ import torch
 from timing import device, parser, report
 from workloads import assembled, generated
 
-from ncexp.interruption import Interrupted
-from ncexp.training import Training
+from ncexp.training import Interrupted, Training
 
 WORKLOADS: dict[str, tuple[tuple[int, int, int], tuple[str, ...]]] = {
     "digits, ResNet-8": ((1, 8, 8), ()),
@@ -34,7 +33,7 @@ ON_GPU = device().type == "cuda"
 
 
 def serve(name: str, wire: Connection) -> None:
-    """A process: at each request for (threads, seconds) it trains and answers its steps a second."""
+    """A process: at each request for (threads, seconds) it trains and returns its steps a second."""
     shape, overrides = WORKLOADS[name]
     training = assembled(generated(NUM_EXAMPLES, shape), *overrides).training
     with suppress(EOFError):

@@ -19,7 +19,7 @@ from functools import partial
 import yaml
 from timing import interleaved_medians, parser, report
 
-from ncexp.config import config_directory
+from ncexp.config.composing import config_directory
 
 #: What --short leaves of it.
 TWO_RUNS = {"experiment": "quick/resnet", "loss": "mse_mean, cross_entropy", "optimizer.lr": "0.25"}

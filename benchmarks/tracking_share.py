@@ -1,11 +1,11 @@
-"""What share of a run goes into tracking: its waits, its follower's processor time, and its length with and without.
+"""What share of a run goes into tracking: its waits, its uploader's processor time, and its length with and without.
 
     python benchmarks/tracking_share.py [--repeats 1] [--json FILE] [--short]
 
-trains the main job without tracking, with the embedded store and with a server that does not answer, each in a process
-and an outputs folder of its own. The waits are measured in the run: starting the follower, telling it of every look,
-and the end. Beside the run the follower imports MLflow, makes a new store and sends; where the training uses every core
-that makes it longer, by an amount that does not grow with the run.
+trains the main job without tracking, with the embedded store and with a server that does not respond, each in a process
+and an outputs folder of its own. The waits are measured in the run: starting the uploader, a line to it after every
+evaluation, and the end. Beside the run the uploader imports MLflow, makes a new store and sends; where the training
+uses every core that makes it longer, by an amount that does not grow with the run.
 """
 
 from __future__ import annotations
@@ -53,19 +53,19 @@ def main() -> None:
 def measure(overrides: list[str]) -> dict[str, float]:
     """One run in this process, which imports everything anew, as a command does."""
     from ncexp.__main__ import main as ncexp
-    from ncexp.tracking import follower
+    from ncexp.tracking import uploader
 
     waits: dict[str, float] = {}
     for name in ("__init__", "notify", "finish"):
-        setattr(follower.Follower, name, _timed(name, getattr(follower.Follower, name), waits))
+        setattr(uploader.Uploader, name, _timed(name, getattr(uploader.Uploader, name), waits))
     with tempfile.TemporaryDirectory() as folder:
         sys.argv = ["ncexp", f"outputs={folder}/outputs", *overrides]
         started = time.perf_counter()
-        standard, sys.stdout = sys.stdout, (Path(folder) / "said").open("w")
+        standard, sys.stdout = sys.stdout, (Path(folder) / "printed").open("w")
         ncexp()
         sys.stdout = standard
         total = time.perf_counter() - started
-        for process in follower._running.values():
+        for process in uploader._running.values():
             assert process.stdin is not None
             process.stdin.close()
             process.wait()
@@ -76,7 +76,7 @@ def measure(overrides: list[str]) -> dict[str, float]:
         "during, s": waits.get("notify", 0.0),
         "end, s": waits.get("finish", 0.0),
         "share, %": 100 * sum(waits.values()) / total,
-        "follower's CPU, s": processor.ru_utime + processor.ru_stime,
+        "uploader's CPU, s": processor.ru_utime + processor.ru_stime,
     }
 
 

@@ -78,9 +78,9 @@ def by_hand(workload: Workload) -> Callable[[], None]:
     def epoch() -> None:
         network.train()
         for chosen in torch.randperm(len(data), device=data.labels.device).split(BATCH_SIZE):
-            logits, _ = network(data.inputs[chosen])
+            logits, features = network(data.inputs[chosen])
             optimizer.zero_grad()
-            loss(logits, data.labels[chosen]).backward()
+            loss(logits, data.labels[chosen], features).backward()
             optimizer.step()
 
     return epoch

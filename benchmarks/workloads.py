@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import torch
-from hydra import compose, initialize_config_dir
 from timing import device
 from torch.utils.flop_counter import FlopCounterMode
 
-from ncexp.assembly import Assembly, assemble
-from ncexp.config import RunConfig, check, config_directory
+from ncexp.config import RunConfig, check
+from ncexp.config.composing import compose_plain
 from ncexp.datasets import Dataset, Split
-from ncexp.launching.composition import plain
+from ncexp.measure import Subject, build_analyses, evaluate, ridge_of, run_analysis, with_errors
+from ncexp.training import Assembly, assemble
 
 NUM_CLASSES = 10
 
@@ -27,13 +27,28 @@ def generated(num_examples: int, shape: tuple[int, int, int], num_test: int = 25
 
 def configured(*overrides: str) -> RunConfig:
     """A run with these overrides on the benchmark's device."""
-    with initialize_config_dir(version_base="1.3", config_dir=str(config_directory())):
-        return check(plain(compose("config", overrides=[f"device={device().type}", *overrides])))
+    return check(compose_plain("config", [f"device={device().type}", *overrides]))
 
 
 def assembled(data: Dataset, *overrides: str) -> Assembly:
     """The parts of such a run, on `data` whatever dataset they choose, at a rate that no noise diverges at."""
     return assemble(configured("optimizer.lr=1e-4", *overrides), data)
+
+
+def subject_of(assembly: Assembly) -> Subject:
+    """What an evaluation of these parts is of."""
+    training = assembly.training
+    ridge = ridge_of(training.optimizer, assembly.classifier, assembly.half_mse_scale)
+    return Subject(training.network, training.loss, assembly.dataset, ridge, training.processes)
+
+
+def evaluated(assembly: Assembly, config: RunConfig) -> dict[str, float]:
+    """One evaluation with the analyses of `config`: every number of every split, and nothing on the disk."""
+    subject, record = subject_of(assembly), dict[str, float]()
+    done = evaluate(subject, 1, {})
+    for analysis in build_analyses(with_errors(config.analyses)).values():
+        record |= run_analysis(analysis, done.snapshot, subject, done)
+    return record
 
 
 def train_epoch(assembly: Assembly) -> None:
@@ -46,6 +61,6 @@ def operations_an_example(assembly: Assembly) -> float:
     training = assembly.training
     inputs, labels = next(training.data.batches(4))
     with FlopCounterMode(display=False) as counter:
-        logits, _ = training.network(inputs)
-        training.loss(logits, labels).backward()
+        logits, features = training.network(inputs)
+        training.loss(logits, labels, features).backward()
     return counter.get_total_flops() / len(labels)

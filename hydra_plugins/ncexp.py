@@ -1,12 +1,16 @@
-"""Hydra finds plugins in this namespace only: the launchers of ncexp.launching, their options, and a quick sweeper."""
+"""Hydra finds plugins in this namespace only: the launchers of ncexp.launching, their options, and the sweeper."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
+from omegaconf import DictConfig
 
+from ncexp.config import ConfigError
 from ncexp.launching import launcher
 
 
@@ -19,12 +23,30 @@ class LocalLauncher(launcher.LocalLauncher):
 
 
 class Sweeper(BasicSweeper):
-    """Hydra's own, less a composition of every run that our launchers do faster and check more of."""
+    """Hydra's combinations of overrides, all handed to one of our launchers at once, whose results go to the task."""
 
-    def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
-        """Left to the launcher where it is ours."""
-        if not isinstance(self.launcher, launcher.SweepLauncher):
-            super().validate_batch_is_legal(batch)
+    def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
+        """What Hydra hands over before `sweep`."""
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self._task = task_function
+        self._task.composed = True
+        choice = config.hydra.runtime.choices["hydra/launcher"]
+        if choice == "basic":
+            self.launcher = launcher.InTurnLauncher()
+            self.launcher.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        elif not isinstance(self.launcher, launcher.CheckedLauncher):
+            raise ConfigError(f"hydra/launcher: expected slurm, local or basic, got {choice}. Choose one of them.")
+
+    def sweep(self, arguments: list[str]) -> Sequence[Any]:
+        """Carry out every combination; returns the results, and hands their states to the task function."""
+        assert self.hydra_context is not None
+        assert self.launcher is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        (combinations,) = self.split_arguments(overrides, None)
+        results = self.launcher.launch(combinations, initial_job_idx=0)
+        self._task.finished([result.return_value for result in results])
+        return results
 
 
 @dataclass

@@ -1,200 +1,295 @@
-"""One run, as a walk: configuration → dataset → network → objective → training → looks → record → MLflow, figures."""
+"""One run as a walk: configuration → parts → epochs, some of them evaluated → journals → figures, MLflow.
+
+And the second verb, on a run that is there or on the checkpoints of another training: what is asked for and missing is
+measured, nothing is trained.
+"""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import yaml
 from rich.console import Console
 
-from ncexp import checkpoint
-from ncexp.assembly import Assembly, assemble
-from ncexp.config import RunConfig, check
-from ncexp.distributed import join
-from ncexp.files import read_json, write_atomically, write_json
-from ncexp.interruption import Diverged, Interrupted, StopRequest
-from ncexp.progress import ProgressLine
-from ncexp.provenance import code_state
-from ncexp.run_directory import FINISHED, RunDirectory
-from ncexp.simulations import simulate
-from ncexp.summary import print_summary
-from ncexp.theory import compare_with_path
-from ncexp.tracking import Follower, mark_superseded, page_of, tracking_uri
+from ncexp.config import MeasureConfig, RunConfig, check, check_checkpoints, check_measurement, check_outputs
+from ncexp.measure import ForeignTraining, RecordedTraining, measure_stored, missing_epochs
+from ncexp.record import Busy, RunDirectory, State, TaskDirectory, read_run, write_json, write_text
+from ncexp.record.provenance import code_state
+from ncexp.report import ProgressLine, report_run
+from ncexp.tracking import Uploader, check_uri, finish_tracking, mark_superseded, tracking_uri, uploader_of
+from ncexp.training import (
+    Assembly,
+    Diverged,
+    Interrupted,
+    StopRequest,
+    assemble,
+    describe_out_of_memory,
+    join,
+    set_threads,
+)
 
 
-def run(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = None) -> str:
-    """Train, or go on with, the run that a composed configuration describes; answers its final state.
+def run(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = None) -> State:
+    """Train, or go on with, the run that a composed configuration describes; returns its final state.
 
-    A configuration with the key `simulation` trains nothing: see `simulate`.
+    Of a run that is trained already, whatever is asked for and not yet measured is measured, if what it kept allows it.
 
-    stop: the caller's, who catches the signals; None: SIGINT and SIGTERM are caught while it trains.
+    stop: the caller's, who catches the signals; None: SIGINT and SIGTERM are caught while it works.
 
     Raises ConfigError before anything is written, Busy where another process trains the run. Any other exception goes
     with its traceback to the run's log, the run is marked failed, and it is raised.
     """
-    if "simulation" in raw:
-        return simulate(raw, console)
     config = check(raw)
+    check_uri(config.tracking["uri"])
     directory = RunDirectory(config.directory)
     processes = join(config.device)
-    if not processes.any(processes.first and _is_settled(directory, config)):  # the first decides for all
-        assembly = assemble(config, processes=processes)
-        if not processes.first:
-            processes.wait()  # until the first has made the directory ready
-            return _train(config, directory, assembly, console, None, stop)[0]
-        with directory.locked():
-            if not _is_settled(directory, config):  # another process may have finished it meanwhile
-                _begin(config, directory, assembly, console)
-                processes.wait()
-                return _train_and_report(config, directory, assembly, console, stop)
-    if processes.first:
-        _say_settled(config, directory, console)
-    return str(directory.state())
+    if processes.any(processes.first and _is_settled(directory, config)):  # the first decides for all
+        return _show(config, directory, console, stop) if processes.first else State.COMPLETED
+    check_outputs(config.outputs)
+    assembly = assemble(config, processes=processes)
+    assembly.check_gradients()
+    training = RecordedTraining(config, directory, assembly)
+    if not processes.first:
+        processes.wait()  # until the first has made the directory ready
+        return _train(training, config, console, None, stop)[0]
+    with directory.locked():
+        if not _is_settled(directory, config):  # another process may have finished it meanwhile
+            _begin(config, directory, assembly, training, console)
+            processes.wait()
+            return _work_and_report(training, config, directory, console, stop, _train)
+    return _show(config, directory, console, stop)
+
+
+def measure(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = None) -> State:
+    """Measure one stored run, as `ncexp measure` configures it; returns the state that the measuring ended in.
+
+    stop: as for `run`. Raises ConfigError, Busy, and whatever an analysis raises.
+    """
+    config = check_measurement(raw)
+    console.print(f"run       {config.run}", soft_wrap=True, markup=False)
+    begun = bool(missing_epochs(config))
+    directory = RunDirectory(config.run)
+    state = _with_what_is_lost(directory, _measure(config, console, stop), console)
+    if begun:
+        report_run(directory, console, summary=False)
+        finish_tracking(uploader_of(directory, read_run(config.run).raw), directory, console)
+    return state
+
+
+def measure_checkpoints(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = None) -> State:
+    """Measure the checkpoints of another training into a run directory; returns the state that it ends in.
+
+    Files that have their numbers are left alone; those that came later are added.
+    stop: as for `run`. Raises ConfigError before anything is written, Busy, and whatever an analysis raises.
+    """
+    config = check_checkpoints(raw)
+    check_uri(config.run.tracking["uri"])
+    foreign = ForeignTraining(config)
+    directory = foreign.directory
+    with directory.locked():
+        state = directory.state()
+        if config.run.rerun == "all" or foreign.missing() or state is None or not state.final:
+            _begin(foreign.run, directory, foreign.assembly, foreign, console)
+            foreign.note_origin()
+            for line in foreign.describe_files():
+                console.print(f"weights   {line}", soft_wrap=True, markup=False)
+            return _work_and_report(foreign, foreign.run, directory, console, stop, _measure_files)
+    console.print(f"run       {directory.path}", soft_wrap=True, markup=False)
+    console.print("nothing to measure: every file has its numbers; rerun=all measures them anew")
+    report_run(directory, console)
+    finish_tracking(uploader_of(directory, foreign.run.raw), directory, console)
+    return state
 
 
 def _is_settled(directory: RunDirectory, config: RunConfig) -> bool:
-    """Is there nothing to train? Finished runs are, unless all are to be anew; failed ones, if none are to be."""
+    """Is there nothing to train? Final runs are, unless all are to be anew; failed ones, if none are to be.
+
+    A run that lacks a file which only its beginning writes begins again, and goes on where it was.
+    """
     state = directory.state()
-    return (state in FINISHED and config.rerun != "all") or (state == "failed" and config.rerun == "none")
+    if state is None or not (directory.config.exists() and directory.facts.exists()):
+        return False
+    return (state.final and config.rerun != "all") or (state is State.FAILED and config.rerun == "none")
 
 
-def _begin(config: RunConfig, directory: RunDirectory, assembly: Assembly, console: Console) -> None:
-    """Write and say what is known before the first step."""
-    if config.rerun == "all" and directory.state() is not None:
-        mark_superseded(directory)
+def _begin(
+    config: RunConfig,
+    directory: RunDirectory,
+    assembly: Assembly,
+    recorded: RecordedTraining | ForeignTraining,
+    console: Console,
+) -> None:
+    """Write and print what is known before the first step, or the first file of another training."""
+    if config.rerun == "all":
         directory.clear()
-    text = yaml.safe_dump(dict(config.raw), sort_keys=False, allow_unicode=True)
-    write_atomically(directory.config, lambda file: file.write(text.encode()))
-    facts = assembly.facts()
+        mark_superseded(directory)
+    threads = set_threads(config.threads, assembly.training, directory)
+    directory.identity()
+    write_text(directory.config, yaml.safe_dump(dict(config.raw), sort_keys=False, allow_unicode=True))
+    facts = recorded.facts()
     write_json(directory.facts, facts)
     commit, difference = code_state()
     write_json(directory.environment, assembly.environment() | {"commit": commit})
-    write_atomically(directory.code_diff, lambda file: file.write(difference.encode()))
-    directory.set_status("running", epoch=0)
-    console.print(f"run       {directory.path}", soft_wrap=True)
+    write_text(directory.code_diff, difference)
+    directory.set_status(State.RUNNING, epoch=0)
+    lines = [f"run       {directory.path}"]
     if config.tracking["enabled"]:
-        console.print(f"tracking  {_uri(config)}", soft_wrap=True)
-    console.print(
-        f"{facts['num_train']} training and {facts['num_test']} test examples, {facts['num_parameters']:,} parameters, "
-        f"{facts['num_features']} features; {facts['ridge_convention']}",
-        soft_wrap=True,
+        lines.append(f"tracking  {tracking_uri(config.tracking['uri'], config.outputs)}")
+    lines.append(
+        f"{facts['num_train']} training and {facts['num_test']} test examples, {facts['num_parameters']:,} "
+        f"parameters, {facts['num_features']} features; {facts['ridge_convention']}"
     )
+    lines.append(f"keeps     {recorded.describe_kept()}")
+    if assembly.dataset.origin:
+        lines.append(f"data      {assembly.dataset.origin}")
+    if assembly.foreign:
+        lines.append(f"network   {assembly.foreign}")
+    if assembly.layout:
+        lines.append(f"layout    {assembly.layout}")
+    lines.append(f"threads   {threads}")
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
 
 
-def _train_and_report(
-    config: RunConfig, directory: RunDirectory, assembly: Assembly, console: Console, stop: StopRequest | None
-) -> str:
-    """Train with MLflow in the background; however the training ends, status, figures and tracking tell of it."""
-    follower = _follower(config, directory) if config.tracking["enabled"] else None
-    state, message = "failed", ""
+def _work_and_report(
+    work: RecordedTraining | ForeignTraining,
+    config: RunConfig,
+    directory: RunDirectory,
+    console: Console,
+    stop: StopRequest | None,
+    do: Callable[..., tuple[State, str]],
+) -> State:
+    """Train or measure with MLflow in the background; however it ends, status, figures and tracking say so.
+
+    do: `_train` of a RecordedTraining, or `_measure_files` of a ForeignTraining, which is `work`.
+    """
+    uploader = uploader_of(directory, config.raw)
+    state, message = State.FAILED, ""
     try:
-        state, message = _train(config, directory, assembly, console, follower, stop)
+        state, message = do(work, config, console, uploader, stop)
     except BaseException as error:
-        with directory.log.open("a") as log:  # a sweep's run has all that it said there
+        with suppress(OSError), directory.log.open("a") as log:  # a sweep's run has all its output there
             log.write(traceback.format_exc())
-        message = f"{type(error).__name__}: {error}"
+        message = describe_out_of_memory(error, config.batch_size) or f"{type(error).__name__}: {error}"
         raise
     finally:
-        directory.set_status(state, epoch=assembly.training.position.epoch - 1, message=message)
-        console.print(f"{state}: {message}", soft_wrap=True)
-        _report(config, directory, console)
-        if follower:
-            _finish_tracking(follower, config, directory, console)
+        record = {"record": work.record()} if state.final else {}
+        directory.set_status(state, epoch=work.epoch, message=message, **record)
+        if state is State.COMPLETED:  # there is nothing to go on with
+            directory.resume_before.unlink(missing_ok=True)
+            directory.resume.unlink(missing_ok=True)
+        console.print(f"{state}: {message}", soft_wrap=True, markup=False)
+        report_run(directory, console, figures=state is not State.INTERRUPTED)  # who stops a run does not wait for them
+        finish_tracking(uploader, directory, console)
     return state
 
 
 def _train(
+    training: RecordedTraining,
     config: RunConfig,
-    directory: RunDirectory,
-    assembly: Assembly,
     console: Console,
-    follower: Follower | None,
+    uploader: Uploader | None,
     stop: StopRequest | None,
-) -> tuple[str, str]:
-    """The epochs that are left, each analysis epoch on the record; answers the state it ended in, and why.
-
-    Of several processes all train and look, and the first writes.
-    """
-    training, first = assembly.training, assembly.training.processes.first
-    _resume(directory, assembly, console)
-    analysis_epochs = set(config.analysis_epochs)
+) -> tuple[State, str]:
+    """The epochs that are left; returns the state it ended in, and why."""
+    if position := training.resume():
+        console.print(f"resumed   in epoch {position.epoch}, after {position.step} of its steps")
+    for sentence in training.findings:
+        console.print(f"record    {sentence}", soft_wrap=True, markup=False)
     catching = StopRequest() if stop is None else nullcontext(stop)
-    with catching as asked, ProgressLine(console, config.epochs, training.position.epoch - 1) as progress:
+    with catching as asked, ProgressLine(console, config.epochs, training.epoch) as progress:
         try:
-            while training.position.epoch <= config.epochs:
-                epoch = training.position.epoch
-                summary = training.run_epoch(asked)
-                progress.epoch_done(epoch, summary["fit/loss"])
-                if epoch in analysis_epochs:
-                    record = {"epoch": epoch, **summary, **assembly.look()}
-                    # Journal, checkpoint, MLflow, in this order: what MLflow has is never computed a second time.
-                    if first:
-                        directory.journal.append(record)
-                        checkpoint.save(directory.checkpoint, training.network, training.optimizer, training.position)
-                    progress.looked(record)
-                    if follower:
-                        follower.notify(epoch)
+            for summary, evaluated in training.epochs(asked):
+                progress.epoch_done(int(summary["epoch"]), summary["fit/loss"])
+                if evaluated is not None:
+                    progress.evaluated(summary | evaluated)
+                    if uploader:
+                        uploader.notify(int(summary["epoch"]))
         except Diverged as reason:
-            return "diverged", str(reason)
+            return State.DIVERGED, str(reason)
         except Interrupted as reason:
-            if first:
-                checkpoint.save(directory.checkpoint, training.network, training.optimizer, training.position)
-            return "interrupted", f"{reason}; the same command goes on from here"
-    return "completed", f"{config.epochs} epochs"
+            return State.INTERRUPTED, f"{reason}; the same command goes on from here"
+    if lost := training.lost():
+        return State.FAILED, f"{config.epochs} epochs, but lost: {lost}. rerun=all trains it anew"
+    return State.COMPLETED, f"{config.epochs} epochs"
 
 
-def _resume(directory: RunDirectory, assembly: Assembly, console: Console) -> None:
-    """Go on from the last checkpoint, if there is one; what was recorded after it is computed again."""
-    training = assembly.training
-    if directory.checkpoint.exists():
-        training.position = checkpoint.load(directory.checkpoint, training.network, training.optimizer, assembly.device)
-        console.print(f"resumed   in epoch {training.position.epoch}, after {training.position.step} of its steps")
-    if training.processes.first:
-        directory.journal.rewind(training.position.epoch - 1)
+def _measure_files(
+    foreign: ForeignTraining, config: RunConfig, console: Console, uploader: Uploader | None, stop: StopRequest | None
+) -> tuple[State, str]:
+    """The files that have no numbers yet; returns the state it ended in, and why."""
+    missing = foreign.missing()
+    with StopRequest() if stop is None else nullcontext(stop) as asked:
+        for count, epoch in enumerate(missing):
+            if asked():
+                return (
+                    State.INTERRUPTED,
+                    f"{count} of {len(missing)} files measured; the same command goes on from here",
+                )
+            try:
+                record = foreign.measure(epoch)
+            except Diverged as reason:
+                return State.DIVERGED, str(reason)
+            errors = f"train error {record['train/error']:.2%} test {record['test/error']:.2%}"
+            console.print(f"epoch {epoch}  {errors}  {foreign.files[epoch]}", soft_wrap=True, markup=False)
+            if uploader:
+                uploader.notify(epoch)
+    return State.COMPLETED, f"{len(config.evaluated)} files, {len(missing)} of them measured now"
 
 
-def _say_settled(config: RunConfig, directory: RunDirectory, console: Console) -> None:
-    """The run is there already: say so, show it, and send MLflow what it may have missed."""
+def _show(config: RunConfig, directory: RunDirectory, console: Console, stop: StopRequest | None) -> State:
+    """Nothing is to be trained: measure what is asked for and missing, print what is there, send MLflow what it lacks.
+
+    Returns the run's state, or that of the measuring where something asked for cannot be had.
+    """
     status = directory.status() or {}
-    console.print(f"run       {directory.path}", soft_wrap=True)
+    console.print(f"run       {directory.path}", soft_wrap=True, markup=False)
     console.print(f"{status['state']} on {status['updated']}: nothing to train; rerun=all trains it anew")
-    _report(config, directory, console)
-    if config.tracking["enabled"]:
-        _finish_tracking(_follower(config, directory), config, directory, console)
+    state = State(status["state"])
+    if state.final:
+        wanted = MeasureConfig(
+            run=directory.path,
+            analyses=config.analyses,
+            device=config.device,
+            outputs=config.outputs,
+            rerun="missing",
+            raw={},
+        )
+        measured = _measure(wanted, console, stop)
+        state = state if measured is State.COMPLETED else measured
+    state = _with_what_is_lost(directory, state, console)
+    report_run(directory, console)
+    finish_tracking(uploader_of(directory, config.raw), directory, console)
+    return state
 
 
-def _report(config: RunConfig, directory: RunDirectory, console: Console) -> None:
-    """What the journal holds: its table, how it lies along the central path, its figures."""
-    records = directory.journal.read()
-    if not records:
-        return
-    from ncexp.figures import draw_figures  # matplotlib takes a second to import
-
-    print_summary(console, records)
-    comparison = compare_with_path(records, read_json(directory.facts))
-    if comparison is not None:
-        write_json(directory.path_fit, comparison.to_json())
-        console.print(f"path      {comparison.sentence()}", soft_wrap=True)
-    for path in draw_figures(records, directory.figures, config.name, comparison):
-        console.print(f"figure    {path}", soft_wrap=True)
+def _with_what_is_lost(directory: RunDirectory, state: State, console: Console) -> State:
+    """The state of a record that is whole; damaged, and what it lacks is printed, where its journals are not."""
+    saved = read_run(directory.path)
+    if saved.state is not State.DAMAGED:
+        return state
+    console.print(f"record    lost: {saved.message}. rerun=all trains it anew", soft_wrap=True, markup=False)
+    return State.DAMAGED
 
 
-def _uri(config: RunConfig) -> str:
-    return tracking_uri(config.tracking["uri"], config.outputs)
-
-
-def _follower(config: RunConfig, directory: RunDirectory) -> Follower:
-    return Follower(directory, _uri(config), config.tracking["experiment"] or config.dataset.name)
-
-
-def _finish_tracking(follower: Follower, config: RunConfig, directory: RunDirectory, console: Console) -> None:
-    failure = follower.finish()
-    if failure is None:
-        address = _uri(config) if _uri(config).startswith("http") else f"ncexp ui {config.outputs}   # then its page "
-        console.print(f"MLflow    {address}{page_of(directory, _uri(config))}", soft_wrap=True)
-    else:
-        console.print(f"MLflow    not up to date: {failure}. The journal has it all; ", end="", soft_wrap=True)
-        console.print(f"`ncexp sync {directory.path}` or the same command sends it.", soft_wrap=True)
+def _measure(config: MeasureConfig, console: Console, stop: StopRequest | None) -> State:
+    """Measure what is missing; its status stands beside the run's, and nothing is written where nothing is missing."""
+    begun = bool(missing_epochs(config))
+    state, message = State.FAILED, ""
+    try:
+        with StopRequest() if stop is None else nullcontext(stop) as asked:
+            state, message = measure_stored(config, console, asked)
+    except Busy:
+        begun = False  # the status is that of the process which is measuring
+        raise
+    except BaseException as error:
+        message = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        if begun:
+            TaskDirectory(config.directory).set_status(state, message=message)
+        console.print(f"measure   {state}: {message}", soft_wrap=True, markup=False)
+    return state

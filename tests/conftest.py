@@ -3,16 +3,54 @@
 from __future__ import annotations
 
 import io
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
-from rich.console import Console
-from support import SMALL, Compose
+# Before torch is imported, here and in every process that a test starts: tests run in parallel, and threads of several
+# processes on the same processors wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from ncexp.config import config_directory
+import pytest
+from rich.console import Console
+from support import SMALL, Compose, compose
+from xdist.scheduler import LoadScopeScheduling
+
+#: Files whose slow tests one process runs: they share a cluster of two processors, or start many processes, which would
+#: keep the servers of another test from responding in time.
+TOGETHER = {
+    **dict.fromkeys(("test_slurm", "test_slurm_faults", "test_soak", "test_measuring", "test_doctor"), "cluster"),
+    "test_uploader": "servers",
+}
+
+
+class Groups(LoadScopeScheduling):
+    """Which tests one process runs: the quick ones of a file, which share what it makes; the slow ones of TOGETHER.
+
+    Not by pytest-xdist's own marks: with pytest 9.2 it loses them, and every test was a group.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        if "not slow" in self.config.option.markexpr:
+            return file
+        return TOGETHER.get(Path(file).stem, nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
+    return Groups(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def uploader_closed() -> Iterator[None]:
+    """What sends the numbers of runs that this process trains ends when its pipe is closed."""
+    yield
+    if module := sys.modules.get("ncexp.tracking.uploader"):  # imported where a test tracks a run
+        for process in module._running.values():
+            process.communicate()
 
 
 @pytest.fixture
@@ -25,10 +63,7 @@ def composed(outputs: Path) -> Compose:
     """compose("loss=cross_entropy", ...) → the plain configuration of a small run under a temporary outputs folder."""
 
     def build(*overrides: str, base: list[str] = SMALL) -> dict[str, Any]:
-        with initialize_config_dir(version_base="1.3", config_dir=str(config_directory())):
-            config = compose("config", overrides=[*base, f"outputs={outputs}", *overrides])
-        plain: Any = OmegaConf.to_container(config, resolve=True)
-        return {key: value for key, value in plain.items() if key not in ("experiment", "sweep")}
+        return compose("config", [*base, f"outputs={outputs}", *overrides])
 
     return build
 

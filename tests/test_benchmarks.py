@@ -7,16 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SCRIPT = """
 import analysis, arithmetic, grid_cost, runs_at_once, training_epoch
-from workloads import assembled, generated, train_epoch
+from workloads import assembled, configured, evaluated, generated, train_epoch
 assembly = assembled(generated(40, (1, 8, 8), num_test=20), "batch_size=16")
 train_epoch(assembly)
-print(assembly.look()["train/nc1_trace"])
+print(evaluated(assembly, configured())["train/collapse/nc1_trace"])
 """
 
 
+@pytest.mark.slow
 def test_trainings_are_measured_without_mlflow(tmp_path: Path) -> None:
     (tmp_path / "mlflow.py").write_text("raise ImportError('there is no MLflow here')")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(BENCHMARKS)])}

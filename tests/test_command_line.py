@@ -1,21 +1,30 @@
-"""The command as a person types it: help, refusals and exit codes, sweeps, choices from one's own folder."""
+"""The command as a person types it: help, refusals and exit codes, sweeps, choices from one's own folder.
+
+A process of its own takes seconds to import everything, so the quick tests call the command here, but for one.
+"""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
-from support import SMALL
+from support import SMALL, Compose, train
 
-from ncexp.__main__ import HELP
+from ncexp.cli import COMMANDS, HELP
+from ncexp.cli import main as ncexp_main
 
 QUICK = ["tracking.enabled=false", "outputs=outputs"]
+#: Modules that take a second or more to import, together.
+HEAVY = {"torch", "hydra", "mlflow", "pydantic", "omegaconf", "rich", "pandas", "matplotlib"}
 HELP_COMMANDS = [line.split("  ")[1] for line in HELP.splitlines() if re.match(r"  ncexp( |$)", line)]
 
 
@@ -26,17 +35,82 @@ def ncexp(*arguments: str, cwd: Path, **environment: str) -> subprocess.Complete
     )
 
 
+#: ncexp_here("loss=mse", ...) → exit code and what was printed on standard output and standard error.
+Here = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def ncexp_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """The command as `ncexp` carries it out, in this process and in the folder tmp_path."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        thresholds = gc.get_threshold()
+        with monkeypatch.context() as patched:
+            patched.chdir(tmp_path)
+            patched.setattr(sys, "argv", ["ncexp", *arguments])
+            patched.setenv("HYDRA_FULL_ERROR", "1")  # the command sets it; here it must not stay
+            try:
+                code = ncexp_main()
+            except SystemExit as ended:
+                code = int(ended.code or 0)
+            finally:
+                gc.set_threshold(*thresholds)
+        return code, *capsys.readouterr()
+
+    return call
+
+
 def test_help_imports_nothing_slow(tmp_path: Path) -> None:
     code = (
         "import sys; sys.argv = ['ncexp', '--help']; from ncexp.__main__ import main; main(); "
-        "print(sorted({'torch', 'hydra', 'mlflow', 'pydantic', 'omegaconf'} & set(sys.modules)))"
+        f"print(sorted({HEAVY} & set(sys.modules)))"
     )
     shown = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert shown.stdout == HELP + "[]\n"
 
 
+def test_import_ncexp_imports_nothing_slow(tmp_path: Path) -> None:
+    code = (
+        f"import sys, ncexp; print(ncexp.__version__ != '', sorted({HEAVY} & set(sys.modules)), callable(ncexp.load))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert shown.stdout == "True [] True\n"
+
+
 def test_help_shows_five_commands() -> None:
     assert len(HELP_COMMANDS) == 5
+
+
+@pytest.mark.parametrize("word", COMMANDS)
+def test_every_command_has_help(word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if word == "train":  # Hydra's
+        return
+    with pytest.raises(SystemExit) as ended:
+        import_module(f"ncexp.cli.{word}").main(["--help"])
+    assert ended.value.code == 0
+    assert f"usage: ncexp {word}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "shown"),
+    [
+        (["statsu"], 2, r"statsu: expected a command or NAME=VALUE. Valid: cancel, .* Did you mean status\?"),
+        (["status", "nonsense"], 2, "SWEEP: expected one of the sweeps under .*, got 'nonsense'"),
+        (["simulate", "sed=1"], 2, r"sed: no such key. Valid: .* Did you mean seed\?"),
+        (["prepare", "dataset=digit"], 2, r"dataset: no such choice, 'digit'. Valid: .* Did you mean digits\?"),
+        (["-m", "seed=1,2", "hydra/launcher=joblib"], 2, "joblib"),
+        (["seed=1", "hydra/launcher=local"], 2, "hydra/launcher: expected a sweep, .* Add -m."),
+        (["--version"], 0, r"^ncexp \d+\.\d+"),
+    ],
+)
+def test_command_of_another_kind_ends_in_one_message(
+    arguments: list[str], code: int, shown: str, ncexp_here: Here, tmp_path: Path
+) -> None:
+    ended, printed, refused = ncexp_here(*arguments)
+    assert ended == code, printed + refused
+    assert re.search(shown, printed + refused), printed + refused
+    assert "Traceback" not in refused
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
@@ -54,17 +128,65 @@ def test_help_commands_run_as_printed(command: str, tmp_path: Path) -> None:
         (["loss=mes"], "loss: no such choice, 'mes'. Valid: .*cross_entropy.* Did you mean mse\\?"),
         (["optimizer.lr=0"], "optimizer.lr: expected a value greater than 0, got 0"),
         (["nonsense"], "nonsense"),
-        (["loss=null"], "loss|None"),
+        (["loss=null"], "loss=null: expected overrides that Hydra composes"),
+        (["seed=${epochs}", "epochs=${seed}"], "seed: expected a value, got none"),
+        (["~evaluate_at.0"], "~evaluate_at.0: expected overrides that Hydra composes"),
+        (["outputs=/proc/x"], "outputs: expected a folder that takes files, got '/proc/x'"),
+        (["tracking.uri=abc"], "tracking.uri: expected http://HOST:PORT, .*, got 'abc'"),
+        (["batch_size=79"], "batch_size: expected batches of two examples at least"),
     ],
 )
-def test_command_refuses_in_one_message(arguments: list[str], message: str, tmp_path: Path) -> None:
-    done = ncexp(*SMALL, *arguments, cwd=tmp_path)
+def test_command_refuses_in_one_message(arguments: list[str], message: str, ncexp_here: Here, tmp_path: Path) -> None:
+    code, _, refused = ncexp_here(*SMALL, *arguments)
+    assert code == 2
+    assert re.search(message, refused)
+    assert "Traceback" not in refused
+    assert refused.count("ncexp: ") == 1
+    assert "Error executing job" not in refused
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_process_that_refuses_ends_in_the_same_message(ncexp_here: Here, tmp_path: Path) -> None:
+    done = ncexp(*SMALL, "loss=mes", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == ncexp_here(*SMALL, "loss=mes")
     assert done.returncode == 2
-    assert re.search(message, done.stderr)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [[], ["hydra/launcher=local"]], ids=["none", "local"])
+@pytest.mark.parametrize(
+    ("swept", "message"),
+    [
+        ("optimizer.lr=0.01,-1", "optimizer.lr: expected a value greater than 0, got -1"),
+        ("batch_size=32,81", "batch_size: expected at most the 80 training examples, got 81"),
+        ("optimizer.lr=0.01,${nowhere}", "optimizer.lr: expected a value, got none"),
+    ],
+)
+def test_sweep_is_checked_whole_before_anything_is_trained(
+    launcher: list[str], swept: str, message: str, tmp_path: Path
+) -> None:
+    done = ncexp("-m", *SMALL, *QUICK, swept, *launcher, cwd=tmp_path)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [[], ["hydra/launcher=local"]], ids=["none", "local"])
+def test_sweep_of_measurings_is_checked_whole_before_anything_is_measured(
+    launcher: list[str], composed: Compose, outputs: Path
+) -> None:
+    directory = train(composed())
+    before = {path: path.stat().st_mtime_ns for path in outputs.rglob("*")}
+    swept = ["analysis=[robustness]", "analysis.robustness.num_examples=5,-1"]
+    done = ncexp("measure", "-m", str(directory.path), *swept, f"outputs={outputs}", *launcher, cwd=outputs)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "analysis.robustness.num_examples: expected a value greater than or equal to 1, got -1" in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in outputs.rglob("*")} == before
+
+
+@pytest.mark.slow
 def test_command_sweeps_and_one_divergence_does_not_stop_it(tmp_path: Path) -> None:
     rates = "optimizer.lr=1e30,0.01"
     done = ncexp("-m", *SMALL, *QUICK, "architecture.batch_norm=false", "loss=mse,cross_entropy", rates, cwd=tmp_path)
@@ -74,7 +196,11 @@ def test_command_sweeps_and_one_divergence_does_not_stop_it(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
 
 
-def test_command_takes_choices_from_a_folder_of_ones_own(tmp_path: Path) -> None:
+def test_command_takes_choices_from_a_folder_of_ones_own(
+    ncexp_here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("ncexp.main.report_run", lambda *_, **__: None)  # figures take seconds
     (tmp_path / "choices" / "architecture").mkdir(parents=True)
     (tmp_path / "choices" / "architecture" / "linear.yaml").write_text(
         "name: linear\n_target_: their_networks.linear\nscale: 2.0\n"
@@ -87,7 +213,7 @@ def test_command_takes_choices_from_a_folder_of_ones_own(tmp_path: Path) -> None
     )
     base = [override for override in SMALL if not override.startswith("architecture")]
     arguments = ["--config-dir", "choices", "architecture=linear", *base, *QUICK]
-    done = ncexp(*arguments, cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, printed, refused = ncexp_here(*arguments)
+    assert code == 0, printed + refused
     (directory,) = (tmp_path / "outputs").iterdir()
     assert directory.name.startswith("gaussian_mixture-linear-mse_lr")

@@ -1,25 +1,14 @@
-"""The commands that look at one choice."""
+"""`ncexp prepare`: data made ready, or refused."""
 
 from __future__ import annotations
 
 import pytest
 
-from ncexp.commands import listing, prepare
+from ncexp.cli import prepare
+from ncexp.config.composing import REFUSALS
 
 
-def test_list_architecture_tells_sizes_and_refusals(capsys: pytest.CaptureFixture[str]) -> None:
-    assert listing.main(["architecture", "resnet18", "mlp", "--shape", "3", "32", "32"]) == 0
-    shown = capsys.readouterr().out
-    assert "11,173,962" in shown  # torchvision's 11,689,512 less the 1000-way layer and the 7×7 stem, plus ours
-    assert "mlp" in shown
-
-
-def test_list_architecture_refuses_an_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
-    assert listing.main(["architecture", "resnet19"]) == 2
-    assert "Did you mean resnet18?" in capsys.readouterr().err
-
-
-def test_prepare_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_prepare_prints_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert prepare.main(["dataset=digits"]) == 0
     assert capsys.readouterr().out.split() == ["num_train", "1400", "num_test", "397"]
 
@@ -32,8 +21,6 @@ def test_prepare_says_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
         (["dataset=digits", "dataset.example=5"], "example"),
     ],
 )
-def test_prepare_refuses_what_is_not_to_be_had(
-    overrides: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert prepare.main(overrides) == 2
-    assert message in capsys.readouterr().err
+def test_prepare_refuses_what_cannot_be_had(overrides: list[str], message: str) -> None:
+    with pytest.raises(REFUSALS, match=message):
+        prepare.main(overrides)

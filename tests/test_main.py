@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import io
 import json
 import os
 import signal
@@ -14,13 +16,21 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 from rich.console import Console
-from support import SMALL, Compose
+from support import SMALL, Compose, journals, trained
+from tracking_stores import journalled, stored
 
 from ncexp.config import ConfigError, check
+from ncexp.launching.console import literal_console
+from ncexp.launching.task import attempt
 from ncexp.main import run
-from ncexp.run_directory import Busy, RunDirectory
-from ncexp.tracking.content import is_sent
+from ncexp.record import Busy, RunDirectory, read_run
+from ncexp.tracking import sync_runs
+from ncexp.training import Training
 
+#: Of a run that never has an epoch without training error.
+FIGURES = {
+    f"{name}{end}" for name in ("neural_collapse", "mse_decomposition", "central_path") for end in (".png", ".pdf")
+}
 #: A process that kills itself without warning at the n-th call of a function; module, attribute and n are arguments.
 KILLED = """
 import importlib, os, signal, sys
@@ -41,61 +51,52 @@ sys.exit(main())
 """
 
 
+@pytest.fixture(autouse=True)
+def drawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take seconds: they are drawn only for tests that ask for this fixture by name, and in other processes."""
+    if "drawn" not in inspect.signature(request.function).parameters:
+        monkeypatch.setattr("ncexp.report.run.draw_run", lambda directory: [])
+
+
 def _arguments(raw: dict[str, Any]) -> list[str]:
     """The small run of the fixture as command-line overrides."""
     return [*SMALL, f"outputs={raw['outputs']}", f"tracking.enabled={str(raw['tracking']['enabled']).lower()}"]
 
 
-def _points(outputs: Path) -> dict[str, list[tuple[int, float, int]]]:
-    """Every metric of the one MLflow run under `outputs` but its summary: name → (step, value, timestamp)."""
-    client = MlflowClient(f"sqlite:///{outputs / 'mlflow.db'}")
-    (experiment,) = [e for e in client.search_experiments() if e.name != "Default"]
-    (found,) = client.search_runs([experiment.experiment_id])
-    names = [n for n in found.data.metrics if not n.startswith(("final/", "best/", "zero/"))]
-    return {n: [(m.step, m.value, m.timestamp) for m in client.get_metric_history(found.info.run_id, n)] for n in names}
+def _assert_uploaded(directory: RunDirectory, outputs: Path) -> None:
+    """MLflow holds every defined value of every journal once, at its epoch's time, and no other."""
+    assert stored(outputs / "mlflow.db") == journalled([directory.path])
 
 
-def _assert_mirrored(directory: RunDirectory, outputs: Path) -> None:
-    """MLflow holds every defined value that it is sent once, at the journal's time, and nothing else."""
-    times = directory.journal.timestamps()
-    expected: dict[str, list[tuple[int, float, int]]] = {}
-    for record in directory.journal.read():
-        epoch = int(record["epoch"])
-        for name, value in record.items():
-            if is_sent(name) and value == value:
-                expected.setdefault(name, []).append((epoch, value, times[epoch]))
-    assert {name: sorted(points) for name, points in _points(outputs).items()} == expected
-
-
-def test_run_leaves_everything_behind(composed: Compose, console: Console, outputs: Path) -> None:
+def test_run_leaves_everything_behind(drawn: None, composed: Compose, console: Console, outputs: Path) -> None:
     raw = composed()
     assert run(raw, console) == "completed"
     directory = RunDirectory(check(raw).directory)
-    records = directory.journal.read()
+    records = read_run(directory.path).records
     assert [record["epoch"] for record in records] == [1, 2, 4, 6]
-    assert {"fit/loss", "train/loss", "train/error", "test/nc1_trace", "mse/loss_nc1", "mse/test_loss_ls_perp"} <= set(
-        records[0]
-    )
+    names = {"fit/loss", "train/loss", "train/error", "test/collapse/nc1_trace", "test/decisions/least_squares_error"}
+    assert names | {"train/mse/loss_nc1", "test/mse/loss_ls_perp", "train/path/snr_1"} <= records[0].keys()
     assert directory.state() == "completed"
-    assert {path.name for path in directory.figures.iterdir()} == {
-        "neural_collapse.png",
-        "mse_decomposition.png",
-        "central_path.png",
-    }
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in directory.figures.iterdir())
+    assert {path.name for path in directory.figures.iterdir()} == FIGURES
+    heads = {path.suffix: path.read_bytes()[:4] for path in directory.figures.iterdir()}
+    assert heads == {".png": b"\x89PNG", ".pdf": b"%PDF"}
     facts = json.loads(directory.facts.read_text())
     assert (facts["num_train"], facts["num_test"], facts["num_features"]) == (80, 40, 8)
     assert facts["ridge_weight"] == raw["optimizer"]["weight_decay"]
-    _assert_mirrored(directory, outputs)
-    said = console.file.getvalue()  # type: ignore[attr-defined]
-    assert f"sqlite:///{outputs}/mlflow.db" in said
-    assert f"ncexp ui {outputs}   # then its page #/experiments/1/runs/" in said
-    assert str(directory.path) in said
+    _assert_uploaded(directory, outputs)
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"sqlite:///{outputs}/mlflow.db" in printed
+    assert "http://ncexp.localhost:5000/#/experiments/1/runs/" in printed
+    assert str(directory.path) in printed
+    assert "keeps     4 snapshots of " in printed
     assert not (outputs / "mlruns").exists()
     assert not Path("mlruns").exists()
 
 
-def test_run_mlflow_run_has_parameters_state_and_figures(composed: Compose, console: Console, outputs: Path) -> None:
+@pytest.mark.slow
+def test_run_mlflow_run_has_parameters_state_and_figures(
+    drawn: None, composed: Compose, console: Console, outputs: Path
+) -> None:
     raw = composed()
     run(raw, console)
     client = MlflowClient(f"sqlite:///{outputs / 'mlflow.db'}")
@@ -109,19 +110,18 @@ def test_run_mlflow_run_has_parameters_state_and_figures(composed: Compose, cons
     )
     assert found.data.params["architecture.hidden"] == "[16, 8]"
     assert {a.path for a in client.list_artifacts(found.info.run_id, "figures")} == {
-        "figures/neural_collapse.png",
-        "figures/mse_decomposition.png",
-        "figures/central_path.png",
+        f"figures/{name}" for name in FIGURES
     }
 
 
 def test_run_same_seed_gives_same_bytes(composed: Compose, console: Console, tmp_path: Path) -> None:
-    journals = []
+    found = []
     for place in ("a", "b"):
         raw = composed(f"outputs={tmp_path / place}", "tracking.enabled=false")
         run(raw, console)
-        journals.append(RunDirectory(check(raw).directory).journal.path.read_bytes())
-    assert journals[0] == journals[1]
+        found.append(journals(check(raw).directory))
+    assert found[0] == found[1]
+    assert len(found[0]) == 6
 
 
 def test_run_other_seed_gives_other_numbers(composed: Compose, console: Console) -> None:
@@ -129,64 +129,107 @@ def test_run_other_seed_gives_other_numbers(composed: Compose, console: Console)
     for seed in (0, 1):
         raw = composed(f"seed={seed}", "tracking.enabled=false", "epochs=1")
         run(raw, console)
-        losses.append(RunDirectory(check(raw).directory).journal.read()[0]["fit/loss"])
+        losses.append(RunDirectory(check(raw).directory).training.read()[0]["fit/loss"])
     assert losses[0] != losses[1]
 
 
+@pytest.mark.slow
 def test_run_completed_trains_nothing_and_rerun_all_trains_anew(
     composed: Compose, console: Console, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw = composed()
     run(raw, console)
     directory = RunDirectory(check(raw).directory)
-    journal, clock = directory.journal.path.read_bytes(), directory.journal.clock_path.read_bytes()
+    before, clock = journals(directory.path), directory.clock.path.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr("ncexp.main.assemble", None)  # building anything would fail
         assert run(raw, console) == "completed"
-    assert directory.journal.clock_path.read_bytes() == clock
+    assert (journals(directory.path), directory.clock.path.read_bytes()) == (before, clock)
     assert "nothing to train" in console.file.getvalue()  # type: ignore[attr-defined]
     assert run(composed("rerun=all"), console) == "completed"
-    assert directory.journal.path.read_bytes() == journal
-    assert directory.journal.clock_path.read_bytes() != clock
-    _assert_mirrored(directory, outputs)
+    assert journals(directory.path) == before
+    assert directory.clock.path.read_bytes() != clock
+    _assert_uploaded(directory, outputs)
+
+
+def test_same_command_with_another_analysis_trains_nothing_and_adds_it(
+    composed: Compose, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn_of: list[set[str]] = []
+
+    def note(directory: RunDirectory) -> list[str]:
+        """Which numbers there are when the figures are drawn; that takes seconds."""
+        drawn_of.append({*read_run(directory.path).records[0]})
+        return []
+
+    monkeypatch.setattr("ncexp.report.run.draw_run", note)
+    untracked = "tracking.enabled=false"
+    more = composed(untracked, "analysis=[collapse,central_path,robustness]")
+    raw = composed(untracked, "analysis=[collapse]", "keep.checkpoints=evaluated")
+    run(raw, console)
+    directory = RunDirectory(check(raw).directory)
+    before = journals(directory.path)
+    monkeypatch.setattr(Training, "_step", None)
+    assert run(more, console) == "completed"
+    after = journals(directory.path)
+    assert {name: after[name] for name in before} == before
+    assert {Path(name).name.partition("_")[0] for name in after.keys() - before.keys()} == {"central", "robustness"}
+    assert "test/robustness/ratio" in read_run(directory.path).records[0]
+    assert ["train/path/snr_1" in names for names in drawn_of] == [False, True]
+    assert run(more, console) == "completed"
+    assert journals(directory.path) == after
+
+
+def test_same_command_with_an_analysis_that_has_no_input_says_so(composed: Compose, console: Console) -> None:
+    run(composed("tracking.enabled=false", "keep.checkpoints=[]"), console)
+    assert run(composed("tracking.enabled=false", "analysis=[robustness]"), console) == "failed"
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "robustness: can be had at no epoch; 4 other evaluated epochs have no weights" in printed
+    assert "Next time train with keep.checkpoints=evaluated." in printed
+    assert run(composed("tracking.enabled=false"), console) == "completed"  # the run itself is well
+
+
+def slow(*values: object) -> Any:
+    """A case that runs with the slow tests: one of them is enough while one works."""
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize(
     ("module", "function", "count"),
     [
-        ("ncexp.training", "Training._step", 1),
-        ("ncexp.training", "Training._step", 5),
-        ("ncexp.journal", "Journal.append", 2),
-        ("ncexp.checkpoint", "save", 1),
-        ("ncexp.checkpoint", "save", 3),
-        ("ncexp.files", "os.fsync", 9),
-        ("ncexp.figures", "draw_figures", 1),
+        slow("ncexp.training.loop", "Training._step", 1),
+        ("ncexp.training.loop", "Training._step", 5),
+        slow("ncexp.record.journal", "Journal.append", 2),
+        slow("ncexp.record.journal", "Journal.put", 3),
+        slow("ncexp.training.checkpoint", "write_tensors", 1),
+        slow("ncexp.training.checkpoint", "write_tensors", 3),
+        slow("ncexp.measure.snapshot", "write_tensors", 2),
+        slow("ncexp.record.files", "os.fsync", 9),
+        slow("ncexp.record.files", "os.fsync", 40),
+        slow("ncexp.report.figures", "draw_figures", 1),
     ],
 )
 def test_run_killed_anywhere_and_started_again_ends_the_same(
     composed: Compose, console: Console, outputs: Path, tmp_path: Path, module: str, function: str, count: int
 ) -> None:
-    undisturbed = composed(f"outputs={tmp_path / 'undisturbed'}", "tracking.enabled=false")
-    run(undisturbed, console)
-    raw = composed()
+    undisturbed = trained(composed(f"outputs={tmp_path / 'undisturbed'}", "tracking.enabled=false"))
+    tracked = function in ("Journal.append", "draw_figures")  # a new store takes MLflow ten seconds
+    raw = composed() if tracked else composed("tracking.enabled=false")
     command = [sys.executable, "-c", KILLED, module, function, str(count), *_arguments(raw)]
     killed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
     assert run(raw, console) == "completed"
     directory = RunDirectory(check(raw).directory)
-    expected = RunDirectory(check(undisturbed).directory).journal.path.read_bytes()
-    assert directory.journal.path.read_bytes() == expected
-    _assert_mirrored(directory, outputs)
+    assert journals(directory.path) == journals(undisturbed.path)
+    if tracked:
+        _assert_uploaded(directory, outputs)
 
 
 def test_run_asked_to_stop_goes_on_from_the_middle_of_an_epoch(
     composed: Compose, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    undisturbed = composed(f"outputs={tmp_path / 'undisturbed'}", "tracking.enabled=false")
-    run(undisturbed, console)
+    undisturbed = trained(composed(f"outputs={tmp_path / 'undisturbed'}", "tracking.enabled=false"))
     raw = composed("tracking.enabled=false")
-    from ncexp.training import Training
-
     step, calls = Training._step, [0]
 
     def step_and_signal(self: Training, *batch: torch.Tensor) -> None:
@@ -202,11 +245,17 @@ def test_run_asked_to_stop_goes_on_from_the_middle_of_an_epoch(
     assert directory.state() == "interrupted"
     assert run(raw, console) == "completed"
     assert "resumed   in epoch 3, after 2 of its steps" in console.file.getvalue()  # type: ignore[attr-defined]
-    assert directory.journal.path.read_bytes() == RunDirectory(check(undisturbed).directory).journal.path.read_bytes()
+    assert journals(directory.path) == journals(undisturbed.path)
 
 
 def test_run_that_turns_non_finite_stops_there_and_is_marked_diverged(composed: Compose, console: Console) -> None:
-    raw = composed("optimizer.lr=1e6", "optimizer/schedule=constant", "epochs=50", "architecture.batch_norm=false")
+    raw = composed(
+        "optimizer.lr=1e6",
+        "optimizer/schedule=constant",
+        "epochs=50",
+        "architecture.batch_norm=false",
+        "tracking.enabled=false",
+    )
     assert run(raw, console) == "diverged"
     directory = RunDirectory(check(raw).directory)
     status = directory.status()
@@ -219,21 +268,21 @@ def test_run_that_fails_leaves_traceback_and_state(
     composed: Compose, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw = composed("tracking.enabled=false")
-    monkeypatch.setattr("ncexp.training.Training._step", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        run(raw, console)
+    with monkeypatch.context() as patch:
+        patch.setattr("ncexp.training.loop.Training._step", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(raw, console)
     directory = RunDirectory(check(raw).directory)
     assert directory.state() == "failed"
     assert "ZeroDivisionError" in directory.log.read_text()
     assert run(composed("tracking.enabled=false", "rerun=none"), console) == "failed"
-    monkeypatch.undo()
     assert run(raw, console) == "completed"
 
 
 def test_run_leaves_alone_what_another_process_trains(composed: Compose, console: Console) -> None:
     raw = composed("tracking.enabled=false")
     directory = RunDirectory(check(raw).directory)
-    with directory.locked(), pytest.raises(Busy, match="expected a run that nobody trains"):
+    with directory.locked(), pytest.raises(Busy, match="expected a directory that no process works on"):
         run(raw, console)
 
 
@@ -273,7 +322,43 @@ def test_run_takes_a_network_from_somebody_elses_package(
     raw = composed("tracking.enabled=false")
     raw["architecture"] = {"name": "theirs", "_target_": "their_package.Theirs", "width": 12}
     assert run(raw, console) == "completed"
-    assert RunDirectory(check(raw).directory).journal.read()[-1]["mse/identity_residual"] < 1e-12
+    assert read_run(check(raw).directory).records[-1]["train/mse/identity_residual"] < 1e-12
     raw["architecture"] = {"name": "theirs", "_target_": "their_package.Theirs", "widht": 12}
     with pytest.raises(ConfigError, match=r"no such key. Valid: width. Did you mean width\?"):
         run(raw, console)
+
+
+@pytest.mark.slow
+def test_run_under_a_path_of_odd_signs_prints_it_as_it_is_and_is_tracked(
+    drawn: None, composed: Compose, tmp_path: Path
+) -> None:
+    outputs = tmp_path / "it's [red] a [/x] :x: path"
+    raw, text = composed(), io.StringIO()
+    raw["outputs"] = str(outputs)
+    assert run(raw, literal_console(file=text, width=300)) == "completed"
+    directory = RunDirectory(check(raw).directory)
+    assert f"run       {directory.path}\n" in text.getvalue()
+    assert f"tracking  sqlite:///{outputs}/mlflow.db\n" in text.getvalue()
+    assert f"figure    {directory.figures}" in text.getvalue()
+    assert stored(outputs / "mlflow.db") == journalled([directory.path])
+    assert sync_runs([outputs]) == {"up to date": 1}
+
+
+def test_message_of_a_failure_is_printed_as_it_is(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("of [/x] and [red] :x:")
+
+    monkeypatch.setattr("ncexp.training.loop.Training._step", fail)
+    assert attempt(composed("tracking.enabled=false"), literal_console()) == "failed"
+    printed = capsys.readouterr().out
+    assert printed.count("RuntimeError: of [/x] and [red] :x:") == 2  # the run's end, and the traceback
+
+
+@pytest.mark.parametrize("uri", ["abc", "foo://bar", "''"])
+def test_run_with_an_unusable_tracking_uri_writes_nothing(composed: Compose, console: Console, uri: str) -> None:
+    raw = composed("tracking.enabled=true", f"tracking.uri={uri}")
+    with pytest.raises(ConfigError, match=r"tracking\.uri: expected http"):
+        run(raw, console)
+    assert not check(raw).outputs.exists()

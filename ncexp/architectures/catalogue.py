@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import yaml
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ncexp.config import SUPPLIED, Component, ConfigError, config_directory, nearest
+from ncexp.config import Component, ConfigError, nearest
+from ncexp.config.components import SUPPLIED
+from ncexp.config.composing import config_directory
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class ArchitectureSize:
 
 @dataclass(frozen=True)
 class ArchitectureRow:
-    """One choice: its size, or in words why it does not take inputs of that shape."""
+    """One choice: its size, or in words why it has none: inputs that it does not take, or what is left to choose."""
 
     name: str
     size: ArchitectureSize | None
@@ -66,15 +69,19 @@ def measure_size(architecture: Component, input_shape: tuple[int, ...], num_clas
     return ArchitectureSize(features.shape[1], parameters, counter.get_total_flops())
 
 
-def _row(name: str, architecture: Component, input_shape: tuple[int, ...], num_classes: int) -> ArchitectureRow:
+def _row(name: str, raw: dict[str, Any], input_shape: tuple[int, ...], num_classes: int) -> ArchitectureRow:
+    if missing := [option for option, value in raw.items() if value == "???"]:
+        return ArchitectureRow(name, None, f"any that architecture.{missing[0]} names")
+    architecture = Component.check("architecture", raw, SUPPLIED["architecture"])
     try:
         return ArchitectureRow(name, measure_size(architecture, input_shape, num_classes), "")
     except ValueError as refusal:
         return ArchitectureRow(name, None, str(refusal))
 
 
-def _shipped(name: str) -> Component:
+def _shipped(name: str) -> dict[str, Any]:
     path = config_directory() / "architecture" / f"{name}.yaml"
     if name not in list_architectures():
         raise ConfigError(f"architecture: no such choice as {name!r}. {nearest(name, list_architectures())}")
-    return Component.check("architecture", yaml.safe_load(path.read_text()), SUPPLIED["architecture"])
+    raw: dict[str, Any] = yaml.safe_load(path.read_text())
+    return raw

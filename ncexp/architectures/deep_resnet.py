@@ -10,6 +10,7 @@ from torchvision.models import resnet as torchvision_resnet
 from ncexp.architectures.classifiers import Classifier
 from ncexp.architectures.images import Stem, first_convolution, image_shape
 from ncexp.architectures.network import Network
+from ncexp.architectures.pointwise import replace_strided_pointwise
 
 
 def deep_resnet(
@@ -34,4 +35,5 @@ def deep_resnet(
     if stem == "small":
         backbone.maxpool = nn.Identity()
     backbone.fc = nn.Identity()
+    replace_strided_pointwise(backbone)
     return Network(backbone, num_features, num_classes, classifier)

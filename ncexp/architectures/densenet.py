@@ -11,9 +11,9 @@ from torchvision.models import DenseNet
 from ncexp.architectures.classifiers import Classifier
 from ncexp.architectures.images import Stem, first_convolution, image_shape
 from ncexp.architectures.network import Network
-from ncexp.config import Count
+from ncexp.config import Width
 
-Layers = Annotated[list[Count], Field(min_length=1)]
+Layers = Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(min_length=1, max_length=10)]
 
 
 def densenet(
@@ -21,7 +21,7 @@ def densenet(
     num_classes: int,
     *,
     layers: Layers,
-    growth_rate: Count = 12,
+    growth_rate: Width = 12,
     stem: Stem = "small",
     classifier: Classifier = "linear",
 ) -> Network:

@@ -10,9 +10,9 @@ from torch import nn
 
 from ncexp.architectures.classifiers import Classifier
 from ncexp.architectures.network import Network
-from ncexp.config import Count
+from ncexp.config import Width
 
-Widths = Annotated[list[Count], Field(min_length=1)]
+Widths = Annotated[list[Width], Field(min_length=1)]
 
 
 def mlp(

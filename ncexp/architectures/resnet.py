@@ -11,15 +11,16 @@ from torch.nn import functional
 from ncexp.architectures.classifiers import Classifier
 from ncexp.architectures.images import image_shape
 from ncexp.architectures.network import Network
-from ncexp.config import Count
+from ncexp.architectures.pointwise import StridedPointwise
+from ncexp.config import Width
 
 
 def resnet(
     input_shape: tuple[int, ...],
     num_classes: int,
     *,
-    depth: Annotated[int, Field(ge=8)] = 8,
-    width: Count = 16,
+    depth: Annotated[int, Field(ge=8, le=1202)] = 8,
+    width: Width = 16,
     classifier: Classifier = "linear",
 ) -> Network:
     """Stem 3×3 stride 1 without max-pool, three stages, global average: features (n, 4·width), non-negative.
@@ -59,7 +60,7 @@ class BasicBlock(nn.Module):
         )
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels != out:
-            self.shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+            self.shortcut = nn.Sequential(StridedPointwise(channels, out, stride), nn.BatchNorm2d(out))
 
     def forward(self, inputs: Tensor) -> Tensor:
         return functional.relu(self.residual(inputs) + self.shortcut(inputs))

@@ -11,7 +11,7 @@ from ncexp.architectures.classifiers import Classifier
 from ncexp.architectures.images import image_shape
 from ncexp.architectures.network import Network
 from ncexp.architectures.resnet import initialize_convolutions
-from ncexp.config import Count
+from ncexp.config import Width
 
 #: torchvision's letters for the columns of the paper's table, whose first convolution has 64 channels.
 _COLUMNS = {11: "A", 13: "B", 16: "D", 19: "E"}
@@ -24,7 +24,7 @@ def vgg(
     num_classes: int,
     *,
     depth: Literal[11, 13, 16, 19],
-    width: Count = _PUBLISHED_WIDTH,
+    width: Width = _PUBLISHED_WIDTH,
     head: Literal["average", "fully_connected"] = "average",
     classifier: Classifier = "linear",
 ) -> Network:

@@ -14,6 +14,7 @@
 from ncexp.collapse.central_path import CentralPath, central_path_losses
 from ncexp.collapse.class_statistics import ClassStatistics, ClassStatisticsAccumulator, class_statistics
 from ncexp.collapse.gradient_flow import FlowTrajectory, renormalized_gradient_flow
+from ncexp.collapse.label_geometry import LabelGeometry, free_bias_geometry, gram_distance, seli_geometry
 from ncexp.collapse.least_squares import (
     MSEDecomposition,
     decompose_mse,
@@ -21,6 +22,7 @@ from ncexp.collapse.least_squares import (
     ridge_from_weight_decay,
 )
 from ncexp.collapse.linear_classifier import LinearClassifier
+from ncexp.collapse.margins import one_vs_rest_margin
 from ncexp.collapse.mode_dynamics import conserved_differences
 from ncexp.collapse.nearest_class_center import nearest_class_center_mismatch
 from ncexp.collapse.neural_collapse import CollapseMetrics, measure_collapse
@@ -35,6 +37,7 @@ __all__ = [
     "ClassStatisticsAccumulator",
     "CollapseMetrics",
     "FlowTrajectory",
+    "LabelGeometry",
     "LinearClassifier",
     "MSEDecomposition",
     "PathDistance",
@@ -46,11 +49,15 @@ __all__ = [
     "decompose_mse",
     "distance_to_path",
     "fit_time_change",
+    "free_bias_geometry",
+    "gram_distance",
     "least_squares_classifier",
     "measure_collapse",
     "nearest_class_center_mismatch",
+    "one_vs_rest_margin",
     "renormalized_gradient_flow",
     "ridge_from_weight_decay",
+    "seli_geometry",
     "simplex_etf",
     "snr_singular_values",
     "snr_spectrum",

@@ -55,7 +55,7 @@ def central_path_losses(singular_values: Tensor, num_classes: int) -> tuple[Tens
     if missing < 0:
         raise ValueError(
             f"singular_values: expected at most {num_classes - 1} modes for {num_classes} classes, "
-            f"got {singular_values.shape[-1]}. Pass the spectrum that snr_singular_values answers."
+            f"got {singular_values.shape[-1]}. Pass the spectrum that snr_singular_values returns."
         )
     noise_share = 1 / (num_classes + singular_values.square())
     loss_nc1 = (singular_values * noise_share).square().sum(dim=-1) / 2
@@ -87,7 +87,7 @@ class CentralPath:
         if initial.ndim != 1 or not 1 <= len(initial) < num_classes:
             raise ValueError(
                 f"initial_singular_values: expected shape (K,) with 1 <= K <= {num_classes - 1}, "
-                f"got {tuple(initial.shape)}. Pass one spectrum that snr_singular_values answers."
+                f"got {tuple(initial.shape)}. Pass one spectrum that snr_singular_values returns."
             )
         if not bool(inside.all()):
             raise ValueError(

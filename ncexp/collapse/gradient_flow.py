@@ -2,7 +2,8 @@
 
     dX/dt = Π(−∇_X L(W_LS(X), X)),   Π the orthogonal projection on the tangent space of {X : Σ_W(X) = I},
 
-with L = ½ Ave_i ‖W x_i + b − y_i‖² at λ = 0. Nothing of the closed form in central_path.py enters: this is its witness.
+with L = ½ Ave_i ‖W x_i + b − y_i‖² at λ = 0. Nothing of the closed form in central_path.py enters:
+this is its independent check.
 
 The gradient. W_LS(X) minimises L, so its own change with X contributes nothing (envelope theorem):
 ∂L/∂x_i = (1/n) W_LSᵀ (W_LS x_i + b_LS − y_i). By least squares on centred quantities W_LS = (1/C) M̄ᵀ Σ_T^{-1} and
@@ -18,6 +19,7 @@ On {Σ_W = I} this is S = (DᵀZ + ZᵀD)/(2n). Solved as it stands it also keep
 set; the short form there would amplify the error, exponentially in √t. This is why no retraction is needed on the way.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +28,8 @@ from torch import Tensor
 from ncexp.collapse.class_statistics import class_statistics
 from ncexp.collapse.snr_spectrum import snr_singular_values, snr_spectrum
 
-# Per-step tolerances of the integrator; over a whole run the spectrum is then good to about 1e-9.
+# Per-step tolerances of the integrator. Over a whole run modes above 1e-3 are then good to about 1e-7. The absolute one
+# of features of size 1, costs smaller modes digits while they grow: modes of 1e-6 are good to 1e-4, of 1e-9 to 1e-2.
 _RELATIVE, _ABSOLUTE = 1e-10, 1e-12
 _HELD = 1e-8  # how well Σ_W = I must hold at every output time
 
@@ -69,32 +72,36 @@ def renormalized_gradient_flow(features: Tensor, labels: Tensor, num_classes: in
     Raises:
         ValueError: classes of different size; Σ_W not of full rank; times not as above.
     """
-    from scipy.integrate import solve_ivp  # half a second to import, and no training needs it
-
-    _check_times(times)
+    check_times(times)
     labels, start = labels.to("cpu"), renormalize(features, labels, num_classes)
     targets = torch.nn.functional.one_hot(labels.long(), num_classes).to(start)
+    states = integrate(lambda x: flow_velocity(x.reshape(start.shape), targets).flatten(), start.flatten(), times)
+    snapshots = states.reshape(-1, *start.shape)
+    statistics = [class_statistics(snapshot, labels, num_classes) for snapshot in snapshots]
+    identity = torch.eye(start.shape[1], dtype=torch.float64)
+    error = torch.stack([(s.within_class_covariance - identity).abs().max() for s in statistics])
+    assert float(error.max()) <= _HELD, f"Σ_W left the identity by {float(error.max())}"
+    return FlowTrajectory(
+        times.to(torch.float64), torch.stack([snr_singular_values(s) for s in statistics]), snapshots, error
+    )
 
-    def velocity(_: float, state: object) -> object:
-        return flow_velocity(torch.as_tensor(state).reshape(start.shape), targets).flatten().numpy()
+
+def integrate(velocity: Callable[[Tensor], Tensor], start: Tensor, times: Tensor) -> Tensor:
+    """The solution (T, d) of dx/dt = velocity(x) from x(0) = start, (d,) float64, at the times; DOP853."""
+    from scipy.integrate import solve_ivp  # half a second to import, and no training needs it
 
     grid = times.to(torch.float64)
     solution = solve_ivp(
-        velocity,
+        lambda _, state: velocity(torch.as_tensor(state)).numpy(),
         (0.0, float(grid[-1])),
-        start.flatten().numpy(),
+        start.numpy(),
         method="DOP853",
         t_eval=grid.numpy(),
         rtol=_RELATIVE,
         atol=_ABSOLUTE,
     )
     assert solution.success, solution.message
-    snapshots = torch.as_tensor(solution.y).T.reshape(-1, *start.shape).contiguous()
-    statistics = [class_statistics(snapshot, labels, num_classes) for snapshot in snapshots]
-    identity = torch.eye(start.shape[1], dtype=torch.float64)
-    error = torch.stack([(s.within_class_covariance - identity).abs().max() for s in statistics])
-    assert float(error.max()) <= _HELD, f"Σ_W left the identity by {float(error.max())}"
-    return FlowTrajectory(grid, torch.stack([snr_singular_values(s) for s in statistics]), snapshots, error)
+    return torch.as_tensor(solution.y).T.contiguous()
 
 
 def flow_velocity(features: Tensor, targets: Tensor) -> Tensor:
@@ -107,18 +114,23 @@ def flow_velocity(features: Tensor, targets: Tensor) -> Tensor:
     Returns:
         (n, P) float64.
     """
+    share = targets.shape[1] / len(targets)  # of one example in its class's mean
+    descent = descent_on_path(features, targets)
+    centered = features - features.mean(dim=0)
+    deviations = centered - targets @ (targets.T @ centered) * share
+    descent_deviations = descent - targets @ (targets.T @ descent) * share
+    return descent - deviations @ _normal_part(deviations, descent_deviations)
+
+
+def descent_on_path(features: Tensor, targets: Tensor) -> Tensor:
+    """−∇_X L(W_LS(X), X), (n, P) float64; Args as `flow_velocity`, Σ_T of full rank instead of Σ_W = I."""
     num_examples, num_classes = targets.shape
     centered = features - features.mean(dim=0)
     means = targets.T @ centered * (num_classes / num_examples)
-    deviations = centered - targets @ means
-
     total_covariance = centered.T @ centered / num_examples
     weight = torch.linalg.solve(total_covariance, means.T).T / num_classes
     residuals = centered @ weight.T + 1 / num_classes - targets
-    descent = -(residuals @ weight) / num_examples
-
-    descent_deviations = descent - targets @ (targets.T @ descent) * (num_classes / num_examples)
-    return descent - deviations @ _normal_part(deviations, descent_deviations)
+    return -(residuals @ weight) / num_examples
 
 
 def _normal_part(deviations: Tensor, field: Tensor) -> Tensor:
@@ -159,7 +171,8 @@ def _inverse_root(covariance: Tensor) -> Tensor:
     return (basis / variances.sqrt()) @ basis.T
 
 
-def _check_times(times: Tensor) -> None:
+def check_times(times: Tensor) -> None:
+    """Raises ValueError for times that are not strictly ascending from t ≥ 0 to t > 0."""
     ascending = times.ndim == 1 and len(times) > 0 and bool(times.isfinite().all()) and bool((times.diff() > 0).all())
     if not ascending or times[0] < 0 or times[-1] <= 0:
         raise ValueError(

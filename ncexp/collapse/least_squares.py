@@ -4,6 +4,24 @@ Objective: L(W, b) = ½ Ave_i ‖W h_i + b − y_i‖² + (λ_W/2) ‖W‖_F² +
 classes belong to it. HPD22 has λ_W = λ_b = λ: then with h̃ = [h; 1], W̃ = [W, b], and class frequencies π_c,
 
     W̃_LS = diag(π) M̃ᵀ (Σ̃_T + μ̃_G μ̃_Gᵀ + λI)⁻¹.
+
+That the last layer of a network with squared error, solved by least squares, makes the layers before it maximise a
+discriminant criterion of their outputs was shown by A. R. Webb and D. Lowe, "The optimised internal representation of
+multilayer classifier networks performs nonlinear discriminant analysis", Neural Networks 3 (1990) 367-375: W̃_LS is
+their layer, with a ridge.
+
+**Data and decay.** The penalty R(W̃) = (λ_W/2) ‖W‖² + (λ_b/2) ‖b‖² stands in the terms as well. With Δ = W̃ − W̃_LS,
+
+    term      data part                                      decay part
+    L         ½ Ave ‖W̃h̃ − y‖²                                R(W̃)
+    L_NC1     ½ tr{W̃_LS Σ̃_W W̃_LSᵀ}                            R(W̃_LS)          from ½ tr{W̃_LS (Σ̃_W + λI) W̃_LSᵀ}
+    L_NC2/3   all of it                                      none: no λ in ½ Σ_c π_c ‖W̃_LS μ̃_c − e_c‖²
+    L_LS      ½ Ave ‖W̃_LS h̃ − y‖²                             R(W̃_LS)          the sums of the two above
+    L_LS^⊥    ½ tr{Δ (Σ̃_T + μ̃_G μ̃_Gᵀ) Δᵀ} = ½ Ave ‖Δh̃‖²       R(Δ)
+
+In each row the parts add up to the term. Down the columns they do not: Ave⟨Δh̃, W̃_LS h̃ − y⟩ + λ⟨Δ, W̃_LS⟩ = 0, as W̃_LS is
+stationary, so what the data parts of L_LS and L_LS^⊥ lack of that of L, λ⟨Δ, W̃_LS⟩ with the other sign, the decay parts
+have too much. L_NC2/3 has no decay part, and is yet not free of decay: λ shortens W̃_LS, and with it W̃_LS μ̃_c.
 """
 
 from __future__ import annotations
@@ -16,6 +34,7 @@ import torch
 
 from ncexp.collapse.class_mean_fit import class_mean_fit
 from ncexp.collapse.class_statistics import ClassStatistics
+from ncexp.collapse.determined_range import ROUND_OFF
 from ncexp.collapse.linear_classifier import LinearClassifier
 from ncexp.collapse.neural_collapse import require_same_shape
 from ncexp.collapse.normal_equations import FactoredProblem, WhitenedProblem
@@ -30,20 +49,38 @@ class MSEDecomposition:
     loss: float
     """L of the classifier, from its definition and from nothing below."""
     loss_ls: float
-    """L_LS = L_NC1 + L_NC2/3, the least that any last layer could reach on these features."""
+    """L_LS = L_NC1 + L_NC2/3, the least that any last layer could reach on these features. At λ = 0 that is on the
+    range that the features' precision determines: never above L by more than L changes where features are rounded."""
     loss_nc1: float
     """L_NC1 = ½ tr{W̃_LS (Σ̃_W + λI) W̃_LSᵀ}: variability that the best layer cannot ignore, and the penalty."""
     loss_nc23: float
     """L_NC2/3 = ½ Σ_c π_c ‖W̃_LS μ̃_c − e_c‖²: class means that the best layer cannot send to the one-hot corners."""
     loss_ls_perp: float
     """L_LS^⊥ = ½ tr{(W̃ − W̃_LS)(Σ̃_T + μ̃_G μ̃_Gᵀ + λI)(W̃ − W̃_LS)ᵀ}: how far the layer is from the central path."""
+    loss_data: float
+    """½ Ave ‖W̃h̃ − y‖²: the mean squared error alone, the data part of L. All parts: see the head of this module."""
+    loss_decay: float
+    """(λ_W/2) ‖W‖² + (λ_b/2) ‖b‖²: the decay part of L."""
+    loss_ls_data: float
+    """½ Ave ‖W̃_LS h̃ − y‖²: the data part of L_LS, L_NC2/3 and the data part of L_NC1."""
+    loss_ls_decay: float
+    """(λ_W/2) ‖W_LS‖² + (λ_b/2) ‖b_LS‖²: the decay part of L_LS, all of it in L_NC1."""
+    loss_nc1_data: float
+    """½ tr{W̃_LS Σ̃_W W̃_LSᵀ}: what the spread of the features costs the best layer, the data part of L_NC1."""
+    loss_nc1_decay: float
+    """(λ_W/2) ‖W_LS‖² + (λ_b/2) ‖b_LS‖²: the decay part of L_NC1."""
+    loss_ls_perp_data: float
+    """½ Ave ‖(W̃ − W̃_LS) h̃‖²: the data part of L_LS^⊥."""
+    loss_ls_perp_decay: float
+    """(λ_W/2) ‖W − W_LS‖² + (λ_b/2) ‖b − b_LS‖²: the decay part of L_LS^⊥."""
 
     @property
     def residual(self) -> float:
         """|L − (L_NC1 + L_NC2/3 + L_LS^⊥)| / L, 0 where L is 0: a live check, as L is computed apart from the three.
 
-        Below 1e-12 where Σ_W + λ_W I is well conditioned, as deep as collapse goes; more tells that λ = 0 and Σ_W is
-        all but singular, or that L itself is nothing but rounding (1e-20 and less).
+        Below 1e-12 where Σ_W + λ_W I is well conditioned, as deep as collapse goes. More means that λ = 0 and Σ_W is
+        all but singular; that λ = 0 and features are rank deficient to their own precision, when the layer's part on
+        their rounding, about ε_f ‖W‖ ‖h‖ of √L, is in L alone; or that L is nothing but rounding (1e-20 and less).
         """
         gap = abs(self.loss - math.fsum((self.loss_nc1, self.loss_nc23, self.loss_ls_perp)))
         return gap / self.loss if gap else 0.0
@@ -76,8 +113,9 @@ def least_squares_classifier(statistics: ClassStatistics, ridge: Ridge, bias: bo
     """W̃_LS, the last layer that minimises L for these features (HPD22 Prop. 1); any class sizes.
 
     At ridge 0 with features whose second moments are singular, it is the minimiser of least ‖[W, b]‖_F on the
-    directions that the statistics determine: an eigenvalue of Σ_W, brought to unit diagonal, counts from P·ε of the
-    largest, and a singular value of the factor F from max(F.shape)·ε of the largest, ε = 2.2e-16.
+    directions that the statistics determine. A direction in which both the within-class variance and the class means
+    are no more than rounding, of the sums or of the features' own dtype, is not among them: determined_range.py has the
+    tolerances. Where λ_W > 0 is far above that rounding, nothing is left out.
 
     Args:
         statistics: of the features that the layer reads.
@@ -85,16 +123,24 @@ def least_squares_classifier(statistics: ClassStatistics, ridge: Ridge, bias: bo
         bias: False for a layer without bias; λ_b is then of no account.
 
     Raises:
-        ValueError: a ridge that is negative or not finite; features too large to be squared in float64.
+        ValueError: a ridge that is negative or not finite; features too large or too small to be squared in float64.
     """
     ridges = _ridges(ridge)
-    if not _has_finite_moments(statistics):
-        raise ValueError("statistics: expected finite second moments, got an overflow. The training has diverged.")
+    if not statistics.hold_squares:
+        raise ValueError(
+            "statistics: expected finite second moments, got an overflow or underflow. The training has diverged."
+        )
     return _problem(statistics, ridges, bias).minimizer()
 
 
 def decompose_mse(statistics: ClassStatistics, classifier: LinearClassifier, ridge: Ridge) -> MSEDecomposition:
     """The loss of a last layer, split into L_NC1 + L_NC2/3 + L_LS^⊥ (HPD22 Prop. 1, Thm. 1, Thm. 2).
+
+    How many digits hold: 11 of L_NC1 and L_NC2/3 where the correlation form of Σ_W (or λ_W) keeps the condition number
+    below 1e3, at any depth of collapse and any offset that the statistics resolve; one less for each further factor of
+    10, held up to 1e10, for float64 and float32 features, offset 0 and 1e4. These are digits for the features as they
+    are given, and at full rank. At λ = 0 the terms are those on the range that the features' precision determines; see
+    docs/conventions.md.
 
     With train statistics it says how far training is from the central path. With test statistics and the same trained
     classifier it splits the test loss: L_LS is then what a last layer fitted to the test features would leave, a
@@ -108,8 +154,8 @@ def decompose_mse(statistics: ClassStatistics, classifier: LinearClassifier, rid
         ridge: as for `least_squares_classifier`.
 
     Returns:
-        Five floats; all nan where the features are too large to be squared in float64 (about 1e150), so that a run that
-        diverges can still be recorded.
+        Thirteen floats; all nan where float64 does not hold the squares of the features (from about 1e150, or below
+        1e-146), so that a run that diverges can still be recorded.
 
     Raises:
         ValueError: a ridge that is negative or not finite, or a classifier of another C or P than the statistics.
@@ -117,16 +163,68 @@ def decompose_mse(statistics: ClassStatistics, classifier: LinearClassifier, rid
     require_same_shape(statistics, classifier)
     classifier = classifier.to(statistics.class_means.device)
     ridges = _ridges(ridge)
-    if not _has_finite_moments(statistics):
+    if not statistics.hold_squares:
         return MSEDecomposition(**dict.fromkeys((field.name for field in fields(MSEDecomposition)), math.nan))
-    problem = _problem(statistics, ridges, bias=classifier.bias is not None)
+    problem = _problem(statistics, ridges, classifier.bias is not None)
     optimum = problem.minimizer()
-    fit = class_mean_fit(statistics, classifier, problem.class_basis)
-    best_fit = class_mean_fit(statistics, optimum, problem.class_basis)
-    nc1, nc23 = _spread_and_penalty(statistics, optimum, ridges), best_fit.squares / 2
+    nc1, nc23 = problem.least_terms(optimum)
+    fit = class_mean_fit(problem.statistics, classifier, problem.class_basis)
+    perp, determined_loss = problem.distance(classifier, fit), problem.spread_and_penalty(classifier) + fit.squares / 2
+    if problem.statistics is not statistics:
+        fit = class_mean_fit(statistics, classifier, problem.class_basis)
     loss = _spread_and_penalty(statistics, classifier, ridges) + fit.squares / 2
-    loss, nc1, nc23, perp = torch.stack([loss, nc1, nc23, problem.distance(classifier, fit)]).tolist()
-    return MSEDecomposition(loss=loss, loss_ls=nc1 + nc23, loss_nc1=nc1, loss_nc23=nc23, loss_ls_perp=perp)
+    slack = _rounding_of_loss(statistics, classifier) + _rounding_of_loss(statistics, optimum)
+    loss, nc1, nc23, perp, most = torch.stack([loss, nc1, nc23, perp, (1 + 1e-9) * determined_loss + slack]).tolist()
+    assert not nc1 + nc23 > most, f"L_LS = {nc1 + nc23} is above {most}, the loss of another layer on these features"
+    terms = {"loss": loss, "loss_ls": nc1 + nc23, "loss_nc1": nc1, "loss_nc23": nc23, "loss_ls_perp": perp}
+    data = _spread_and_penalty(statistics, classifier, (0.0, 0.0)) + fit.squares / 2
+    return MSEDecomposition(**terms, **_parts(terms, float(data), problem.statistics, classifier, optimum, ridges))
+
+
+def _parts(
+    terms: dict[str, float],
+    loss_data: float,
+    statistics: ClassStatistics,
+    classifier: LinearClassifier,
+    optimum: LinearClassifier,
+    ridges: tuple[float, float],
+) -> dict[str, float]:
+    """Data and decay part of each term; each from its own formula, as either may be all but nothing of the sum."""
+    if not any(ridges if classifier.bias is not None else ridges[:1]):  # the data part is the term, at any rank
+        names = ("loss", "loss_ls", "loss_nc1", "loss_ls_perp")
+        return {f"{name}_data": terms[name] for name in names} | {f"{name}_decay": 0.0 for name in names}
+    off_path = _difference(classifier, optimum)
+    spread = float(_spread_and_penalty(statistics, optimum, (0.0, 0.0)))
+    optimum_decay = _penalty(optimum, ridges)
+    return {
+        "loss_data": loss_data,
+        "loss_decay": _penalty(classifier, ridges),
+        "loss_ls_data": spread + terms["loss_nc23"],
+        "loss_ls_decay": optimum_decay,
+        "loss_nc1_data": spread,
+        "loss_nc1_decay": optimum_decay,
+        "loss_ls_perp_data": _mean_square(statistics, off_path),
+        "loss_ls_perp_decay": _penalty(off_path, ridges),
+    }
+
+
+def _difference(classifier: LinearClassifier, optimum: LinearClassifier) -> LinearClassifier:
+    """Δ = W̃ − W̃_LS."""
+    if classifier.bias is None or optimum.bias is None:
+        return LinearClassifier(classifier.weight - optimum.weight)
+    return LinearClassifier(classifier.weight - optimum.weight, classifier.bias - optimum.bias)
+
+
+def _penalty(classifier: LinearClassifier, ridges: tuple[float, float]) -> float:
+    """R(W̃) = (λ_W/2) ‖W‖² + (λ_b/2) ‖b‖²."""
+    bias = 0.0 if classifier.bias is None else float(classifier.bias.square().sum())
+    return (ridges[0] * float(classifier.weight.square().sum()) + ridges[1] * bias) / 2
+
+
+def _mean_square(statistics: ClassStatistics, layer: LinearClassifier) -> float:
+    """½ Ave ‖W h + b‖² = ½ tr(W Σ_T Wᵀ) + ½ ‖W μ_G + b‖²."""
+    about_mean = ((layer.weight @ statistics.total_covariance) * layer.weight).sum()
+    return float(about_mean + layer(statistics.global_mean).square().sum()) / 2
 
 
 def _ridges(ridge: Ridge) -> tuple[float, float]:
@@ -139,16 +237,18 @@ def _ridges(ridge: Ridge) -> tuple[float, float]:
     return pair
 
 
-def _has_finite_moments(statistics: ClassStatistics) -> bool:
-    return bool(statistics.total_covariance.isfinite().all() & statistics.global_mean.square().isfinite().all())
-
-
-# One look asks for the same problem several times: at the trained λ and at λ = 0, and each costs a factorisation.
+# One evaluation asks for the same problem several times: at the trained λ and at λ = 0, and each costs a factorisation.
 @functools.lru_cache(maxsize=2)
 def _problem(statistics: ClassStatistics, ridges: tuple[float, float], bias: bool) -> WhitenedProblem | FactoredProblem:
     weight_ridge, bias_ridge = ridges
     regular = WhitenedProblem.build(statistics, weight_ridge, bias_ridge if bias else math.inf)
     return regular if regular is not None else FactoredProblem(statistics, weight_ridge, bias_ridge, bias)
+
+
+def _rounding_of_loss(statistics: ClassStatistics, classifier: LinearClassifier) -> torch.Tensor:
+    """A bound on what rounding to ε = 2⁻⁵² adds to L: P² ε Σ_i ‖w_i‖² (d_i + max_c μ_ci²), w_i column i of W."""
+    moments = statistics.within_class_covariance.diagonal() + statistics.class_means.square().amax(0)
+    return statistics.num_features**2 * ROUND_OFF * (classifier.weight.square() @ moments).sum()
 
 
 def _spread_and_penalty(

@@ -67,12 +67,11 @@ def elapsed_for_growth(initial: Tensor, growth: Tensor, num_classes: int) -> Ten
         growth: u, float64, broadcast with `initial`.
         num_classes: C.
     """
-    squared = initial.square()
-    return (
-        num_classes**2 * growth
-        + num_classes * squared * torch.expm1(2 * growth)
-        + squared.square() / 4 * torch.expm1(4 * growth)
-    )
+    # ω(0)² (e^{2u} − 1) taken at the larger of both ends, so that e^{4u} overflows only where the time does.
+    larger, shrinking = (initial * growth.exp().clamp(min=1)).square(), -2 * growth.abs()
+    squares = -torch.expm1(shrinking) * larger * growth.sign()
+    fourths = -torch.expm1(2 * shrinking) * larger.square() * growth.sign()
+    return num_classes**2 * growth + num_classes * squares + fourths / 4
 
 
 def conserved_differences(singular_values: Tensor, num_classes: int) -> Tensor:

@@ -1,9 +1,13 @@
-"""Neural collapse, measured: NC1 to NC4 and their kin, from the class statistics and the classifier.
+"""Neural collapse, measured: NC1 to NC4 and related measures, from the class statistics and the classifier.
 
 Sources, by the names used below: PHD20 is Papyan, Han & Donoho, PNAS 2020; HPD22 is Han, Papyan & Donoho, ICLR 2022.
-Symbols: μ_c class means, μ_G global mean, m_c = μ_c − μ_G (columns of M̄), w_c rows of W, π_c class frequencies.
+Symbols: μ_c class means, w_c rows of W, π_c class frequencies. Two centres, one where classes are of equal size:
+μ_G = Σ_c π_c μ_c, the mean of examples, in Σ_B and so in NC1; (1/C) Σ_c μ_c, the mean of class means, in all that
+concerns the frame that they form: m_c = μ_c − (1/C) Σ_c' μ_c', columns of M. About μ_G the corners of a simplex would
+not be equally long, and NC2 and NC3 not 0 at collapse.
 A metric that these statistics do not define is nan, never a number that rests on a hidden cut-off; its field says when.
-Features beyond about 1e150, which cannot be squared, leave what rests on their squares nan as well.
+Features beyond about 1e150 or class means within 1e-146 of each other, whose squares float64 does not hold, leave what
+rests on their squares nan as well.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from ncexp.collapse.class_statistics import ClassStatistics
+from ncexp.collapse.determined_range import determined_range
 from ncexp.collapse.linear_classifier import LinearClassifier
 from ncexp.collapse.pairwise import PairBlock, RunningMoments, pair_blocks, unit_rows
 from ncexp.collapse.snr_spectrum import SNRSpectrum, snr_spectrum
@@ -29,8 +34,8 @@ class CollapseMetrics:
     nc1_ratio: float
     """tr Σ_W / tr Σ_B. nan where all class means coincide."""
     nc1_snr: float
-    """Σ_j ω_j⁻², ω_j the singular values of Σ_W^{-1/2} M̄ on the range of Σ_W (HPD22); the same under any invertible
-    h → Ah + a. nan where M̄ leaves that range, and where the class means span less than they could in it."""
+    """Σ_j ω_j⁻², ω_j the singular values of Σ_W^{-1/2} M̄ (about μ_G) on the range of Σ_W (HPD22); the same under any
+    invertible h → Ah + a. nan where M̄ leaves that range, and where the class means span less than they could in it."""
     cdnv: float
     """Ave_{c≠c'} (v_c + v_c')/(2‖μ_c − μ_c'‖²), v_c the within-class variances (Galanti, György & Hutter 2021). nan
     where two class means coincide."""
@@ -38,6 +43,9 @@ class CollapseMetrics:
     """std_c ‖m_c‖ / Ave_c ‖m_c‖, std with 1/(C − 1) (PHD20, NC2). nan where all m_c are 0."""
     equinorm_classifier: float
     """The same of ‖w_c‖. nan where W is 0."""
+    nc0_classifier: float
+    """‖Σ_c w_c‖ / ‖W‖_F (NC0; Zhao et al. 2026 follow the sum itself), from 0 to √C, about 1 for independent rows: the
+    rows of a simplex sum to 0. It has no scale: a W that only shrinks is not taken for collapse. nan where W is 0."""
     equiangularity_means: float
     """std of cos(m_c, m_c') over ordered pairs c ≠ c', population form (PHD20, NC2). nan where an m_c is 0."""
     equiangularity_classifier: float
@@ -47,13 +55,13 @@ class CollapseMetrics:
     maximal_angle_classifier: float
     """The same of cos(w_c, w_c'). nan where a w_c is 0."""
     etf_error_means: float
-    """‖G/‖G‖_F − (I − 11ᵀ/C)/√(C − 1)‖_F with G = M̄ᵀM̄ (NC2). nan where M̄ is 0."""
+    """‖G/‖G‖_F − (I − 11ᵀ/C)/√(C − 1)‖_F with G = MᵀM (NC2). nan where M is 0."""
     etf_error_classifier: float
     """The same with G = W Wᵀ. nan where W is 0."""
     self_duality: float
-    """‖Wᵀ/‖W‖_F − M̄/‖M̄‖_F‖_F² (PHD20, NC3), from 0 to 4. nan where W or M̄ is 0."""
+    """‖Wᵀ/‖W‖_F − M/‖M‖_F‖_F² (PHD20, NC3), from 0 to 4. nan where W or M is 0."""
     self_duality_product: float
-    """The ETF error of G = W M̄ (Zhu et al. 2021, NC3). nan where W M̄ is 0."""
+    """The ETF error of G = W M (Zhu et al. 2021, NC3). nan where W M is 0."""
     self_duality_angle: float
     """Ave_c (1 − cos(w_c, m_c)) (NC3), from 0 to 2. nan where a w_c or m_c is 0."""
     uniformity_means: float
@@ -62,9 +70,9 @@ class CollapseMetrics:
     uniform_duality: float
     """Variance over c of ⟨w_c, m_c⟩, population form (UNC3; for C − 1 > P)."""
     norm_ratio: float
-    """‖W‖_F²/‖M̄‖_F²; no value of its own at collapse. nan where M̄ is 0."""
+    """‖W‖_F²/‖M‖_F²; no value of its own at collapse. nan where M is 0."""
     effective_rank_means: float
-    """exp(entropy of σ_j/Σσ), σ the singular values of M̄ (Roy & Vetterli 2007); C − 1 at collapse. nan where M̄ is 0."""
+    """exp(entropy of σ_j/Σσ), σ the singular values of M (Roy & Vetterli 2007); C − 1 at collapse. nan where M is 0."""
     effective_rank_within: float
     """The same of Σ_W^{1/2}; says how many directions the remaining variability has. nan where Σ_W is 0."""
     uniformity_means_variance: float
@@ -85,16 +93,22 @@ def measure_collapse(
         ValueError: the classifier has another C or P than the statistics.
     """
     require_same_shape(statistics, classifier)
-    weight = classifier.weight.to(statistics.class_means.device)
-    means = statistics.centered_class_means
+    weight, weight_scale = _scaled(classifier.weight.to(statistics.class_means.device))
+    means, means_scale = _scaled(statistics.class_means - statistics.class_means.mean(0))
+    variances = statistics.within_class_variances / means_scale / means_scale
+    undefined = 0.0 if statistics.hold_squares else math.nan
     values = (
         _variability(statistics, spectrum)
-        | _pairs_of_means(means, statistics.within_class_variances)
+        | _pairs_of_means(means, variances + undefined)
         | _geometry("means", means)
         | _geometry("classifier", weight)
         | _angles("classifier", weight)
+        | {"nc0_classifier": torch.linalg.vector_norm(weight.sum(0)) / torch.linalg.matrix_norm(weight)}
         | _duality(weight, means)
+        | {"effective_rank_means": effective_rank(torch.linalg.svdvals(means)) + undefined}
     )
+    values["norm_ratio"] = values["norm_ratio"] * (weight_scale / means_scale) * (weight_scale / means_scale)
+    values["uniform_duality"] = values["uniform_duality"] * (weight_scale * means_scale) * (weight_scale * means_scale)
     numbers = torch.stack([torch.as_tensor(value, dtype=torch.float64).cpu() for value in values.values()]).tolist()
     # Every formula divides by 0 exactly where its metric is undefined, so ±inf means what nan does; say it one way.
     return CollapseMetrics(
@@ -111,16 +125,22 @@ def require_same_shape(statistics: ClassStatistics, classifier: LinearClassifier
         )
 
 
+def _scaled(vectors: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Vectors whose squares neither over- nor underflow, and the power of 2 that they were divided by."""
+    _, exponent = torch.frexp(vectors.abs().amax())
+    scale = math.ldexp(1.0, max(-1000, min(1000, int(exponent))))
+    return vectors / scale, scale
+
+
 def _variability(statistics: ClassStatistics, known: SNRSpectrum | None) -> dict[str, torch.Tensor | float]:
     within = statistics.within_class_covariance
-    means = statistics.centered_class_means
-    between_trace = statistics.frequencies @ means.square().sum(1)
-    if not bool(within.isfinite().all()):
-        # Features too large to be squared in float64, of a run that diverges: no eigenvalues, and no reason to die.
-        names = ("nc1_trace", "nc1_ratio", "nc1_snr", "effective_rank_within", "effective_rank_means")
-        return dict.fromkeys(names, torch.nan)
-    # Σ_W is positive semidefinite; an eigenvalue below 0 is rounding of a 0.
+    between_trace = statistics.frequencies @ statistics.centered_class_means.square().sum(1)
+    if not statistics.hold_squares:
+        # Of a run that diverges, or whose features die: no eigenvalues, and no reason to end it.
+        return dict.fromkeys(("nc1_trace", "nc1_ratio", "nc1_snr", "effective_rank_within"), torch.nan)
+    # Beyond the rank an eigenvalue is rounding of a 0, and its root would be 1e-8 of the largest.
     within_scales = torch.linalg.eigvalsh(within).clamp(min=0).sqrt()
+    within_scales[: len(within) - determined_range(statistics).within_rank] = 0
     # Where M̄ lies in a range of Σ_W of lower dimension, that bounds the number of ω_j; the spectrum fills up with 0.
     spectrum = snr_spectrum(statistics) if known is None else known
     ratios = spectrum.singular_values[: min(statistics.num_classes - 1, spectrum.rank)]
@@ -129,7 +149,6 @@ def _variability(statistics: ClassStatistics, known: SNRSpectrum | None) -> dict
         "nc1_ratio": within.trace() / between_trace,
         "nc1_snr": ratios.pow(-2).sum() if spectrum.defined else torch.nan,
         "effective_rank_within": effective_rank(within_scales),
-        "effective_rank_means": effective_rank(torch.linalg.svdvals(means)),
     }
 
 
@@ -182,7 +201,7 @@ class _AngleStatistics:
 
 
 def _geometry(name: str, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
-    norms = torch.linalg.vector_norm(vectors, dim=1)
+    _, norms = unit_rows(vectors)
     return {
         f"equinorm_{name}": norms.std(correction=1) / norms.mean(),
         f"etf_error_{name}": _etf_error(vectors, vectors),
@@ -192,12 +211,12 @@ def _geometry(name: str, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
 def _duality(weight: torch.Tensor, means: torch.Tensor) -> dict[str, torch.Tensor]:
     weight_norm, means_norm = torch.linalg.matrix_norm(weight), torch.linalg.matrix_norm(means)
     # 1 − cos as half a squared distance of unit vectors: exact also where the cosine is 1 − 1e-17.
-    weight_rows = weight / torch.linalg.vector_norm(weight, dim=1, keepdim=True)
-    means_rows = means / torch.linalg.vector_norm(means, dim=1, keepdim=True)
+    (weight_rows, weight_norms), (means_rows, means_norms) = unit_rows(weight), unit_rows(means)
+    undefined = torch.where((weight_norms > 0).all() & (means_norms > 0).all(), 0.0, torch.nan)
     return {
         "self_duality": (weight / weight_norm - means / means_norm).square().sum(),
         "self_duality_product": _etf_error(weight, means),
-        "self_duality_angle": (weight_rows - means_rows).square().sum(1).mean() / 2,
+        "self_duality_angle": (weight_rows - means_rows).square().sum(1).mean() / 2 + undefined,
         "uniform_duality": (weight * means).sum(1).var(correction=0),
         "norm_ratio": (weight_norm / means_norm).square(),
     }
@@ -206,6 +225,7 @@ def _duality(weight: torch.Tensor, means: torch.Tensor) -> dict[str, torch.Tenso
 def _etf_error(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """‖G/‖G‖_F − E‖_F for G = left rightᵀ (C, C) and E = (I − 11ᵀ/C)/√(C − 1)."""
     num_classes, num_features = left.shape
+    same = left is right
     # The error has no scale; at that of 1 no product over- or underflows.
     left, right = left / torch.linalg.matrix_norm(left), right / torch.linalg.matrix_norm(right)
     if num_classes - 1 <= num_features:
@@ -214,7 +234,8 @@ def _etf_error(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         return torch.linalg.matrix_norm(gram / torch.linalg.matrix_norm(gram) - ideal / (num_classes - 1) ** 0.5)
     # More classes than fit: G is too large to form, but its rank P keeps ⟨G, E⟩ away from ‖G‖_F, at
     # √(P/(C − 1)) of it or less, so 2 − 2⟨G/‖G‖_F, E⟩ does not cancel. ‖G‖_F from triangular factors.
-    norm = torch.linalg.matrix_norm(_triangle(left) @ _triangle(right).T)
+    triangle = _triangle(left)
+    norm = torch.linalg.matrix_norm(triangle @ (triangle if same else _triangle(right)).T)
     overlap = ((left * right).sum() - left.sum(0) @ right.sum(0) / num_classes) / (num_classes - 1) ** 0.5
     return (2 - 2 * overlap / norm).sqrt()
 

@@ -15,14 +15,15 @@ that is what would be lost first.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 
-from ncexp.collapse.class_mean_fit import ClassMeanFit
+from ncexp.collapse.class_mean_fit import ClassMeanFit, class_mean_fit
 from ncexp.collapse.class_statistics import ClassStatistics
+from ncexp.collapse.determined_range import ROUND_OFF, determined_range
 from ncexp.collapse.linear_classifier import LinearClassifier
-
-_ROUND_OFF = torch.finfo(torch.float64).eps
+from ncexp.collapse.within_variability import with_null_direction, without_null_direction
 
 
 class WhitenedProblem:
@@ -35,23 +36,44 @@ class WhitenedProblem:
 
     With T = L_N^{-1} G = U diag(s) Vᵀ the minimiser is W = D V diag(s/(1 + s²)) Uᵀ L_N^{-1}, and the row space of
     [L_N, G] = L_N [I, T] has the basis [U; V diag(s)] diag(1/√(1 + s²)), and [U_⊥; 0] where T has not full row rank.
+
+    What the minimiser leaves of the means, W G − D = −D V diag(1/(1 + s²)) Vᵀ − D (I − V Vᵀ), is known without forming
+    W G: in deep collapse, s ≫ 1, that difference keeps no digit. L_NC2/3 is half its square, the last column, which is
+    √β (W μ_G − π), weighted by β: W μ_G + b − π = β (W μ_G − π). Both G and D are 0 on (√π, 0), where rounding of T
+    would leave 1/(1 + s²) at 1; that direction is taken out before.
     """
 
     def __init__(self, statistics: ClassStatistics, triangle: torch.Tensor, bias_ridge: float) -> None:
+        self.statistics = statistics
         self._triangle, self._bias_ridge = triangle, bias_ridge
         self._shrink = 1.0 if math.isinf(bias_ridge) else bias_ridge / (1 + bias_ridge)
         self._frequencies, self._mean = statistics.frequencies, statistics.global_mean
         self._roots = self._frequencies.sqrt()
-        factor = torch.cat(
-            [self._roots[:, None] * statistics.centered_class_means, self._shrink**0.5 * self._mean[None]]
+        factor = without_null_direction(self._roots[:, None] * statistics.centered_class_means, self._roots)
+        if self._shrink > 0:
+            factor = torch.cat([factor, self._shrink**0.5 * self._mean[None]])
+        # Tᵀ, with as many rows as classes: the decomposition of a tall matrix is several times faster than of a wide.
+        whitened = torch.linalg.solve_triangular(triangle, factor.T, upper=False).T
+        # One row of T short, a row of zeros makes V square and I − V Vᵀ = 0; with many more short nothing cancels.
+        short = int(len(factor) == len(triangle) + 1)
+        whitened = torch.nn.functional.pad(whitened, (0, short))
+        right, self._scales, left = torch.linalg.svd(whitened, full_matrices=False)
+        self._left, self._complete = left[:, : len(triangle)].T, len(self._scales) == len(factor)
+        self._by_mean = right[-1] if self._shrink > 0 else torch.zeros_like(self._scales)
+        self.class_basis = with_null_direction(right[: len(self._roots) - 1], self._roots)
+        # D V without D.
+        self._targets = self._roots[:, None] * self.class_basis + torch.outer(
+            self._frequencies, self._shrink**0.5 * self._by_mean
         )
-        whitened = torch.linalg.solve_triangular(triangle, factor.T, upper=False)
-        self._left, self._scales, right = torch.linalg.svd(whitened, full_matrices=False)
-        self.class_basis, self._by_mean = right[:, :-1].T, right[:, -1]
 
     @classmethod
     def build(cls, statistics: ClassStatistics, weight_ridge: float, bias_ridge: float) -> WhitenedProblem | None:
-        """The problem, or None where N is not safely positive definite; bias_ridge inf is a layer without bias."""
+        """The problem, or None where N is not safely positive definite or a direction holds rounding alone at λ_W = 0.
+
+        bias_ridge inf is a layer without bias.
+        """
+        if weight_ridge == 0 and not determined_range(statistics).complete:
+            return None
         covariance = statistics.within_class_covariance
         identity = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
         ridged = covariance + weight_ridge * identity
@@ -59,21 +81,38 @@ class WhitenedProblem:
         # L_jj²/N_jj is the share of feature j's variance that the features before it do not explain: where rounding
         # alone could make it up, Σ_W does not determine that direction.
         unexplained = triangle.diagonal().square() / ridged.diagonal()
-        if bool(info) or not bool((unexplained > len(covariance) * _ROUND_OFF).all()):
+        if bool(info) or not bool((unexplained > len(covariance) * ROUND_OFF).all()):
             return None
         return cls(statistics, triangle, bias_ridge)
 
     def minimizer(self) -> LinearClassifier:
         """W̃_LS."""
-        # D V without D.
-        targets = self._roots[:, None] * self.class_basis + torch.outer(
-            self._frequencies, self._shrink**0.5 * self._by_mean - self._roots @ self.class_basis
-        )
-        rotated = (targets * (self._scales / (1 + self._scales.square()))) @ self._left.T
+        rotated = (self._targets * (self._scales / (1 + self._scales.square()))) @ self._left.T
         weight = torch.linalg.solve_triangular(self._triangle, rotated, upper=False, left=False)
         if math.isinf(self._bias_ridge):
             return LinearClassifier(weight)
         return LinearClassifier(weight, (1 - self._shrink) * (self._frequencies - weight @ self._mean))
+
+    def least_terms(self, optimum: LinearClassifier) -> tuple[torch.Tensor, torch.Tensor]:
+        """L_NC1 and L_NC2/3 of the minimiser."""
+        left_over = self._targets / (1 + self._scales.square())
+        if self._complete:
+            at_mean = left_over @ self._by_mean
+            squares = (left_over @ self.class_basis.T).square().sum()
+        else:
+            kept = self._scales.square() / (1 + self._scales.square())
+            at_mean = self._shrink**0.5 * self._frequencies - self._targets @ (kept * self._by_mean)
+            # ‖D‖² = 1 − ‖π‖² + β ‖π‖², less what V has of it.
+            beyond = 1 - (1 - self._shrink) * self._frequencies.square().sum() - self._targets.square().sum()
+            squares = left_over.square().sum() + beyond - at_mean.square().sum()
+        return self.spread_and_penalty(optimum), (squares + self._shrink * at_mean.square().sum()) / 2
+
+    def spread_and_penalty(self, classifier: LinearClassifier) -> torch.Tensor:
+        """½ tr{W̃ (Σ̃_W + λI) W̃ᵀ}."""
+        total = (classifier.weight @ self._triangle).square().sum()
+        if classifier.bias is not None:
+            total = total + self._bias_ridge * classifier.bias.square().sum()
+        return total / 2
 
     def distance(self, classifier: LinearClassifier, fit: ClassMeanFit) -> torch.Tensor:
         """L^⊥_LS of a layer with this fit to the class means on `class_basis`."""
@@ -94,44 +133,60 @@ class WhitenedProblem:
 
 
 class FactoredProblem:
-    """The problem in general: F as it stands, its singular value decomposition, the rank that the data determine."""
+    """The problem in general: F as it stands, on the directions that the statistics determine; see determined_range.py.
+
+    Its singular value decomposition is that of F with each feature divided by its within-class deviation, which changes
+    neither the row space of F nor the rank, but does change which of them rounding decides.
+    """
 
     def __init__(self, statistics: ClassStatistics, weight_ridge: float, bias_ridge: float, bias: bool) -> None:
-        means, self._roots = statistics.class_means, statistics.frequencies.sqrt()
-        deviations = _covariance_factor(statistics.within_class_covariance)
+        known = determined_range(statistics)
+        self.statistics = replace(statistics, class_means=known.class_means(statistics))
+        means, self._roots = self.statistics.class_means, statistics.frequencies.sqrt()
+        deviations = known.covariance_factor()
+        scales = torch.ones_like(means[0])
+        scales[known.units] = known.scales
         if bias:
             means = torch.nn.functional.pad(means, (0, 1), value=1.0)
             deviations = torch.nn.functional.pad(deviations, (0, 1))
+            scales = torch.nn.functional.pad(scales, (0, 1), value=1.0)
         ridge = torch.full((means.shape[1],), weight_ridge, dtype=means.dtype, device=means.device)
         if bias:
             ridge[-1] = bias_ridge
         self._bias, self._rest = bias, torch.cat([deviations, torch.diag(ridge.sqrt())])
-        factor = torch.cat([self._roots[:, None] * means, self._rest])
-        left, scales, right = torch.linalg.svd(factor, full_matrices=False)
-        certain = scales > max(factor.shape) * _ROUND_OFF * scales[0]
+        factor = torch.cat([self._roots[:, None] * means, self._rest]) / scales
+        left, sizes, right = torch.linalg.svd(factor, full_matrices=False)
+        certain = sizes > max(factor.shape) * ROUND_OFF * sizes[0]
         self.class_basis, self._rest_basis = left[: len(means), certain], left[len(means) :, certain]
-        self._scales, self._right = scales[certain], right[certain]
+        self._sizes, self._right, self._scales = sizes[certain], right[certain], scales
 
     def minimizer(self) -> LinearClassifier:
         """W̃_LS of least ‖W̃‖_F."""
         # Y has entries in the classes' places only, so only those rows of the basis meet it.
         targets = self._roots[:, None] * self.class_basis
-        solution = (targets / self._scales) @ self._right
+        solution = (targets / self._sizes) @ self._right / self._scales
+        # Of all layers with these predictions the shortest lies in the row space of F.
+        row_space = torch.linalg.qr((self._right * self._scales).T).Q
+        solution = (solution @ row_space) @ row_space.T
         return LinearClassifier(solution[:, :-1], solution[:, -1]) if self._bias else LinearClassifier(solution)
+
+    def least_terms(self, optimum: LinearClassifier) -> tuple[torch.Tensor, torch.Tensor]:
+        """L_NC1 and L_NC2/3 of the minimiser."""
+        best_fit = class_mean_fit(self.statistics, optimum, self.class_basis)
+        return self.spread_and_penalty(optimum), best_fit.squares / 2
+
+    def spread_and_penalty(self, classifier: LinearClassifier) -> torch.Tensor:
+        """½ tr{W̃ (Σ̃_W + λI) W̃ᵀ}, Σ_W within the determined range."""
+        return (_extended(classifier) @ self._rest.T).square().sum() / 2
 
     def distance(self, classifier: LinearClassifier, fit: ClassMeanFit) -> torch.Tensor:
         """L^⊥_LS of a layer with this fit to the class means on `class_basis`."""
-        extended = classifier.weight
-        if classifier.bias is not None:
-            extended = torch.cat([extended, classifier.bias[:, None]], 1)
-        along = fit.on_basis + (extended @ self._rest.T) @ self._rest_basis
+        along = fit.on_basis + (_extended(classifier) @ self._rest.T) @ self._rest_basis
         return along.square().sum() / 2
 
 
-def _covariance_factor(covariance: torch.Tensor) -> torch.Tensor:
-    """Rows R (r, P) with RᵀR = Σ_W on its certain range, decided where each feature has unit variance."""
-    deviation = covariance.diagonal().sqrt()
-    scale = torch.where(deviation > 0, deviation, 1.0)
-    eigenvalues, eigenvectors = torch.linalg.eigh(covariance / scale / scale[:, None])
-    certain = eigenvalues > len(eigenvalues) * _ROUND_OFF * eigenvalues[-1]
-    return eigenvalues[certain].sqrt()[:, None] * eigenvectors[:, certain].T * scale
+def _extended(classifier: LinearClassifier) -> torch.Tensor:
+    """W̃ = [W, b], or W where there is no bias."""
+    if classifier.bias is None:
+        return classifier.weight
+    return torch.cat([classifier.weight, classifier.bias[:, None]], 1)

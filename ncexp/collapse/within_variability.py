@@ -26,17 +26,20 @@ def within_between_trace(statistics: ClassStatistics) -> torch.Tensor:
     means_rounding = _ROUND_OFF * statistics.class_means.abs().amax(0)
     spread = (statistics.within_class_covariance.diagonal() + weighted_means.square().sum(0)).sqrt()
     live = spread > statistics.num_examples * means_rounding
-    factor = _without_null_direction(weighted_means[:, live], frequencies.sqrt())
+    factor = without_null_direction(weighted_means[:, live], frequencies.sqrt())
+    size = max(factor.shape, default=0)
+    if factor.shape[0] > factor.shape[1]:
+        factor = torch.linalg.qr(factor, mode="r").R  # the left singular vectors are not needed
     _, scales, directions = torch.linalg.svd(factor, full_matrices=False)
     within = statistics.within_class_covariance[live][:, live]
     variances = ((directions @ within) * directions).sum(1)
     # Rounding of the class means moves singular values by no more than this.
-    floor = max(factor.shape, default=0) * torch.linalg.vector_norm(means_rounding)
+    floor = size * torch.linalg.vector_norm(means_rounding)
     certain = (scales > floor).all() & (len(scales) > 0)
     return torch.where(certain, (variances / scales.square()).sum(), torch.nan)
 
 
-def _without_null_direction(rows: torch.Tensor, null: torch.Tensor) -> torch.Tensor:
+def without_null_direction(rows: torch.Tensor, null: torch.Tensor) -> torch.Tensor:
     """(C − 1, P) rows with the singular values and right singular vectors of `rows` (C, P), where nullᵀ rows = 0.
 
     H = I − 2vvᵀ/‖v‖² with v = null + e_last maps the unit vector `null` to −e_last (entries of null are positive, so v
@@ -46,6 +49,14 @@ def _without_null_direction(rows: torch.Tensor, null: torch.Tensor) -> torch.Ten
     reflector[-1] += 1
     image = rows - torch.outer(reflector, 2 / reflector.square().sum() * (reflector @ rows))
     return image[:-1]
+
+
+def with_null_direction(rows: torch.Tensor, null: torch.Tensor) -> torch.Tensor:
+    """(C, k) rows with nullᵀ rows = 0, of which `without_null_direction` makes those given, (C − 1, k)."""
+    reflector = null.clone()
+    reflector[-1] += 1
+    rows = torch.nn.functional.pad(rows, (0, 0, 0, 1))
+    return rows - torch.outer(reflector, 2 / reflector.square().sum() * (reflector @ rows))
 
 
 def effective_rank(scales: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""conf/dataset: each choice answers a Dataset: a train and a test split, and the number of classes."""
+"""conf/dataset: each choice returns a Dataset: a train and a test split, and the number of classes."""
 
 from ncexp.datasets.dataset import Dataset, Examples, Split
 

@@ -1,4 +1,4 @@
-"""What every dataset answers with, whatever it was read from."""
+"""What every dataset is, whatever it was read from: two splits and a number of classes."""
 
 from __future__ import annotations
 
@@ -35,12 +35,22 @@ class Examples(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """Examples held as tensors: inputs (n, *input_shape) float32, labels (n,) int64, on one device."""
+    """Examples held as tensors: inputs (n, *input_shape) float32, labels (n,) int64, on one device.
+
+    Raises ValueError for what is no such tensor (a NumPy array, say), and for other than one label for each input.
+    """
 
     inputs: Tensor
     labels: Tensor
 
     def __post_init__(self) -> None:
+        for name, value, kind, make in (
+            ("inputs", self.inputs, torch.float32, "torch.as_tensor(...).float()"),
+            ("labels", self.labels, torch.int64, "torch.as_tensor(...).long()"),
+        ):
+            if not isinstance(value, Tensor) or value.dtype != kind:
+                got = value.dtype if isinstance(value, Tensor) else f"a {type(value).__module__}.{type(value).__name__}"
+                raise ValueError(f"Split: expected {name} as a tensor of {kind}, got {got}. {make} makes one.")
         if len(self.inputs) != len(self.labels) or len(self.labels) == 0:
             raise ValueError(
                 f"Split: expected as many labels as inputs, and some, got {len(self.inputs)} inputs and "
@@ -73,12 +83,19 @@ class Dataset:
     """A train and a test split of one classification problem with labels 0..num_classes-1.
 
     facts: what is worth writing into a run's record beside the sizes, by name: pixels that never vary, labels changed.
+    origin: where the files were found and what is kept of them where, in a sentence to print; "" without files.
     """
 
     train: Examples
     test: Examples
     num_classes: int
     facts: dict[str, Any] = field(default_factory=dict)
+    origin: str = ""
+
+    @property
+    def splits(self) -> dict[str, Examples]:
+        """By name."""
+        return {"train": self.train, "test": self.test}
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -87,4 +104,4 @@ class Dataset:
 
     def to(self, device: torch.device) -> Dataset:
         """The same data on another device."""
-        return Dataset(self.train.to(device), self.test.to(device), self.num_classes, self.facts)
+        return Dataset(self.train.to(device), self.test.to(device), self.num_classes, self.facts, self.origin)

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ncexp.config import Count
+from ncexp.config import ADDED, Count, Fraction, Seed
 from ncexp.datasets.dataset import Dataset, Split
 from ncexp.datasets.standardize import per_pixel
-from ncexp.datasets.subset import balanced_split
+from ncexp.datasets.subset import Imbalance, mislabel, testing_subset, training_subset
 
 NUM_CLASSES = 10
 
 
 def load(
-    *, examples_per_class: Count = 140, standardize: Literal["per_pixel", "none"] = "per_pixel", subset_seed: int = 0
+    *,
+    examples_per_class: Count = 140,
+    test_examples_per_class: Annotated[Count | None, ADDED] = None,
+    standardize: Literal["per_pixel", "none"] = "per_pixel",
+    label_noise: Annotated[Fraction, ADDED] = 0.0,
+    imbalance: Annotated[Imbalance, ADDED] = 1.0,
+    subset_seed: Seed = 0,
 ) -> Dataset:
-    """A balanced training set of `examples_per_class` images a class; every other image is test.
+    """A training set of `examples_per_class` images of the largest class; every image that is not in it is test.
 
-    inputs (n, 1, 8, 8) float32, grey values 0..16 before standardisation.
-    Raises ValueError where a class would have no test image (the smallest class has 174 images).
+    test_examples_per_class: so many of those others are, of each class.
+    inputs (n, 1, 8, 8) float32, grey values 0..16 before standardisation. label_noise: share of training labels moved
+    to another class. imbalance: largest training class over smallest, 1.0 for a balanced set (`subset.class_sizes`).
+    Raises ValueError where a class would have no test image (the smallest class has 174 images), and where it has
+    fewer than are asked for.
     """
     images, labels = _read()
     smallest = int(torch.bincount(labels).min())
@@ -33,11 +42,15 @@ def load(
             f"dataset.examples_per_class: expected at most {smallest - 1}, so that every class keeps a test image, "
             f"got {examples_per_class}."
         )
-    chosen, rest = balanced_split(labels, NUM_CLASSES, examples_per_class, subset_seed)
+    chosen = training_subset(labels, NUM_CLASSES, examples_per_class, imbalance, subset_seed)
+    rest = torch.ones(len(labels), dtype=torch.bool).index_fill(0, chosen, False).nonzero().squeeze(1)
+    rest = rest[testing_subset(labels[rest], NUM_CLASSES, test_examples_per_class, subset_seed)]
     train, test = images[chosen], images[rest]
+    noisy = mislabel(labels[chosen], NUM_CLASSES, label_noise, subset_seed)
     if standardize == "per_pixel":
         train, test = per_pixel(train, test)
-    return Dataset(Split(train, labels[chosen]), Split(test, labels[rest]), NUM_CLASSES)
+    facts = {"num_mislabelled": int((noisy != labels[chosen]).sum())} if label_noise else {}
+    return Dataset(Split(train, noisy), Split(test, labels[rest]), NUM_CLASSES, facts)
 
 
 def _read() -> tuple[Tensor, Tensor]:

@@ -9,8 +9,11 @@ from pydantic import Field
 from torch import Tensor
 
 from ncexp.collapse import simplex_etf
-from ncexp.config import Count, Positive
+from ncexp.config import Count, Positive, Seed
 from ncexp.datasets.dataset import Dataset, Split
+
+#: n P of both splits: 1 GiB in float32.
+MOST_NUMBERS = 2**28
 
 
 def sample(
@@ -20,20 +23,27 @@ def sample(
     examples_per_class: Count = 100,
     test_examples_per_class: Count = 100,
     separation: Positive = 4.0,
-    imbalance: Annotated[float, Field(ge=1)] = 1.0,
-    sample_seed: int = 0,
+    imbalance: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0,
+    sample_seed: Seed = 0,
 ) -> Dataset:
     """x = m_c + standard normal noise, where any two class means m_c lie `separation` apart.
 
     Training counts are n_c = round(N · imbalance^(−c/(C−1))), N = examples_per_class: geometric from N down to
     N/imbalance; the test set is balanced. inputs (n, P) float32.
 
-    Raises ValueError where P < C − 1 (no simplex fits) or the smallest class would be empty.
+    Raises ValueError where P < C − 1 (no simplex fits), where the inputs are more than MOST_NUMBERS, or where the
+    smallest class would be empty.
     """
     if num_features < num_classes - 1:
         raise ValueError(
             f"dataset.num_features: expected at least num_classes - 1 = {num_classes - 1}, got {num_features}. "
             "A regular simplex needs that many dimensions."
+        )
+    numbers = num_classes * (examples_per_class + test_examples_per_class) * num_features
+    if numbers > MOST_NUMBERS:
+        raise ValueError(
+            f"dataset.num_features: expected at most {MOST_NUMBERS} numbers in all inputs, got {numbers}. Lower it, "
+            "dataset.num_classes, dataset.examples_per_class or dataset.test_examples_per_class."
         )
     counts = [round(examples_per_class * imbalance ** (-c / (num_classes - 1))) for c in range(num_classes)]
     if min(counts) < 1:

@@ -11,14 +11,14 @@ from pydantic import Field
 from torch import Tensor
 from torchvision.datasets import ImageFolder
 
-from ncexp.config import INCIDENTAL, Count, Fraction
+from ncexp.config import INCIDENTAL, Count, Fraction, Seed
 from ncexp.datasets.cache import load_or_build
 from ncexp.datasets.dataset import Dataset
-from ncexp.datasets.images import Imbalance
-from ncexp.datasets.official import data_root
+from ncexp.datasets.folders import data_root
+from ncexp.datasets.images import Imbalance, TestExamples
 from ncexp.datasets.standardize import Standardization, Standardize, fit
 from ncexp.datasets.stream import ImageFiles, StreamedSplit, image_blocks
-from ncexp.datasets.subset import mislabel, training_subset
+from ncexp.datasets.subset import mislabel, testing_subset, training_subset
 
 _BLOCK = 64
 
@@ -27,18 +27,20 @@ def load(
     *,
     folder: Annotated[str, Field(min_length=1)] = "imagenet",
     examples_per_class: Count | None = 600,
+    test_examples_per_class: TestExamples = None,
     standardize: Standardize = "per_channel",
     size: Count = 224,
     label_noise: Fraction = 0.0,
     imbalance: Imbalance = 1.0,
-    subset_seed: int = 0,
+    subset_seed: Seed = 0,
     root: Annotated[str | None, INCIDENTAL] = None,
     num_workers: Annotated[int, Field(ge=0), INCIDENTAL] = 4,
 ) -> Dataset:
     """Images under root/folder/train/CLASS/ and root/folder/val/CLASS/: inputs (n, 3, size, size) float32, streamed.
 
-    Classes are numbered along their folders' names, sorted. examples_per_class, standardize, label_noise, imbalance,
-    subset_seed and root are as in `images.load`; size: see `ImageFiles`; num_workers: processes that decode, or 0.
+    Classes are numbered along their folders' names, sorted. examples_per_class, test_examples_per_class, standardize,
+    label_noise, imbalance, subset_seed and root are as in `images.load`; size: see `ImageFiles`; num_workers: processes
+    that decode, or 0.
     The statistics take one pass over the training subset, whose result is kept under the root by `ncexp prepare`.
 
     Raises ValueError where a folder is missing or empty, where train and val differ in their classes, where a class has
@@ -63,16 +65,18 @@ def load(
         "num_mislabelled": int((noisy != true).sum()),
         "content": _listing(data / folder, train),
     }
+    tested = testing_subset(test_labels, len(classes), test_examples_per_class, subset_seed)
+    test = ImageFiles([test_paths[index] for index in tested.tolist()], size)
     return Dataset(
         StreamedSplit(train, noisy, standardization, num_workers),
-        StreamedSplit(ImageFiles(test_paths, size), test_labels, standardization, num_workers),
+        StreamedSplit(test, test_labels[tested], standardization, num_workers),
         len(classes),
         facts,
     )
 
 
 def prepare(**options: Any) -> dict[str, Any]:
-    """Look at the folders and take the statistics for `load` with the same options; ImageNet cannot be downloaded.
+    """Check the folders and take the statistics for `load` with the same options; ImageNet cannot be downloaded.
 
     Raises ValueError as `load` does, at unreadable training images included.
     """
@@ -103,7 +107,7 @@ def _standardization(
     if standardize == "none":
         return fit([], "none", unit=255.0)
     options = {"standardize": standardize, "size": train.size}
-    kept = load_or_build(root, Path(folder).name, lambda: _listing(root / folder, train), options, build)
+    kept, _ = load_or_build(root, Path(folder).name, _listing(root / folder, train), options, build)
     return Standardization(kept["mean"], kept["scale"], kept["num_constant"])
 
 

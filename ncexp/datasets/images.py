@@ -1,44 +1,47 @@
-"""The small image data sets of the paper and kin: decoded once, subset, standardised, held as tensors."""
+"""The small image data sets of the paper and others like them: decoded once, subset, standardised, held as tensors."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from ncexp.config import INCIDENTAL, Count, Fraction
+from ncexp.config import ADDED, INCIDENTAL, Count, Fraction, Seed
 from ncexp.datasets.cache import load_or_build, locked
 from ncexp.datasets.dataset import Dataset, Split
-from ncexp.datasets.official import OfficialSet, data_root
+from ncexp.datasets.folders import data_root, is_ours
+from ncexp.datasets.official import OfficialSet
 from ncexp.datasets.sources import OFFICIAL, Source
 from ncexp.datasets.standardize import Standardization, Standardize, fit
-from ncexp.datasets.subset import mislabel, training_subset
+from ncexp.datasets.subset import Imbalance, mislabel, testing_subset, training_subset
 
-Imbalance = Annotated[float, Field(ge=1, allow_inf_nan=False)]
+TestExamples = Annotated[Count | None, ADDED]
 
 
 def load(
     *,
     source: Source,
     examples_per_class: Count | None = None,
+    test_examples_per_class: TestExamples = None,
     standardize: Standardize = "per_pixel",
     pad: Count | None = None,
     label_noise: Fraction = 0.0,
     imbalance: Imbalance = 1.0,
-    subset_seed: int = 0,
+    subset_seed: Seed = 0,
     root: Annotated[str | None, INCIDENTAL] = None,
 ) -> Dataset:
     """An official data set from its files: inputs (n, channels, height, width) float32; nothing is ever downloaded.
 
     examples_per_class: a balanced training subset of the official training set (`subset.choose` has the rule); None:
-    all of it, as unbalanced as it is. The test set is the official one, whole.
+    all of it, as unbalanced as it is.
+    test_examples_per_class: a balanced subset of the official test set, by the same rule; None: all of it.
     standardize: per_pixel (HPD22) | per_channel, from the training subset | none: grey values 0..1.
     pad: width and height to which images are centred in black, after the statistics were taken.
     label_noise: share of training labels moved to another class. imbalance: largest training class over smallest.
-    root: the folder of the files; None: the environment's NCEXP_DATA, else ./data.
+    root: the folder of the files; None: the environment's NCEXP_DATA, else ./data. Nothing is written there unless it
+    is the user's own: the decoded data are then kept in the user's cache.
 
     Raises ValueError where a file is missing, cut short or not the official one, where a class has too few examples,
     and where images are larger than `pad`.
@@ -51,33 +54,41 @@ def load(
         "imbalance": imbalance,
         "subset_seed": subset_seed,
     }
-    decoded = _decoded(source, folder, options)
+    decoded, kept = _decoded(source, folder, options)
     standardization = Standardization(decoded["mean"], decoded["scale"], decoded["num_constant"])
     train = Split(_finish(decoded["train_images"], standardization, pad), decoded["train_labels"])
-    test = Split(_finish(decoded["test_images"], standardization, pad), decoded["test_labels"])
-    return Dataset(train, test, official.num_classes, decoded["facts"])
+    tested = testing_subset(decoded["test_labels"], official.num_classes, test_examples_per_class, subset_seed)
+    test = Split(_finish(decoded["test_images"][tested], standardization, pad), decoded["test_labels"][tested])
+    return Dataset(train, test, official.num_classes, decoded["facts"], _origin(folder, decoded["facts"], kept))
 
 
 def prepare(*, source: Source, root: str | None = None, **options: Any) -> dict[str, Any]:
     """Download what is missing, check every file, decode and keep for `load` with the same options.
 
-    Answers what there is to say: the folder, the numbers of examples, and the facts of the data.
+    Returns what there is to print: the folder, the numbers of examples, and the facts of the data.
     Raises ValueError as `load` does, and where the network does not give the files.
     """
     folder, official = data_root(root), OFFICIAL[source]
-    folder.mkdir(parents=True, exist_ok=True)
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
     with locked(folder, f"{source}.prepare"):  # of several that start at once, one downloads
-        if not official.is_there(folder):
+        if not official.is_there(folder) and is_ours(folder):
             official.download(folder)
-        official.check(folder)
+        official.read(folder)
     dataset = load(source=source, root=root, **options)
-    return {"root": str(folder), "num_train": len(dataset.train), "num_test": len(dataset.test), **dataset.facts}
+    sizes = {"num_train": len(dataset.train), "num_test": len(dataset.test)}
+    return {"root": str(folder), "origin": dataset.origin, **sizes, **dataset.facts}
 
 
-def _decoded(source: Source, root: Path, options: dict[str, Any]) -> dict[str, Any]:
+def _decoded(source: Source, root: Path, options: dict[str, Any]) -> tuple[dict[str, Any], Path | None]:
     official = OFFICIAL[source]
-    return load_or_build(
-        root, source, lambda: official.fingerprint(root), options, lambda: _decode(official, root, **options)
+    return load_or_build(root, source, official.fingerprint(root), options, lambda: _decode(official, root, **options))
+
+
+def _origin(root: Path, facts: dict[str, Any], kept: Path | None) -> str:
+    known = "the official files" if facts["official_files"] else "files of the official form, of unknown content"
+    return (
+        f"{known} from {root}; decoded {f'in {kept.parent}' if kept else 'anew by each run: no folder to keep it in'}"
     )
 
 
@@ -92,9 +103,7 @@ def _decode(
     subset_seed: int,
 ) -> dict[str, Any]:
     """Everything that is kept: the chosen images as bytes, the labels to train on, the standardisation, the facts."""
-    official.check(root)
-    images, labels = official.read(root, split=0)
-    test_images, test_labels = official.read(root, split=1)
+    (images, labels), (test_images, test_labels), are_official = official.read(root)
     chosen = training_subset(labels, official.num_classes, examples_per_class, imbalance, subset_seed)
     images, labels = images[chosen], labels[chosen]
     standardization = fit([images], standardize, unit=255.0)
@@ -103,6 +112,7 @@ def _decode(
         "num_constant_pixels": standardization.num_constant,
         "num_mislabelled": int((noisy != labels).sum()),
         "content": official.fingerprint(root),
+        "official_files": are_official,
     }
     return {
         "train_images": images,

@@ -10,18 +10,18 @@ from ncexp.datasets.dataset import Dataset
 
 
 def prepare(dataset: Component) -> dict[str, Any]:
-    """Download, check, decode and keep what `dataset.build()` will read; answers what there is to say, by name.
+    """Download, check, decode and keep what `dataset.build()` will read; returns what there is to print, by name.
 
-    A module of datasets may hold a function `prepare` beside its loader that takes the loader's options and answers
+    A module of datasets may hold a function `prepare` beside its loader that takes the loader's options and returns
     such a mapping: it does the work. Where there is none the data need no preparation, and the loader is run to see
-    that it can. The answer always has num_train and num_test; root, where files are involved.
+    that it can. The result always has num_train and num_test; root, where files are involved.
 
-    Raises ValueError, saying which file, where it was looked for and what to do, where the data are not to be had.
+    Raises ValueError, saying which file, where it was searched and what to do, where the data are not to be had.
     Safe to run in several processes at once, and again.
     """
     module = importlib.import_module(dataset.target.rpartition(".")[0])
     if hasattr(module, "prepare"):
-        answer: dict[str, Any] = module.prepare(**dataset.options)
-        return answer
+        result: dict[str, Any] = module.prepare(**dataset.options)
+        return result
     built: Dataset = dataset.build()
     return {"num_train": len(built.train), "num_test": len(built.test), **built.facts}

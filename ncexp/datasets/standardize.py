@@ -18,7 +18,7 @@ _BLOCK = 256
 
 @dataclass(frozen=True)
 class Standardization:
-    """x → (x − mean) · scale, in float64, answered as float32; mean and scale broadcast against one input.
+    """x → (x − mean) · scale, in float64, returned as float32; mean and scale broadcast against one input.
 
     num_constant: pixels, or channels, that never vary in training. They have no scale: they are 0, in test too.
     """

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms import functional as transforms
 
 from ncexp.datasets.standardize import Standardization
+from ncexp.record import counted
 
 
 class ImageFiles(TorchDataset[Tensor]):
@@ -78,14 +79,14 @@ class StreamedSplit:
         parts = list(sequence.split(batch_size))[start:]
         labels = (self.labels if order is None else self.labels[order]).split(batch_size)[start:]
         device = self.labels.device
-        for images, answers in zip(_load(self.files, parts, self.num_workers, device), labels, strict=True):
-            yield self.standardization(images.to(device, non_blocking=True)), answers
+        for images, batch_labels in zip(_load(self.files, parts, self.num_workers, device), labels, strict=True):
+            yield self.standardization(images.to(device, non_blocking=True)), batch_labels
 
 
 def image_blocks(files: ImageFiles, block_size: int, num_workers: int) -> Iterator[Tensor]:
     """All images (m, 3, size, size) uint8 in order, in blocks."""
     parts = list(torch.arange(len(files)).split(block_size))
-    yield from _load(files, parts, num_workers, torch.device("cpu"))
+    yield from counted(_load(files, parts, num_workers, torch.device("cpu")), "blocks of images")
 
 
 def _load(files: ImageFiles, parts: list[Tensor], num_workers: int, device: torch.device) -> Any:

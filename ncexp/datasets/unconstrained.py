@@ -7,26 +7,35 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from ncexp.config import Count
+from ncexp.config import ADDED, Count
 from ncexp.datasets.dataset import Dataset, Split
+from ncexp.datasets.subset import Imbalance, class_sizes
 
 #: Inputs are an n×n identity in float32: 1 GiB.
 MOST_EXAMPLES = 2**14
 
 
-def numbered(*, num_classes: Annotated[int, Field(ge=2)] = 10, examples_per_class: Count = 20) -> Dataset:
-    """n = C N examples in the order of their classes; the input of example i is the i-th row of the n×n identity.
+def numbered(
+    *,
+    num_classes: Annotated[int, Field(ge=2)] = 10,
+    examples_per_class: Count = 20,
+    imbalance: Annotated[Imbalance, ADDED] = 1.0,
+) -> Dataset:
+    """n examples in the order of their classes; the input of example i is the i-th row of the n×n identity.
+
+    examples_per_class: N, of the largest class; imbalance: largest class over smallest (`subset.class_sizes`).
 
     The test split is the train split: a feature that belongs to one example has nothing to say of another, so there is
     no generalisation to measure.
 
     Raises ValueError where n is above MOST_EXAMPLES.
     """
-    num_examples = num_classes * examples_per_class
+    counts = class_sizes(num_classes, examples_per_class, imbalance)
+    num_examples = sum(counts)
     if num_examples > MOST_EXAMPLES:
         raise ValueError(
             f"dataset.examples_per_class: expected at most {MOST_EXAMPLES} examples in all, got {num_examples}. "
             "Lower dataset.examples_per_class or dataset.num_classes."
         )
-    split = Split(torch.eye(num_examples), torch.arange(num_classes).repeat_interleave(examples_per_class))
+    split = Split(torch.eye(num_examples), torch.arange(num_classes).repeat_interleave(torch.tensor(counts)))
     return Dataset(split, split, num_classes, {"test_split": "the train split"})

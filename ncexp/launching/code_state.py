@@ -9,14 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import ncexp
 from ncexp.launching.sweep_directory import SweepDirectory
-
-PACKAGE = Path(ncexp.__file__).parent
+from ncexp.record.provenance import PACKAGE
 
 
 def freeze_code(sweep: SweepDirectory) -> Path:
-    """Copy the package's source into the sweep's folder, once per state of it; answers the folder to import from."""
+    """Copy the package's source into the sweep's folder, once per state of it; returns the folder to import from."""
     sources = sorted(PACKAGE.rglob("*.py"))
     digest = hashlib.sha256()
     for path in sources:

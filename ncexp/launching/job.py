@@ -1,51 +1,60 @@
-"""What runs inside a SLURM job: some runs of a sweep, at once, and what becomes of the job when they stop."""
+"""What runs inside a SLURM job: some tasks of a sweep, at once, and what becomes of the job when they stop."""
 
 from __future__ import annotations
 
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ncexp.interruption import JOB_SIGNALS, StopRequest
 from ncexp.launching.pool import work
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
+from ncexp.record import State
 
-#: After SIGTERM: how long a job whose runs have been saved waits for SLURM to end it. Ending by itself, within the
-#: grace time of a preemption, would tell SLURM that it was done, and it would not be requeued.
+#: After SIGTERM: how long a job whose tasks have been saved waits for SLURM to end it. Ending by itself, within the
+#: grace time of a preemption, would mean to SLURM that it was done, and it would not be requeued.
 LINGER_S = 300.0
 
 
-class RunsFailed(RuntimeError):
+class TasksFailed(RuntimeError):
     """Raised at the job's end, so that SLURM says FAILED."""
 
 
 class Job:
-    """The callable that submitit pickles: ``Job()(sweep folder, numbers)``."""
+    """The callable that submitit pickles: ``Job(time limit in minutes)(sweep folder, numbers)``."""
+
+    def __init__(self, limit_min: int) -> None:
+        self._limit_min = limit_min
+        self._times_limited = 0  # pickled with it when it is requeued
 
     def __call__(self, folder: str, numbers: Sequence[int]) -> dict[int, str]:
-        """Work on the runs; answers their outcomes by number.
+        """Work on the tasks; returns the states they ended in by number.
 
-        The warning before a time limit lets each run save itself at its next step boundary; then submitit requeues
-        the job, which goes on with them. Raises RunsFailed where a run failed or was stopped.
+        The warning before a time limit lets each task save itself where it can go on; then submitit requeues the job,
+        which goes on with them. Raises TasksFailed where a task failed or was stopped.
         """
+        from ncexp.training import JOB_SIGNALS, StopRequest
+
         requeue: Any = signal.getsignal(signal.SIGUSR2)  # submitit's; called amid a step it would kill the training
         sweep = SweepDirectory(Path(folder))
         entries = [entry for entry in sweep.entries() if entry.num in numbers]
         with StopRequest(JOB_SIGNALS, patient=True) as stop:
             name, rank = self._introduce(entries)
-            outcomes = work(sweep, entries, len(entries), stop, name, rank)
-            unfinished = len(outcomes) < len(entries) or "interrupted" in outcomes.values()
+            states = work(sweep, entries, len(entries), stop, name, rank)
+            unfinished = len(states) < len(entries) or State.INTERRUPTED in states.values()
             if stop() and unfinished and signal.SIGUSR2 not in stop.received:
                 _linger()
         if stop() and unfinished and signal.SIGUSR2 in stop.received:
+            self._times_limited += 1
+            if rank == 0:
+                self._note_limit(entries, states)
             requeue(signal.SIGUSR2, None)  # comes back only on the other ranks, which must not end the job before it
             _linger()
-        if faults := {num: outcome for num, outcome in outcomes.items() if outcome in ("failed", "interrupted")}:
-            raise RunsFailed(", ".join(f"run {num} {outcome}" for num, outcome in sorted(faults.items())))
-        return outcomes
+        if faults := {num: state for num, state in states.items() if state in (State.FAILED, State.INTERRUPTED)}:
+            raise TasksFailed(", ".join(f"run {num} {state}" for num, state in sorted(faults.items())))
+        return {num: str(state) for num, state in states.items()}
 
     def checkpoint(self, folder: str, numbers: Sequence[int]) -> Any:
         """What a requeued job does: the same again, which goes on with what is not finished."""
@@ -53,8 +62,20 @@ class Job:
 
         return DelayedSubmission(self, folder, numbers)
 
+    def _note_limit(self, entries: Sequence[Entry], states: Mapping[int, State]) -> None:
+        """Add to what the interrupted tasks said: the one thing that only the job knows, and what would help."""
+        for entry in entries:
+            if states.get(entry.num) is State.INTERRUPTED:
+                status = entry.task.status() or {}
+                said = {name: status[name] for name in ("epoch", "message") if name in status}
+                said["message"] = (
+                    f"{said.get('message', 'stopped')}; stopped by the time limit of {self._limit_min} min, "
+                    f"{self._times_limited} times in this job: raise hydra.launcher.timeout_min, or max_num_timeout"
+                )
+                entry.task.set_status(State.INTERRUPTED, **said)
+
     def _introduce(self, entries: Sequence[Entry]) -> tuple[str, int]:
-        """Name the job for people, and tell torch.distributed of the other tasks; answers the job's id and the rank."""
+        """Name the job for people, and prepare torch.distributed for several; returns the job's id and the rank."""
         from submitit import JobEnvironment
         from submitit.helpers import TorchDistributedEnvironment
 

@@ -1,98 +1,137 @@
-"""Hydra's launchers of ncexp: the same life of a sweep, on SLURM or on this machine."""
+"""Hydra's launchers of ncexp: the same life of a sweep, on SLURM, on this machine several at once, or one by one."""
 
 from __future__ import annotations
 
 import os
-import socket
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
-from ncexp.interruption import StopRequest
+from ncexp.config import RunConfig, check_outputs
+from ncexp.config.composing import Composer
 from ncexp.launching import submission
 from ncexp.launching.code_state import environment, freeze_code
-from ncexp.launching.composition import Composer
-from ncexp.launching.estimate import tell_estimate
+from ncexp.launching.console import process_console
+from ncexp.launching.estimate import describe_estimate
+from ncexp.launching.in_turn import work_in_turn
+from ncexp.launching.local_job import own_job
+from ncexp.launching.next_commands import print_next
+from ncexp.launching.noted_submission import adopt_noted
 from ncexp.launching.plan import Asked, Plan, check_all, freeze, make_plan, prepare_tracking
 from ncexp.launching.pool import Share, work
-from ncexp.launching.slurm import SlurmUnavailable, jobs_in_queue, max_array_size, outside_of_any_job
-from ncexp.launching.states import ACTIVE
+from ncexp.launching.slurm import Queue, SlurmUnavailable, jobs_in_queue, max_array_size, outside_of_any_job
 from ncexp.launching.sweep_directory import SweepDirectory
-from ncexp.launching.waiting import look, print_table, wait
-from ncexp.tracking import sync  # now: days later, at the end of the wait, its source may be another
+from ncexp.launching.sweep_progress import SweepProgress
+from ncexp.launching.task import describe_tasks
+from ncexp.launching.waiting import ask_queue, current_states, print_table, wait
+from ncexp.record import State
+from ncexp.tracking import sync_runs  # now: days later, at the end of the wait, its source may be another
 
-#: How the runs of the last sweep of this process stand: Hydra hands no results to the caller of its main.
-last_states: dict[int, str] = {}
 
-
-class SweepLauncher(Launcher):
-    """Check all, plan, freeze, hand over, wait, tell; what a subclass adds is who trains the runs."""
+class CheckedLauncher(Launcher):
+    """Composes and checks every task before any of them begins."""
 
     def __init__(self, **options: Any) -> None:
         self.options: dict[str, Any] = {
             name: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
             for name, value in options.items()
         }
-        self.console = Console(highlight=False)
+        self.console = process_console()
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
         """What Hydra hands over before `launch`."""
         self._context, self._config = hydra_context, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Carry out one sweep; every run's last state is in `last_states`."""
+        """Carry out one sweep; returns a result for each task, its return value the State; none where nobody waits."""
         composer = Composer(self._context.config_loader, self._config)
         asked = check_all([(list(overrides), composer.compose(overrides)) for overrides in job_overrides])
-        sweep = SweepDirectory.of(self._name(asked), [one.config for one in asked])
-        self.console.print(f"sweep     {sweep.path}", soft_wrap=True)
-        if self.options["dry_run"]:
-            self._tell(make_plan(sweep, asked, self.queue()))
-        else:
-            with sweep.locked():
-                plan = make_plan(sweep, asked, self.queue())
-                self._tell(plan)
-                prepare_tracking([asked[num] for num in plan.to_submit])
-                freeze(sweep, asked, plan)
-                self.hand_over(sweep, plan)
-            last_states.update(self.finish(sweep))
-        return [JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED) for overrides in job_overrides]
+        return [
+            JobReturn(overrides=one.overrides, status=JobStatus.COMPLETED, _return_value=state)
+            for one, state in zip(asked, self.carry_out(asked), strict=False)
+        ]
 
     @abstractmethod
-    def queue(self) -> dict[str, str] | None:
+    def carry_out(self, asked: Sequence[Asked]) -> list[State]:
+        """The states that all tasks ended in, or nothing."""
+
+
+class InTurnLauncher(CheckedLauncher):
+    """A sweep for which no launcher was chosen."""
+
+    def carry_out(self, asked: Sequence[Asked]) -> list[State]:
+        states = work_in_turn(asked, self.console)
+        if State.COMPLETED in states and isinstance(asked[0].task, RunConfig):
+            outputs = asked[0].task.outputs
+            print_next(self.console, outputs, outputs)
+        return states
+
+
+class SweepLauncher(CheckedLauncher):
+    """Plan, freeze, hand over, wait, print; what a subclass adds is who works on the tasks."""
+
+    def carry_out(self, asked: Sequence[Asked]) -> list[State]:
+        check_outputs(asked[0].task.outputs)
+        sweep = SweepDirectory.of(self._name(asked), [one.task for one in asked])
+        asked = [one.remaining() for one in asked]
+        self.console.print(f"sweep     {sweep.path}", soft_wrap=True, markup=False)
+        if self.options["dry_run"]:
+            self._print_plan(make_plan(sweep, asked, self.queue()))
+            return []
+        with sweep.locked():
+            if (queue := self.queue()) is not None:
+                adopt_noted(sweep, queue, self.console.print)
+            plan = make_plan(sweep, asked, queue)
+            self._print_plan(plan)
+            prepare_tracking([asked[num].task for num in plan.to_submit])
+            freeze(sweep, asked, plan, self.console)
+            self.hand_over(sweep, plan)
+        states = self.finish(sweep)
+        return [states[num] for num in sorted(states)]
+
+    @abstractmethod
+    def queue(self) -> Queue | None:
         """The jobs that are known to wait or run; None where nobody knows."""
 
     @abstractmethod
     def estimate(self, plan: Plan) -> str:
-        """How the runs are divided, and what is known of how long they will take."""
+        """How the tasks are divided, and what is known of how long they will take."""
 
     @abstractmethod
     def hand_over(self, sweep: SweepDirectory, plan: Plan) -> None:
-        """See that the plan's runs are trained."""
+        """See that the plan's tasks are worked on."""
 
     @abstractmethod
-    def finish(self, sweep: SweepDirectory) -> dict[int, str]:
-        """Wait, tell how the runs ended, answer their states."""
+    def finish(self, sweep: SweepDirectory) -> dict[int, State]:
+        """Wait, print how the tasks ended, return their states by number."""
 
-    def _tell(self, plan: Plan) -> None:
-        self.console.print(plan.tell(), soft_wrap=True)
+    def _upload_rest(self, sweep: SweepDirectory) -> None:
+        """Send MLflow what the runs' own processes could not."""
+        runs = {Path(entry.run) for entry in sweep.entries()}
+        counts = sync_runs(sorted(run for run in runs if (run / "config.yaml").exists()))
+        text = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
+        self.console.print(f"MLflow    {text or 'no run has begun'}", soft_wrap=True, markup=False)
+
+    def _print_next(self, sweep: SweepDirectory, states: Mapping[int, State]) -> None:
+        trained = any(entry.directory == entry.run for entry in sweep.entries())
+        if trained and State.COMPLETED in states.values():
+            print_next(self.console, sweep.path.parent.parent, sweep.path)
+
+    def _print_plan(self, plan: Plan) -> None:
+        self.console.print(plan.describe(), soft_wrap=True)
         self.console.print(self.estimate(plan), soft_wrap=True)
 
     def _name(self, asked: Sequence[Asked]) -> str:
-        """The chosen sweep's name, else what its runs have in common."""
+        """The chosen sweep's name, else what its tasks have in common."""
         chosen = self._config.hydra.runtime.choices.get("sweep")
         if chosen not in (None, "null"):
             return str(chosen).replace("/", "-")
-        words = [
-            sorted({component(one).name for one in asked})
-            for component in (lambda one: one.config.dataset, lambda one: one.config.architecture,
-                              lambda one: one.config.loss)
-        ]  # fmt: skip
-        return "-".join(names[0] if len(names) == 1 else f"{len(names)}_{names[0]}" for names in words)
+        return describe_tasks([one.task for one in asked])
 
 
 class SlurmLauncher(SweepLauncher):
@@ -102,26 +141,26 @@ class SlurmLauncher(SweepLauncher):
         super().__init__(**options)
         submission.refuse_options(self.options)
 
-    def queue(self) -> dict[str, str]:
+    def queue(self) -> Queue:
         return jobs_in_queue()
 
     def estimate(self, plan: Plan) -> str:
-        return tell_estimate(plan, self._chunks(plan), self.options)
+        return describe_estimate(plan, self._chunks(plan), self.options)
 
     def _chunks(self, plan: Plan) -> list[submission.Chunk]:
         # Jobs of an earlier submission count as well, and one more at least may run.
-        earlier = {entry.run.job() for entry in plan.entries if plan.states[entry.num] in ACTIVE}
+        earlier = {entry.task.job() for entry in plan.entries if plan.states[entry.num].active}
         at_once = max(1, self.options["array_parallelism"] - len(earlier))
         return submission.cut(plan.to_submit, self.options["runs_per_task"], max_array_size(), at_once)
 
     def hand_over(self, sweep: SweepDirectory, plan: Plan) -> None:
         if plan.to_submit:
-            jobs = submission.submit(sweep, self._chunks(plan), freeze_code(sweep), self.options)
+            jobs = submission.submit(sweep, self._chunks(plan), freeze_code(sweep), self.options, self.console.print)
             self.console.print(f"submitted {len(jobs)} jobs", soft_wrap=True)
         word = sweep.path.name
-        self.console.print(f"look      ncexp status {word}\ncancel    ncexp cancel {word}", soft_wrap=True)
+        self.console.print(f"status    ncexp status {word}\ncancel    ncexp cancel {word}", soft_wrap=True)
 
-    def finish(self, sweep: SweepDirectory) -> dict[int, str]:
+    def finish(self, sweep: SweepDirectory) -> dict[int, State]:
         if not self.options["wait"]:
             return {}
         try:
@@ -129,15 +168,10 @@ class SlurmLauncher(SweepLauncher):
         except KeyboardInterrupt:
             self.console.print("stopped waiting; the jobs go on")
             raise
-        print_table(self.console, sweep, states)
-        self._send_to_mlflow(sweep)
+        print_table(self.console, sweep, states, queue={})  # nothing is queued any more
+        self._upload_rest(sweep)  # jobs do not write a store that is a file on a shared disk
+        self._print_next(sweep, states)
         return states
-
-    def _send_to_mlflow(self, sweep: SweepDirectory) -> None:
-        """What jobs may not do themselves with a store that is a file on a shared disk."""
-        if directories := [entry.directory for entry in sweep.entries() if entry.run.journal.path.exists()]:
-            self.console.print("MLflow    ", end="")
-            sync.main(directories)
 
 
 class LocalLauncher(SweepLauncher):
@@ -148,9 +182,9 @@ class LocalLauncher(SweepLauncher):
         if self.options["runs_at_once"] < 1:
             raise ValueError(f"hydra.launcher.runs_at_once: expected at least 1, got {self.options['runs_at_once']}.")
 
-    def queue(self) -> dict[str, str] | None:
+    def queue(self) -> Queue | None:
         try:
-            return jobs_in_queue()  # a run may have a job in a cluster as well
+            return jobs_in_queue()  # a task may have a job in a cluster as well
         except SlurmUnavailable:
             return None
 
@@ -159,17 +193,27 @@ class LocalLauncher(SweepLauncher):
         return f"{at_once} runs at once, {Share.of_machine(at_once).cpus} CPUs each"
 
     def hand_over(self, sweep: SweepDirectory, plan: Plan) -> None:
-        job = f"local:{socket.gethostname()}:{os.getpid()}"
+        job = own_job()
         sweep.record_jobs(dict.fromkeys(plan.to_submit, job))
         self._job, self._plan, self._code = job, plan, freeze_code(sweep)
 
-    def finish(self, sweep: SweepDirectory) -> dict[int, str]:
+    def finish(self, sweep: SweepDirectory) -> dict[int, State]:
+        from ncexp.training import StopRequest  # torch takes seconds
+
         wanted = set(self._plan.to_submit)
         entries = [entry for entry in sweep.entries() if entry.num in wanted]
         os.environ.update(environment(self._code))
+        watcher = SweepProgress(self.console, entries)
         with outside_of_any_job(), StopRequest() as stop:
-            work(sweep, entries, self.options["runs_at_once"], stop, self._job)
-        # This process lives, but trains no more: what has not begun by now was stopped before.
-        states = {num: "interrupted" if state == "queued" else state for num, state in look(sweep.entries()).items()}
-        print_table(self.console, sweep, states)
+            work(sweep, entries, self.options["runs_at_once"], stop, self._job, watcher=watcher)
+        everything = sweep.entries()
+        queue = ask_queue(everything)
+        states = current_states(everything, queue)
+        for num in wanted:
+            if states[num] is State.QUEUED:  # this process lives, but works no more: it was stopped before this one
+                states[num] = State.INTERRUPTED
+        print_table(self.console, sweep, states, queue)
+        if not stop():
+            self._upload_rest(sweep)  # of a process whose uploader was killed
+            self._print_next(sweep, states)
         return states

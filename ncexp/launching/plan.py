@@ -1,156 +1,202 @@
-"""What a sweep's command means, given what is there: which runs to submit, and that they can be run at all."""
+"""What a sweep's command means, given what is there: which tasks to submit, and that they can be carried out at all."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from rich.console import Console
 
-from ncexp.config import ConfigError, RunConfig, check
-from ncexp.files import write_atomically
-from ncexp.launching.states import ACTIVE, state_of, tell_counts
+from ncexp.config import ConfigError, MeasureConfig, RunConfig
+from ncexp.launching.parts import faults_of_parts
+from ncexp.launching.slurm import Queue
+from ncexp.launching.states import state_of
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
-from ncexp.run_directory import FINISHED, RunDirectory
+from ncexp.launching.task import Task, check_task, measuring_of, run_of
+from ncexp.record import DamagedFile, RunDirectory, State, TaskDirectory, format_counts, write_text
+from ncexp.record.measurements import journal_of
 from ncexp.tracking import mark_superseded, prepare, tracking_uri
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One run as it was asked for: its checked configuration and the overrides that made it."""
+    """One task as it was asked for: its checked configuration and the overrides that made it."""
 
-    config: RunConfig
+    task: Task
     overrides: list[str]
+
+    def remaining(self) -> Asked:
+        """Of a training that is through, the measuring of what is asked for and has no numbers yet; else the same."""
+        if not isinstance(self.task, RunConfig) or self.task.rerun == "all":
+            return self
+        directory, measuring = RunDirectory(self.task.directory), measuring_of(self.task)
+        try:
+            state, begun = directory.state(), TaskDirectory(measuring.directory).state()
+        except DamagedFile:
+            return self  # the plan says that it is damaged
+        if state is None or not state.final:
+            return self
+        journals = [journal_of(directory.measurements, name, one) for name, one in measuring.analyses.items()]
+        if all(journal.path.exists() for journal in journals) and (begun is None or begun.final):
+            return self
+        return Asked(measuring, self.overrides) if _is_left(measuring) else self
 
 
 def check_all(composed: Sequence[tuple[list[str], Mapping[str, Any]]]) -> list[Asked]:
     """Check every configuration, then that its parts fit together and its data are there.
 
-    Two combinations that come to the same run are one. Raises ConfigError that tells each faulty combination.
+    Two combinations that come to the same task are one. Raises ConfigError that names each faulty combination.
     """
     asked: dict[str, Asked] = {}
     faults: dict[str, str] = {}
     for overrides, raw in composed:
         try:
-            config = check(raw)
-            asked.setdefault(str(config.directory), Asked(config, overrides))
+            task = check_task(raw)
+            asked.setdefault(str(task.directory), Asked(task, overrides))
         except ConfigError as error:
             faults.setdefault(str(error), " ".join(overrides))
-    if not faults:
-        faults = _faults_of_parts(list(asked.values()))
+    faults = faults or _faults_of_parts(list(asked.values()))
     if faults:
         lines = "\n".join(f"  {overrides}\n    {message}" for message, overrides in faults.items())
-        raise ConfigError(f"nothing was submitted; expected {len(composed)} runs that can be run, got\n{lines}")
+        raise ConfigError(f"nothing was begun; expected {len(composed)} runs that can be run, got\n{lines}")
     return list(asked.values())
 
 
 def _faults_of_parts(asked: Sequence[Asked]) -> dict[str, str]:
-    """Build the parts once for each combination of those that must fit together; message → overrides."""
-    from ncexp.assembly import assemble, build_dataset  # torch takes seconds
-
-    faults: dict[str, str] = {}
-    by_dataset: dict[str, dict[str, Asked]] = {}
+    """Message → overrides, of what only the parts, or the stored run, can tell."""
+    overrides = {str(one.task.directory): " ".join(one.overrides) for one in asked}
+    found = faults_of_parts(one.task for one in asked if isinstance(one.task, RunConfig))
+    faults = {message: overrides[str(config.directory)] for config, message in reversed(found)}
     for one in asked:
-        config = one.config
-        parts = [config.architecture, config.loss, config.optimizer]
-        together = json.dumps([config.batch_size, *(part.identity() if part.group != "optimizer" else part.target
-                                                    for part in parts)], sort_keys=True)  # fmt: skip
-        dataset = json.dumps(config.dataset.identity(), sort_keys=True)
-        by_dataset.setdefault(dataset, {}).setdefault(together, one)
-    for group in by_dataset.values():
-        dataset_of_group = None
-        for one in group.values():
+        if isinstance(one.task, MeasureConfig):
             try:
-                # On the CPU: a login node need not have the GPUs, with their arithmetic, that the jobs will.
-                config = replace(one.config, device="cpu", precision="fp32", compile=False)
-                dataset_of_group = dataset_of_group or build_dataset(config)
-                assemble(config, dataset_of_group)
+                _is_left(one.task)
             except ConfigError as error:
                 faults.setdefault(str(error), " ".join(one.overrides))
-                if dataset_of_group is None:
-                    break
     return faults
 
 
 @dataclass(frozen=True)
 class Plan:
-    """entries: all runs of the sweep; states: how they stand, by number; to_submit: the numbers that need a job."""
+    """entries: all tasks of the sweep; states: how they stand, by number; to_submit: the numbers that need a job."""
 
     entries: list[Entry]
-    states: dict[int, str]
+    states: dict[int, State]
     to_submit: list[int]
 
-    def tell(self) -> str:
+    def describe(self) -> str:
         """The counts, before anything happens."""
         left = [num for num in self.states if num not in set(self.to_submit)]
         return (
-            f"{len(self.entries)} runs: {tell_counts(self.states.values())}\n"
-            f"to submit {len(self.to_submit)}: {tell_counts(self.states[num] for num in self.to_submit)}; "
-            f"left alone {len(left)}: {tell_counts(self.states[num] for num in left)}"
+            f"{len(self.entries)} runs: {format_counts(self.states.values())}\n"
+            f"to submit {len(self.to_submit)}: {format_counts(self.states[num] for num in self.to_submit)}; "
+            f"left alone {len(left)}: {format_counts(self.states[num] for num in left)}"
         )
 
 
-def make_plan(sweep: SweepDirectory, asked: Sequence[Asked], queue: Mapping[str, str] | None) -> Plan:
-    """Who is completed is skipped, who is running or queued is left alone, the rest is submitted, as `rerun` says."""
+def make_plan(sweep: SweepDirectory, asked: Sequence[Asked], queue: Queue | None) -> Plan:
+    """What is completed is skipped, what is running or queued is left alone, the rest is submitted, as `rerun` says.
+
+    Of measurings those are skipped of which nothing is left to measure, whatever their state.
+    """
     jobs = {entry.num: entry.job for entry in sweep.entries()}
     entries = [
         Entry(
             num=num,
-            name=one.config.name,
-            key=one.config.key,
-            directory=str(one.config.directory),
+            name=one.task.name,
+            key=one.task.key,
+            directory=str(one.task.directory),
+            run=str(run_of(one.task)),
             overrides=one.overrides,
             job=jobs.get(num),
         )
         for num, one in enumerate(asked)
     ]
-    states = {entry.num: state_of(entry.run, queue) for entry in entries}
-    to_submit = [num for num, one in enumerate(asked) if _is_wanted(states[num], one.config.rerun)]
+    states = {entry.num: state_of(entry.task, queue) for entry in entries}
+    to_submit = [num for num, one in enumerate(asked) if _is_wanted(states[num], one.task)]
     return Plan(entries, states, to_submit)
 
 
-def _is_wanted(state: str, rerun: str) -> bool:
-    if state in ACTIVE or state == "unknown":
+def _is_wanted(state: State, task: Task) -> bool:
+    if state.active or state in (State.UNKNOWN, State.DAMAGED):
         return False
-    if state in FINISHED:
-        return rerun == "all"
-    return state != "failed" or rerun != "none"
+    if isinstance(task, MeasureConfig):
+        return _is_left(task)
+    if state.final:
+        return task.rerun == "all"
+    return state is not State.FAILED or task.rerun != "none"
 
 
-def prepare_tracking(asked: Sequence[Asked]) -> None:
+def _is_left(task: MeasureConfig) -> bool:
+    """Whether something can be measured and is not; also where a file is damaged: the measuring itself names it.
+
+    Raises ConfigError where nothing can, as the run is not there.
+    """
+    from ncexp.measure import missing_epochs  # torch takes seconds
+
+    try:
+        return bool(missing_epochs(task))
+    except DamagedFile:
+        return True
+
+
+def prepare_tracking(tasks: Sequence[Task]) -> None:
     """Make each MLflow store and its experiments once, before jobs that would all make them at the same time.
 
-    Raises ConfigError where a store does not answer.
+    A run that is measured is in its store already. Raises ConfigError where a store does not respond.
     """
     wanted: dict[tuple[str, Path], set[str]] = {}
-    for one in asked:
-        tracking, outputs = one.config.tracking, one.config.outputs
-        if tracking["enabled"]:
-            names = wanted.setdefault((tracking_uri(tracking["uri"], outputs), outputs), set())
-            names.add(tracking["experiment"] or one.config.dataset.name)
+    for task in tasks:
+        if isinstance(task, RunConfig) and task.tracking["enabled"]:
+            names = wanted.setdefault((tracking_uri(task.tracking["uri"], task.outputs), task.outputs), set())
+            names.add(task.tracking["experiment"] or task.dataset.name)
     for (uri, outputs), experiments in wanted.items():
         try:
             prepare(uri, sorted(experiments), outputs)
+        except ConfigError:
+            raise
         except Exception as error:
             raise ConfigError(
-                f"tracking.uri: expected a store that answers, got {uri} ({type(error).__name__}: {error}). "
-                "Start the server, or set tracking.enabled=false; `ncexp sync` can send the journals later."
+                f"tracking.uri: expected a store that responds, got {uri} ({type(error).__name__}: {error}). "
+                "Start the server, or set tracking.enabled=false; `ncexp sync` can upload the journals later."
             ) from error
 
 
-def freeze(sweep: SweepDirectory, asked: Sequence[Asked], plan: Plan) -> None:
-    """Write the manifest, and the configuration of every run that will be submitted; a later edit changes nothing."""
+def freeze(sweep: SweepDirectory, asked: Sequence[Asked], plan: Plan, console: Console) -> None:
+    """Write the manifest, and the configuration of every task that will be submitted; a later edit changes nothing."""
     sweep.write_entries(plan.entries)
-    sweep.configuration(0).parent.mkdir(exist_ok=True)
     for num in plan.to_submit:
-        config = asked[num].config
-        if config.rerun == "all" and plan.states[num] != "new":
-            mark_superseded(RunDirectory(config.directory))
-            RunDirectory(config.directory).clear()
-        # Forgotten once, here: a requeued job must go on, not begin anew again.
-        frozen = {**config.raw, "outputs": str(config.outputs), "rerun": "failed"}
-        text = yaml.safe_dump(frozen, sort_keys=False, allow_unicode=True).encode()
-        write_atomically(sweep.configuration(num), lambda file, text=text: file.write(text))  # type: ignore[misc]
+        task = asked[num].task
+        frozen = {**task.raw, "outputs": str(task.outputs)}
+        if isinstance(task, MeasureConfig):
+            frozen["run"] = str(task.run)
+            plan.entries[num].task.status_path.unlink(missing_ok=True)  # it says how an earlier measuring ended
+        else:
+            _make_ready(task, plan.states[num])
+            # Forgotten once, here: a requeued job must go on, not begin anew again.
+            frozen["rerun"] = "failed"
+        write_text(sweep.configuration(num), yaml.safe_dump(frozen, sort_keys=False, allow_unicode=True))
+    for num, one in enumerate(asked):
+        state = plan.states[num]
+        settled = state.final or state.active or state in (State.UNKNOWN, State.DAMAGED)
+        if isinstance(one.task, MeasureConfig) and num not in plan.to_submit and not settled:
+            _settle(one.task, plan.entries[num], console)
+
+
+def _make_ready(task: RunConfig, state: State) -> None:
+    """Remove what is to be trained anew."""
+    if task.rerun == "all" and state is not State.NEW:
+        directory = RunDirectory(task.directory)
+        directory.clear()
+        mark_superseded(directory)
+
+
+def _settle(task: MeasureConfig, entry: Entry, console: Console) -> None:
+    """Nothing is left to measure: note it here, without a job; what cannot be had is printed."""
+    from ncexp.measure import measure_stored
+
+    state, message = measure_stored(task, console, lambda: False)
+    entry.task.set_status(state, message=message)

@@ -1,21 +1,21 @@
-"""Several runs at once on one machine, in as many lasting processes, each with its own share of CPUs and GPUs."""
+"""Several tasks at once on one machine, in as many lasting processes, each with its own share of CPUs and GPUs."""
 
 from __future__ import annotations
 
 import os
 import select
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 
-from ncexp.interruption import StopRequest
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
 from ncexp.launching.worker import Worker
-from ncexp.run_directory import JOB_VARIABLE
+from ncexp.record import JOB_VARIABLE, State
 
-#: How often the pool looks whether it was asked to stop, and whether a process has died.
+#: How often the pool checks whether it was asked to stop, and whether a process has died.
 POLL_S = 0.2
 #: The GPUs that this machine, or this container, shows.
 GPU_NODES = "/dev/nvidia[0-9]*"
@@ -23,7 +23,7 @@ GPU_NODES = "/dev/nvidia[0-9]*"
 
 @dataclass(frozen=True)
 class Share:
-    """What each of several runs gets of a machine: CPUs for torch's threads, and the GPUs that go round."""
+    """What each of several tasks gets of a machine: CPUs for torch's threads, and the GPUs that go round."""
 
     cpus: int
     gpus: tuple[str, ...] = ()
@@ -36,12 +36,12 @@ class Share:
         """
         allowed = len(os.sched_getaffinity(0))
         asked = int(os.environ.get("SLURM_CPUS_PER_TASK", allowed))
-        # One run alone keeps them all: it may be spread over them.
+        # One task alone keeps them all: it may be spread over them.
         gpus = _visible_gpus() if at_once > 1 else ()
         return cls(cpus=max(1, min(allowed, asked) // at_once), gpus=gpus)
 
     def environment(self, place: int) -> dict[str, str]:
-        """The variables of the runs at `place`, 0 to at_once - 1."""
+        """The variables of the tasks at `place`, 0 to at_once - 1."""
         threads = {name: str(self.cpus) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         return threads | ({"CUDA_VISIBLE_DEVICES": self.gpus[place % len(self.gpus)]} if self.gpus else {})
 
@@ -53,59 +53,82 @@ def _visible_gpus() -> tuple[str, ...]:
     return tuple(filter(None, named.split(",")))
 
 
-def work(
-    sweep: SweepDirectory, entries: Sequence[Entry], at_once: int, stop: StopRequest, job: str, rank: int = 0
-) -> dict[int, str]:
-    """Train the runs, `at_once` at a time; answers their outcomes, in the words of EXIT, by number.
+class Watcher:
+    """Who is to know how the tasks go; this one does nothing with it."""
 
-    A stop request is handed on to the runs that train; those that have not begun do not begin. `rank`: this machine's
+    def begun(self, entry: Entry) -> None:
+        """A worker has this task now."""
+
+    def ended(self, entry: Entry, state: State) -> None:
+        """It ended in this state."""
+
+    def stopping(self) -> None:
+        """A stop request came: those that work are asked to save themselves."""
+
+
+def work(
+    sweep: SweepDirectory,
+    entries: Sequence[Entry],
+    at_once: int,
+    stop: Callable[[], bool],
+    job: str,
+    rank: int = 0,
+    watcher: Watcher | None = None,
+) -> dict[int, State]:
+    """Work on the tasks, `at_once` at a time; returns the states they ended in, by number.
+
+    A stop request is handed on to those that work; those that have not begun do not begin. `rank`: this machine's
     place in a run that is spread over several; all but the first keep quiet.
     """
     share = Share.of_machine(at_once)
-    os.environ[JOB_VARIABLE] = job  # for the runs, and for us where we write down how one of them ended
+    os.environ[JOB_VARIABLE] = job  # for the tasks, and for us where we note how one of them ended
     workers = [Worker(share.environment(place)) for place in range(at_once)]
-    waiting, idle, outcomes = list(entries), list(workers), dict[int, str]()
-    training: dict[Worker, Entry] = {}
-    handed_on = False
-    while training or (waiting and not stop()):
+    waiting, idle, states = list(entries), list(workers), dict[int, State]()
+    working: dict[Worker, Entry] = {}
+    handed_on, watcher = False, watcher or Watcher()
+    while working or (waiting and not stop()):
         while waiting and idle and not stop():
             worker, entry = idle.pop(0), waiting.pop(0)
-            worker.train(sweep.configuration(entry.num), _log(entry, rank))
-            training[worker] = entry
+            worker.begin(sweep.configuration(entry.num), _log(entry, rank))
+            working[worker] = entry
+            watcher.begun(entry)
         if stop() and not handed_on:
             handed_on = True
-            for worker in training:
+            watcher.stopping()
+            for worker in working:
                 worker.stop()
-        select.select(training, [], [], POLL_S)
-        for worker, entry in list(training.items()):
+        select.select(working, [], [], POLL_S)
+        for worker, entry in list(working.items()):
             if (end := worker.poll()) is not None:
-                del training[worker]
+                del working[worker]
                 idle.append(worker)
-                outcomes[entry.num] = _outcome(entry, end, stop(), rank)
-                # A failure may outlive its run: after an error of CUDA's a process can use no GPU any more.
-                if outcomes[entry.num] == "failed" or not waiting:
+                states[entry.num] = _state(entry, end, stop(), rank)
+                watcher.ended(entry, states[entry.num])
+                # A failure may outlive its task: after an error of CUDA's a process can use no GPU any more.
+                if states[entry.num] is State.FAILED or not waiting:
                     worker.dismiss()
     for worker in workers:
         worker.close()
-    return outcomes
+    return states
 
 
 def _log(entry: Entry, rank: int) -> Path:
-    """The run's log, in a folder that is there."""
-    log = entry.run.log if rank == 0 else entry.run.log.with_suffix(f".rank{rank}.log")
+    """The task's log, in a folder that is there."""
+    log = entry.task.log if rank == 0 else entry.task.log.with_suffix(f".rank{rank}.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     return log
 
 
-def _outcome(entry: Entry, end: str | int, stopped: bool, rank: int) -> str:
-    """The run's own word; a run whose process died over it could not write down its end, so we do."""
-    if isinstance(end, str):
+def _state(entry: Entry, end: State | int, stopped: bool, rank: int) -> State:
+    """The task's own word; a task whose process died over it could not note its end, so we do."""
+    if isinstance(end, State):
         return end
-    state = "interrupted" if stopped else "failed"
+    state = State.INTERRUPTED if stopped else State.FAILED
     how = f"killed by {signal.Signals(-end).name}" if end < 0 else f"its process ended with code {end}"
     guess = "out of memory, or by hand" if end < 0 else "see its log"
     why = "before it had saved itself" if stopped else guess
     if rank == 0:
-        epoch = (entry.run.status() or {}).get("epoch")
-        entry.run.set_status(state, epoch=epoch, message=f"{how}, {why}; the same command goes on from its checkpoint")
+        known = {name: value for name, value in entry.task.noted().items() if name == "epoch"}
+        with suppress(OSError):  # of a full disk: it is seen as killed
+            entry.task.set_status(state, **known, message=f"{how}, {why}; the same command goes on from its checkpoint")
     return state

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
+import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-#: Longest wait for a controller that does not answer.
+#: Longest wait for a controller that does not respond.
 PATIENCE_S = 30.0
 
 
 class SlurmUnavailable(RuntimeError):
-    """A command of SLURM is not installed, failed, or did not answer."""
+    """A command of SLURM is not installed, failed, or did not respond."""
+
+
+def is_installed() -> bool:
+    """Whether this machine has a command of SLURM; nothing is asked of it."""
+    return any(shutil.which(command) for command in ("sbatch", "scontrol", "squeue"))
 
 
 def call(*command: str) -> str:
@@ -27,16 +33,39 @@ def call(*command: str) -> str:
             "hydra/launcher=local."
         ) from None
     except subprocess.TimeoutExpired:
-        raise SlurmUnavailable(f"{command[0]}: expected an answer within {PATIENCE_S:.0f} s, got none.") from None
+        raise SlurmUnavailable(f"{command[0]}: expected a response within {PATIENCE_S:.0f} s, got none.") from None
     if done.returncode != 0:
         raise SlurmUnavailable(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
 
 
-def jobs_in_queue() -> dict[str, str]:
-    """Job (``12`` or ``12_3`` of an array) → state, for this user's jobs that wait or run. Raises SlurmUnavailable."""
-    listing = call("squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%i|%T")
-    return dict(line.strip().split("|") for line in listing.splitlines() if line.strip())
+@dataclass(frozen=True)
+class QueuedJob:
+    """What squeue says of a job: its state; why it waits, empty where it does not; the name of its submission, None
+    where it has none: the last word of its comment.
+    """
+
+    state: str
+    reason: str
+    submission: str | None
+
+
+#: Job (``12``, or ``12_3`` of an array) → what the queue says of it.
+Queue = Mapping[str, QueuedJob]
+
+
+def jobs_in_queue() -> Queue:
+    """This user's jobs that wait or run. Raises SlurmUnavailable."""
+    # The user by number, as the system knows us: names in variables may say something else.
+    listing = call("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i|%T|%r|%k")
+    return dict(_parse(line) for line in listing.splitlines() if line.strip())
+
+
+def _parse(line: str) -> tuple[str, QueuedJob]:
+    job, state, reason, comment = line.strip().split("|", maxsplit=3)
+    *_, submission = ["", *comment.split()]
+    waits_for = "" if reason == "None" else reason
+    return job, QueuedJob(state, waits_for, None if submission in ("", "(null)") else submission)
 
 
 def max_array_size() -> int:

@@ -1,15 +1,15 @@
-"""Hand a sweep's runs to SLURM, through submitit: jobs of several runs, arrays of jobs, and not too many at once."""
+"""Hand a sweep's tasks to SLURM, through submitit: jobs of several tasks, arrays of jobs, and not too many at once."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ncexp.launching.code_state import environment
-from ncexp.launching.job import Job
+from ncexp.launching.noted_submission import NotedSubmission
 from ncexp.launching.slurm import SlurmUnavailable, outside_of_any_job
 from ncexp.launching.sweep_directory import SweepDirectory
 
@@ -39,7 +39,7 @@ def refuse_options(options: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Chunk:
-    """One array: jobs (the numbers of the runs of each), how many of them may run at once, and whom it waits for.
+    """One array: jobs (the numbers of the tasks of each), how many of them may run at once, and what it waits for.
 
     after: the index of the chunk whose end it waits for; None where it need not wait.
     """
@@ -50,7 +50,7 @@ class Chunk:
 
 
 def cut(numbers: Sequence[int], runs_per_task: int, max_array_size: int, at_once: int) -> list[Chunk]:
-    """Cut runs into jobs, jobs into arrays that SLURM takes, and divide `at_once` among the arrays.
+    """Cut tasks into jobs, jobs into arrays that SLURM takes, and divide `at_once` among the arrays.
 
     Each array has a share of its own, and the shares add up to at_once; where there are more arrays than that, the
     later ones wait each for the end of an earlier one. So never more than at_once jobs run.
@@ -68,10 +68,17 @@ def cut(numbers: Sequence[int], runs_per_task: int, max_array_size: int, at_once
     return chunks
 
 
-def submit(sweep: SweepDirectory, chunks: Sequence[Chunk], code: Path, options: Mapping[str, Any]) -> list[str]:
-    """Submit every chunk and note its jobs at once, so that none is ever unknown; answers the jobs.
+def submit(
+    sweep: SweepDirectory,
+    chunks: Sequence[Chunk],
+    code: Path,
+    options: Mapping[str, Any],
+    report: Callable[[str], object],
+) -> list[str]:
+    """Submit every chunk and note its jobs at once, so that none is ever unknown; returns the jobs.
 
-    Raises SlurmUnavailable with what sbatch complained of; what had been submitted before goes on.
+    report: gets a line where sbatch failed and SLURM has the jobs all the same. Raises SlurmUnavailable with what
+    sbatch complained of; what had been submitted before goes on.
     """
     import submitit
 
@@ -85,36 +92,60 @@ def submit(sweep: SweepDirectory, chunks: Sequence[Chunk], code: Path, options: 
     jobs: list[str] = []
     for chunk in chunks:
         after = None if chunk.after is None else firsts[chunk.after]
-        executor.update_parameters(**_parameters(sweep, chunk, after, code, options))
-        submitted = _sbatch(executor, sweep, chunk, f"{len(jobs)} jobs were submitted before and go on")
+        noted = NotedSubmission.of(sweep, chunk.jobs, options)
+        executor.update_parameters(**_parameters(sweep, noted.name, chunk, after, code, options))
+        before = f"{len(jobs)} jobs were submitted before and go on"
+        submitted = _sbatch(executor, sweep, noted, before, report)
         firsts.append(submitted[0].partition("_")[0])
         jobs += submitted
-        sweep.record_jobs({num: job for job, nums in zip(submitted, chunk.jobs, strict=True) for num in nums})
     return jobs
 
 
-def _sbatch(executor: Any, sweep: SweepDirectory, chunk: Chunk, before: str) -> list[str]:
+def _sbatch(
+    executor: Any, sweep: SweepDirectory, noted: NotedSubmission, before: str, report: Callable[[str], object]
+) -> list[str]:
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
     try:
         with outside_of_any_job():
-            submitted = executor.map_array(Job(), [str(sweep.path)] * len(chunk.jobs), chunk.jobs)
+            submitted = executor.map_array(noted.function(), [str(sweep.path)] * len(noted.jobs), noted.jobs)
     except (FailedJobError, FailedSubmissionError) as error:
-        raise SlurmUnavailable(f"sbatch: {error}\n{before}; the same command submits the rest.") from None
-    return [job.job_id for job in submitted]
+        jobs = _search(noted, f"sbatch: {error}\n{before}; the same command")
+        if not jobs:
+            raise SlurmUnavailable(f"sbatch: {error}\n{before}; the same command submits the rest.") from None
+        noted.adopt(sweep, jobs)
+        report(f"sbatch failed, but SLURM has the {len(jobs)} jobs; they go on")
+        return jobs
+    jobs = [job.job_id for job in submitted]
+    noted.confirm(sweep, jobs)
+    return jobs
+
+
+def _search(noted: NotedSubmission, what: str) -> list[str]:
+    try:
+        return noted.search()
+    except SlurmUnavailable as error:
+        raise SlurmUnavailable(
+            f"{what} looks for the others before it submits them: whether they were submitted is not known ({error})"
+        ) from None
 
 
 def _parameters(
-    sweep: SweepDirectory, chunk: Chunk, after: str | None, code: Path, options: Mapping[str, Any]
+    sweep: SweepDirectory, name: str, chunk: Chunk, after: str | None, code: Path, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """submitit's words for the launcher's configuration; null means that the cluster's own default holds."""
+    """submitit's words for the launcher's configuration; null means that the cluster's own default holds.
+
+    name: the submission's; the last word of the jobs' comment.
+    """
     given = {name: value for name, value in options.items() if name not in OURS and value is not None}
     parameters = {name if name in SHARED else f"slurm_{name}": value for name, value in given.items()}
     variables = [f"export {name}={shlex.quote(value)}" for name, value in environment(code).items()]
     parameters["name"] = sweep.path.name
     parameters["slurm_array_parallelism"] = chunk.at_once
     parameters["slurm_setup"] = [*variables, *(options["setup"] or [])]
-    parameters["slurm_additional_parameters"] = {"requeue": True, **options["additional_parameters"]}
+    additional = options["additional_parameters"]
+    comment = " ".join([*str(additional.get("comment") or "").split(), name])
+    parameters["slurm_additional_parameters"] = {"requeue": True, **additional, "comment": comment}
     if after:
         parameters["slurm_dependency"] = f"afterany:{after}"
     if options.get("cpus_per_task"):

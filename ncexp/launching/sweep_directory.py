@@ -1,13 +1,14 @@
-"""outputs/sweeps/<name>_<hash>/: what was asked for, frozen, and which job trains which run.
+"""outputs/sweeps/<name>_<hash>/: what was asked for, frozen, and which job works on which task.
 
-    manifest.jsonl      one line per run: num, name, key, directory, overrides, job
-    configurations/     the composed configuration of each run, as it was when it was submitted
+    manifest.jsonl      one line per task: num, name, key, directory, run, overrides, job; paths from this folder on
+    configurations/     the composed configuration of each task, as it was when it was submitted
     code/               the package's source at each submission, the commit and what differed from it
     jobs/               what submitit writes: batch scripts, pickles, the jobs' own logs
-    runs/               numbered links to the run directories
+    submissions/        submissions whose jobs are not known yet
+    runs/               numbered links to the run directories that are trained or measured
 
 The run directories lie in outputs/ as those of single runs do, named without the number: a run is found again by its
-key by any later sweep, in which it may have another number.
+key by any later sweep, in which it may have another number. The directory of a measuring lies in that of its run.
 """
 
 from __future__ import annotations
@@ -15,26 +16,29 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock
 
-from ncexp.config import RunConfig, nearest
-from ncexp.files import write_atomically
-from ncexp.run_directory import RunDirectory
+from ncexp.config import nearest
+from ncexp.launching.task import Task
+from ncexp.record import DamagedFile, RunDirectory, TaskDirectory, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One run of a sweep; `job` is the last job that was submitted for it by this sweep."""
+    """One task of a sweep. directory: where it keeps its state and log; run: the run directory that it trains or
+    measures; job: the last job that was submitted for it by this sweep.
+    """
 
     num: int
     name: str
     key: str
     directory: str
+    run: str
     overrides: list[str]
     job: str | None = None
 
@@ -44,9 +48,18 @@ class Entry:
         return f"{self.num:03d}_{self.name}_{self.key}"
 
     @property
-    def run(self) -> RunDirectory:
-        """Where it lies."""
-        return RunDirectory(Path(self.directory))
+    def task(self) -> TaskDirectory:
+        """Its state, log, job and lock."""
+        return TaskDirectory(Path(self.directory))
+
+    def last_epoch(self) -> int | None:
+        """The last epoch that a training has in its journal; None where it has none, and of a measuring.
+
+        Raises ValueError for a damaged journal.
+        """
+        if self.directory != self.run:
+            return None
+        return max(RunDirectory(Path(self.run)).training.epochs(), default=None)
 
 
 class SweepDirectory:
@@ -55,15 +68,21 @@ class SweepDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.jobs = path / "jobs"
+        self.submissions = path / "submissions"
         self.code = path / "code"
         self._manifest = path / "manifest.jsonl"
 
     @classmethod
-    def of(cls, name: str, configs: Sequence[RunConfig]) -> SweepDirectory:
-        """The folder of the sweep that asks for exactly these runs: the same command finds it again."""
-        asked = "\n".join(config.directory.name for config in configs)
+    def of(cls, name: str, tasks: Sequence[Task]) -> SweepDirectory:
+        """The folder of the sweep that asks for exactly these tasks: the same command finds it again."""
+        asked = "\n".join(task.directory.name for task in tasks)
         digest = hashlib.sha256(asked.encode()).hexdigest()[:8]
-        return cls(configs[0].outputs / "sweeps" / f"{name}_{digest}")
+        return cls(tasks[0].outputs / "sweeps" / f"{name}_{digest}")
+
+    @property
+    def digest(self) -> str:
+        """The hash in its name, of the tasks that it asks for."""
+        return self.path.name.rpartition("_")[2]
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -73,32 +92,59 @@ class SweepDirectory:
             yield
 
     def configuration(self, num: int) -> Path:
-        """The frozen configuration of run `num`."""
+        """The frozen configuration of task `num`."""
         return self.path / "configurations" / f"{num:03d}.yaml"
 
     def entries(self) -> list[Entry]:
-        """The runs, in order of their numbers; empty before the first submission."""
+        """The tasks, in order of their numbers; empty before the first submission. Raises DamagedFile."""
         if not self._manifest.exists():
             return []
-        return [Entry(**json.loads(line)) for line in self._manifest.read_text().splitlines()]
+        try:
+            entries = [Entry(**json.loads(line)) for line in self._manifest.read_text().splitlines()]
+            return [self._moved(entry, self._here) for entry in entries]
+        except (OSError, ValueError, TypeError) as error:
+            raise DamagedFile(
+                f"{self._manifest}: expected a line of JSON for each task, got a damaged file ({error}). Set it aside: "
+                "the command that made the sweep writes it again."
+            ) from None
 
     def write_entries(self, entries: Sequence[Entry]) -> None:
         """Write the manifest and the numbered links."""
-        text = "".join(json.dumps(asdict(entry)) + "\n" for entry in entries)
-        write_atomically(self._manifest, lambda file: file.write(text.encode()))
+        text = "".join(json.dumps(asdict(self._moved(entry, self._from_here))) + "\n" for entry in entries)
+        write_text(self._manifest, text)
         (self.path / "runs").mkdir(exist_ok=True)
         for entry in entries:
             link = self.path / "runs" / entry.title
             if not link.is_symlink():
-                link.symlink_to(os.path.relpath(entry.directory, link.parent))
+                link.symlink_to(os.path.relpath(entry.run, link.parent))
 
-    def record_jobs(self, jobs: dict[int, str]) -> None:
-        """Note, in the manifest and beside each run, which job trains it from now on."""
+    def record_jobs(self, jobs: dict[int, str], submission: str | None = None) -> None:
+        """Note, in the manifest and in each task's directory, which job works on it from now on.
+
+        submission: the name of a cluster's jobs, see `slurm.QueuedJob`.
+        """
         entries = [replace(entry, job=jobs.get(entry.num, entry.job)) for entry in self.entries()]
         self.write_entries(entries)
         for entry in entries:
             if entry.num in jobs:
-                entry.run.set_job(jobs[entry.num])
+                entry.task.set_job(jobs[entry.num], submission)
+
+    def _moved(self, entry: Entry, move: Callable[[str], str]) -> Entry:
+        return replace(entry, directory=move(entry.directory), run=move(entry.run))
+
+    def _here(self, path: str) -> str:
+        return os.path.normpath(self.path.absolute() / path)
+
+    def _from_here(self, path: str) -> str:
+        """Relative, so that the folder may be moved with its runs."""
+        return os.path.relpath(path, self.path.absolute())
+
+    def log_of(self, entry: Entry) -> Path | None:
+        """The task's own log, or, where it never began one, its job's; None where neither was written."""
+        for path in (entry.task.log, self.jobs / f"{entry.job}_0_log.out"):
+            if path.exists():
+                return path
+        return None
 
 
 def sweeps(outputs: Path) -> list[SweepDirectory]:

@@ -1,84 +1,112 @@
-"""Wait for a sweep's jobs by looking at the queue and at the runs' own files, and tell how each run ended."""
+"""Wait for a sweep's jobs by reading the queue and the tasks' own files, and print how each task ended."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from ncexp.launching.slurm import SlurmUnavailable, jobs_in_queue
-from ncexp.launching.states import ACTIVE, state_of, tell_counts
+from ncexp.launching.local_job import LOCAL
+from ncexp.launching.slurm import Queue, SlurmUnavailable, jobs_in_queue
+from ncexp.launching.states import fault_of, job_of, queued_job, state_of
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
+from ncexp.record import State, format_counts
 
-#: States of which nothing needs to be told.
-QUIET = ("completed", "queued", "new")
-#: A controller that does not answer may be restarting: it is waited for this many times longer than a result.
+#: A controller that does not respond may be restarting: it is waited for this many times longer than a result.
 CONTROLLER_PATIENCE = 10
 
 
-def look(entries: Sequence[Entry]) -> dict[int, str]:
-    """How every run stands now, by number; SLURM is asked only where a job of it is concerned."""
-    queue = None
-    if any(not (entry.run.job() or "local:").startswith("local:") for entry in entries):
-        try:
-            queue = jobs_in_queue()
-        except SlurmUnavailable:
-            queue = None  # what only SLURM could tell is told as unknown
-    else:
-        queue = {}
-    return {entry.num: state_of(entry.run, queue) for entry in entries}
+def ask_queue(entries: Sequence[Entry]) -> Queue | None:
+    """What squeue says, asked only where a job of SLURM's is concerned; None where it does not respond."""
+    if all((job_of(entry.task) or LOCAL).startswith(LOCAL) for entry in entries):
+        return {}
+    try:
+        return jobs_in_queue()
+    except SlurmUnavailable:
+        return None  # what only SLURM could tell is unknown
 
 
-def wait(sweep: SweepDirectory, console: Console, poll_s: float, grace_s: float) -> dict[int, str]:
-    """Look until no run is queued or running; answers the states.
+def current_states(entries: Sequence[Entry], queue: Queue | None) -> dict[int, State]:
+    """How every task stands now, by number."""
+    return {entry.num: state_of(entry.task, queue) for entry in entries}
 
-    A run whose job has left the queue without a result is waited for `grace_s` more seconds, in which a file system
+
+def queue_reasons(entries: Sequence[Entry], states: Mapping[int, State], queue: Queue | None) -> dict[int, str]:
+    """Number → why its job waits, in SLURM's words, of the queued tasks of which it says so."""
+    queued = [entry for entry in entries if states[entry.num] is State.QUEUED]
+    found = {entry.num: queued_job(entry.task, queue or {}) for entry in queued}
+    return {num: job.reason for num, job in found.items() if job is not None and job.reason}
+
+
+def in_trouble(state: State) -> bool:
+    """Whether a person has to do something about it."""
+    return not state.active and state.exit_code != 0
+
+
+def wait(sweep: SweepDirectory, console: Console, poll_s: float, grace_s: float) -> dict[int, State]:
+    """Wait until no task is queued or running; returns the states.
+
+    A task whose job has left the queue without a result is waited for `grace_s` more seconds, in which a file system
     may still bring its status; then it is lost. Nothing is waited for without end but what SLURM itself keeps.
     """
     entries = sweep.entries()
-    told, quiet_since = "", time.monotonic()
+    printed, quiet_since = "", time.monotonic()
     while True:
-        states = look(entries)
-        if (counts := tell_counts(states.values())) != told:
-            console.print(f"{time.strftime('%H:%M:%S')}  {counts}", soft_wrap=True)
-            told = counts
-        found = set(states.values())
-        if not found & {*ACTIVE, "unknown", "interrupted", "lost"}:
+        queue = ask_queue(entries)
+        states = current_states(entries, queue)
+        reasons = sorted(set(queue_reasons(entries, states, queue).values()))
+        if (text := "; ".join([format_counts(states.values()), *reasons])) != printed:
+            console.print(f"{time.strftime('%H:%M:%S')}  {text}", soft_wrap=True, markup=False)
+            printed = text
+        unsettled = {state for state in states.values() if not state.final} - {State.FAILED, State.DAMAGED, State.NEW}
+        if not unsettled:
             return states
-        if found & set(ACTIVE):
+        if any(state.active for state in unsettled):
             quiet_since = time.monotonic()
-        patience = grace_s * (CONTROLLER_PATIENCE if "unknown" in found else 1)
+        patience = grace_s * (CONTROLLER_PATIENCE if State.UNKNOWN in unsettled else 1)
         if time.monotonic() - quiet_since >= patience:
             return states
         time.sleep(poll_s)
 
 
-def print_table(console: Console, sweep: SweepDirectory, states: dict[int, str], every: bool = False) -> None:
-    """Two lines for each run that is not completed (each, where `every`): its state and why, its log; then counts."""
-    entries = [entry for entry in sweep.entries() if every or states[entry.num] not in QUIET]
-    width = max((len(entry.name) for entry in entries), default=0)
-    for entry in entries:
-        state, status = states[entry.num], entry.run.status() or {}
-        epoch = f"epoch {status['epoch']}" if "epoch" in status else ""
-        line = f"{entry.num:03d}  {entry.name:{width}}  {state:11}  {epoch:10}  {_why(entry, state, status)}"
+def print_table(
+    console: Console, sweep: SweepDirectory, states: Mapping[int, State], queue: Queue | None, every: bool = False
+) -> None:
+    """A line for each task that is running or in trouble (each, where `every`): its state, its last trained epoch, why
+    it stands so, and its log where there is one; then why jobs wait; then the counts.
+    """
+    entries = sweep.entries()
+    reasons = queue_reasons(entries, states, queue)
+    shown = [one for one in entries if every or states[one.num].exit_code != 0]
+    width = max((len(entry.name) for entry in shown), default=0)
+    for entry in shown:
+        state, (epoch, fault) = states[entry.num], _trained(entry)
+        why = fault or reasons.get(entry.num) or _why(entry, state)
+        line = f"{entry.num:03d}  {entry.name:{width}}  {state:11}  {epoch:10}  {why}"
         console.print(line.rstrip(), soft_wrap=True, markup=False)
-        if state not in QUIET:
-            console.print(f"     log {log_of(sweep, entry)}", soft_wrap=True, markup=False)
-    console.print(f"{sweep.path.name}: {tell_counts(states.values())}", soft_wrap=True)
+        if state.exit_code != 0 and (log := sweep.log_of(entry)):
+            console.print(f"     log {log}", soft_wrap=True, markup=False)
+    for reason, count in Counter(reasons.values()).most_common():
+        console.print(f"{count} queued: {reason}", soft_wrap=True, markup=False)
+    console.print(f"{sweep.path.name}: {format_counts(states.values())}", soft_wrap=True, markup=False)
 
 
-def log_of(sweep: SweepDirectory, entry: Entry) -> Path:
-    """The run's own log, or, where it never began one, its job's."""
-    if entry.run.log.exists():
-        return entry.run.log
-    return sweep.jobs / f"{entry.job}_0_log.out"
+def _trained(entry: Entry) -> tuple[str, str]:
+    """The last trained epoch, for people, empty before the first; and what is wrong with the journal, if it is."""
+    try:
+        epoch = entry.last_epoch()
+    except ValueError as error:
+        return "", str(error)
+    return (f"epoch {epoch}" if epoch else ""), ""
 
 
-def _why(entry: Entry, state: str, status: dict[str, Any]) -> str:
-    """What the run said last, or what can be said of one that said nothing."""
-    if state == "lost":
-        return f"job {entry.run.job()} left without a result: node failure, kill -9, or cancelled before it began"
-    return str(status.get("message", "")) if state in ("failed", "diverged", "interrupted") else ""
+def _why(entry: Entry, state: State) -> str:
+    """What the task said last, or what can be said of one that said nothing."""
+    if state is State.LOST:
+        causes = "node failure, kill -9, the time limit before it had saved itself, or cancelled before it began"
+        return f"job {job_of(entry.task)} left without a result: {causes}"
+    if state is State.KILLED:
+        return "its process ended without a word: kill -9, out of memory, or a disk too full for its status"
+    return (fault_of(entry.task) or str(entry.task.noted().get("message", ""))) if in_trouble(state) else ""

@@ -3,225 +3,249 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import re
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
 
-from ncexp.journal import column
-from ncexp.report.sweep import Cell, Sweep
-from ncexp.run_record import RunRecord
-from ncexp.summary import zero_error_epoch
+from ncexp.measure.quantities import BOTH, DECOMPOSITION, TRAIN, Quantity, panels
+from ncexp.record import counted
+from ncexp.report.bands import draw_band
+from ncexp.report.regimes import CAPTION, has_regimes, regimes_grid
+from ncexp.report.spectra import Fits, draw_residuals, draw_spectra, fits_of, spectrum_handles
+from ncexp.report.style import (
+    LINES,
+    PALETTE,
+    RED,
+    Curve,
+    Line,
+    axis_label,
+    curves_of,
+    plain_ticks,
+    save,
+    scale_axis,
+)
+from ncexp.report.sweep import DATASETS, Cell, Sweep
 
-#: Okabe and Ito's colours, told apart by colour-blind readers; red is kept for zero error.
-COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000"]
-RED = "#D0021B"
-Style = Literal["-", "--", ":"]
-STYLES: list[Style] = ["-", "--", ":"]
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """One grid: its name as file, what its axis says, the curves as label → entry of the record, and its scale."""
-
-    name: str
-    label: str
-    curves: dict[str, str]
-    log: bool = False
-
-
-QUANTITIES = [
-    Quantity("nc1", "NC1: tr(Σ_W Σ_B⁺)/C", {"train": "train/nc1_trace", "test": "test/nc1_trace"}, log=True),
-    Quantity(
-        "equinorm",
-        "NC2 equinorm: std/mean of the norms",
-        {"class means": "train/equinorm_means", "classifier": "train/equinorm_classifier"},
-    ),
-    Quantity(
-        "equiangularity",
-        "NC2 equiangularity: std of the cosines",
-        {"class means": "train/equiangularity_means", "classifier": "train/equiangularity_classifier"},
-    ),
-    Quantity(
-        "maximal_angle",
-        "NC2 maximal angle: mean |cos + 1/(C−1)|",
-        {"class means": "train/maximal_angle_means", "classifier": "train/maximal_angle_classifier"},
-    ),
-    Quantity("self_duality", "NC3 self-duality: ‖Wᵀ/‖W‖ − M/‖M‖‖²", {"train": "train/self_duality"}, log=True),
-    Quantity(
-        "ncc_mismatch",
-        "NC4: share not decided by the nearest class mean",
-        {"train": "train/nearest_class_center_mismatch", "test": "test/nearest_class_center_mismatch"},
-    ),
-    Quantity("test_error", "error", {"test": "test/error", "train": "train/error"}),
-    Quantity("central_path", "share of L off the central path: L_LS⊥/L", {"train": "mse/loss_ls_perp"}, log=True),
-]
-DECOMPOSITION: dict[str, tuple[str, str, Style]] = {
-    "L": ("mse/loss", COLOURS[5], ":"),
-    "L_NC1": ("mse/loss_nc1", COLOURS[0], "-"),
-    "L_NC2/3": ("mse/loss_nc23", COLOURS[1], "-"),
-    "L_LS⊥": ("mse/loss_ls_perp", COLOURS[2], "-"),
-}
+#: Inches: of a panel, and of what stands around all of them: left, right, below; above, before the legend's lines.
+PANEL, AROUND, ABOVE, LEGEND_LINE = (2.3, 1.75), (1.15, 0.15, 0.55), 0.3, 0.2
+#: A legend's entries in a line, by the number of panels that stand side by side.
+ENTRIES = {1: 2, 2: 3, 3: 5, 4: 6}
 
 
 def draw_all(sweep: Sweep, folder: Path) -> list[tuple[str, Path]]:
     """Every figure that the records allow, as (caption, PNG); the PDF lies beside it."""
-    return [(caption, _save(figure, folder / name)) for name, caption, figure in _figures(sweep)]
-
-
-def _figures(sweep: Sweep) -> Iterator[tuple[str, str, Figure]]:
-    recorded = {name for cell in sweep.cells.values() for run in cell.best for name in run.records[-1]}
-    yield (
-        "learning_rates",
-        "Which learning rate won: test error at the last epoch; the circle is the choice.",
-        rates_grid(sweep),
-    )
-    for loss in sweep.losses:
-        if "mse/loss" in recorded:
-            caption = f"HPD22 Figure 2, trained with {loss}: the MSE loss on train features and its parts."
-            yield f"decomposition_{loss}", caption, decomposition_grid(sweep, loss)
-    for quantity in QUANTITIES:
-        if recorded & set(quantity.curves.values()):
-            yield (
-                quantity.name,
-                f"{quantity.label}. Each cell at its best learning rate.",
-                quantity_grid(sweep, quantity),
-            )
-
-
-def quantity_grid(sweep: Sweep, quantity: Quantity) -> Figure:
-    """Colour says the loss, line style which curve; red: the first epoch of zero error, in the loss's style."""
-    shares = quantity.name == "central_path"
-
-    def draw(axes: Axes, cells: list[Cell]) -> None:
-        for cell in cells:
-            position = sweep.losses.index(cell.place[2])
-            for seed, run in enumerate(cell.best):
-                for (_, name), style in zip(quantity.curves.items(), STYLES, strict=False):
-                    values = column(run.records, name)
-                    if shares:
-                        values = [v / total for v, total in zip(values, column(run.records, "mse/loss"), strict=True)]
-                    _plot(axes, run, values, COLOURS[position], style)
-                if seed == 0:
-                    _zero_line(axes, run, STYLES[position % len(STYLES)])
-
-    figure = _grid(sweep, quantity.label, quantity.log, draw)
-    handles = [Line2D([], [], color=COLOURS[i], label=loss) for i, loss in enumerate(sweep.losses)]
-    handles += [
-        Line2D([], [], color="grey", linestyle=s, label=label)
-        for label, s in zip(quantity.curves, STYLES, strict=False)
-        if len(quantity.curves) > 1
+    return [
+        (caption, save(draw(), folder / f"{name}.png", folder / f"{name}.pdf"))
+        for name, caption, draw in counted(list(_figures(sweep)), "figures")
     ]
-    handles += [
-        Line2D([], [], color=RED, linestyle=STYLES[i % len(STYLES)], label=f"zero error, {loss}")
-        for i, loss in enumerate(sweep.losses)
-    ]
-    return _legend(figure, handles)
-
-
-def decomposition_grid(sweep: Sweep, loss: str) -> Figure:
-    """L, L_NC1, L_NC2/3 and L_LS⊥ of the runs trained with `loss`, log axis."""
-
-    def draw(axes: Axes, cells: list[Cell]) -> None:
-        for cell in cells:
-            for seed, run in enumerate(cell.best if cell.place[2] == loss else []):
-                for name, colour, style in DECOMPOSITION.values():
-                    _plot(axes, run, column(run.records, name), colour, style)
-                if seed == 0:
-                    _zero_line(axes, run, "-")
-
-    figure = _grid(sweep, f"MSE loss, trained with {loss}", True, draw)
-    handles = [Line2D([], [], color=c, linestyle=s, label=label) for label, (_, c, s) in DECOMPOSITION.items()]
-    return _legend(figure, [*handles, Line2D([], [], color=RED, label="zero error")])
 
 
 def rates_grid(sweep: Sweep) -> Figure:
     """Test error at the last epoch against learning rate, mean over seeds, both axes logarithmic."""
-
-    def draw(axes: Axes, cells: list[Cell]) -> None:
-        axes.set_xscale("log")
-        for cell in cells:
-            colour = COLOURS[sweep.losses.index(cell.place[2])]
-            axes.plot(list(cell.complete_rates), list(cell.complete_rates.values()), ".-", color=colour, linewidth=1)
-            for rate in cell.rates.keys() - cell.complete_rates.keys():
-                axes.plot([rate], [0.97], "x", color=colour, transform=axes.get_xaxis_transform(), markersize=5)
-            if cell.best_rate is not None:
-                chosen = cell.complete_rates[cell.best_rate]
-                axes.plot([cell.best_rate], [chosen], "o", color=colour, fillstyle="none", markersize=9)
-
-    figure = _grid(sweep, "test error at the last epoch", True, draw, "learning rate")
-    handles = [Line2D([], [], color=COLOURS[i], label=loss) for i, loss in enumerate(sweep.losses)]
+    figure = _grid(sweep, "test error at the last epoch", _draw_rates, "learning rate")
+    figure.axes[0].set(xscale="log", yscale="log")
+    handles = _loss_handles(sweep)
     handles.append(Line2D([], [], color="grey", marker="o", fillstyle="none", linestyle="", label="chosen"))
     handles.append(Line2D([], [], color="grey", marker="x", linestyle="", label="diverged, failed or not done"))
     return _legend(figure, handles)
 
 
-def _grid(
-    sweep: Sweep, label: str, log: bool, draw: Callable[[Axes, list[Cell]], None], across: str = "epoch"
-) -> Figure:
-    """Panels of one scale, so that cells compare; the networks' names at the left, the datasets' above."""
-    rows, columns = len(sweep.architectures), len(sweep.datasets)
-    figure, grid = pyplot.subplots(
-        rows,
-        columns,
-        figsize=(max(2.4 * columns, 4.6) + 0.8, max(1.9 * rows, 2.4) + 0.9),
-        layout="constrained",
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-    )
-    for i, architecture in enumerate(sweep.architectures):
-        for j, dataset in enumerate(sweep.datasets):
-            axes = grid[i][j]
-            cells = [cell for place, cell in sweep.cells.items() if place[:2] == (dataset, architecture)]
-            draw(axes, cells)
-            axes.grid(alpha=0.25, linewidth=0.5)
-            axes.tick_params(which="both", labelsize=7)
-            if i == 0:
-                axes.set_title(dataset, fontsize=9)
-            if j == 0:
-                axes.set_ylabel(architecture, fontsize=9)
-    if log:
-        grid[0][0].set_yscale("log")
-    else:
-        grid[0][0].set_ylim(bottom=0)
+def decomposition_grid(sweep: Sweep, loss: str) -> Figure:
+    """HPD22 Figure 2: L, L_NC1, L_NC2/3 and L_LS⊥ of the runs trained with `loss`, a colour for each."""
+    rows = panels()[DECOMPOSITION]
+    curves = curves_of(rows, TRAIN)
+
+    def draw(axes: Axes, sweep: Sweep, cells: list[Cell]) -> None:
+        for cell in cells:
+            if cell.place[2] == loss:
+                _draw_runs(axes, cell, curves, "-")
+
+    runs = [run for cell in sweep.cells.values() if cell.place[2] == loss for run in cell.best]
+    figure = _grid(sweep, f"{axis_label(rows[0], runs)}, trained with {loss}", draw)
+    scale_axis(figure.axes[0], rows[0])
+    handles = [Line2D([], [], color=one.colour, linestyle=one.line, label=one.label) for one in curves]
+    return _legend(figure, [*handles, Line2D([], [], color=RED, label="zero error")])
+
+
+def panel_grid(sweep: Sweep, rows: Sequence[Quantity]) -> Figure:
+    """A colour for each loss, a line style for each curve; red: the first epoch of zero error, in the loss's style."""
+    curves = [replace(one, line=line) for one, line in zip(_curves(rows), LINES, strict=False)]
+
+    def draw(axes: Axes, sweep: Sweep, cells: list[Cell]) -> None:
+        for cell in cells:
+            place = sweep.losses.index(cell.place[2])
+            _draw_runs(axes, cell, [replace(one, colour=_colour(place)) for one in curves], _line(place))
+
+    figure = _grid(sweep, f"{rows[0].panel}\n{rows[0].symbol}", draw)
+    scale_axis(figure.axes[0], rows[0])
+    handles = _loss_handles(sweep)
+    if len(curves) > 1:
+        handles += [Line2D([], [], color="grey", linestyle=one.line, label=one.label) for one in curves]
+    return _legend(figure, [*handles, *_zero_handles(sweep)])
+
+
+def spectra_grid(sweep: Sweep, loss: str, fits: Fits) -> Figure:
+    """ω_j of the runs trained with `loss`, measured and, as lines, the closed form of the central path laid along."""
+
+    def draw(axes: Axes, sweep: Sweep, cells: list[Cell]) -> None:
+        for cell in cells:
+            if cell.place[2] == loss:
+                draw_spectra(axes, fits[cell.place])
+                draw_zero_error(axes, cell)
+
+    figure = _grid(sweep, f"ω: class means in units of\nthe noise within classes, {loss}", draw)
+    figure.axes[0].set_yscale("log")
+    return _legend(figure, [*spectrum_handles(fits, loss), Line2D([], [], color=RED, label="zero error")])
+
+
+def path_fit_grid(sweep: Sweep, fits: Fits) -> Figure:
+    """By what factor the closed form misses the ω_j, epoch by epoch: root mean square over modes of log residuals."""
+
+    def draw(axes: Axes, sweep: Sweep, cells: list[Cell]) -> None:
+        for cell in cells:
+            place = sweep.losses.index(cell.place[2])
+            draw_residuals(axes, fits[cell.place], _colour(place))
+            draw_zero_error(axes, cell, _line(place))
+
+    figure = _grid(sweep, "closed form's miss: rms over j of\nlog (measured ω_j / theory)", draw)
+    figure.axes[0].set_ylim(bottom=0)
+    return _legend(figure, [*_loss_handles(sweep), *_zero_handles(sweep)])
+
+
+def _figures(sweep: Sweep) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
+    """(name, caption, what draws it)."""
+    recorded = {name for cell in sweep.cells.values() for run in cell.best for name in run.records[-1]}
+    if any(_tested(cell) or not cell.complete_rates for cell in sweep.cells.values()):
+        caption = "Which learning rate won: test error at the last epoch; the circle is the choice."
+        yield "learning_rates", caption, partial(rates_grid, sweep)
+    if has_regimes(sweep):
+        yield "regimes", CAPTION, partial(regimes_grid, sweep)
+    for panel, rows in panels().items():
+        if not recorded & {one.name for one in _curves(rows)}:
+            continue
+        if panel == DECOMPOSITION:
+            for loss in sweep.losses:
+                caption = f"HPD22 Figure 2, trained with {loss}: the MSE loss on train features and its parts."
+                yield f"decomposition_{loss}", caption, partial(decomposition_grid, sweep, loss)
+        else:
+            name = re.sub(r"[^a-z0-9]+", "_", panel.lower())
+            yield name, f"{panel}. Each cell at its best learning rate.", partial(panel_grid, sweep, rows)
+    fits = {place: fits_of(cell.best) for place, cell in sweep.cells.items()}
+    for loss in sweep.losses:
+        if any(found for place, found in fits.items() if place[2] == loss):
+            caption = (
+                f"SNR spectra, trained with {loss}: points measured, lines the closed form fitted from zero error on."
+            )
+            yield f"spectra_{loss}", caption, partial(spectra_grid, sweep, loss, fits)
+    if any(one.fit is not None for found in fits.values() for one in found):
+        caption = "How far the closed form misses the spectrum; 0.1 is ten percent."
+        yield "path_fit", caption, partial(path_fit_grid, sweep, fits)
+
+
+def _curves(rows: Sequence[Quantity]) -> list[Curve]:
+    """One number: on both splits; several: on train features."""
+    return curves_of(rows, BOTH if len(rows) == 1 else TRAIN)
+
+
+def _draw_runs(axes: Axes, cell: Cell, curves: Sequence[Curve], red: Line) -> None:
+    """The curves at the best rate, mean and band over its seeds, and their zero error."""
+    for curve in curves:
+        draw_band(axes, cell.best, curve)
+    draw_zero_error(axes, cell, red)
+
+
+def draw_zero_error(axes: Axes, cell: Cell, line: Line = "-") -> None:
+    """The red line at the mean of the zero-error epochs of the seeds that reached one."""
+    reached = [run.zero_error_epoch for run in cell.best if run.zero_error_epoch is not None]
+    if reached:
+        axes.axvline(statistics.fmean(reached), color=RED, linewidth=1, linestyle=line)
+
+
+def _tested(cell: Cell) -> dict[float, float]:
+    """The complete rates that are stated, and their test errors, as far as there are test examples."""
+    return {rate: error for rate, error in cell.complete_rates.items() if math.isfinite(rate + error)}
+
+
+def _draw_rates(axes: Axes, sweep: Sweep, cells: list[Cell]) -> None:
+    for cell in cells:
+        colour = _colour(sweep.losses.index(cell.place[2]))
+        tested = _tested(cell)
+        axes.plot(list(tested), list(tested.values()), ".-", color=colour, linewidth=1)
+        for rate in cell.rates.keys() - cell.complete_rates.keys():
+            axes.plot([rate], [0.97], "x", color=colour, transform=axes.get_xaxis_transform(), markersize=5)
+        if cell.best_rate in tested:
+            axes.plot([cell.best_rate], [tested[cell.best_rate]], "o", color=colour, fillstyle="none", markersize=9)
+
+
+def _grid(sweep: Sweep, label: str, draw: Callable[[Axes, Sweep, list[Cell]], None], across: str = "epoch") -> Figure:
+    """Panels of one scale, so that cells compare: families down, datasets across, as the paper prints them.
+
+    Each panel names its network, where the row does not. The legend's room is left above; see `_legend`.
+    """
+    rows, columns = sweep.rows, sweep.datasets
+    figure, grid = pyplot.subplots(len(rows), len(columns), sharex=True, sharey=True, squeeze=False)
+    for i, (row, architectures) in enumerate(rows.items()):
+        grid[i][0].set_ylabel(row, fontsize=10)
+        for j, dataset in enumerate(columns):
+            cells = [one for place, one in sweep.cells.items() if place[0] == dataset and place[1] in architectures]
+            _draw_panel(grid[i][j], sweep, cells, row, draw)
+    for axes, dataset in zip(grid[0], columns, strict=True):
+        axes.set_title(DATASETS.get(dataset, dataset), fontsize=10)
     figure.supxlabel(across, fontsize=9)
     figure.supylabel(label, fontsize=9)
     return figure
 
 
-def _plot(axes: Axes, run: RunRecord, values: list[float], colour: str, style: Style) -> None:
-    if not all(math.isnan(value) for value in values):
-        axes.plot(column(run.records, "epoch"), values, style, color=colour, linewidth=1.1)
+def _draw_panel(axes: Axes, sweep: Sweep, cells: list[Cell], row: str, draw: Callable[..., None]) -> None:
+    draw(axes, sweep, cells)
+    axes.grid(alpha=0.25, linewidth=0.5)
+    axes.tick_params(labelsize=7)
+    named = ", ".join(dict.fromkeys(cell.place[1] for cell in cells if cell.place[1] != row))
+    axes.set_title(named, loc="right", fontsize=6.5, color="0.4", pad=2)
+    if not cells:
+        axes.set_facecolor("0.96")  # no such cell
 
 
-def _zero_line(axes: Axes, run: RunRecord, style: Style) -> None:
-    if (epoch := zero_error_epoch(run.records)) is not None:
-        axes.axvline(epoch, color=RED, linewidth=0.9, linestyle=style)
+def _colour(place: int) -> str:
+    return PALETTE[place % len(PALETTE)]
+
+
+def _line(place: int) -> Line:
+    return LINES[place % len(LINES)]
+
+
+def _loss_handles(sweep: Sweep) -> list[Line2D]:
+    return [Line2D([], [], color=_colour(place), label=loss) for place, loss in enumerate(sweep.losses)]
+
+
+def _zero_handles(sweep: Sweep) -> list[Line2D]:
+    lines = ((loss, _line(place)) for place, loss in enumerate(sweep.losses))
+    return [Line2D([], [], color=RED, linestyle=line, label=f"zero error, {loss}") for loss, line in lines]
 
 
 def _legend(figure: Figure, handles: list[Line2D]) -> Figure:
-    figure.legend(
-        handles=handles,
-        loc="outside upper center",
-        ncols=7 if figure.get_figwidth() > 9 else 3,
-        fontsize=8,
-        frameon=False,
-    )
+    """The legend above, and the figure's size and margins: known from its parts, so that no layout is searched for."""
+    rows, columns, _, _ = figure.axes[0].get_subplotspec().get_geometry()  # type: ignore[union-attr]
+    entries = ENTRIES.get(columns, 7)
+    above = ABOVE + LEGEND_LINE * math.ceil(len(handles) / entries)
+    left, right, below = AROUND
+    width, height = max(PANEL[0] * columns + left + right, 4.6), PANEL[1] * rows + below + above
+    figure.set_size_inches(width, height)
+    edges = {"left": left / width, "right": 1 - right / width, "bottom": below / height, "top": 1 - above / height}
+    figure.subplots_adjust(**edges, wspace=0.08, hspace=0.16)
+    figure.legend(handles=handles, loc="upper center", ncols=entries, fontsize=8, frameon=False, borderaxespad=0.2)
+    if figure.axes[0].get_yscale() == "log":
+        plain_ticks(figure.axes[0])  # which all panels share
+    for axes in figure.axes:  # a log axis has hundreds of them, which cost more than all curves
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_minor_locator(NullLocator())
     return figure
-
-
-def _save(figure: Figure, stem: Path) -> Path:
-    figure.savefig(stem.with_suffix(".pdf"))
-    figure.savefig(stem.with_suffix(".png"), dpi=130)
-    pyplot.close(figure)
-    return stem.with_suffix(".png")

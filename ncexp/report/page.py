@@ -1,14 +1,24 @@
-"""The report as one HTML file that needs nothing else: figures inside, tables that sort where one clicks."""
+"""The report of a sweep: tables and figures in a folder, and all of it as one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
 import base64
-import html
 import math
 from pathlib import Path
 
-from ncexp.report.tables import Entry, Table, Value
+from jinja2 import Environment
 
+from ncexp.record import format_counts
+from ncexp.report.differences import differences
+from ncexp.report.sweep import Sweep
+from ncexp.report.tables import EDGE, Entry, Table, Value, gains, learning_rates, results, troubles
+
+RULE = (
+    "Of every cell the learning rate with the lowest test error at the last epoch is shown, the paper's rule. It "
+    "chooses by the very numbers that it then shows, so these are optimistic."
+)
+AT_EDGE = f"{EDGE.strip()} marks a rate that is the smallest or the largest tried: a better one may lie beyond."
+TITLE = "Neural collapse: what the sweep came to"
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 88rem; margin: 2rem auto; padding: 0 1.2rem; }
 h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
@@ -36,43 +46,70 @@ for (const head of document.querySelectorAll("th")) head.onclick = () => {
   body.append(...rows);
 };
 """
+PAGE = """\
+<!doctype html><html lang="en"><meta charset="utf-8"><title>{{ title }}</title>
+<meta name="viewport" content="width=device-width"><style>{{ style | safe }}</style>
+<h1>{{ title }}</h1><p class="lead">{{ lead }}</p>
+<nav>{% for table in tables %}<a href="#{{ table.name }}">{{ table.title }}</a>{% endfor %}
+<a href="#figures">Figures</a></nav>
+{%- for table in tables %}
+<h2 id="{{ table.name }}">{{ table.title }}</h2>{% if not table.rows %}<p>None.</p>{% endif %}
+<div class="scroll"><table>
+<thead><tr>{% for name in table.frame.columns %}<th>{{ name }}</th>{% endfor %}</tr></thead><tbody>
+{%- for row in table.rows %}
+<tr>
+{%- for entry in row %}
+{%- if entry is string -%}
+<td{% if entry.startswith("[") %} class="chosen"{% endif %} data-value="{{ sorted_by(entry) }}">{{ entry }}</td>
+{%- else -%}
+<td class="number" data-value="{{ sorted_by(entry) }}">{{ entry }}</td>
+{%- endif -%}
+{%- endfor -%}
+</tr>
+{%- endfor %}
+</tbody></table></div>
+{%- endfor %}
+<h2 id="figures">Figures</h2>
+{%- for caption, image in figures %}
+<figure><img alt="{{ caption }}" src="data:image/png;base64,{{ image }}"><figcaption>{{ caption }}</figcaption></figure>
+{%- endfor %}
+<script>{{ script | safe }}</script></html>
+"""
 
 
-def write_page(path: Path, title: str, lead: str, tables: list[Table], figures: list[tuple[str, Path]]) -> None:
-    """One file: the lead, the tables, the figures as (caption, PNG)."""
-    links = "".join(f'<a href="#{table.name}">{html.escape(table.title)}</a>' for table in tables)
-    parts = [
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>',
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>',
-        f'<h1>{html.escape(title)}</h1><p class="lead">{html.escape(lead)}</p>',
-        f'<nav>{links}<a href="#figures">Figures</a></nav>',
-        *map(_section, tables),
-        '<h2 id="figures">Figures</h2>',
-        *(_figure(caption, png) for caption, png in figures),
-        f"<script>{SCRIPT}</script></html>\n",
-    ]
-    path.write_text("\n".join(parts))
+def write_report(sweep: Sweep, folder: Path) -> Path:
+    """Every table as .md, .csv and .tex, every figure as .pdf and .png, and the page; returns the page."""
+    from ncexp.report.grids import draw_all  # matplotlib takes a second to import
+
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = [results(sweep), differences(sweep), gains(sweep), learning_rates(sweep), troubles(sweep)]
+    for table in tables:
+        for suffix, text in ((".md", table.markdown()), (".csv", table.csv()), (".tex", table.latex())):
+            (folder / f"{table.name}{suffix}").write_text(text)
+    page = folder / "report.html"
+    page.write_text(render_page(_lead(sweep), tables, draw_all(sweep, folder)))
+    return page
 
 
-def _section(table: Table) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in table.columns)
-    rows = "\n".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.rows)
-    note = "" if table.rows else "<p>None.</p>"
-    return (
-        f'<h2 id="{table.name}">{html.escape(table.title)}</h2>{note}<div class="scroll"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></div>"
+def render_page(lead: str, tables: list[Table], figures: list[tuple[str, Path]]) -> str:
+    """The lead, the tables, the figures as (caption, PNG), in one HTML text."""
+    images = [(caption, base64.b64encode(png.read_bytes()).decode()) for caption, png in figures]
+    template = Environment(autoescape=True).from_string(PAGE)
+    page: str = template.render(
+        title=TITLE, lead=lead, style=STYLE, script=SCRIPT, tables=tables, figures=images, sorted_by=sorted_by
     )
+    return page
 
 
-def _cell(entry: Entry) -> str:
+def sorted_by(entry: Entry) -> str:
+    """What a click on a column's head sorts an entry by: its number, without bracket and mark, or its words."""
     if isinstance(entry, Value):
-        value = "" if math.isnan(entry.mean) else repr(entry.mean)
-        return f'<td class="number" data-value="{value}">{html.escape(str(entry))}</td>'
-    kind = ' class="chosen"' if entry.startswith("[") else ""
-    return f'<td{kind} data-value="{html.escape(entry.strip("[]"))}">{html.escape(entry)}</td>'
+        return "" if math.isnan(entry.mean) else str(entry.mean)
+    bare = entry.removesuffix(EDGE).strip("[]")
+    return bare if bare != "–" else ""
 
 
-def _figure(caption: str, png: Path) -> str:
-    content = base64.b64encode(png.read_bytes()).decode()
-    text = html.escape(caption)
-    return f'<figure><img alt="{text}" src="data:image/png;base64,{content}"><figcaption>{text}</figcaption></figure>'
+def _lead(sweep: Sweep) -> str:
+    states = format_counts(run.state for run in sweep.runs)
+    counted = f"{len(sweep.runs)} runs in {len(sweep.cells)} cells: {states}. {RULE}"
+    return f"{counted} {AT_EDGE}" if any(cell.at_edge for cell in sweep.cells.values()) else counted

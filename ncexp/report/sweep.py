@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import re
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ncexp.run_record import RunRecord
+from ncexp.record import FAMILIES, SavedRun, State
 
 Place = tuple[str, str, str]
+#: The columns of HPD22's figures, in the printed order: our name → the printed one.
+DATASETS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "svhn": "SVHN", "stl10": "STL10"}
 #: What may differ among the runs of a cell.
-FREE = ("lr", "optimizer.lr", "seed", "analysis")
+FREE = ("lr", "optimizer.lr", "seed")
 
 
 @dataclass(frozen=True)
@@ -19,34 +23,51 @@ class Cell:
     """All runs of one (dataset, architecture, loss); they differ in learning rate and seed alone."""
 
     place: Place
-    runs: list[RunRecord]
+    runs: list[SavedRun]
 
     @cached_property
-    def rates(self) -> dict[float, list[RunRecord]]:
-        """Learning rate → its runs, one a seed, ascending."""
-        rates = sorted({run.rate for run in self.runs})
-        return {rate: sorted(self._at(rate), key=lambda run: int(run.parameters["seed"])) for rate in rates}
+    def rates(self) -> dict[float, list[SavedRun]]:
+        """Learning rate → its runs, one a seed, ascending; nan, last, where that of another training is not known."""
+        rates = sorted({run.rate for run in self.runs}, key=lambda rate: (math.isnan(rate), rate))
+        return {rate: sorted(self._at(rate), key=lambda run: -1 if run.seed is None else run.seed) for rate in rates}
 
     @cached_property
     def complete_rates(self) -> dict[float, float]:
         """Learning rate → test error at the LAST epoch, the mean over its seeds; where every one of them completed."""
-        complete = {rate: runs for rate, runs in self.rates.items() if all(run.state == "completed" for run in runs)}
+        complete = {
+            rate: runs for rate, runs in self.rates.items() if all(run.state is State.COMPLETED for run in runs)
+        }
         return {
-            rate: statistics.fmean(run.records[-1]["test/error"] for run in runs) for rate, runs in complete.items()
+            rate: statistics.fmean(run.records[-1].get("test/error", math.nan) for run in runs)
+            for rate, runs in complete.items()
         }
 
     @cached_property
     def best_rate(self) -> float | None:
-        """The complete rate with the lowest test error at the last epoch, of equals the smallest; None without any."""
-        return min(self.complete_rates, key=lambda rate: (self.complete_rates[rate], rate), default=None)
+        """The complete rate with the lowest test error at the last epoch, of equals the smallest; None without any.
+
+        Rates without a test error come last.
+        """
+        rates = self.complete_rates
+        return min(rates, key=lambda rate: (math.isnan(rates[rate]), rates[rate], rate), default=None)
 
     @property
-    def best(self) -> list[RunRecord]:
+    def at_edge(self) -> bool:
+        """Whether the best rate is the smallest or the largest of several tried: a better one may lie beyond."""
+        return len(self.rates) > 1 and self.best_rate in (min(self.rates), max(self.rates))
+
+    @property
+    def family(self) -> str:
+        """Of the architecture: VGG, ResNet, DenseNet or another."""
+        return self.runs[0].family
+
+    @property
+    def best(self) -> list[SavedRun]:
         """The runs, one a seed, of the best rate; none where there is no complete rate."""
         return [] if self.best_rate is None else self.rates[self.best_rate]
 
-    def _at(self, rate: float) -> Iterable[RunRecord]:
-        return (run for run in self.runs if run.rate == rate)
+    def _at(self, rate: float) -> Iterable[SavedRun]:
+        return (run for run in self.runs if run.rate == rate or (math.isnan(rate) and math.isnan(run.rate)))
 
 
 @dataclass(frozen=True)
@@ -61,9 +82,21 @@ class Sweep:
         return list(dict.fromkeys(dataset for dataset, _, _ in self.cells))
 
     @property
-    def architectures(self) -> list[str]:
-        """Rows of the paper's grid."""
-        return list(dict.fromkeys(architecture for _, architecture, _ in self.cells))
+    def rows(self) -> dict[str, list[str]]:
+        """Rows of the paper's grid, by what is written beside them, with their architectures.
+
+        A row is a family: VGG, ResNet, DenseNet, then others. Where a dataset has two networks of one family, which one
+        panel cannot show, each architecture of that family is a row.
+        """
+        families: dict[str, set[tuple[str, str]]] = {}
+        for (dataset, architecture, _), cell in sorted(self.cells.items(), key=lambda one: _row_order(one[1])):
+            families.setdefault(cell.family, set()).add((dataset, architecture))
+        rows: dict[str, list[str]] = {}
+        for family, members in families.items():
+            architectures = sorted({architecture for _, architecture in members}, key=natural_order)
+            shared = len({dataset for dataset, _ in members}) == len(members)
+            rows |= {family: architectures} if shared else {one: [one] for one in architectures}
+        return rows
 
     @property
     def losses(self) -> list[str]:
@@ -71,36 +104,48 @@ class Sweep:
         return sorted({loss for _, _, loss in self.cells}, key=lambda loss: (not loss.startswith("mse"), loss))
 
     @property
-    def runs(self) -> list[RunRecord]:
+    def runs(self) -> list[SavedRun]:
         """All of them."""
         return [run for cell in self.cells.values() for run in cell.runs]
 
 
-def gather(runs: Iterable[RunRecord], where: Mapping[str, str] | None = None) -> Sweep:
-    """The runs whose parameters have the values of `where`, by cell.
+def gather(runs: Iterable[SavedRun]) -> Sweep:
+    """The runs by cell.
 
-    Raises ValueError where none is left, where two have one key, and where the runs of a cell differ in more than
+    Raises ValueError where there is none, where two have one key, and where the runs of a cell differ in more than
     learning rate and seed: then "best" would compare what the paper does not.
     """
-    wanted = [run for run in runs if all(str(run.parameters.get(k)) == v for k, v in (where or {}).items())]
-    if not wanted:
-        raise ValueError(f"runs: expected some to report on, got none where {dict(where or {})}. Check --where.")
-    cells: dict[Place, list[RunRecord]] = {}
-    for run in wanted:
-        cells.setdefault(run.cell, []).append(run)
+    cells: dict[Place, list[SavedRun]] = {}
+    for run in runs:
+        if not run.is_simulation:
+            cells.setdefault(run.cell, []).append(run)
+    if not cells:
+        raise ValueError("runs: expected some to report on, got none. Name the folder of trainings, or check --where.")
     for place, members in cells.items():
         _check_cell(place, members)
-    return Sweep({place: Cell(place, cells[place]) for place in sorted(cells, key=_paper_order)})
+    made = [Cell(place, members) for place, members in cells.items()]
+    return Sweep({cell.place: cell for cell in sorted(made, key=_paper_order)})
 
 
-def _paper_order(place: Place) -> tuple[int, Place]:
-    """The paper's order of the datasets; others after them."""
-    paper = ["mnist", "fashion_mnist", "cifar10", "svhn", "stl10"]
-    return (paper.index(place[0]) if place[0] in paper else len(paper), place)
+def natural_order(name: str) -> list[str | int]:
+    """A key to sort by in which numbers count as such: vgg11, vgg13, vgg101."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def _check_cell(place: Place, runs: Sequence[RunRecord]) -> None:
-    seen: dict[str, RunRecord] = {}
+def _paper_order(cell: Cell) -> tuple[object, ...]:
+    """The paper's order of datasets, then of families; others after them; MSE before other losses."""
+    dataset, _, loss = cell.place
+    column = [*DATASETS].index(dataset) if dataset in DATASETS else len(DATASETS)
+    return (column, dataset, *_row_order(cell), not loss.startswith("mse"), loss)
+
+
+def _row_order(cell: Cell) -> tuple[object, ...]:
+    row = FAMILIES.index(cell.family) if cell.family in FAMILIES else len(FAMILIES)
+    return (row, cell.family.lower(), natural_order(cell.place[1]))
+
+
+def _check_cell(place: Place, runs: Sequence[SavedRun]) -> None:
+    seen: dict[str, SavedRun] = {}
     for run in runs:
         if other := seen.get(run.key):
             raise ValueError(f"{run.path}: expected one run of key {run.key}, got also {other.path}. Name one of them.")

@@ -2,49 +2,50 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from ncexp.journal import Record
+from pandas import DataFrame
+
+from ncexp.measure.quantities import Quantity, shown
+from ncexp.record import Record, SavedRun, State
+from ncexp.report.summary import record_at
 from ncexp.report.sweep import Cell, Sweep
-from ncexp.run_record import RunRecord
-from ncexp.summary import zero_error_epoch
 
-#: Column → quantity at the last epoch, as far as it is recorded; shares in percent.
-AT_THE_END = {
-    "NC1": "train/nc1_trace",
-    "equinorm means": "train/equinorm_means",
-    "equinorm classifier": "train/equinorm_classifier",
-    "max. angle means": "train/maximal_angle_means",
-    "max. angle classifier": "train/maximal_angle_classifier",
-    "self-duality": "train/self_duality",
-    "NCC mismatch %": "train/nearest_class_center_mismatch",
-}
+#: What marks a learning rate that is the smallest or the largest of its cell's grid.
+EDGE = " (edge)"
+ROBUSTNESS = "test/robustness/ratio"
+#: Symbols of our labels that LaTeX's text does not have.
+TEX = {"±": r"$\pm$", "–": "--", "ω": r"$\omega$", "⊥": r"$^\perp$", "₁": "$_1$"}
 
 
 @dataclass(frozen=True)
 class Value:
-    """Mean and standard deviation (n − 1) over seeds; std is nan for a single one, mean for none."""
+    """Mean over seeds and its spread, nan for a single one; of no seed the mean is nan, too.
+
+    kind of the spread: std, the standard deviation (n − 1), or se, the standard error of the mean, std/√n.
+    """
 
     mean: float
-    std: float
+    spread: float
     places: str = ".3g"
+    kind: Literal["std", "se"] = "std"
 
     @classmethod
-    def of(cls, values: list[float], places: str = ".3g") -> Value:
+    def of(cls, values: Sequence[float], places: str = ".3g", kind: Literal["std", "se"] = "std") -> Value:
         """Of the values that are defined."""
         defined = [value for value in values if not math.isnan(value)]
-        std = statistics.stdev(defined) if len(defined) > 1 else math.nan
-        return cls(statistics.fmean(defined) if defined else math.nan, std, places)
+        spread = statistics.stdev(defined) if len(defined) > 1 else math.nan
+        spread /= math.sqrt(len(defined)) if kind == "se" and defined else 1
+        return cls(statistics.fmean(defined) if defined else math.nan, spread, places, kind)
 
     def __str__(self) -> str:
         if math.isnan(self.mean):
             return "–"
-        return f"{self.mean:{self.places}}" + ("" if math.isnan(self.std) else f" ± {self.std:{self.places}}")
+        return f"{self.mean:{self.places}}" + ("" if math.isnan(self.spread) else f" ± {self.spread:{self.places}}")
 
 
 Entry = str | Value
@@ -52,141 +53,163 @@ Entry = str | Value
 
 @dataclass(frozen=True)
 class Table:
-    """A title for people, a name for files, and the entries by row."""
+    """A title for people, a name for files, and a frame whose entries are words or Values."""
 
     name: str
     title: str
-    columns: list[str]
-    rows: list[list[Entry]]
+    frame: DataFrame
+
+    @classmethod
+    def of(cls, name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[Entry]]) -> Table:
+        """With these columns, also where there is no row."""
+        return cls(name, title, DataFrame(rows, columns=list(columns), dtype=object))
+
+    @property
+    def rows(self) -> list[list[Entry]]:
+        """The entries by row."""
+        rows: list[list[Entry]] = self.frame.to_numpy().tolist()
+        return rows
 
     def markdown(self) -> str:
         """For a README or a page of the docs."""
-        lines = [self.columns, ["---"] * len(self.columns), *([_escape_bar(str(e)) for e in row] for row in self.rows)]
+        entries = [[str(entry).replace("|", "\\|") for entry in row] for row in self.rows]
+        lines = [list(self.frame.columns), ["---"] * len(self.frame.columns), *entries]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
     def csv(self) -> str:
-        """All digits; a value's standard deviation in a column of its own."""
-        wide = [any(isinstance(row[i], Value) for row in self.rows) for i in range(len(self.columns))]
-        head = [name for i, name in enumerate(self.columns) for name in ([name, f"{name} std"] if wide[i] else [name])]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(head)
-        for row in self.rows:
-            writer.writerow([part for i, entry in enumerate(row) for part in _digits(entry, wide[i])])
-        return text.getvalue()
+        """All digits; a value's spread in a column of its own, called std or se."""
+        columns: dict[str, list[object]] = {}
+        for place, name in enumerate(self.frame.columns):
+            entries = [row[place] for row in self.rows]
+            if kinds := {entry.kind for entry in entries if isinstance(entry, Value)}:
+                columns[name] = [entry.mean if isinstance(entry, Value) else entry for entry in entries]
+                spreads: list[object] = [entry.spread if isinstance(entry, Value) else "" for entry in entries]
+                columns[f"{name} {kinds.pop()}"] = spreads
+            else:
+                columns[name] = [*entries]
+        return DataFrame(columns).to_csv(index=False)
 
     def latex(self) -> str:
         """A tabular with booktabs' lines."""
-        head = " & ".join(map(_escape_tex, self.columns))
-        body = [" & ".join(_escape_tex(str(entry)) for entry in row) for row in self.rows]
-        lines = ["\\toprule", f"{head} \\\\", "\\midrule", *(f"{row} \\\\" for row in body), "\\bottomrule"]
-        align = "l" * len(self.columns)
-        return "\n".join([f"\\begin{{tabular}}{{{align}}}", *lines, "\\end{tabular}"]) + "\n"
+        aligned = "l" * len(self.frame.columns)
+        text = self.frame.map(str).to_latex(index=False, escape=True, column_format=aligned)
+        for symbol, command in TEX.items():
+            text = text.replace(symbol, command)
+        return text
 
 
 def results(sweep: Sweep) -> Table:
     """One row a cell, at its best learning rate: accuracies in percent, gain in points, collapse at the end."""
     measured = {name for cell in sweep.cells.values() for run in cell.best for name in run.records[-1]}
-    at_the_end = {column: name for column, name in AT_THE_END.items() if name in measured}
-    robust = sorted(name for name in measured if name == "test/robustness")
-    accuracy = ["test acc. at zero error %", "test acc. at the end %", "gain", "zero-error epoch"]
-    columns = ["dataset", "network", "loss", "learning rate", "seeds", *accuracy, *robust, *at_the_end]
+    at_the_end = [(name, row) for name, row in shown("report") if name in measured]
+    columns = ["dataset", "network", "loss", "learning rate", "seeds", *ACCURACIES]
+    columns += [_heading(name, row) for name, row in at_the_end]
     rows = []
     for cell in sweep.cells.values():
-        row: list[Entry] = [
-            *cell.place,
-            "–" if cell.best_rate is None else f"{cell.best_rate:.4g}",
-            str(len(cell.best)),
-        ]
-        row += [_over_seeds(cell, _zero_accuracy, ".2f"), _over_seeds(cell, _last_accuracy, ".2f")]
-        row += [_over_seeds(cell, gain, ".2f"), _over_seeds(cell, _zero_epoch, ".0f")]
-        row += [_over_seeds(cell, _last(name)) for name in robust]
-        row += [_over_seeds(cell, _last(name, 100 if "%" in column else 1)) for column, name in at_the_end.items()]
+        rate = "–" if cell.best_rate is None or math.isnan(cell.best_rate) else f"{cell.best_rate:.4g}"
+        rate += EDGE if cell.at_edge else ""
+        row: list[Entry] = [*cell.place, rate, str(len(cell.best))]
+        row += [over_seeds(cell, of, places) for of, places in ACCURACIES.values()]
+        row += [over_seeds(cell, _last(name, shown_row)) for name, shown_row in at_the_end]
         rows.append(row)
-    return Table("results", "Every cell at its best learning rate", columns, rows)
+    return Table.of("results", "Every cell at its best learning rate", columns, rows)
 
 
 def gains(sweep: Sweep) -> Table:
-    """Median and mean over the cells of the accuracy won from zero error to the end, by loss, as HPD22 states them."""
+    """Median and mean over the cells of what is won from zero error to the end, by loss, as HPD22 states it.
+
+    Test accuracy in points; robustness, where it was measured at both epochs.
+    """
     rows: list[list[Entry]] = []
     for loss in sweep.losses:
         cells = [cell for place, cell in sweep.cells.items() if place[2] == loss]
-        found = [value.mean for cell in cells if not math.isnan((value := _over_seeds(cell, gain, ".3f")).mean)]
-        middle, mean = (f"{statistics.median(found):.3f}", f"{statistics.fmean(found):.3f}") if found else ("–", "–")
-        rows.append([loss, f"{len(found)} of {len(cells)}", middle, mean])
+        row: list[Entry] = [loss]
+        for of in (gain, robustness_gain):
+            found = [value for cell in cells if not math.isnan(value := over_seeds(cell, of).mean)]
+            both = (f"{of_all(found):.4f}" for of_all in (statistics.median, statistics.fmean)) if found else ("–", "–")
+            row += [f"{len(found)} of {len(cells)}", *both]
+        rows.append(row)
     columns = ["loss", "cells with zero error", "median gain, points", "mean gain, points"]
-    return Table("gains", "Test accuracy won after zero error", columns, rows)
+    columns += ["cells with robustness", "median gain in robustness", "mean gain in robustness"]
+    return Table.of("gains", "Test accuracy and robustness won after zero error", columns, rows)
 
 
 def learning_rates(sweep: Sweep) -> Table:
-    """Test error in percent at the last epoch of every cell and rate; the chosen one in brackets."""
+    """Test error in percent at the last epoch of every cell and rate; the chosen one in brackets, marked at an edge."""
     rates = sorted({rate for cell in sweep.cells.values() for rate in cell.rates})
-    rows: list[list[Entry]] = [
-        [*cell.place, *(_rate_entry(cell, rate) for rate in rates)] for cell in sweep.cells.values()
-    ]
-    columns = ["dataset", "network", "loss", *(f"{rate:.3g}" for rate in rates)]
-    return Table("learning_rates", "Test error % at the last epoch by learning rate", columns, rows)
+    rows = [[*cell.place, *(_rate_entry(cell, rate) for rate in rates)] for cell in sweep.cells.values()]
+    columns = ["dataset", "network", "loss", *(f"{rate:g}" for rate in rates)]
+    return Table.of("learning_rates", "Test error % at the last epoch by learning rate", columns, rows)
 
 
 def troubles(sweep: Sweep) -> Table:
     """The runs that are not completed: how far they came, and why."""
-    rows: list[list[Entry]] = [
-        [run.name, run.key, run.state, str(int(run.records[-1]["epoch"]) if run.records else 0), run.message]
+    rows = [
+        [run.name, run.key, str(run.state), str(_reached(run)), run.message]
         for run in sweep.runs
-        if run.state != "completed"
+        if run.state is not State.COMPLETED
     ]
-    return Table("troubles", "Runs that did not complete", ["run", "key", "state", "last epoch", "why"], rows)
+    return Table.of("troubles", "Runs that did not complete", ["run", "key", "state", "last epoch", "why"], rows)
 
 
-def gain(run: RunRecord) -> float:
+def gain(run: SavedRun) -> float:
     """Test accuracy at the last epoch less that at the zero-error epoch, in points; nan where there was none."""
     return _last_accuracy(run) - _zero_accuracy(run)
 
 
-def _rate_entry(cell: Cell, rate: float) -> str:
-    if rate in cell.complete_rates:
-        number = f"{100 * cell.complete_rates[rate]:.2f}"
-        return f"[{number}]" if rate == cell.best_rate else number
-    return ", ".join(sorted({run.state for run in cell.rates.get(rate, []) if run.state != "completed"}))
+def robustness_gain(run: SavedRun) -> float:
+    """Robustness at the last epoch less that at the zero-error epoch; nan where it was not measured at both."""
+    return run.records[-1].get(ROBUSTNESS, math.nan) - _at_zero_error(run).get(ROBUSTNESS, math.nan)
 
 
-def _over_seeds(cell: Cell, quantity: Callable[[RunRecord], float], places: str = ".3g") -> Value:
-    return Value.of([quantity(run) for run in cell.best], places)
+def _last_accuracy(run: SavedRun) -> float:
+    return 100 * (1 - run.records[-1].get("test/error", math.nan))
 
 
-def _last(name: str, scale: float = 1) -> Callable[[RunRecord], float]:
+def _zero_accuracy(run: SavedRun) -> float:
+    return 100 * (1 - _at_zero_error(run).get("test/error", math.nan))
+
+
+def _at_zero_error(run: SavedRun) -> Record:
+    """The record of the zero-error epoch; empty where it was not reached."""
+    return {} if run.zero_error_epoch is None else record_at(run, run.zero_error_epoch) or {}
+
+
+def _zero_epoch(run: SavedRun) -> float:
+    return math.nan if run.zero_error_epoch is None else run.zero_error_epoch
+
+
+#: Column → what it holds of a run, and how it is printed.
+ACCURACIES: Mapping[str, tuple[Callable[[SavedRun], float], str]] = {
+    "test acc. at zero error %": (_zero_accuracy, ".2f"),
+    "test acc. at the end %": (_last_accuracy, ".2f"),
+    "gain": (gain, ".2f"),
+    "zero-error epoch": (_zero_epoch, ".0f"),
+}
+
+
+def _heading(name: str, row: Quantity) -> str:
+    """The catalogue's short label, with the unit, and the split where it is not train."""
+    unit = " %" if row.scale == "percent" else ""
+    return f"{row.short}{unit}" + ("" if name.startswith("train/") else f", {name.partition('/')[0]}")
+
+
+def _last(name: str, row: Quantity) -> Callable[[SavedRun], float]:
+    scale = 100 if row.scale == "percent" else 1
     return lambda run: scale * run.records[-1].get(name, math.nan)
 
 
-def _last_accuracy(run: RunRecord) -> float:
-    return 100 * (1 - run.records[-1]["test/error"])
+def over_seeds(cell: Cell, of: Callable[[SavedRun], float], places: str = ".3g") -> Value:
+    """A number of the runs at the cell's best rate."""
+    return Value.of([of(run) for run in cell.best], places)
 
 
-def _zero_accuracy(run: RunRecord) -> float:
-    record = _zero_record(run)
-    return math.nan if record is None else 100 * (1 - record["test/error"])
+def _rate_entry(cell: Cell, rate: float) -> str:
+    if rate in cell.complete_rates:
+        entry = f"{100 * cell.complete_rates[rate]:.2f}"
+        return f"[{entry}]{EDGE if cell.at_edge else ''}" if rate == cell.best_rate else entry
+    return ", ".join(sorted({run.state for run in cell.rates.get(rate, []) if run.state is not State.COMPLETED}))
 
 
-def _zero_epoch(run: RunRecord) -> float:
-    return math.nan if (record := _zero_record(run)) is None else record["epoch"]
-
-
-def _zero_record(run: RunRecord) -> Record | None:
-    epoch = zero_error_epoch(run.records)
-    return next((record for record in run.records if record["epoch"] == epoch), None)
-
-
-def _digits(entry: Entry, wide: bool) -> list[str]:
-    if isinstance(entry, Value):
-        return ["" if math.isnan(number) else repr(number) for number in (entry.mean, entry.std)]
-    return [entry, ""] if wide else [entry]
-
-
-def _escape_bar(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-def _escape_tex(text: str) -> str:
-    for character in "_%&#":
-        text = text.replace(character, f"\\{character}")
-    return text.replace("±", "$\\pm$").replace("–", "--")
+def _reached(run: SavedRun) -> int:
+    return int(max((one[-1]["epoch"] for one in (run.training, run.records) if one), default=0))

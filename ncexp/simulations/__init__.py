@@ -1,6 +1,1 @@
-"""Runs that train nothing: a flow of the theory, computed and recorded under the rules of a run directory."""
-
-from ncexp.simulations.configuration import SimulationConfig, check_simulation
-from ncexp.simulations.simulate import simulate
-
-__all__ = ["SimulationConfig", "check_simulation", "simulate"]
+"""conf/simulation: flows of the theory, as records over time; `ncexp simulate` writes them down like a run."""

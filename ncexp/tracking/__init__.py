@@ -1,16 +1,23 @@
-"""MLflow as a mirror of the journal; the only package that imports mlflow."""
+"""MLflow, brought up to the journals; the only package that imports mlflow."""
 
-from ncexp.tracking.follower import Follower, start_follower
-from ncexp.tracking.mirror import Mirror, mark_superseded, page_of
-from ncexp.tracking.store import not_from_here, prepare, tracking_uri
+from ncexp.tracking.address import check_uri, not_from_here, tracking_uri
+from ncexp.tracking.memory import mark_superseded, page_of
+from ncexp.tracking.store import prepare
+from ncexp.tracking.sync import sync_runs
+from ncexp.tracking.upload import RunUpload
+from ncexp.tracking.uploader import Uploader, finish_tracking, start_uploader, uploader_of
 
 __all__ = [
-    "Follower",
-    "Mirror",
+    "RunUpload",
+    "Uploader",
+    "check_uri",
+    "finish_tracking",
     "mark_superseded",
     "not_from_here",
     "page_of",
     "prepare",
-    "start_follower",
+    "start_uploader",
+    "sync_runs",
     "tracking_uri",
+    "uploader_of",
 ]

@@ -1,4 +1,4 @@
-"""What MLflow is told of a run, from its record alone: parameters, tags, points, summaries, the data it saw."""
+"""What MLflow gets of a run, from its record alone: numbers, parameters, tags, the data that it saw."""
 
 from __future__ import annotations
 
@@ -6,87 +6,173 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from ncexp.journal import Record
-from ncexp.run_record import RunRecord
-from ncexp.summary import ROWS, outcome
+from ncexp.record import Record, RunDirectory, SavedRun, State, read_json
+from ncexp.record.measurements import list_measurements
 
-#: How MLflow calls our states.
-RUN_STATUS = {
-    "pending": "SCHEDULED",
-    "running": "RUNNING",
-    "completed": "FINISHED",
-    "diverged": "FINISHED",
-    "failed": "FAILED",
-    "interrupted": "KILLED",
-    "killed": "KILLED",
-}
-#: States after which the journal grows no more, so that its summary is worth stating.
-FINAL = ("completed", "diverged")
-#: Kept in the journal alone, so that MLflow's page of a run stays under eighty charts: single modes of the spectrum,
-#: checks on rounding, and quantities that few people plot.
-JOURNAL_ONLY = re.compile(
-    r"path/snr_\d+|path/(rank|condition_number)|.*identity_residual|.*/(uniformity_means_variance|effective_rank_within)"
-)
-
+#: (name, value, milliseconds since 1970, epoch)
 Point = tuple[str, float, int, int]
+Item = TypeVar("Item")
+
+#: Name behind ``final/`` → quantity of the last record.
+FINAL_NUMBERS = {
+    "test_error": "test/error",
+    "train_error": "train/error",
+    "nc1_trace": "train/collapse/nc1_trace",
+    "self_duality": "train/collapse/self_duality",
+    "mse_loss": "train/mse/loss",
+    "mse_loss_ls_perp": "train/mse/loss_ls_perp",
+    "perp_share": "train/path/perp_share",
+}
+#: MLflow's longest name.
+LONGEST_NAME = 250
 
 
-def points(records: list[Record], timestamps: dict[int, int]) -> list[Point]:
-    """(name, value, milliseconds, epoch) of every defined value that is sent; an undefined one is a gap in a chart."""
-    return [
-        (name, value, timestamps[int(record["epoch"])], int(record["epoch"]))
-        for record in records
-        for name, value in record.items()
-        if is_sent(name) and not math.isnan(value)
-    ]
+def sources(run: SavedRun) -> dict[str, list[Record]]:
+    """Every number of the run: journal → its lines, as far as the checkpoint covers them.
+
+    Once the run is final also the closed form's fit, and each number of `outcome`, as a source of its own.
+    """
+    directory = RunDirectory(run.path)
+    covered = directory.covered_epoch()
+    found = {"training.jsonl": run.training}
+    for measurement, plain in list_measurements(directory.measurements):
+        records = [record for record in measurement.records(plain) if record["epoch"] <= covered]
+        found[f"measurements/{measurement.journal.path.name}"] = records
+    if run.state.final and run.records:
+        last = run.records[-1]["epoch"]
+        found["path_fit.json"] = path_fit(read_json(directory.path_fit) or {}, run)
+        found |= {name: [{"epoch": last, name: value}] for name, value in outcome(run).items()}
+    return found
 
 
-def is_sent(name: str) -> bool:
-    """Is this entry of the journal one that MLflow gets?"""
-    return name != "epoch" and JOURNAL_ONLY.fullmatch(name) is None
+def path_fit(content: dict[str, Any], run: SavedRun) -> list[Record]:
+    """The records of path_fit.json: the closed form's fit, by epoch, under the catalogue's names.
 
-
-def summary_points(run: RunRecord, timestamps: dict[int, int]) -> list[Point]:
-    """``final/``, ``best/`` and ``zero/`` of a run that is over, at its last epoch; none before that."""
-    if run.state not in FINAL or not run.records:
+    Empty where there is no fit, or it is one of other epochs than are on record now: a new one will be written.
+    """
+    records = content.get("records", [])
+    if not records:
         return []
-    last = int(run.records[-1]["epoch"])
-    return [(name, value, timestamps[last], last) for name, value in outcome(run.records).items()]
+    fitted = {*(record["epoch"] for record in records), *content["excluded_epochs"]}
+    start = content["start_epoch"]
+    with_spectrum = {one["epoch"] for one in run.records if "train/path/rank" in one and one["epoch"] >= start}
+    if fitted != with_spectrum:
+        return []
+    return [{name: math.nan if value is None else value for name, value in record.items()} for record in records]
 
 
-def tags(run: RunRecord) -> dict[str, str]:
-    """What changes as the run goes, and what it is called outside MLflow."""
-    reason = {"reason": run.message[:500]} if run.message and run.state != "completed" else {}
-    sweep = {"sweep": ", ".join(run.sweeps)} if run.sweeps else {}
-    return {"state": run.state, **reason, **sweep, "mlflow.note.content": description(run)}
+def outcome(run: SavedRun) -> dict[str, float]:
+    """The run in a dozen numbers, for tables that show one value a run.
+
+    ``final/`` at the last epoch; ``best/`` at the epoch of the lowest test error; ``zero/`` at the zero-error epoch,
+    with ``final/gain``, the test accuracy won from there to the end, in points; ``exact/`` and ``final/exact_gain`` the
+    same from the first evaluated epoch without a single train error. These only where they were reached.
+    """
+    last = run.records[-1]
+    numbers = {f"final/{key}": last[name] for key, name in FINAL_NUMBERS.items() if name in last}
+    tested = [record for record in run.records if "test/error" in record]
+    if tested:
+        best = min(tested, key=lambda record: record["test/error"])
+        numbers |= {"best/test_error": best["test/error"], "best/epoch": best["epoch"]}
+    exact = next((record["epoch"] for record in tested if record["train/error"] == 0), None)
+    for word, gain, epoch in (("zero", "gain", run.zero_error_epoch), ("exact", "exact_gain", exact)):
+        for record in tested:
+            if record["epoch"] == epoch:
+                numbers |= {f"{word}/epoch": record["epoch"], f"{word}/test_error": record["test/error"]}
+                numbers[f"final/{gain}"] = 100 * (record["test/error"] - tested[-1]["test/error"])
+    return {name: value for name, value in numbers.items() if not math.isnan(value)}
 
 
-def short_name(run: RunRecord) -> str:
-    """For the UI's lists and legends, which cut names: without the dataset, which the experiment tells."""
-    _, architecture, loss = run.cell
-    return f"{architecture}-{loss}-{run.rate:.3g}-{run.parameters['seed']}"
+def points(rows: Iterable[tuple[str, Record]], times: dict[int, int], otherwise: int) -> list[Point]:
+    """Every defined value of (source, record); an undefined one is a gap in a chart.
 
-
-def description(run: RunRecord) -> str:
-    """The run in Markdown: what it is, how it ended, its numbers at the end."""
-    dataset, architecture, loss = run.cell
-    lines = [
-        f"**{architecture}** on **{dataset}**, {loss}, learning rate {run.rate:g}, seed {run.parameters['seed']}.",
-        f"State: **{run.state}**" + (f" ({run.message})" if run.message else ""),
-        f"Record: `{run.path}`, the truth of which this is a copy.",
+    A value bears the time at which its epoch ended, however late it was measured; `otherwise` where no clock ran.
+    """
+    return [
+        (metric_name(name), value, times.get(int(record["epoch"]), otherwise), int(record["epoch"]))
+        for _, record in rows
+        for name, value in record.items()
+        if name != "epoch" and not math.isnan(value)
     ]
-    if run.state in FINAL and run.records:
+
+
+def metric_name(name: str) -> str:
+    """The name in MLflow: the same, but for what MLflow refuses: other characters are ``:hex:``, long names are cut.
+
+    >>> metric_name("train/layers/block(1)/nc1_ratio")
+    'train/layers/block:28:1:29:/nc1_ratio'
+    """
+    escaped = re.sub(r"[^A-Za-z0-9_\-. /]", lambda match: f":{ord(match[0]):x}:", name)
+    parts = [part.replace(".", ":2e:") if part in (".", "..") else part or ":" for part in escaped.split("/")]
+    whole = "/".join(parts)
+    if len(whole) <= LONGEST_NAME:
+        return whole
+    return f"{whole[: LONGEST_NAME - 11]}:{hashlib.sha256(name.encode()).hexdigest()[:10]}"
+
+
+def tags(run: SavedRun, run_id: str = "") -> dict[str, str]:
+    """What changes as the run goes, and what it is called outside MLflow; run_id: what it is called inside."""
+    found = {"state": str(run.state), "mlflow.note.content": description(run, run_id)}
+    if run.message and run.state != "completed":
+        found["reason"] = run.message[:500]
+    if run.sweeps:
+        found["sweep"] = ", ".join(run.sweeps)
+    records = run.training or run.records
+    if run.state != "running" and records:  # how far the record is good, for who reads it from MLflow
+        found["epoch"] = str(int(records[-1]["epoch"]))
+    return found
+
+
+def short_name(run: SavedRun) -> str:
+    """For the UI's lists and legends, which cut names: without the dataset, which is the experiment's."""
+    if run.is_simulation:
+        return run.name
+    _, architecture, loss = run.cell
+    return f"{architecture}-{loss}-{_rate(run, '.3g')}-{_seed(run)}"
+
+
+def description(run: SavedRun, run_id: str = "") -> str:
+    """The run in Markdown: what it is, how it ended, its numbers at the end, and, of a run in MLflow, its figures."""
+    lines = [
+        _title(run),
+        f"State: **{run.state}**" + (f" ({run.message})" if run.message else ""),
+        f"Record: `{run.path}`. MLflow has a copy of its numbers.",
+    ]
+    if run.state.final and run.records:
+        from ncexp.measure.quantities import shown  # of the package that needs torch
+
         last = run.records[-1]
-        table = [f"| {label} | {last[name]:.4g} |" for label, name in ROWS.items() if name in last]
+        rows = [(f"{name.partition('/')[0]} {row.short}", name) for name, row in shown("summary") if name in last]
+        table = [f"| {label} | {last[name]:.4g} |" for label, name in rows]
         lines.append("\n".join([f"| at epoch {last['epoch']:.0f} | |", "|---|---|", *table]))
+    if run_id and run.state is not State.RUNNING:  # of a running one they are not there yet
+        figures = sorted(RunDirectory(run.path).figures.glob("*.png"))
+        address = f"get-artifact?run_uuid={run_id}&path=figures/"  # where the UI's server has the run's files
+        lines += [f"![{figure.stem}]({address}{figure.name})" for figure in figures]
     return "\n\n".join(lines)
 
 
-def data_digest(run: RunRecord) -> str:
+def _title(run: SavedRun) -> str:
+    if run.is_simulation:
+        return f"**{run.parameters['simulation']}**, a simulation, seed {run.raw['seed']}."
+    dataset, architecture, loss = run.cell
+    origin = f" Measured on another training's checkpoints, {run.facts['checkpoints']}." if run.is_foreign else ""
+    return f"**{architecture}** on **{dataset}**, {loss}, learning rate {_rate(run, 'g')}, seed {_seed(run)}.{origin}"
+
+
+def _rate(run: SavedRun, form: str) -> str:
+    return "?" if math.isnan(run.rate) else format(run.rate, form)
+
+
+def _seed(run: SavedRun) -> str:
+    return "?" if run.seed is None else str(run.seed)
+
+
+def data_digest(run: SavedRun) -> str:
     """What determines the data, in sixteen hexadecimal digits: the choice, its options, and the sizes it came to."""
     sizes = {name: run.facts.get(name) for name in ("num_classes", "num_train", "num_test")}
     chosen = {name: option for name, option in run.raw["dataset"].items() if name != "name"}
@@ -98,7 +184,7 @@ def milliseconds(stamp: str) -> int:
     return int(datetime.fromisoformat(stamp).timestamp() * 1000)
 
 
-def chunks(items: list[Any], size: int) -> Iterator[list[Any]]:
+def chunks(items: list[Item], size: int) -> Iterator[list[Item]]:
     """`items` in lists of at most `size`."""
     for first in range(0, len(items), size):
         yield items[first : first + size]

@@ -1,55 +1,59 @@
-"""Where MLflow keeps what it is sent: which store, made whole or not at all, with each experiment made once."""
+"""An MLflow store that is whole or not there, each experiment in it made once; and MLflow's client."""
 
 from __future__ import annotations
 
 import os
+import re
+import shlex
+import sqlite3
 import time
-import urllib.request
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
+from ncexp.config import ConfigError
+from ncexp.tracking.address import CALL_S, RESPONSE_S, SQLITE, check_uri, not_from_here, responds
+
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-#: A dead server costs a call seconds, not MLflow's default four minutes; the journal makes giving up safe.
+#: A call to a server that hangs ends after CALL_S, not after MLflow's default four minutes. The journals make giving up
+#: safe.
 CLIENT_SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": f"{CALL_S:.0f}",
 }
-SQLITE = "sqlite:///"
+#: The folder of all artifacts, beside an SQLite store's file.
+ARTIFACTS = "mlflow_artifacts"
 
 
-def tracking_uri(uri: str | None, outputs: Path) -> str:
-    """The configured URI, or the embedded store: SQLite in the outputs folder, absolute."""
-    return uri or f"{SQLITE}{outputs.absolute() / 'mlflow.db'}"
-
-
-def not_from_here(uri: str) -> str | None:
-    """Why this process must not write that store; None where it may.
-
-    Jobs of a cluster share SQLite's file over a network, where its locks do not hold: they leave it to the side that
-    submitted them.
-    """
-    if uri.startswith(SQLITE) and "SLURM_JOB_ID" in os.environ:
-        return "a cluster job does not write an SQLite store; `ncexp sync` on the submitting machine does"
-    return None
+class Unreachable(ConnectionError):
+    """A store whose server does not respond."""
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of that store, which is there afterwards. Raises RuntimeError where `not_from_here` says why."""
+    """A client of that store, which is there afterwards.
+
+    Raises ConfigError for a URI that no store has; RuntimeError where `not_from_here` says why, or the file is no store
+    of MLflow's; Unreachable.
+    """
+    check_uri(uri)
     if reason := not_from_here(uri):
         raise RuntimeError(f"{uri}: {reason}.")
+    if not responds(uri):
+        raise Unreachable(f"{uri}: expected a server that responds within {RESPONSE_S:.0f} s, got none. Start it.")
     client = import_client()
     if uri.startswith(SQLITE):
         with only_writer(uri):
-            _create_store(Path(uri.removeprefix(SQLITE)))
+            _create_store(_file(uri))
+            _relocate(_file(uri))
     return client(uri)
 
 
@@ -62,35 +66,29 @@ def import_client() -> type[MlflowClient]:
     return MlflowClient
 
 
-def answers(server: str) -> bool:
-    """Does an MLflow server answer at that address, soon?"""
-    try:
-        with urllib.request.urlopen(f"{server.rstrip('/')}/health", timeout=5):
-            return True
-    except OSError:
-        return False
-
-
 def only_writer(uri: str) -> AbstractContextManager[Any]:
     """SQLite takes one writer; the processes of this machine queue up here. Others' stores know what to do."""
-    return FileLock(_beside(uri) / ".mlflow.lock") if uri.startswith(SQLITE) else nullcontext()
+    return FileLock(_file(uri).parent / ".mlflow.lock") if uri.startswith(SQLITE) else nullcontext()
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str, outputs: Path) -> str:
-    """The experiment of that name, made where it is missing; the lock keeps two starters from making two."""
-    if existing := client.get_experiment_by_name(name):
-        return str(existing.experiment_id)
+    """The experiment of that name, made where it is missing; the lock keeps two starters from making two.
+
+    Raises ConfigError where somebody deleted it in MLflow, which keeps the name: with how to restore it.
+    """
+    if (existing := _experiment(client, uri, name)) is not None:
+        return existing
     with FileLock(outputs / ".mlflow_experiment.lock"):
-        if existing := client.get_experiment_by_name(name):
-            return str(existing.experiment_id)
-        artifacts = None if uri.startswith("http") else (outputs.absolute() / "mlflow_artifacts" / name).as_uri()
-        return str(client.create_experiment(name, artifact_location=artifacts))
+        if (existing := _experiment(client, uri, name)) is not None:
+            return existing
+        return str(client.create_experiment(name, artifact_location=_artifacts(uri, name, outputs)))
 
 
 def prepare(uri: str, experiments: Iterable[str], outputs: Path) -> None:
     """Make the store and the experiments before any worker starts; for whoever submits a sweep.
 
-    Raises whatever MLflow raises where the store does not answer.
+    Raises what `connect` and `experiment_id` raise, and whatever MLflow raises where the store fails; at the latest
+    15 s after its server last responded.
     """
     outputs.mkdir(parents=True, exist_ok=True)
     client = connect(uri)
@@ -99,8 +97,33 @@ def prepare(uri: str, experiments: Iterable[str], outputs: Path) -> None:
             experiment_id(client, uri, name, outputs)
 
 
-def _beside(uri: str) -> Path:
-    return Path(uri.removeprefix(SQLITE)).parent
+def _experiment(client: MlflowClient, uri: str, name: str) -> str | None:
+    found = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage == "deleted":
+        raise ConfigError(
+            f"tracking.experiment: expected one that is there, got {name!r}, which was deleted in MLflow. Restore it: "
+            f"`MLFLOW_TRACKING_URI={shlex.quote(uri)} mlflow experiments restore --experiment-id "
+            f"{found.experiment_id}`, or name another: tracking.experiment=NAME."
+        )
+    return None if found is None else str(found.experiment_id)
+
+
+def describe(error: BaseException) -> str:
+    """A failure in one line for people: ours whole, others' by class and beginning."""
+    line = " ".join(str(error).split())
+    return line if isinstance(error, ConfigError) else f"{type(error).__name__}: {line[:300]}"
+
+
+def _artifacts(uri: str, experiment: str, outputs: Path) -> str | None:
+    """Where an experiment's files lie: the server knows, else beside the SQLite file, else in the outputs folder."""
+    if uri.startswith("http"):
+        return None
+    beside = _file(uri).parent if uri.startswith(SQLITE) else outputs.absolute()
+    return (beside / ARTIFACTS / re.sub(r"[^\w-]", "_", experiment)).as_uri()
+
+
+def _file(uri: str) -> Path:
+    return Path(uri.removeprefix(SQLITE)).absolute()
 
 
 def _create_store(path: Path) -> None:
@@ -112,3 +135,23 @@ def _create_store(path: Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.time_ns()}")  # MLflow keeps an engine for each name
     MlflowClient(f"{SQLITE}{temporary}").search_experiments(max_results=1)
     temporary.replace(path)
+
+
+def _relocate(path: Path) -> None:
+    """Let a store whose folder was moved or copied know where its files lie now: MLflow keeps absolute addresses.
+
+    Raises RuntimeError where the file is no store of MLflow's, which MLflow itself would try for minutes.
+    """
+    here, marker = path.parent.as_uri(), f"/{ARTIFACTS}/"
+    try:
+        with closing(sqlite3.connect(path, timeout=20)) as database, database:
+            for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+                moved = f"{column} like 'file:%' and instr({column}, :marker) > 1 and instr({column}, :here) != 1"
+                values = {"here": here, "marker": marker}
+                if database.execute(f"select 1 from {table} where {moved} limit 1", values).fetchone():
+                    tail = f"substr({column}, instr({column}, :marker))"
+                    database.execute(f"update {table} set {column} = :here || {tail} where {moved}", values)
+    except sqlite3.DatabaseError as error:
+        raise RuntimeError(
+            f"{path}: expected MLflow's SQLite store, got {error}. Set the file aside; `ncexp sync` fills a new one."
+        ) from None

@@ -1,60 +1,76 @@
-"""`ncexp sync`: bring MLflow up to the journals, whatever happened to the runs or to the server meanwhile."""
+"""MLflow brought up to the journals, whatever happened to the runs or to the server meanwhile."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ncexp.run_record import RunRecord, find_runs, read_run
-from ncexp.tracking.mirror import Mirror
-from ncexp.tracking.store import answers, not_from_here, tracking_uri
-
-HELP = """\
-Send MLflow what it does not have of the runs in DIR (default: outputs): runs that a dead server missed, jobs of a
-cluster that kept a journal only, runs that were killed outright and would be shown as running for ever. Nothing is sent
-twice; every point bears the time at which it was measured. May be repeated, and interrupted, at will.
-"""
+from ncexp.config.simulation import SIMULATIONS
+from ncexp.record import counted, find_runs, read_run
+from ncexp.tracking.address import check_uri, experiment_name, not_from_here, outputs_of, tracking_uri
+from ncexp.tracking.store import Unreachable, describe
+from ncexp.tracking.upload import RunUpload
 
 
-def main(arguments: list[str]) -> int:
-    """Send all; answers 0, or 1 where something could not be sent, 2 where there is nothing to send from."""
-    parser = argparse.ArgumentParser(
-        prog="ncexp sync", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("directories", metavar="DIR", nargs="*", type=Path, default=[Path("outputs")])
-    parser.add_argument("--uri", help="an MLflow tracking URI; default: the one each run was configured with")
-    chosen = parser.parse_args(arguments)
-    try:
-        runs = [read_run(path.absolute()) for path in find_runs(chosen.directories)]
-    except ValueError as error:
-        print(f"ncexp sync: {error}", file=sys.stderr)
-        return 2
+def sync_runs(paths: Iterable[Path], uri: str | None = None, report: Callable[[str], object] = print) -> Counter[str]:
+    """Send what MLflow lacks of the runs and simulations among and under `paths`; returns how many had which outcome.
+
+    uri: of another store than the one each run was configured with; report: gets a line for each run that was sent or
+    could not be. "not sent" counts those that need a repeat. A server that hangs costs 15 s, once.
+    Raises ValueError for a folder without any, and for a URI that none can have.
+    """
+    check_uri(uri)
     silent: set[str] = set()
-    told = Counter(_send(run, chosen.uri, silent) for run in runs)
-    print(", ".join(f"{count} {what}" for what, count in sorted(told.items())))
-    return 1 if told["not sent"] else 0
+    return Counter(_send(path, uri, silent, report) for path in counted(_find(paths), "runs"))
 
 
-def _send(run: RunRecord, uri: str | None, silent: set[str]) -> str:
-    """One run; answers what was done, as a word for the count at the end. A silent server is not asked again."""
-    asked = run.raw["tracking"]
-    if not asked["enabled"] and uri is None:
-        return "not tracked (tracking.enabled=false)"
-    uri = uri or tracking_uri(asked["uri"], run.path.parent)
-    if reason := not_from_here(uri):
-        print(f"{run.path.name}: {reason}", file=sys.stderr)
-        return "not sent"
-    if uri in silent:
-        return "not sent"
+def _find(folders: Iterable[Path]) -> list[Path]:
+    """As `find_runs`, and simulations, which lie a level deeper."""
+    found: dict[Path, None] = {}
+    for folder in folders:
+        levels = (folder.absolute().glob(f"{level}config.yaml") for level in ("", "*/", "*/*/"))
+        inside = (path.parent for level in levels for path in level)
+        simulations = sorted(path for path in inside if path.parent.name == SIMULATIONS)
+        try:
+            runs = find_runs([folder])
+        except ValueError:
+            if not simulations:
+                raise
+            runs = []
+        found.update(dict.fromkeys([*runs, *simulations]))
+    return list(found)
+
+
+def _send(path: Path, uri: str | None, silent: set[str], report: Callable[[str], object]) -> str:
+    """One run; returns what was done, as a word for the count. A silent server is not tried again."""
     try:
-        answer = Mirror(run.path, uri, asked["experiment"] or run.cell[0]).send()
+        raw = read_run(path).raw
+        if not raw["tracking"]["enabled"] and uri is None:
+            return "not tracked (tracking.enabled=false)"
+        store = uri or tracking_uri(raw["tracking"]["uri"], outputs_of(path))
+        if reason := not_from_here(store):
+            report(f"{path.name}: not sent: {reason}")
+            return "not sent"
+        if store in silent:
+            return "not sent"
+        outcome = RunUpload(path, store, experiment_name(raw)).send()
     except Exception as error:
-        print(f"{run.path.name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}", file=sys.stderr)
-        if uri.startswith("http") and not answers(uri):
-            silent.add(uri)
+        report(f"{path.name}: not sent: {describe(error)}")
+        if _is_of_the_connection(error):
+            silent.add(store)
         return "not sent"
-    if answer == "sent":
-        print(f"{run.path.name}: sent, {run.state}")
-    return answer if answer != "deleted" else "left alone (deleted in MLflow)"
+    if outcome == "sent":
+        report(f"{path.name}: sent")
+    return outcome if outcome != "deleted" else "left alone (deleted in MLflow)"
+
+
+def _is_of_the_connection(error: BaseException | None) -> bool:
+    """Whether the next run would fail alike: the server is not there, or did not respond to a call."""
+    from requests import RequestException  # MLflow's own way to its servers
+
+    while error is not None:
+        if isinstance(error, Unreachable | RequestException):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

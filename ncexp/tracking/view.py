@@ -1,7 +1,7 @@
-"""The stored views with which MLflow's UI opens an experiment of ours: parameters as columns, telling charts first.
+"""The stored views with which MLflow's UI opens an experiment of ours: parameters as columns, the catalogue's charts.
 
 The UI keeps a shared view as a tag of the experiment, in JSON (as of MLflow 3.17); a link names it. Whoever wants
-another view makes it in the UI: these two are offered, not imposed.
+another view makes it in the UI: these are offered, not imposed.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from ncexp.measure.quantities import Quantity, shown
+from ncexp.tracking.address import OF_TRAININGS
 from ncexp.tracking.store import only_writer
 
 if TYPE_CHECKING:
@@ -16,33 +18,12 @@ if TYPE_CHECKING:
 
 TAG = "mlflow.sharedViewState."
 COLUMNS = [
-    *(f"params.`{name}`" for name in ("architecture", "loss", "lr", "seed")),
-    *(f"metrics.`{name}`" for name in ("final/test_error", "final/nc1_trace", "zero/epoch")),
+    *(f"params.`{name}`" for name in ("architecture", "loss", "lr", "seed", "precision")),
+    *(f"metrics.`{name}`" for name in ("final/test_error", "final/nc1_trace", "final/perp_share", "zero/epoch")),
     *(f"tags.`{name}`" for name in ("state", "reason", "sweep")),
 ]
-#: Section → its charts in order, and whether their axis is logarithmic, as in the paper.
-CHARTS: dict[str, dict[str, bool]] = {
-    "test": {
-        "test/error": True,
-        "test/nearest_class_center_mismatch": False,
-        "test/loss": True,
-        **{f"test/{name}": True for name in ("nc1_trace", "nc1_ratio", "nc1_snr", "cdnv")},
-    },
-    "train": {
-        "train/nc1_trace": True,
-        "train/self_duality": True,
-        "train/equinorm_means": False,
-        "train/equinorm_classifier": False,
-        "train/maximal_angle_means": False,
-        "train/nearest_class_center_mismatch": False,
-        **{f"train/{name}": True for name in ("loss", "nc1_ratio", "nc1_snr", "cdnv")},
-    },
-    "mse": {"mse/loss": True, "mse/loss_nc1": True, "mse/loss_nc23": True, "mse/loss_ls_perp": True},
-    "path": {"path/snr_ratio": True},
-    "fit": {"fit/loss": True},
-}
-#: Name of a view → by which parameter it groups runs (mean, and band), None: each run by itself.
-VIEWS: dict[str, str | None] = {"runs": None, "by_loss": "loss"}
+#: Name of a view → the parameters by which it groups runs (mean, and band); none: each run by itself.
+VIEWS: dict[str, tuple[str, ...]] = {"runs": (), "by_loss_and_rate": ("loss", "lr")}
 
 
 def publish_views(client: MlflowClient, uri: str, experiment: str) -> None:
@@ -57,37 +38,55 @@ def publish_views(client: MlflowClient, uri: str, experiment: str) -> None:
 
 def link(experiment: str, view: str) -> str:
     """What stands behind the UI's address to open the charts of an experiment's runs in a view."""
-    return f"#/experiments/{experiment}/runs?compareRunsMode=CHART&viewStateShareKey={view}"
+    chosen = f"compareRunsMode=CHART&{OF_TRAININGS}&viewStateShareKey={view}"
+    return f"#/experiments/{experiment}/runs?{chosen}"
 
 
-def view_state(grouping: str | None) -> dict[str, Any]:
-    """The UI's own terms for a view."""
-    keys = [{"mode": "param", "groupByData": grouping}] if grouping else []
-    sections = [
-        {"uuid": name, "name": name, "display": True, "isReordered": True, "deleted": False, "isGenerated": True}
-        for name in CHARTS
-    ]
+def view_state(grouping: tuple[str, ...]) -> dict[str, Any]:
+    """A view in the UI's own terms: a section for each split, in it the quantities that the catalogue shows there."""
+    keys = [{"mode": "param", "groupByData": name} for name in grouping]
+    charts = shown("view")
+    sections = dict.fromkeys(name.partition("/")[0] for name, _ in charts)
     return {
         "selectedColumns": COLUMNS,
         "runsHiddenMode": "FIRST_20_RUNS",
-        "groupBy": {"aggregateFunction": "average", "groupByKeys": keys} if grouping else None,
-        "compareRunSections": sections,
-        "compareRunCharts": [_chart(s, metric, log) for s, charts in CHARTS.items() for metric, log in charts.items()],
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": keys} if keys else None,
+        "compareRunSections": [
+            {"uuid": name, "name": name, "display": True, "isReordered": True, "deleted": False, "isGenerated": True}
+            for name in sections
+        ],
+        "compareRunCharts": [_parallel(next(iter(sections))), *(_chart(name, row) for name, row in charts)],
         "isAccordionReordered": True,
         "orderByKey": "metrics.`final/test_error`",
         "orderByAsc": True,
     }
 
 
-def _chart(section: str, metric: str, log: bool) -> dict[str, Any]:
+def _parallel(section: str) -> dict[str, Any]:
+    """Parallel coordinates: what was chosen, and what came of it at the end."""
+    return {
+        "type": "PARALLEL",
+        "uuid": "parallel",
+        "metricSectionId": section,
+        "displayName": "loss, rate, NC1 at the end",
+        "selectedParams": ["loss", "lr"],
+        "selectedMetrics": ["final/nc1_trace"],
+        "showAllRuns": False,
+        "isGenerated": True,
+        "deleted": False,
+        "runsCountToCompare": 20,
+    }
+
+
+def _chart(metric: str, row: Quantity) -> dict[str, Any]:
     return {
         "type": "LINE",
         "uuid": metric,
-        "metricSectionId": section,
+        "metricSectionId": metric.partition("/")[0],
         "metricKey": metric,
         "selectedMetricKeys": [metric],
-        "displayName": metric.rpartition("/")[2],
-        "scaleType": "log" if log else "linear",
+        "displayName": row.short,
+        "scaleType": "log" if row.scale == "log" else "linear",
         "xAxisKey": "step",
         "useGlobalXaxisKey": True,
         "useGlobalLineSmoothing": True,

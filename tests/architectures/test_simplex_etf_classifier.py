@@ -7,8 +7,8 @@ from torch import nn
 from ncexp.architectures import Network
 from ncexp.architectures.classifiers import SimplexETFClassifier
 from ncexp.architectures.densenet import densenet
-from ncexp.optimizers import sgd
-from ncexp.ridge import ridge_of
+from ncexp.measure import ridge_of
+from ncexp.training.optimizers import sgd
 
 #: float32 numbers of size one, after a sum of up to 64 of them.
 TOLERANCE = 1e-6

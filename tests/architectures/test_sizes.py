@@ -1,13 +1,19 @@
 """Parameters and operations of every network against published numbers."""
 
+import functools
+from collections.abc import Iterable
+from typing import Any
+
 import pytest
 import torch
 import yaml
 from torch import nn
 
-from ncexp.architectures.catalogue import describe_architectures, list_architectures, measure_size
+from ncexp.architectures.catalogue import ArchitectureSize, describe_architectures, list_architectures, measure_size
 from ncexp.architectures.classifiers import SimplexETFClassifier
-from ncexp.config import SUPPLIED, Component, ConfigError, config_directory
+from ncexp.config import Component, ConfigError
+from ncexp.config.components import SUPPLIED
+from ncexp.config.composing import config_directory
 
 #: torchvision's documentation of its models (meta num_params of the IMAGENET1K_V1 weights): 3 channels, 1000 classes.
 TORCHVISION_IMAGENET = {
@@ -34,21 +40,33 @@ TORCHVISION_MULTIPLY_ADDS = {"resnet18": 1.814, "resnet50": 4.089, "densenet121"
 DEEP = [name for name in TORCHVISION_IMAGENET if not name.startswith("vgg")]
 VGGS = [name for name in TORCHVISION_IMAGENET if name.startswith("vgg")]
 
+#: A second or two each, of families that have others.
+LONG = ("resnet101", "resnet152", "densenet169", "densenet250")
+
+
+def with_long_ones_slow(names: Iterable[str]) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in names]
+
 
 def component(name: str, **options) -> Component:
     raw = yaml.safe_load((config_directory() / "architecture" / f"{name}.yaml").read_text())
     return Component.check("architecture", {**raw, **options}, SUPPLIED["architecture"])
 
 
-@pytest.mark.parametrize("name", DEEP)
+@functools.cache  # the deepest take a second
+def size_of(name: str, input_shape: tuple[int, ...], num_classes: int, **options) -> ArchitectureSize:
+    return measure_size(component(name, **options), input_shape, num_classes)
+
+
+@pytest.mark.parametrize("name", with_long_ones_slow(DEEP))
 def test_parameter_count_equals_torchvisions_with_the_imagenet_stem(name):
-    size = measure_size(component(name, stem="imagenet"), (3, 224, 224), 1000)
+    size = size_of(name, (3, 224, 224), 1000, stem="imagenet")
     assert size.num_parameters == TORCHVISION_IMAGENET[name]
 
 
 @pytest.mark.parametrize("name", VGGS)
 def test_parameter_count_equals_torchvisions_but_for_the_norms_in_place_of_dropout(name):
-    size = measure_size(component(name, head="fully_connected"), (3, 224, 224), 1000)
+    size = size_of(name, (3, 224, 224), 1000, head="fully_connected")
     assert size.num_parameters == TORCHVISION_IMAGENET[name] + 2 * 2 * 4096
     assert size.num_features == 4096
 
@@ -56,40 +74,41 @@ def test_parameter_count_equals_torchvisions_but_for_the_norms_in_place_of_dropo
 @pytest.mark.parametrize("name", VGGS)
 def test_parameter_count_of_the_average_head_leaves_out_the_published_head(name):
     published_head = (512 * 49 + 1) * 4096 + (4096 + 1) * 4096 + (4096 + 1) * 1000
-    size = measure_size(component(name), (3, 32, 32), 10)
+    size = size_of(name, (3, 32, 32), 10)
     assert size.num_parameters == TORCHVISION_IMAGENET[name] - published_head + (512 + 1) * 10
 
 
-@pytest.mark.parametrize("name", [name for name in DEEP if name.startswith("resnet")])
+@pytest.mark.parametrize("name", with_long_ones_slow(name for name in DEEP if name.startswith("resnet")))
 def test_parameter_count_of_the_small_stem_differs_by_its_kernel_and_the_classes(name):
-    size = measure_size(component(name), (3, 32, 32), 10)
+    size = size_of(name, (3, 32, 32), 10)
     fewer_weights_in_the_stem = 64 * 3 * (7 * 7 - 3 * 3)
     fewer_classes = 990 * (size.num_features + 1)
     assert size.num_parameters == TORCHVISION_IMAGENET[name] - fewer_weights_in_the_stem - fewer_classes
 
 
-@pytest.mark.parametrize("name", IMGCLSMOB_CIFAR10)
+@pytest.mark.parametrize("name", with_long_ones_slow(IMGCLSMOB_CIFAR10))
 def test_parameter_count_equals_the_published_one_of_densenets_for_small_images(name):
-    assert measure_size(component(name), (3, 32, 32), 10).num_parameters == IMGCLSMOB_CIFAR10[name]
+    assert size_of(name, (3, 32, 32), 10).num_parameters == IMGCLSMOB_CIFAR10[name]
 
 
 @pytest.mark.parametrize("name", TORCHVISION_MULTIPLY_ADDS)
 def test_flops_are_twice_torchvisions_multiply_adds(name):
-    size = measure_size(component(name, stem="imagenet"), (3, 224, 224), 1000)
+    size = size_of(name, (3, 224, 224), 1000, stem="imagenet")
     assert size.flops / 2e9 == pytest.approx(TORCHVISION_MULTIPLY_ADDS[name], rel=1e-3)  # printed with four digits
 
 
 def test_flops_of_resnet18_with_the_small_stem_are_twice_the_known_multiply_adds():
-    size = measure_size(component("resnet18"), (3, 32, 32), 10)
+    size = size_of("resnet18", (3, 32, 32), 10)
     assert size.flops / 2e9 == pytest.approx(0.556, rel=2e-3)  # kuangliu/pytorch-cifar's ResNet18, as widely printed
 
 
-@pytest.mark.parametrize("name", IMGCLSMOB_CIFAR10_MULTIPLY_ADDS)
+@pytest.mark.parametrize("name", with_long_ones_slow(IMGCLSMOB_CIFAR10_MULTIPLY_ADDS))
 def test_flops_of_small_densenets_are_near_twice_the_published_multiply_adds(name):
-    size = measure_size(component(name), (3, 32, 32), 10)
+    size = size_of(name, (3, 32, 32), 10)
     assert size.flops / 2e6 == pytest.approx(IMGCLSMOB_CIFAR10_MULTIPLY_ADDS[name], rel=0.05)
 
 
+@pytest.mark.slow
 def test_description_holds_a_row_for_every_shipped_choice_in_order_of_depth():
     names = list_architectures()
     assert names.index("densenet40") < names.index("densenet100") < names.index("densenet250")
@@ -97,6 +116,12 @@ def test_description_holds_a_row_for_every_shipped_choice_in_order_of_depth():
     assert [row.name for row in rows] == names
     too_small = {row.name for row in rows if row.size is None and "29×29" in row.refusal}
     assert too_small == {"densenet121", "densenet169", "densenet201"}
+
+
+def test_description_says_what_is_left_to_choose():
+    rows = describe_architectures(["torchvision", "timm", "module"], (3, 32, 32), 10)
+    assert [row.size for row in rows] == [None] * 3
+    assert [row.refusal.split()[-2] for row in rows] == [f"architecture.{it}" for it in ("model", "model", "factory")]
 
 
 def test_description_leaves_the_global_generator_alone():

@@ -1,4 +1,4 @@
-"""Unconstrained features: the tied classifier is least squares, and training finds the known global minimum."""
+"""Unconstrained features: training finds the known global minimum. On the path: tests/training/test_regimes.py."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import math
 
 import pytest
 import torch
-from support import Compose
+from support import Compose, measured
 
-from ncexp.assembly import Assembly, assemble
-from ncexp.collapse import class_statistics, least_squares_classifier, snr_singular_values
-from ncexp.collapse.gradient_flow import renormalize
 from ncexp.config import ConfigError, check
+from ncexp.training import Assembly, assemble
 
 C, N, P = 4, 5, 6
 n = C * N
@@ -32,7 +30,7 @@ def _objective(assembly: Assembly, weight_decay: float) -> tuple[float, torch.Te
     network, data = assembly.training.network, assembly.dataset.train
     logits, features = network(data.inputs)  # type: ignore[attr-defined]
     squares = sum(float(parameter.detach().square().sum()) for parameter in network.parameters())
-    loss = float(assembly.training.loss(logits, data.labels).detach()) + weight_decay / 2 * squares
+    loss = float(assembly.training.loss(logits, data.labels, features).detach()) + weight_decay / 2 * squares
     return loss, torch.linalg.svdvals(network.classifier.weight @ features.T), network.classifier.bias.detach()
 
 
@@ -70,85 +68,20 @@ def test_unconstrained_features_train_to_the_global_minimum_of_regularised_mse(
 
 
 def test_unconstrained_features_decompose_with_the_ridge_of_the_run(composed: Compose) -> None:
-    assembly = assemble(check(composed("optimizer.weight_decay=0.02", base=FREE)))
+    config = check(composed("optimizer.weight_decay=0.02", base=FREE))
+    assembly = assemble(config)
     for _ in range(200):
         assembly.training.run_epoch(lambda: False)
-    last = assembly.look()
-    assert last["mse/identity_residual"] < ROUNDING
+    last = measured(assembly, config)
+    assert last["train/mse/identity_residual"] < ROUNDING
     assert last["train/error"] == last["test/error"] == 0
-    assert last["path/perp_share"] < 1e-3
-
-
-def test_tied_classifier_is_least_squares_of_all_features_whatever_the_batch(composed: Compose) -> None:
-    assembly = assemble(check(composed("architecture.classifier=least_squares", base=FREE)))
-    network, data = assembly.training.network, assembly.dataset.train
-    logits, features = network(data.inputs[3:5])  # type: ignore[attr-defined]
-    table = network.backbone.table.detach()  # type: ignore[union-attr]
-    best = least_squares_classifier(class_statistics(table, data.labels, C), 0.0)
-    torch.testing.assert_close(network.classifier.weight, best.weight, rtol=ROUNDING, atol=ROUNDING)
-    torch.testing.assert_close(network.classifier.bias, best.bias, rtol=ROUNDING, atol=ROUNDING)
-    torch.testing.assert_close(logits.detach(), best(features), rtol=ROUNDING, atol=ROUNDING)
-
-
-@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
-def test_tied_classifier_sends_the_gradient_through_itself(composed: Compose, loss: str) -> None:
-    """Against central differences of the loss as a function of H."""
-    assembly = assemble(check(composed("architecture.classifier=least_squares", f"loss={loss}", base=FREE)))
-    network, data = assembly.training.network, assembly.dataset.train
-    table = network.backbone.table  # type: ignore[union-attr]
-
-    def value() -> torch.Tensor:
-        return assembly.training.loss(network(data.inputs)[0], data.labels)  # type: ignore[attr-defined]
-
-    value().backward()
-    direction = torch.randn(n, P, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    step = 1e-5
-    with torch.no_grad():
-        table += step * direction
-        above = float(value())
-        table -= 2 * step * direction
-        below = float(value())
-    assert float((table.grad * direction).sum()) == pytest.approx((above - below) / (2 * step), rel=1e-7)
-
-
-def test_tied_classifier_stays_on_the_central_path_and_collapses(composed: Compose) -> None:
-    overrides = ["architecture.classifier=least_squares", "optimizer.lr=3.0", "optimizer.weight_decay=0.0"]
-    assembly = assemble(check(composed(*overrides, base=FREE)))
-    records = [assembly.look()]
-    for _ in range(100):
-        assembly.training.run_epoch(lambda: False)
-    records.append(assembly.look())
-    assert all(record["path/perp_share"] < ROUNDING for record in records)
-    assert all(record["path/identity_residual"] < 1e3 * ROUNDING for record in records)  # Σ_T to the power −1
-    assert records[-1]["mse/loss"] < 0.1 * records[0]["mse/loss"]
-    assert assembly.facts()["num_parameters"] == n * P  # H alone is trained
-
-
-def test_tied_classifier_without_renormalization_lets_every_mode_grow_exponentially(composed: Compose) -> None:
-    """Plain descent from Σ_W = I: with m_j, σ_j the sizes of class means and noise along mode j, ω_j = m_j/σ_j,
-
-    dm_j/dt = (1/n) (ω_j/σ_j) C/(C + ω_j²)² and dσ_j/dt = −(1/n) (ω_j²/σ_j)/(C + ω_j²)². So E_j = m_j² + C σ_j² is
-    conserved, and d log ω_j/dt = 1/(n E_j): ω_j(t) = ω_j(0) exp(t/(n (C + ω_j(0)²))). Modes catch up, cross and part.
-    """
-    overrides = ["architecture.classifier=least_squares", "optimizer.momentum=0.0", "optimizer.weight_decay=0.0"]
-    assembly = assemble(check(composed(*overrides, "optimizer.lr=0.5", base=FREE)))
-    table, labels = assembly.training.network.backbone.table, assembly.dataset.train.labels  # type: ignore[union-attr]
-    with torch.no_grad():
-        table.copy_(renormalize(table, labels, C))  # type: ignore[operator, arg-type]
-    start = snr_singular_values(class_statistics(table.detach(), labels, C))  # type: ignore[operator]
-    for _ in range(400):
-        assembly.training.run_epoch(lambda: False)
-    grown = start * (0.5 * 400 / (n * (C + start.square()))).exp()
-    measured = snr_singular_values(class_statistics(table.detach(), labels, C))  # type: ignore[operator]
-    assert grown.argsort().tolist() != start.argsort().tolist()
-    assert measured.tolist() == pytest.approx(sorted(grown.tolist(), reverse=True), rel=0.01)  # Euler's steps
+    assert last["train/path/perp_share"] < 1e-3
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["dataset=digits"], "Choose dataset=unconstrained"),
-        (["architecture.classifier=least_squares", "architecture.num_features=17"], "expected at most n - C = 16"),
         (
             ["dataset.num_classes=4", "dataset.examples_per_class=5000"],
             "expected at most 16384 examples in all, got 20000",

@@ -206,6 +206,18 @@ def test_conserved_differences_do_not_cancel() -> None:
     assert difference == pytest.approx(2.0**-40 * (CLASSES + omega**2) ** 2, rel=1e-6)
 
 
+@pytest.mark.parametrize("initial", [1e-60, 1e-40, 1e-9, 1.0, 1e18])
+@pytest.mark.parametrize("final", [1e-59, 1e-9, 1.0, 1e18, 1e60])
+def test_elapsed_for_growth_matches_fifty_digits_between_any_two_sizes(initial: float, final: float) -> None:
+    with mpmath.workdps(250):
+        start, growth = mpmath.mpf(initial), mpmath.mpf(float(np.log(final) - np.log(initial)))
+        end = start * mpmath.exp(growth)
+        expected = CLASSES**2 * growth + CLASSES * (end**2 - start**2) + (end**4 - start**4) / 4
+    measured = float(elapsed_for_growth(tensor(initial), tensor(float(growth)), CLASSES))
+    # e^{4u} with u up to 300 of 16 digits: the growth's own last digit
+    assert measured == pytest.approx(float(expected), rel=4 * 300 * 2**-52 + ROUNDING)
+
+
 def test_elapsed_for_growth_inverts_log_growth() -> None:
     initial, growth = torch.logspace(-8, 8, 17, dtype=torch.float64)[:, None], torch.logspace(-12, 1, 14).double()
     elapsed = elapsed_for_growth(initial, growth, CLASSES)

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ncexp.collapse import ClassStatistics, ClassStatisticsAccumulator, class_statistics
 from ncexp.collapse.class_statistics import _BUFFER_ROWS
@@ -104,6 +105,19 @@ def test_statistics_equal_two_pass_beyond_the_buffer_and_with_more_classes_than_
         torch.testing.assert_close(weighted, covariance.trace(), rtol=PROMISED, atol=0)
 
 
+@pytest.mark.parametrize("num_features", [64, 65, 200, 257, 512])
+def test_covariance_of_wide_features_is_whole_and_symmetric_for_any_merge(num_features):
+    features, labels = draw(5, num_features, 300, spread=1e-5, seed=1)
+    shards = [ClassStatisticsAccumulator(5, num_features) for _ in range(3)]
+    for at, shard in zip(torch.arange(300).split(100), shards, strict=True):
+        shard.update(features[at], labels[at])
+    shards[0].merge(shards[1])
+    shards[0].merge(shards[2])
+    covariance = shards[0].compute().within_class_covariance
+    assert torch.equal(covariance, covariance.T)
+    assert error(covariance, two_pass(features, labels, 5).within_class_covariance) < PROMISED
+
+
 def test_statistics_hold_for_drifting_and_sorted_streams():
     """Class by class and with a drift, so that every batch mean lies far from what was seen before."""
     features, labels = draw(4, 5, 4000, spread=1e-5, seed=3)
@@ -161,6 +175,37 @@ def test_autocast_features_of_a_network_keep_their_bf16_values():
         statistics = class_statistics(features, labels, 3)
     assert features.dtype == torch.bfloat16
     assert_same(statistics, two_pass(features.detach(), labels, 3), ROUNDING)
+
+
+def test_feature_eps_is_that_of_the_coarsest_batch():
+    features, labels = draw(3, 4, 40, spread=1.0, seed=6)
+    assert class_statistics(features, labels, 3).feature_eps == torch.finfo(torch.float64).eps
+    coarse, fine = ClassStatisticsAccumulator(3, 4), ClassStatisticsAccumulator(3, 4)
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        coarse.update(features.to(dtype), labels)
+    fine.update(features, labels)
+    fine.merge(coarse)
+    measured = fine.compute()
+    assert type(measured.feature_eps) is float
+    assert measured.feature_eps == measured.to("cpu").feature_eps == torch.finfo(torch.bfloat16).eps
+    tensors = (measured.counts, measured.class_means, measured.within_class_covariance, measured.within_class_variances)
+    assert ClassStatistics(*tensors).feature_eps == torch.finfo(torch.float64).eps  # as whoever names no dtype
+
+
+def test_no_sum_is_taken_in_an_order_that_a_gpu_is_free_to_choose():
+    """Of PyTorch's sums by index only index_put_ has a fixed order on CUDA."""
+    features, labels = draw(3, 4, 40, spread=1.0, seed=6)
+    called = set()
+
+    class Operations(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            called.add(function._overloadpacket._qualified_op_name)
+            return function(*args, **(kwargs or {}))
+
+    with Operations():
+        class_statistics(features, labels, 3)
+    assert "aten::index_put_" in called
+    assert not [name for name in called if "index_add" in name or "scatter_" in name or "bincount" in name]
 
 
 def test_update_keeps_neither_tensor():

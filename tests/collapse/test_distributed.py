@@ -1,10 +1,6 @@
-"""all_reduce over gloo: 2 and 3 processes with unequal shards, one of them empty, equal the single process.
+"""all_reduce over gloo: 2 and 3 processes with unequal shards, one of them empty, equal the single process."""
 
-This file is also the program that each process runs: python test_distributed.py RANK WORLD_SIZE FOLDER.
-"""
-
-import subprocess
-import sys
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -49,6 +45,11 @@ def work(rank: int, world_size: int, folder: Path) -> None:
     accumulator.all_reduce()
     statistics = accumulator.compute()
 
+    coarse = ClassStatisticsAccumulator(NUM_CLASSES, NUM_FEATURES)
+    coarse.update(features[shard].to(torch.float32 if rank == 0 else torch.float64), labels[shard])
+    coarse.all_reduce()
+    assert coarse.compute().feature_eps == torch.finfo(torch.float32).eps  # the coarsest of all processes
+
     noted = ClassStatisticsAccumulator(NUM_CLASSES, NUM_FEATURES)
     noted._invalid[0] = rank == world_size - 1  # what one process found on its GPU, all must refuse
     noted.all_reduce()
@@ -64,11 +65,13 @@ def work(rank: int, world_size: int, folder: Path) -> None:
 @pytest.fixture(scope="module", params=[2, 3])
 def answers(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("meeting")
-    processes = [
-        subprocess.Popen([sys.executable, __file__, str(rank), str(request.param), str(folder)])
-        for rank in range(request.param)
-    ]
-    assert [process.wait(timeout=120) for process in processes] == [0] * request.param
+    forked = multiprocessing.get_context("fork")  # which import nothing
+    processes = [forked.Process(target=work, args=(rank, request.param, folder)) for rank in range(request.param)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * request.param
     return [torch.load(folder / f"{rank}.pt") for rank in range(request.param)]
 
 
@@ -77,7 +80,7 @@ def test_all_reduce_equals_the_single_process_on_every_process(answers):
     for statistics, _ in answers:
         for name, value in expected.items():
             torch.testing.assert_close(statistics[name], value, rtol=ROUNDING, atol=ROUNDING)
-            assert torch.equal(statistics[name], answers[0][0][name])
+            torch.testing.assert_close(statistics[name], answers[0][0][name], rtol=0, atol=0)
 
 
 def test_all_reduce_refuses_a_second_time_and_unequal_sizes_and_shares_what_was_noted(answers):
@@ -85,7 +88,3 @@ def test_all_reduce_refuses_a_second_time_and_unequal_sizes_and_shares_what_was_
         assert "all_reduce: expected the sums of one process, got those of all" in again
         assert f"got C from 5 to 5, P from 7 to {6 + len(answers)}" in sizes
         assert "features: expected finite values" in noted
-
-
-if __name__ == "__main__":
-    work(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]))

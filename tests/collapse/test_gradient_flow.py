@@ -104,6 +104,20 @@ def test_flow_with_few_features_matches_the_closed_form(width: int) -> None:
     torch.testing.assert_close(flow.singular_values, exact, rtol=AGREEMENT, atol=0)
 
 
+@pytest.mark.parametrize(("size", "digits"), [(1e-3, 1e-7), (1e-6, 1e-4), (1e-9, 1e-2)])
+def test_flow_of_small_modes_holds_the_digits_that_its_tolerance_states(size: float, digits: float) -> None:
+    features, labels = balanced_features()
+    means = centred_means(features, labels)
+    means = means / torch.linalg.matrix_norm(means, 2)
+    deviations = features - class_statistics(features, labels, CLASSES).class_means[labels]
+    start = renormalize(deviations + 3 * means[labels], labels, CLASSES)
+    deviations = start - class_statistics(start, labels, CLASSES).class_means[labels]
+    times = torch.tensor([0.0, 100.0, 1000.0], dtype=torch.float64)
+    flow = renormalized_gradient_flow(deviations + size * means[labels], labels, CLASSES, times)
+    exact = CentralPath(flow.singular_values[0], CLASSES, PER_CLASS).singular_values(times)
+    torch.testing.assert_close(flow.singular_values, exact, rtol=digits, atol=0)
+
+
 def test_flow_holds_the_within_class_covariance(trajectory) -> None:
     _, labels = balanced_features()
     for snapshot in trajectory.snapshots:

@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ from ncexp.collapse import (
     least_squares_classifier,
     ridge_from_weight_decay,
     simplex_etf,
+    snr_spectrum,
 )
 
 # Linear systems of condition number below 1e4, in float64.
@@ -192,6 +194,65 @@ def test_identity_and_loss_hold_in_deep_collapse_for_a_classifier_in_self_dualit
         assert measured.loss < 10 * ratio
 
 
+def many_digit_terms(statistics: ClassStatistics, ridges: tuple[float, float], bias: bool) -> tuple[float, float]:
+    """L_NC1 and L_NC2/3 of the same statistics by HPD22's formulas in 80 digits."""
+    with mpmath.workdps(80):
+        means, within = (
+            mpmath.matrix(x.tolist()) for x in (statistics.class_means, statistics.within_class_covariance)
+        )
+        counts = [mpmath.mpf(count) for count in statistics.counts.tolist()]
+        pi = mpmath.diag([count / sum(counts) for count in counts])
+        penalty = [mpmath.mpf(ridges[0])] * within.rows
+        if bias:
+            extended, covariance = mpmath.ones(means.rows, means.cols + 1), mpmath.zeros(means.cols + 1)
+            extended[:, : means.cols], covariance[: means.cols, : means.cols] = means, within
+            means, within, penalty = extended, covariance, [*penalty, mpmath.mpf(ridges[1])]
+        within += mpmath.diag(penalty)
+        best = pi * means * mpmath.inverse(within + means.T * pi * means)
+        misfit = means * best.T - mpmath.eye(means.rows)
+        traces = best * within * best.T, pi * misfit * misfit.T
+        return tuple(float(sum(trace[i, i] for i in range(trace.rows)) / 2) for trace in traces)
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e-3, 1e-5, 1e-8])
+@pytest.mark.parametrize("ridge", [0.0, 1e-9, (0.0, 0.2), (1e-12, 0.3)])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("num_classes", "num_features"), [(4, 6), (5, 4), (5, 5), (6, 4), (7, 3), (2, 1)])
+def test_loss_ls_terms_keep_their_digits_in_any_depth_of_collapse(num_classes, num_features, bias, ridge, spread):
+    statistics = class_statistics(*draw(num_classes, num_features, 90, spread), num_classes)
+    measured = decompose_mse(statistics, random_classifier(num_classes, num_features, bias), ridge)
+    expected = many_digit_terms(statistics, ridge if isinstance(ridge, tuple) else (ridge, ridge), bias)
+    assert (measured.loss_nc1, measured.loss_nc23) == pytest.approx(expected, rel=ROUNDING, abs=0)
+
+
+@given(
+    condition=st.sampled_from([1e1, 1e2, 1e3, 1e4, 1e6, 1e8, 1e10]),
+    offset=st.sampled_from([0.0, 1e4]),
+    spread=st.sampled_from([1.0, 1e-3]),
+    dtype=st.sampled_from([torch.float64, torch.float32]),
+    ridge=st.sampled_from([0.0, 1e-6]),
+    seed=st.integers(0, 2**20),
+)
+@settings(max_examples=60, deadline=None)
+def test_loss_ls_terms_lose_a_digit_for_each_factor_of_ten_in_the_condition_number(
+    condition, offset, spread, dtype, ridge, seed
+):
+    generator = torch.Generator().manual_seed(seed)
+    left, right = (torch.linalg.qr(torch.randn(6, 6, generator=generator).double()).Q for _ in range(2))
+    features, labels = draw(4, 6, 60, spread, seed)
+    mixing = left * torch.logspace(0, -math.log10(condition) / 2, 6, dtype=torch.float64) @ right
+    statistics = class_statistics((features @ mixing + offset).to(dtype), labels, 4)
+    spectrum = snr_spectrum(statistics)
+    if spectrum.rank < 6:  # float32 does not hold the smallest directions, and the terms are those of the others
+        assert dtype == torch.float32
+        assert condition >= 1e6 or spread * condition**-0.5 < 1e4 * 2**-18
+        return
+    allowed = ROUNDING * max(1.0, spectrum.condition_number / 1e3)
+    measured = decompose_mse(statistics, random_classifier(4, 6), ridge)
+    expected = many_digit_terms(statistics, (ridge, ridge), True)
+    assert (measured.loss_nc1, measured.loss_nc23) == pytest.approx(expected, rel=allowed, abs=0)
+
+
 def test_exact_collapse_is_solved_exactly():
     """No within-class variation: the layer interpolates the corners, and with a ridge it is the shrunken dual."""
     corners = simplex_etf(10, 30)
@@ -276,6 +337,8 @@ def test_decomposition_does_not_see_an_affine_map_at_ridge_zero():
 
 def test_decomposition_is_undefined_and_not_an_error_where_features_overflow():
     features, labels = draw(4, 6, 80)
+    tiny = class_statistics(1e-157 * features, labels, 4)
+    assert all(math.isnan(term) for term in vars(decompose_mse(tiny, random_classifier(4, 6), 0.0)).values())
     statistics = class_statistics(1e200 * features, labels, 4)
     assert all(math.isnan(term) for term in vars(decompose_mse(statistics, random_classifier(4, 6), 1e-3)).values())
     with pytest.raises(ValueError, match="statistics: expected finite second moments"):

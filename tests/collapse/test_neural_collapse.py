@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from drawn_features import draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -16,11 +17,9 @@ from ncexp.collapse import (
     LinearClassifier,
     class_statistics,
     measure_collapse,
-    nearest_class_center_mismatch,
     simplex_etf,
     snr_singular_values,
 )
-from ncexp.collapse import nearest_class_center as nearest_class_center_module
 from ncexp.collapse import pairwise as pairwise_module
 
 # Well-conditioned cases: a few hundred roundings, and the condition number of a random covariance.
@@ -30,26 +29,12 @@ ZERO = 1e-13
 NAMES = [field.name for field in dataclasses.fields(CollapseMetrics)]
 
 
-def draw(num_classes: int, num_features: int, n: int, seed: int = 0) -> tuple[Tensor, Tensor, LinearClassifier]:
-    """Unbalanced Gaussian classes with unequal spread, and a layer that is partly aligned with their means."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def gaussian(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
-
-    labels = torch.cat([torch.arange(num_classes), (num_classes * torch.rand(n, generator=generator) ** 2).long()])
-    means, spreads = 2 + gaussian(num_classes, num_features), 0.3 + torch.rand(num_classes, 1, generator=generator)
-    features = means[labels] + spreads[labels] * gaussian(len(labels), num_features)
-    weight = means - means.mean(0) + gaussian(num_classes, num_features)
-    return features, labels, LinearClassifier(weight, gaussian(num_classes))
-
-
 def brute_force(features: Tensor, labels: Tensor, weight: Tensor) -> dict[str, float]:
     """The table of definitions, example by example and pair by pair."""
     h, y, w = features.numpy(), labels.numpy(), weight.numpy()
     n, num_classes = len(h), len(w)
     mu = np.stack([h[y == c].mean(0) for c in range(num_classes)])
-    m = mu - h.mean(0)
+    m, frame = mu - h.mean(0), mu - mu.mean(0)
     pi = np.bincount(y) / n
     within = sum(np.outer(d, d) for d in h - mu[y]) / n
     between = sum(p * np.outer(x, x) for p, x in zip(pi, m, strict=True))
@@ -72,24 +57,25 @@ def brute_force(features: Tensor, labels: Tensor, weight: Tensor) -> dict[str, f
     inverse = vectors[:, -rank:] / values[-rank:] @ vectors[:, -rank:].T
     scales, directions = np.linalg.eigh(within)
     omega = np.linalg.svd(directions / np.sqrt(scales) @ directions.T @ m.T, compute_uv=False)[:rank]
-    units = m / np.linalg.norm(m, axis=1, keepdims=True)
+    units = frame / np.linalg.norm(frame, axis=1, keepdims=True)
     kernel = [-np.log(np.linalg.norm(units[a] - units[b])) for a, b in pairs]
     answer = {
         "nc1_trace": np.trace(within @ inverse) / num_classes,
         "nc1_ratio": np.trace(within) / np.trace(between),
         "nc1_snr": (omega**-2.0).sum(),
         "cdnv": np.mean([(v[a] + v[b]) / 2 / ((mu[a] - mu[b]) ** 2).sum() for a, b in pairs]),
-        "self_duality": ((w / np.linalg.norm(w) - m / np.linalg.norm(m)) ** 2).sum(),
-        "self_duality_product": etf_error(w @ m.T),
-        "self_duality_angle": np.mean([1 - cos(w[c], m[c]) for c in range(num_classes)]),
+        "self_duality": ((w / np.linalg.norm(w) - frame / np.linalg.norm(frame)) ** 2).sum(),
+        "self_duality_product": etf_error(w @ frame.T),
+        "self_duality_angle": np.mean([1 - cos(w[c], frame[c]) for c in range(num_classes)]),
         "uniformity_means": np.mean(kernel),
         "uniformity_means_variance": np.var(kernel),
-        "uniform_duality": np.var([w[c] @ m[c] for c in range(num_classes)]),
-        "norm_ratio": (w**2).sum() / (m**2).sum(),
-        "effective_rank_means": entropy_rank(np.linalg.svd(m, compute_uv=False)[:rank]),
+        "uniform_duality": np.var([w[c] @ frame[c] for c in range(num_classes)]),
+        "norm_ratio": (w**2).sum() / (frame**2).sum(),
+        "nc0_classifier": np.linalg.norm(w.sum(0)) / np.linalg.norm(w),
+        "effective_rank_means": entropy_rank(np.linalg.svd(frame, compute_uv=False)[:rank]),
         "effective_rank_within": entropy_rank(np.sqrt(scales)),
     }
-    for name, x in (("means", m), ("classifier", w)):
+    for name, x in (("means", frame), ("classifier", w)):
         norms, cosines = np.linalg.norm(x, axis=1), np.array([cos(x[a], x[b]) for a, b in pairs])
         answer[f"equinorm_{name}"] = norms.std(ddof=1) / norms.mean()
         answer[f"equiangularity_{name}"] = cosines.std()
@@ -146,6 +132,44 @@ def test_collapse_on_a_rotated_simplex_etf_is_exact(num_classes, num_features):
     }
     for name in NAMES:
         assert metrics[name] == pytest.approx(not_zero.get(name, 0.0), rel=ROUNDING, abs=ZERO, nan_ok=True), name
+
+
+SVHN_TEST = [1744, 5099, 4149, 2882, 2523, 2384, 1977, 2019, 1660, 1595]
+
+
+@pytest.mark.parametrize(
+    "counts", [SVHN_TEST, [100 if c == 0 else 1 for c in range(10)], [10 ** (c % 4) for c in range(10)]]
+)
+def test_collapse_does_not_see_class_sizes(counts):
+    """Class means on a simplex, whatever the number of examples in each class: every metric is at its value."""
+    corners = simplex_etf(10, 30)
+    noise = 1e-4 * torch.eye(30, dtype=torch.float64)
+    metrics = [
+        dataclasses.asdict(
+            measure_collapse(
+                ClassStatistics(torch.tensor(sizes), 3 * corners + 1, noise, torch.full((10,), 3e-3).double()),
+                LinearClassifier(0.5 * corners),
+            )
+        )
+        for sizes in (counts, [7] * 10)
+    ]
+    of_examples = {"nc1_trace", "nc1_ratio", "nc1_snr"}  # rest on Σ_B, whose centre is the mean of examples
+    for name in set(NAMES) - of_examples:
+        assert metrics[0][name] == pytest.approx(metrics[1][name], rel=ROUNDING, abs=ZERO), name
+    for name in NAMES:
+        if name.startswith(("equi", "maximal", "etf", "self", "uniform_")) or name == "uniformity_means_variance":
+            assert abs(metrics[0][name]) < ZERO, name
+
+
+def test_effective_rank_within_counts_no_rounding():
+    """n − C < P, so Σ_W has P − n + C eigenvalues 0: their rounding is 1e-16 and its root would count."""
+    features, labels, classifier = draw(3, 40, 20)
+    statistics = class_statistics(features, labels, 3)
+    deviations = features - statistics.class_means[labels]
+    scales = np.linalg.svd(deviations.numpy(), compute_uv=False)[: len(labels) - 3]
+    shares = scales / scales.sum()
+    expected = np.exp(-(shares * np.log(shares)).sum())
+    assert measure_collapse(statistics, classifier).effective_rank_within == pytest.approx(expected, rel=ROUNDING)
 
 
 def test_metrics_are_invariant_under_rotation_shift_and_scale():
@@ -237,6 +261,7 @@ def test_metrics_are_undefined_where_all_class_means_are_equal():
         "equiangularity_classifier",
         "maximal_angle_classifier",
         "etf_error_classifier",
+        "nc0_classifier",
         "uniform_duality",
     }
 
@@ -253,6 +278,7 @@ def test_metrics_are_undefined_where_a_classifier_row_is_zero():
         "equiangularity_classifier",
         "maximal_angle_classifier",
         "etf_error_classifier",
+        "nc0_classifier",
         "self_duality",
         "self_duality_product",
         "self_duality_angle",
@@ -266,13 +292,27 @@ def test_snr_is_undefined_and_the_rest_is_not_where_within_class_variation_is_mi
     assert names == {"nc1_snr", "effective_rank_within"}
 
 
-@pytest.mark.parametrize("scale", [1e-100, 1e100])
-def test_metrics_without_scale_do_not_depend_on_it(scale):
+@pytest.mark.parametrize("scale", [1e-140, 1e-100, 1e100, 1e149])
+@pytest.mark.parametrize("of_weight", [1e-300, 1.0, 1e155, 1e300])
+def test_metrics_without_scale_do_not_depend_on_it(scale, of_weight):
+    features, labels, classifier = draw(5, 7, 100)
+    before = vars(measure_collapse(class_statistics(features, labels, 5), classifier))
+    scaled = LinearClassifier(of_weight * classifier.weight)
+    after = vars(measure_collapse(class_statistics(scale * features, labels, 5), scaled))
+    for name in set(NAMES) - {"uniform_duality", "norm_ratio"}:
+        assert after[name] == pytest.approx(before[name], rel=ROUNDING), name
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e-157, 1e-170, 1e-300])
+def test_features_too_small_to_be_squared_leave_no_wrong_number(scale):
     features, labels, classifier = draw(5, 7, 100)
     before = vars(measure_collapse(class_statistics(features, labels, 5), classifier))
     after = vars(measure_collapse(class_statistics(scale * features, labels, 5), classifier))
     for name in set(NAMES) - {"uniform_duality", "norm_ratio"}:
-        assert after[name] == pytest.approx(before[name], rel=ROUNDING), name
+        assert math.isnan(after[name]) or after[name] == pytest.approx(before[name], rel=ROUNDING), name
+    assert {name for name in NAMES if math.isnan(after[name])} - {"norm_ratio"} == {
+        *("nc1_trace", "nc1_ratio", "nc1_snr", "cdnv", "effective_rank_within", "effective_rank_means")
+    }
 
 
 def test_metrics_are_undefined_and_not_an_error_where_features_overflow():
@@ -302,7 +342,7 @@ def test_pairs_of_nearly_equal_class_means_keep_their_distance():
     metrics = measure_collapse(statistics, LinearClassifier(means))
     distances = torch.pdist(means).square()
     assert metrics.cdnv == pytest.approx(float((2e-4 / distances).mean()), rel=1e-6)  # the means' own last digits
-    centered = statistics.centered_class_means
+    centered = means - means.mean(0)
     kernel = -torch.pdist(torch.nn.functional.normalize(centered)).log()
     assert metrics.uniformity_means == pytest.approx(float(kernel.mean()), rel=1e-6)
 
@@ -311,66 +351,3 @@ def test_measure_collapse_refuses_another_layer():
     features, labels, classifier = draw(5, 7, 100)
     with pytest.raises(ValueError, match=r"classifier: expected weight of shape \(C, P\) = \(5, 7\)"):
         measure_collapse(class_statistics(features, labels, 5), LinearClassifier(classifier.weight[:, :6]))
-
-
-def test_nearest_class_center_mismatch_equals_brute_force(monkeypatch):
-    features, labels, classifier = draw(6, 4, 200)
-    means = class_statistics(features, labels, 6).class_means
-    decisions = (features @ classifier.weight.T + classifier.bias).argmax(1)
-    nearest = torch.cdist(features, means, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
-    expected = float((decisions != nearest).double().mean())
-    assert 0 < expected < 1
-    assert nearest_class_center_mismatch(features, classifier, means) == expected
-    monkeypatch.setattr(nearest_class_center_module, "_BLOCK_SCORES", 7 * 6)
-    assert nearest_class_center_mismatch(features, classifier, means) == expected
-
-
-def test_nearest_class_center_mismatch_is_zero_for_the_layer_of_the_means_far_from_the_origin():
-    """W = M, b = −½‖μ‖² decides by the nearest mean; in float32 about an offset of 1e4 that would drown."""
-    generator = torch.Generator().manual_seed(0)
-    means = torch.randn(10, 16, generator=generator, dtype=torch.float64)
-    features = means.repeat(50, 1) + 0.8 * torch.randn(500, 16, generator=generator, dtype=torch.float64)
-    classifier = LinearClassifier(means, -means.square().sum(1) / 2)
-    assert nearest_class_center_mismatch(features, classifier, means) == 0
-    shifted = LinearClassifier(means, classifier.bias - 1e4 * means.sum(1))
-    assert nearest_class_center_mismatch(features + 1e4, shifted, means + 1e4) == 0
-    assert nearest_class_center_mismatch(features, LinearClassifier(means), means) > 0
-
-
-def test_nearest_class_center_mismatch_refusals():
-    features, labels, classifier = draw(5, 7, 100)
-    means = class_statistics(features, labels, 5).class_means
-    with pytest.raises(ValueError, match=r"class_means: expected shape \(C, P\) = \(5, 7\)"):
-        nearest_class_center_mismatch(features, classifier, means[:4])
-    with pytest.raises(ValueError, match=r"features: expected shape \(n, 7\)"):
-        nearest_class_center_mismatch(features[:, :6], classifier, means)
-    with pytest.raises(ValueError, match=r"features: expected shape \(n, 7\) with n >= 1"):
-        nearest_class_center_mismatch(features[:0], classifier, means)
-    with pytest.raises(ValueError, match="features: expected finite"):
-        nearest_class_center_mismatch(features / 0, classifier, means)
-
-
-def test_linear_classifier_is_a_snapshot_in_float64():
-    layer = torch.nn.Linear(3, 2).double()
-    classifier = LinearClassifier(layer.weight, layer.bias)
-    features = torch.ones(4, 3, dtype=torch.bfloat16)
-    before = classifier(features)
-    assert torch.equal(before, layer(features.double()))
-    torch.nn.init.zeros_(layer.weight)
-    assert torch.equal(classifier(features), before)
-    assert not before.requires_grad
-    assert torch.equal(classifier.to("cpu").weight, classifier.weight)
-    assert torch.equal(LinearClassifier(classifier.weight)(features), before - classifier.bias)
-
-
-def test_linear_classifier_refusals():
-    with pytest.raises(ValueError, match=r"weight: expected a floating \(C, P\) tensor with C >= 2, got \(1, 3\)"):
-        LinearClassifier(torch.zeros(1, 3))
-    with pytest.raises(ValueError, match="weight: expected a floating"):
-        LinearClassifier(torch.zeros(2, 3, dtype=torch.int64))
-    with pytest.raises(ValueError, match=r"bias: expected shape \(2,\)"):
-        LinearClassifier(torch.zeros(2, 3), torch.zeros(3))
-    with pytest.raises(ValueError, match="weight: expected finite values"):
-        LinearClassifier(torch.full((2, 3), torch.nan))
-    with pytest.raises(ValueError, match="bias: expected finite values"):
-        LinearClassifier(torch.zeros(2, 3), torch.full((2,), torch.inf))

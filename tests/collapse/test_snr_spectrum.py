@@ -66,6 +66,21 @@ def test_snr_singular_values_match_fifty_digits(collapse: float, spread: int) ->
     torch.testing.assert_close(values, fifty_digit_spectrum(features, labels), rtol=MEASURED, atol=0)
 
 
+@pytest.mark.parametrize("width", [3, 6])
+@pytest.mark.parametrize("size", [1e-1, 1e-3, 1e-5, 2e-6])
+def test_snr_spectrum_of_near_copies_says_how_many_digits_hold(size: float, width: int) -> None:
+    features, labels = gaussian_features(width, per_class=20)
+    difference = torch.randn(features.shape, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    near_copies = torch.cat([features, features + size * difference], dim=1)
+    spectrum = snr_spectrum(class_statistics(near_copies, labels, CLASSES))
+    assert spectrum.rank == 2 * width
+    assert spectrum.rounding == pytest.approx(2 * width * 2**-52 * spectrum.condition_number)
+    expected = fifty_digit_spectrum(near_copies, labels)
+    torch.testing.assert_close(spectrum.singular_values, expected, rtol=spectrum.rounding, atol=0)
+    # and is no empty bound: within three digits of what happens
+    assert float((spectrum.singular_values / expected - 1).abs().max()) > 1e-4 * spectrum.rounding
+
+
 def test_snr_singular_values_unchanged_by_an_invertible_affine_map() -> None:
     features, labels = gaussian_features(7)
     generator = torch.Generator().manual_seed(1)
@@ -150,6 +165,7 @@ def undefined_cases() -> dict[str, tuple[Tensor, Tensor, str]]:
     return {
         "separating unit": (separating, labels, "1 units without within-class variation whose class means differ"),
         "exact collapse": (collapsed, labels, "no within-class variation in any unit"),
+        "underflow": (1e-157 * features, labels, "features too small to be squared"),
         "overflow": (1e200 * features, labels, "features too large to be squared"),
         "one point": (torch.ones_like(features), labels, "no within-class variation in any unit"),
         "few examples": (

@@ -10,14 +10,14 @@ import torch
 from PIL import Image
 
 from ncexp.architectures.vgg import vgg
-from ncexp.checkpoint import Position
-from ncexp.config import SUPPLIED, Component
+from ncexp.config import Component
+from ncexp.config.components import SUPPLIED
 from ncexp.datasets import imagenet
 from ncexp.datasets.prepare import prepare
 from ncexp.datasets.stream import StreamedSplit
-from ncexp.losses import MSE
-from ncexp.optimizers import constant_schedule, sgd
-from ncexp.training import Training
+from ncexp.training import Position, Training, objective_of
+from ncexp.training.losses import MSE
+from ncexp.training.optimizers import constant_schedule, sgd
 
 CLASSES = ["n01", "n02", "n03"]
 OPTIONS = {"size": 14, "examples_per_class": 4, "num_workers": 0}
@@ -89,7 +89,7 @@ def test_training_goes_over_streamed_examples(root):
     network = vgg(dataset.input_shape, 3, depth=11, width=4)
     training = Training(
         network=network,
-        loss=MSE(3),
+        loss=objective_of(MSE(3)),
         optimizer=sgd(network.parameters(), lr=0.01),
         schedule=constant_schedule(1),
         data=dataset.train,

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 from official_files import ONE_FILE, examples, write, write_idx, write_svhn
+from support import PATIENCE_S
 from torchvision.datasets import MNIST
 
-from ncexp.config import SUPPLIED, Component
+from ncexp.config import Component
+from ncexp.config.components import SUPPLIED
 from ncexp.datasets import images
 from ncexp.datasets.prepare import prepare
 
@@ -278,6 +280,7 @@ def test_many_at_once_decode_once(tmp_path, monkeypatch):
     assert all(torch.equal(loaded[0].train.inputs, other.train.inputs) for other in loaded[1:])
 
 
+@pytest.mark.slow
 def test_two_processes_prepare_at_once(tmp_path):
     arrays = examples(1, 28, per_class=600)
     write_idx(tmp_path, None, MNIST, arrays, compress=False)
@@ -290,7 +293,7 @@ def test_two_processes_prepare_at_once(tmp_path):
         subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=Path.cwd())
         for _ in range(2)
     ]
-    answers = [process.communicate(timeout=300)[0].strip() for process in processes]
+    answers = [process.communicate(timeout=PATIENCE_S)[0].strip() for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert answers[0] == answers[1]
     assert answers[0].startswith("5000 ")

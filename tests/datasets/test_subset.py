@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncexp.datasets.subset import balanced_split, choose, mislabel, training_subset
+from ncexp.datasets.subset import choose, mislabel, training_subset
 
 
 def labels_of(counts: list[int], seed: int = 0) -> torch.Tensor:
@@ -38,13 +38,6 @@ def test_smaller_choice_of_the_same_seed_is_contained_in_a_larger():
     small, large = choose(labels, [5, 5], 3), choose(labels, [12, 9], 3)
     assert set(small.tolist()) < set(large.tolist())
     assert set(small.tolist()) != set(choose(labels, [5, 5], 4).tolist())
-
-
-def test_balanced_split_leaves_the_rest():
-    labels = labels_of([7, 9, 8])
-    chosen, rest = balanced_split(labels, 3, 6, seed=0)
-    assert sorted([*chosen.tolist(), *rest.tolist()]) == list(range(24))
-    assert torch.bincount(labels[rest]).tolist() == [1, 3, 2]
 
 
 def test_long_tail_is_geometric_from_the_largest_class_to_the_smallest():

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
+from support import compose
 
-from ncexp.config import config_directory
-from ncexp.launching.composition import Composer, plain
+from ncexp.config import ConfigError
+from ncexp.config.composing import Composer, compose_plain, config_directory, plain
 
 #: Files and values, in orders that matter: a value before the file it belongs to, the same value twice, a new key.
 OVERRIDES = [
@@ -21,7 +21,7 @@ OVERRIDES = [
     ["optimizer.lr=0.05", "optimizer=adamw"],
     ["optimizer=adamw", "optimizer.lr=0.05", "optimizer.lr=0.06"],
     ["architecture=mlp", "architecture.hidden=[3,4]", "dataset=gaussian_mixture", "seed=4"],
-    ["+architecture.wished=1", "analysis=[neural_collapse]"],
+    ["+architecture.wished=1", "analysis=[collapse]"],
     ["~optimizer.momentum", "tracking={enabled: false, uri: null, experiment: x}"],
 ]
 
@@ -43,6 +43,21 @@ def test_composition_is_hydras(loader_and_master: Any, overrides: list[str]) -> 
     assert composer.compose(overrides) == plain(theirs)
 
 
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("config", ["loss=cross_entropy", "optimizer=adamw", "optimizer.lr=0.05"]),
+        ("measure", ["run=outputs/a", "analysis=[collapse,robustness]", "analysis.robustness.num_examples=5"]),
+        ("simulate", []),
+        ("simulate", ["simulation=central_path", "simulation.num_classes=3", "seed=1", "tracking.enabled=false"]),
+        ("checkpoints", ["checkpoints=a/*.pt", "dataset=digits", "architecture=resnet", "loss=mse", "optimizer=adamw"]),
+    ],
+)
+def test_composition_of_the_tests_is_that_of_the_command(name: str, overrides: list[str]) -> None:
+    for given in (["+earlier=1", *overrides], overrides):  # an earlier run leaves nothing behind
+        assert compose(name, given) == compose_plain(name, given)
+
+
 def test_composition_refuses_what_hydra_refuses(loader_and_master: Any) -> None:
-    with pytest.raises(HydraException):
+    with pytest.raises(ConfigError, match=r"optimizer\.lrr: no such key\..*Did you mean lr\?"):
         Composer(*loader_and_master).compose(["optimizer.lrr=1"])

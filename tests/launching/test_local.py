@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from .conftest import Project, until
+from support import PATIENCE_S
+from sweeps import Project, processes, until
+from tracking_stores import journalled, statuses, stored
 
 pytestmark = pytest.mark.slow
 
@@ -20,14 +23,14 @@ def _log(entry: dict[str, Any]) -> str:
 
 def test_local_sweep_trains_several_at_once_and_one_failing_stops_nothing(project: Project) -> None:
     behaviours = "architecture.behaviour=calm,raise,killed,diverge"
-    code, said = project.sweep(behaviours, "hydra.launcher.runs_at_once=2", launcher="local")
-    assert code == 3, said
+    code, printed = project.sweep(behaviours, "hydra.launcher.runs_at_once=2", launcher="local")
+    assert code == 3, printed
     assert project.states() == ["completed", "failed", "failed", "diverged"]
-    assert "1 completed, 1 diverged, 2 failed" in said
+    assert "1 completed, 1 diverged, 2 failed" in printed
     assert "killed by SIGKILL" in project.status(project.manifest()[2])["message"]
     (project.folder / "cured").touch()
-    code, said = project.sweep(behaviours, launcher="local")
-    assert "to submit 2: 2 failed; left alone 2: 1 completed, 1 diverged" in said
+    code, printed = project.sweep(behaviours, launcher="local")
+    assert "to submit 2: 2 failed; left alone 2: 1 completed, 1 diverged" in printed
     assert project.states() == ["completed", "completed", "completed", "diverged"]
 
 
@@ -35,24 +38,131 @@ def test_local_sweep_saves_its_runs_when_interrupted_and_goes_on(project: Projec
     hold = project.hold()
     arguments = project.sweep_arguments("seed=1,2,3", "epochs=1000", launcher="local")
     sweep = project.start(*arguments)
-    until(lambda: len(list(project.outputs.glob("*/journal.jsonl"))) == 2, "two trainings at once")
+    until(lambda: len(list(project.outputs.glob("*/training.jsonl"))) == 2, "two trainings at once")
     assert "2 running, 1 queued" in project.run("status", "last")[1]
     sweep.send_signal(signal.SIGINT)
-    said, _ = sweep.communicate(timeout=60)
-    assert sweep.returncode == 130, said
+    printed, _ = sweep.communicate(timeout=PATIENCE_S)
+    assert sweep.returncode == 130, printed
     assert project.states()[:2] == ["interrupted", "interrupted"]
     hold.unlink()
-    code, said = project.run(*arguments)
-    assert code == 0, said
-    assert "2 interrupted" in said
+    code, printed = project.run(*arguments)
+    assert code == 0, printed
+    assert "2 interrupted" in printed
     assert ["resumed " in _log(entry) for entry in project.manifest()] == [True, True, False]
 
 
 def test_local_sweep_of_one_process_sends_every_run_to_mlflow(project: Project) -> None:
-    code, said = project.sweep("seed=1,2", "hydra.launcher.runs_at_once=1", launcher="local", tracking=True)
-    assert code == 0, said
+    code, printed = project.sweep("seed=1,2", "hydra.launcher.runs_at_once=1", launcher="local", tracking=True)
+    assert code == 0, printed
     entries = project.manifest()
     assert len({project.status(entry)["pid"] for entry in entries}) == 1
     pages = [re.findall(r"MLflow .*#/experiments/1/runs/(\w+)", _log(entry)) for entry in entries]
     assert [len(page) for page in pages] == [1, 1]
     assert pages[0] != pages[1]
+
+
+def test_local_sweep_sends_at_its_end_what_a_killed_uploader_did_not(project: Project) -> None:
+    hold = project.hold()
+    words = project.sweep_arguments("seed=1", "epochs=1000", launcher="local", tracking=True)
+    sweep = project.start(*words)
+    until(lambda: len(list(project.outputs.glob("*/training.jsonl"))) == 1, "the training")
+    (uploader,) = (number for kind, number in processes(project.folder) if kind == "uploader")
+    os.kill(uploader, signal.SIGKILL)
+    hold.unlink()
+    printed, _ = sweep.communicate(timeout=PATIENCE_S)
+    assert (sweep.returncode, "MLflow    1 sent" in printed) == (0, True), printed
+    runs = [path.parent for path in project.outputs.glob("*/config.yaml")]
+    assert stored(project.outputs / "mlflow.db") == journalled(runs)
+    assert "MLflow    1 up to date" in project.run(*words)[1]
+
+
+def test_local_sweep_on_a_full_disk_shows_the_run_as_killed_and_goes_on(project: Project) -> None:
+    project.outputs.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(project.outputs)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a file system can be mounted by root only")
+    try:
+        arguments = project.sweep_arguments(
+            "architecture.behaviour=calm,fill", "hydra.launcher.runs_at_once=1", launcher="local"
+        )
+        code, printed = project.run(*arguments)
+        assert (code, "Traceback" in printed) == (5, False), printed
+        assert "1 completed, 1 killed" in printed
+        assert project.states() == ["completed", "running"]
+        for words in (["status", "last"], ["status"]):
+            assert "1 completed, 1 killed" in project.run(*words)[1]
+        (project.outputs / "filler").unlink()
+        (project.folder / "cured").touch()
+        code, printed = project.run(*arguments)
+        assert (code, project.states()) == (0, ["completed", "completed"]), printed
+    finally:
+        subprocess.run(["umount", str(project.outputs)], check=True)
+
+
+def test_moved_sweep_is_found_and_goes_on(project: Project) -> None:
+    """`mv outputs elsewhere`: status, logs, cancel, the same command, and one run each in MLflow."""
+    arguments = project.sweep_arguments("architecture.behaviour=calm,raise", launcher="local", tracking=True)
+    code, printed = project.run(*arguments)
+    assert code == 1, printed
+    assert str(project.folder) not in next(project.outputs.glob("sweeps/*/manifest.jsonl")).read_text()
+    elsewhere = project.folder / "elsewhere" / "results"
+    elsewhere.parent.mkdir()
+    project.outputs.rename(elsewhere)
+    code, printed = project.run("status", "--outputs", "elsewhere/results", "last")
+    assert (code, "1 completed, 1 failed" in printed, f"log {elsewhere}" in printed) == (0, True, True), printed
+    code, printed = project.run("logs", "--outputs", "elsewhere/results", "last")
+    assert (code, "a bug in the third step" in printed) == (0, True), printed
+    code, printed = project.run("cancel", "--outputs", "elsewhere/results", "last")
+    assert (code, "0 jobs are being ended" in printed) == (0, True), printed
+    (project.folder / "cured").touch()
+    code, printed = project.run(*arguments, "outputs=elsewhere/results")
+    assert (code, "left alone 1: 1 completed" in printed) == (0, True), printed
+    assert not project.outputs.exists()
+    project.outputs = elsewhere
+    assert project.states() == ["completed", "completed"]
+    assert statuses(elsewhere / "mlflow.db") == [("FINISHED", "completed")] * 2
+    runs = [path.parent for path in elsewhere.glob("*/training.jsonl")]
+    assert stored(elsewhere / "mlflow.db") == journalled(runs)
+
+
+@pytest.mark.parametrize("launcher", ["local", "none"])
+def test_sweep_of_which_a_run_is_trained_elsewhere_trains_the_others(project: Project, launcher: str) -> None:
+    hold = project.hold()
+    single = [word for word in project.sweep_arguments(launcher="none") if word != "-m"]
+    elsewhere = project.start(*single, "seed=1", "epochs=1000")
+    until(lambda: len(list(project.outputs.glob("*_seed1_*/training.jsonl"))) == 1, "the other training")
+    sweep = project.start(*project.sweep_arguments("seed=1,2", "epochs=1000", launcher=launcher))
+    until(lambda: len(list(project.outputs.glob("*_seed2_*/training.jsonl"))) == 1, "the sweep's training")
+    elsewhere.send_signal(signal.SIGSTOP)  # it keeps the lock, and ends after the sweep
+    hold.unlink()
+    printed, _ = sweep.communicate(timeout=PATIENCE_S)
+    elsewhere.send_signal(signal.SIGCONT)
+    assert sweep.returncode == 4, printed
+    assert "Traceback" not in printed
+    assert ("1 completed, 1 running" if launcher == "local" else "1 completed, 1 busy") in printed
+    assert elsewhere.wait(PATIENCE_S) == 0
+
+
+def test_sweep_in_turn_stops_as_a_whole_and_goes_on(project: Project) -> None:
+    hold = project.hold()
+    arguments = project.sweep_arguments("seed=1,2,3", "epochs=1000", launcher="none")
+    sweep = project.start(*arguments)
+    until(lambda: len(list(project.outputs.glob("*/training.jsonl"))) == 1, "the first training")
+    sweep.send_signal(signal.SIGINT)
+    printed, _ = sweep.communicate(timeout=PATIENCE_S)
+    assert sweep.returncode == 130, printed
+    assert "run 1 of 3  seed=1" in printed
+    assert "run 2 of 3" not in printed
+    assert "3 runs: 1 interrupted, 2 new" in printed
+    hold.unlink()
+    code, printed = project.run(*arguments)
+    assert (code, "3 runs: 3 completed" in printed, printed.count("resumed ")) == (0, True, 1), printed
+
+
+@pytest.mark.parametrize("launcher", ["local", "none"])
+def test_parts_of_a_sweep_are_checked_before_anything_is_trained(project: Project, launcher: str) -> None:
+    """What only network and analysis together can tell; the rest: tests/test_command_line.py."""
+    layers = "+analysis.layers={name: layers, _target_: ncexp.measure.analyses.LayerwiseCollapse, modules: [bodi]}"
+    code, printed = project.sweep("seed=1,2", layers, launcher=launcher)
+    assert (code, "bodi" in printed, "Traceback" in printed) == (2, True, False), printed
+    assert not list(project.outputs.glob("*"))

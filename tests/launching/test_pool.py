@@ -1,69 +1,25 @@
-"""The schedule of a pool, with workers that end as told; and what each of several runs gets of a machine."""
+"""The schedule of a pool, with workers that end as scripted; and what each of several runs gets of a machine."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
+from scripted_workers import Scripted, entries
 
-from ncexp.interruption import StopRequest
 from ncexp.launching import pool
 from ncexp.launching.pool import Share, work
-from ncexp.launching.sweep_directory import Entry, SweepDirectory
-from ncexp.run_directory import JOB_VARIABLE
-
-
-class Scripted:
-    """A worker whose runs end at once as `ends` says, or, where it says nothing, when they are stopped."""
-
-    ends: dict[int, str | int]
-    made: list[Scripted]
-
-    def __init__(self, environment: dict[str, str]) -> None:
-        self.environment, self.told, self.end = environment, list[object](), None
-        self._always_readable = os.open(os.devnull, os.O_RDONLY)
-        self.made.append(self)
-
-    def train(self, configuration: Path, log: Path) -> None:
-        self.told.append(int(configuration.stem))
-        self.end = self.ends.get(int(configuration.stem))
-
-    def stop(self) -> None:
-        self.told.append("stop")
-        self.end = "interrupted"
-
-    def poll(self) -> str | int | None:
-        return self.end
-
-    def dismiss(self) -> None:
-        self.told.append("dismiss")
-
-    def close(self) -> None:
-        os.close(self._always_readable)
-
-    def fileno(self) -> int:
-        return self._always_readable
-
-
-@pytest.fixture
-def workers(monkeypatch: pytest.MonkeyPatch) -> type[Scripted]:
-    monkeypatch.setattr(pool, "Worker", Scripted)
-    monkeypatch.setenv(JOB_VARIABLE, "restored after the test")
-    Scripted.ends, Scripted.made = {}, []
-    return Scripted
-
-
-def entries(folder: Path, count: int) -> list[Entry]:
-    return [Entry(num=num, name="a", key="b", directory=str(folder / str(num)), overrides=[]) for num in range(count)]
+from ncexp.launching.sweep_directory import SweepDirectory
+from ncexp.record import State
+from ncexp.training import StopRequest
 
 
 def test_a_process_that_died_marks_its_run_and_no_other(tmp_path: Path, workers: type[Scripted]) -> None:
-    workers.ends = {0: "completed", 1: -9, 2: 1, 3: "diverged"}
+    workers.ends = {0: State.COMPLETED, 1: -9, 2: 1, 3: State.DIVERGED}
     runs = entries(tmp_path, 4)
-    outcomes = work(SweepDirectory(tmp_path), runs, 1, StopRequest(), "job")
-    assert outcomes == {0: "completed", 1: "failed", 2: "failed", 3: "diverged"}
-    messages = [(entry.run.status() or {}).get("message") for entry in runs]
+    states = work(SweepDirectory(tmp_path), runs, 1, StopRequest(), "job")
+    assert states == {0: "completed", 1: "failed", 2: "failed", 3: "diverged"}
+    messages = [(entry.task.status() or {}).get("message") for entry in runs]
     assert messages == [
         None,
         "killed by SIGKILL, out of memory, or by hand; the same command goes on from its checkpoint",
@@ -73,27 +29,27 @@ def test_a_process_that_died_marks_its_run_and_no_other(tmp_path: Path, workers:
 
 
 def test_a_failure_ends_its_worker_and_so_does_the_end_of_the_runs(tmp_path: Path, workers: type[Scripted]) -> None:
-    workers.ends = {0: "completed", 1: "failed", 2: "diverged", 3: "completed"}
+    workers.ends = {0: State.COMPLETED, 1: State.FAILED, 2: State.DIVERGED, 3: State.COMPLETED}
     work(SweepDirectory(tmp_path), entries(tmp_path, 4), 2, StopRequest(), "job")
-    assert [worker.told for worker in workers.made] == [[0, 2, "dismiss"], [1, "dismiss", 3, "dismiss"]]
+    assert [worker.calls for worker in workers.made] == [[0, 2, "dismiss"], [1, "dismiss", 3, "dismiss"]]
 
 
-def test_nothing_begins_after_a_stop_which_each_training_hears_once(
+def test_nothing_begins_after_a_stop_which_each_task_gets_once(
     tmp_path: Path, workers: type[Scripted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop = StopRequest()
-    workers.ends = {2: "completed"}
+    workers.ends = {2: State.COMPLETED}
 
     class Stopping(Scripted):
-        def train(self, configuration: Path, log: Path) -> None:
-            super().train(configuration, log)
+        def begin(self, configuration: Path, log: Path) -> None:
+            super().begin(configuration, log)
             if configuration.stem == "001":
                 stop.received.append(15)
 
     monkeypatch.setattr(pool, "Worker", Stopping)
-    outcomes = work(SweepDirectory(tmp_path), entries(tmp_path, 4), 3, stop, "job")
-    assert outcomes == {0: "interrupted", 1: "interrupted"}
-    assert [worker.told for worker in workers.made] == [[0, "stop"], [1, "stop"], []]
+    states = work(SweepDirectory(tmp_path), entries(tmp_path, 4), 3, stop, "job")
+    assert states == {0: "interrupted", 1: "interrupted"}
+    assert [worker.calls for worker in workers.made] == [[0, "stop"], [1, "stop"], []]
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,29 @@
-"""How a run stands, for everything that status.json, job.json and squeue can say together."""
+"""How a task stands, for everything that status.json, job.json and squeue can say together."""
 
 from __future__ import annotations
 
 import os
-import socket
+import subprocess
+import sys
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from ncexp.launching.states import state_of, tell_counts
+from ncexp.launching.local_job import own_job, process_of
+from ncexp.launching.slurm import Queue, QueuedJob
+from ncexp.launching.states import state_of
 from ncexp.launching.sweep_directory import Entry, SweepDirectory, find_sweep
-from ncexp.run_directory import JOB_VARIABLE, RunDirectory
+from ncexp.record import JOB_VARIABLE, RunDirectory, State
 
-RUNNING, PENDING, GONE = {"7": "RUNNING"}, {"7": "PENDING"}, {"8": "RUNNING"}
-HERE = f"local:{socket.gethostname()}:{os.getpid()}"
-NOBODY = f"local:{socket.gethostname()}:{2**22 + 1}"
+RUNNING, PENDING = ({"7": QueuedJob(state, "", "quick:1")} for state in ("RUNNING", "PENDING"))
+GONE = {"8": QueuedJob("RUNNING", "", "quick:1")}
+#: After a restart SLURM counts from one again.
+STRANGER = {"7": QueuedJob("RUNNING", "", "quick:2"), "8": QueuedJob("RUNNING", "", None)}
+HERE = own_job()
+NOBODY = ":".join([*HERE.split(":")[:2], str(2**22 + 1), "1"])
+#: This process's number, when another process had it.
+EARLIER = f"{HERE}1"
 
 
 @pytest.mark.parametrize(
@@ -24,13 +33,15 @@ NOBODY = f"local:{socket.gethostname()}:{2**22 + 1}"
         (None, None, "7", PENDING, "queued"),
         (None, None, "7", RUNNING, "running"),
         (None, None, "7", GONE, "lost"),
+        (None, None, "7", STRANGER, "lost"),
         (None, None, "7", None, "unknown"),
         ("completed", "7", "7", GONE, "completed"),
         ("completed", None, "7", PENDING, "completed"),
         ("diverged", "7", "7", None, "diverged"),
         ("running", "7", "7", RUNNING, "running"),
-        ("running", "7", "7", GONE, "lost"),
-        ("running", None, None, {}, "lost"),
+        ("running", "7", "7", GONE, "killed"),
+        ("running", HERE, HERE, {}, "killed"),  # the local launcher goes on, the run's process does not
+        ("running", None, None, {}, "killed"),
         ("failed", "7", "7", RUNNING, "failed"),  # its neighbours in the job go on
         ("failed", "6", "7", PENDING, "queued"),  # that was an earlier job
         ("failed", "6", "7", GONE, "lost"),
@@ -39,7 +50,9 @@ NOBODY = f"local:{socket.gethostname()}:{2**22 + 1}"
         ("interrupted", HERE, HERE, {}, "interrupted"),
         (None, None, HERE, {}, "queued"),
         (None, None, NOBODY, {}, "lost"),
+        (None, None, EARLIER, {}, "lost"),
     ],
+    ids=map(str, count()),  # the values hold this process's number, which differs between parallel test processes
 )
 def test_state_of_a_run(
     tmp_path: Path,
@@ -47,7 +60,7 @@ def test_state_of_a_run(
     said: str | None,
     by: str | None,
     job: str | None,
-    queue: dict[str, str] | None,
+    queue: Queue | None,
     expected: str,
 ) -> None:
     run = RunDirectory(tmp_path)
@@ -56,29 +69,47 @@ def test_state_of_a_run(
     else:
         monkeypatch.setenv(JOB_VARIABLE, by)
     if said is not None:
-        run.set_status(said)
+        run.set_status(State(said))
     if job is not None:
-        run.set_job(job)
+        run.set_job(job, None if job.startswith("local:") else "quick:1")
     assert state_of(run, queue) == expected
 
 
-def test_state_of_a_run_that_a_process_trains_is_running(tmp_path: Path) -> None:
+@pytest.mark.parametrize("said", [None, State.RUNNING, State.INTERRUPTED])
+@pytest.mark.parametrize("job", [None, "7", NOBODY], ids=["none", "gone", "dead"])
+def test_run_whose_lock_a_process_holds_is_running_whoever_started_it(
+    tmp_path: Path, said: State | None, job: str | None
+) -> None:
     run = RunDirectory(tmp_path)
     with run.locked():
-        run.set_status("running")
-        assert state_of(run, {}) == "running"
+        if said is not None:
+            run.set_status(said)
+        if job is not None:
+            run.set_job(job)
+        assert state_of(run, {}) is State.RUNNING
 
 
-def test_counts_are_told_in_one_order() -> None:
-    assert tell_counts(["new", "failed", "completed", "failed"]) == "1 completed, 2 failed, 1 new"
-    assert tell_counts([]) == "none"
+def test_process_that_nobody_has_waited_for_works_no_more() -> None:
+    """The system keeps its number as long as its parent does not ask how it ended."""
+    job = "from ncexp.launching.local_job import own_job; print(own_job(), flush=True); input()"
+    process = subprocess.Popen([sys.executable, "-c", job], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    word = process.stdout.readline().strip()
+    assert process_of(word) == process.pid
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert process_of(word) is None
+    process.communicate()
 
 
 def test_find_sweep_takes_a_beginning_and_refuses_what_is_not_one(tmp_path: Path) -> None:
     for name in ("quick_1234", "quick_5678", "other_1234"):
         sweep = SweepDirectory(tmp_path / "sweeps" / name)
         sweep.path.mkdir(parents=True)
-        sweep.write_entries([Entry(num=0, name="a", key="b", directory=str(tmp_path / "a_b"), overrides=[])])
+        sweep.write_entries(
+            [Entry(num=0, name="a", key="b", directory=str(tmp_path / "a_b"), run=str(tmp_path / "a_b"), overrides=[])]
+        )
     assert find_sweep(tmp_path, "other").path.name == "other_1234"
     assert find_sweep(tmp_path, "quick_5").path.name == "quick_5678"
     assert find_sweep(tmp_path, str(tmp_path / "sweeps" / "quick_1234")).entries()[0].title == "000_a_b"

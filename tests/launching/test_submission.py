@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from submitit.core.utils import DelayedSubmission
 
+from ncexp.launching import noted_submission, slurm
+from ncexp.launching.noted_submission import NotedSubmission, adopt_noted
+from ncexp.launching.slurm import Queue, QueuedJob
 from ncexp.launching.submission import Chunk, cut, refuse_options
+from ncexp.launching.sweep_directory import Entry, SweepDirectory
 
 sizes = st.integers(1, 9)
 
@@ -58,3 +66,74 @@ def test_options_that_cannot_be_meant_are_refused(changed: dict[str, int], messa
     refuse_options(OPTIONS)
     with pytest.raises(ValueError, match=message):
         refuse_options({**OPTIONS, **changed})
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> SweepDirectory:
+    """Three runs that no job works on."""
+    sweep = SweepDirectory(tmp_path / "sweeps" / "quick_1")
+    sweep.jobs.mkdir(parents=True)
+    sweep.write_entries(
+        [
+            Entry(num=num, name="a", key=str(num), directory=f"{tmp_path}/{num}", run=f"{tmp_path}/{num}", overrides=[])
+            for num in range(3)
+        ]
+    )
+    return sweep
+
+
+def listed(name: str, *jobs: str) -> Queue:
+    return {job: QueuedJob("RUNNING", "", name) for job in jobs}
+
+
+def test_jobs_of_an_unconfirmed_submission_are_adopted_with_what_they_wait_for(sweep: SweepDirectory) -> None:
+    options = {"timeout_min": 60, "max_num_timeout": 7}
+    noted = NotedSubmission.of(sweep, [[0, 1], [2]], options)
+    said: list[str] = []
+    adopt_noted(sweep, listed(noted.name, "12_1") | listed("quick_1:other", "13"), said.append)  # 12_0 is through
+    assert [(entry.job, entry.task.job(), entry.task.submission()) for entry in sweep.entries()] == [
+        ("12_0", "12_0", noted.name),
+        ("12_0", "12_0", noted.name),
+        ("12_1", "12_1", noted.name),
+    ]
+    assert said == ["2 jobs of an earlier command were found in the queue"]
+    for job, nums in (("12_0", [0, 1]), ("12_1", [2])):
+        work = DelayedSubmission.load(sweep.jobs / f"{job}_submitted.pkl")
+        assert work.args == (str(sweep.path), nums)
+        assert (work._timeout_min, work._timeout_countdown) == (60, 7)
+    assert not list(sweep.submissions.iterdir())
+
+
+def test_submission_that_the_queue_does_not_have_is_struck_out(
+    sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(noted_submission, "SEARCH_S", 0.0)
+    NotedSubmission.of(sweep, [[0], [1]], {"timeout_min": 60, "max_num_timeout": 7})
+    adopt_noted(sweep, listed("quick_1:other", "12_0", "12_1"), print)
+    assert [entry.job for entry in sweep.entries()] == [None] * 3
+    assert not list(sweep.submissions.iterdir())
+
+
+def test_submission_stays_noted_while_nobody_knows(sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither sbatch nor squeue responds: the next command has to look."""
+    noted = NotedSubmission.of(sweep, [[0]], {"timeout_min": 60, "max_num_timeout": 7})
+
+    def fail() -> Queue:
+        raise slurm.SlurmUnavailable("squeue: expected a response within 30 s, got none.")
+
+    monkeypatch.setattr(noted_submission, "jobs_in_queue", fail)
+    with pytest.raises(slurm.SlurmUnavailable):
+        noted.search()
+    assert len(list(sweep.submissions.iterdir())) == 1
+
+
+def test_queue_is_read_with_reasons_and_the_submissions_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = "12_3|PENDING|Nodes required, DOWN|theirs | and ours quick:1\n13|RUNNING|None|(null)\n14|RUNNING|None|\n"
+    asked: list[str] = []
+    monkeypatch.setattr(slurm, "call", lambda *command: asked.extend(command) or listing)
+    assert slurm.jobs_in_queue() == {
+        "12_3": QueuedJob("PENDING", "Nodes required, DOWN", "quick:1"),
+        "13": QueuedJob("RUNNING", "", None),
+        "14": QueuedJob("RUNNING", "", None),
+    }
+    assert f"--user={os.getuid()}" in asked

@@ -1,4 +1,4 @@
-"""A process that trains one run after another: each as if it were alone, whatever became of the one before."""
+"""A process that works on one task after another: each as if it were alone, whatever became of the one before."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support import Compose
+from support import PATIENCE_S, Compose, journals
+from sweeps import PACED, PARTS, until
 
 from ncexp.config import check
 from ncexp.launching.worker import Worker
-from ncexp.run_directory import RunDirectory
-
-from .conftest import PACED, PARTS, PATIENCE_S, until
+from ncexp.record import RunDirectory, State
 
 pytestmark = pytest.mark.slow
 #: A frozen configuration and where its run lies.
@@ -48,8 +47,8 @@ def worker() -> Iterator[Worker]:
     worker.close()
 
 
-def end_of(worker: Worker) -> str | int:
-    """What becomes of the run that it trains."""
+def end_of(worker: Worker) -> State | int:
+    """What becomes of the task that it works on."""
     began = time.monotonic()
     while (end := worker.poll()) is None:
         assert time.monotonic() - began < PATIENCE_S, "waited in vain for the end of the run"
@@ -57,10 +56,10 @@ def end_of(worker: Worker) -> str | int:
     return end
 
 
-def train(worker: Worker, run: Frozen) -> str | int:
-    """Train to the end; answers what became of it."""
+def train(worker: Worker, run: Frozen) -> State | int:
+    """Train to the end; returns what became of it."""
     configuration, directory = run
-    worker.train(configuration, directory.log)
+    worker.begin(configuration, directory.log)
     return end_of(worker)
 
 
@@ -81,12 +80,12 @@ def test_run_after_others_has_the_journal_of_a_run_in_a_fresh_process(
     fresh = freeze(None, "seed=3", f"outputs={outputs.parent / 'fresh'}")
     assert train(worker, fresh) == "completed"
     assert pid(others[0]) == pid(others[1]) == pid(run) != pid(fresh)
-    journal = run[1].journal.path.read_bytes()
-    assert journal.count(b"\n") == 4
-    assert journal == fresh[1].journal.path.read_bytes()
+    written = journals(run[1].path)
+    assert [content.count(b"\n") for content in written.values()] == [6, 4, 4, 4, 4, 4]
+    assert written == journals(fresh[1].path)
 
 
-def test_each_log_has_what_its_run_said_by_whatever_means(worker: Worker, freeze: Callable[..., Frozen]) -> None:
+def test_each_log_has_what_its_run_printed_by_whatever_means(worker: Worker, freeze: Callable[..., Frozen]) -> None:
     runs = [freeze("talk", f"seed={seed}") for seed in (1, 2)]
     for number, run in enumerate(runs):
         assert train(worker, run) == "completed"
@@ -102,11 +101,11 @@ def test_stop_is_for_the_run_that_was_handed_over_or_else_for_the_next(
     worker: Worker, freeze: Callable[..., Frozen]
 ) -> None:
     first, second, third = (freeze("calm", f"seed={seed}") for seed in (1, 2, 3))
-    worker.train(first[0], first[1].log)
+    worker.begin(first[0], first[1].log)
     worker.stop()  # Python has hardly begun, and none of our code
     assert end_of(worker) == "interrupted"
     assert train(worker, second) == "completed"
-    os.kill(pid(second), signal.SIGTERM)  # it trains nothing now
+    os.kill(pid(second), signal.SIGTERM)  # it has nothing to do now
     assert train(worker, third) == "interrupted"
     assert "stopped in epoch 1 after step 1;" in (third[1].status() or {})["message"]
     assert train(worker, third) == "completed"
@@ -117,7 +116,7 @@ def test_death_costs_the_run_that_trains_and_none_else(worker: Worker, freeze: C
     killed, second, third = freeze("killed"), freeze("calm", "seed=2"), freeze("calm", "seed=3")
     assert train(worker, killed) == -signal.SIGKILL
     assert train(worker, second) == "completed"
-    os.kill(pid(second), signal.SIGKILL)  # it trains nothing now
+    os.kill(pid(second), signal.SIGKILL)  # it has nothing to do now
     until(lambda: Path(f"/proc/{pid(second)}/stat").read_text().rpartition(")")[2].split()[0] == "Z", "its death")
     assert train(worker, third) == "completed"
     assert len({pid(killed), pid(second), pid(third)}) == 3

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -18,7 +19,8 @@ class Paced(nn.Module):
     """One hidden layer. While the file folder/hold exists each training step takes a tenth of a second.
 
     behaviour: calm; raise: an exception in the third step, unless folder/cured exists; killed: SIGKILL there;
-    diverge: not a number there; talk: says something there in four ways, and has a child read the standard input.
+    diverge: not a number there; talk: says something there in four ways, and has a child read the standard input;
+    fill: fills the disk of folder/outputs there, unless folder/cured exists.
     """
 
     def __init__(
@@ -45,9 +47,16 @@ class Paced(nn.Module):
             raise RuntimeError("a bug in the third step")
         if self.behaviour == "killed" and not (self.folder / "cured").exists():
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.behaviour == "fill" and not (self.folder / "cured").exists():
+            self._fill_disk()
         if self.behaviour == "talk":
             self._talk(f"seed {torch.initial_seed()}")
         return logits * torch.nan if self.behaviour == "diverge" else logits
+
+    def _fill_disk(self) -> None:
+        with suppress(OSError), (self.folder / "outputs" / "filler").open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
 
     def _talk(self, words: str) -> None:
         print("Python says", words)

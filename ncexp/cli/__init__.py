@@ -1,0 +1,139 @@
+"""The command line: one subcommand a file, imported only when it is asked for, so that --help is instant."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from importlib import import_module
+
+#: Word → what it does; the module of the same name has `main(arguments) -> exit code`.
+COMMANDS: dict[str, str] = {
+    "train": "the default: what the overrides describe; with -m a sweep",
+    "measure": "RUN... [analysis=...]: more analyses; nothing is trained",
+    "simulate": "the central path itself, from random features",
+    "prepare": "dataset=NAME: download, check and decode data",
+    "list": "what there is to choose from, with sizes",
+    "report": "tables, grids of figures and a page of many runs",
+    "compare": "runs beside one another, or each beside a reference",
+    "reference": "what seeds of one configuration came to, to compare with",
+    "export": "all numbers of runs as CSV or Parquet",
+    "status": "how sweeps stand",
+    "logs": "the last lines of the logs of runs that did not succeed",
+    "cancel": "end a sweep's jobs; running ones save themselves first",
+    "doctor": "would a sweep run here? disk, SLURM, data, MLflow",
+    "sync": "upload to MLflow whatever it lacks",
+    "ui": "MLflow's pages of the runs",
+}
+#: What a sweep's worker starts; not for people.
+WORKER = "run-frozen"
+
+HELP = """\
+ncexp: train a classifier past zero error, watch neural collapse, record every
+metric and every term of the MSE decomposition, draw the paper's figures.
+
+  ncexp                     the main job: a small ResNet on handwritten digits,
+                            MSE loss, 350 epochs
+  ncexp loss=cross_entropy optimizer.lr=0.02 seed=3
+                            one choice per group, any value by its path
+  ncexp -m loss=mse,cross_entropy optimizer.lr=0.01,0.05 epochs=50
+                            every combination, one run each
+  ncexp architecture=mlp dataset=gaussian_mixture dataset.separation=8
+                            another network on another dataset
+  ncexp --cfg job           the whole configuration, without running it
+
+Commands (ncexp COMMAND --help)
+{commands}
+
+Groups (ncexp list GROUP)
+  dataset       digits, gaussian_mixture, mnist, fashion_mnist, cifar10,
+                cifar100, svhn, stl10, imagenet, unconstrained, table
+                module dataset.factory=PACKAGE.NAME
+  architecture  resnet, mlp, resnet18 ... 152, vgg11 ... 19,
+                densenet40 ... 250, unconstrained_features
+                torchvision architecture.model=NAME, timm likewise
+                module architecture.factory=PACKAGE.NAME
+  loss          mse_mean, mse, cross_entropy, rescaled_mse, label_smoothing,
+                focal
+  optimizer     sgd_digits, sgd, adam, adamw, muon, sign
+                optimizer/schedule=step, constant, cosine
+  analysis      [collapse, decisions, decomposition, central_path], geometry,
+                layers, robustness
+  experiment    unconstrained_features, decay, quick/..., regimes/...,
+                han2022/...
+  sweep         quick, learning_rates, han2022, decay, regimes
+
+Options of a run (ncexp --cfg job)
+  seed  epochs  batch_size  evaluate_at  device  threads  outputs  compile=true
+  precision=fp32|tf32|bf16  regime=plain|on_path|renormalized
+  rerun=failed|all|none
+  keep.snapshots=last|evaluated|[epochs]
+  keep.checkpoints=last|zero_error|evaluated|[epochs]
+  tracking.enabled  tracking.uri  tracking.experiment
+
+Sweeps on a cluster, or here several runs at once (docs/cluster.md)
+    ncexp -m ... hydra/launcher=slurm|local
+    ncexp measure -m RUN... ... hydra/launcher=slurm|local
+
+Checkpoints of another training (docs/anybody.md)
+    ncexp measure checkpoints='ckpts/*.pt' dataset=... architecture=...
+                  loss=... optimizer.weight_decay=...
+
+Choices of one's own (docs/extending.md)
+    ncexp --config-dir my_choices architecture=my_network
+
+Runs lie in outputs/, one directory each, named by what they are and a key of
+what determines their weights. The same command again goes on where it was
+stopped, or shows what is there. Hydra's own options: ncexp --hydra-help.
+Tab completion in bash: eval "$(ncexp --shell-completion)"
+""".format(commands="\n".join(f"  {word:<11}{line}" for word, line in COMMANDS.items()))
+
+
+def home() -> str:
+    """The folder of conf/, docs/ and launch/: of an installed wheel the package, of a clone the repository's top."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return package if os.path.isdir(os.path.join(package, "conf")) else os.path.dirname(package)
+
+
+HELP += f"\nFirst steps: docs/tutorial.md. The folders docs/ and launch/ are in\n{home()}\n"
+
+
+def main() -> int:
+    """Carry out the command in sys.argv; returns the exit code. Without a command's name it is `train`."""
+    gc.set_threshold(50_000)  # of torch's import the garbage collector takes a third, and finds nothing
+    first, *rest = sys.argv[1:] or [""]
+    if first in COMMANDS or first == WORKER:
+        return _call(first, rest)
+    if {"--help", "-h"} & {first, *rest}:
+        print(HELP, end="")
+        return 0
+    if first == "--shell-completion":
+        return int(import_module(f"{__name__}.shell_completion").main(rest))
+    if first == "--version":
+        print("ncexp", import_module("ncexp").__version__)
+        return 0
+    if first[:1].isalpha() and "=" not in first:
+        return _unknown(first)
+    return _call("train", sys.argv[1:])
+
+
+def _call(word: str, arguments: list[str]) -> int:
+    """A command's exit code; what it refuses is explained in one message, whichever command it is."""
+    try:
+        return int(import_module(f"{__name__}.{word.replace('-', '_')}").main(arguments))
+    except Exception as error:
+        from ncexp.cli.errors import explain_or_raise
+
+        return explain_or_raise(error).exit_code
+    except KeyboardInterrupt:
+        from ncexp.record import State
+
+        return State.INTERRUPTED.exit_code
+
+
+def _unknown(word: str) -> int:
+    from ncexp.cli.errors import explain_or_raise
+    from ncexp.config import ConfigError, nearest
+
+    unknown = ConfigError(f"{word}: expected a command or NAME=VALUE. {nearest(word, [*COMMANDS])}")
+    return explain_or_raise(unknown).exit_code

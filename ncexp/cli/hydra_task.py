@@ -1,0 +1,76 @@
+"""Hydra composes, ncexp works: the bridge between the two, for `train` and `measure` alike."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from ncexp.config import ConfigError, check
+from ncexp.config.composing import REFUSALS, config_directory, plain, refusals_named
+from ncexp.launching.console import process_console
+from ncexp.launching.next_commands import print_next
+from ncexp.launching.task import attempt
+from ncexp.record import State
+
+
+def compose_and_work(name: str, arguments: Sequence[str]) -> list[State]:
+    """Work on what conf/<name>.yaml with these arguments describes, one task or (-m) a sweep of them.
+
+    Returns the state that each ended in; of a sweep that is not waited for, none. Raises what REFUSALS lists for a
+    configuration that is refused, and SlurmUnavailable.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions to us instead of printing a part of them
+    sys.argv[1:] = arguments
+    task = _Task()
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_directory()), config_name=name)(task)()
+    except Exception:
+        if task.composed:  # it is what the work ran into
+            raise
+        with refusals_named(arguments):
+            raise
+    if task.refusal is not None:
+        raise task.refusal
+    return task.states
+
+
+class _Task:
+    """What Hydra calls with one composed configuration, and our sweeper with the states of a whole sweep."""
+
+    def __init__(self) -> None:
+        self.states: list[State] = []
+        self.composed = False
+        #: Raised later: of an exception in a task Hydra prints a line of its own beside ours.
+        self.refusal: Exception | None = None
+
+    def __call__(self, config: DictConfig) -> None:
+        self.composed = True
+        try:
+            _refuse_launcher()
+            raw = plain(config)
+        except REFUSALS as error:
+            self.refusal = error
+        else:
+            console = process_console()
+            self.states.append(attempt(raw, console))
+            if self.states[-1] is State.COMPLETED and not raw.keys() & {"run", "checkpoints"}:
+                trained = check(raw)
+                print_next(console, trained.outputs, trained.directory)
+
+    def finished(self, states: Iterable[State]) -> None:
+        """The sweep is through, or handed over."""
+        self.states.extend(states)
+
+
+def _refuse_launcher() -> None:
+    """Hydra heeds a launcher only in a sweep; without one the run would silently be trained here."""
+    configuration = HydraConfig.get()
+    if configuration.mode != RunMode.MULTIRUN and "ncexp" in configuration.launcher._target_:
+        choice = configuration.runtime.choices["hydra/launcher"]
+        raise ConfigError(f"hydra/launcher: expected a sweep, of one run at least, got {choice!r} without one. Add -m.")

@@ -1,0 +1,110 @@
+"""`ncexp list`: the choices of a group, what the architectures amount to, and what every recorded number means."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.table import Table
+
+from ncexp.config import ConfigError, nearest
+from ncexp.config.composing import config_directory
+from ncexp.launching.console import literal_console
+
+GROUPS = ("dataset", "loss", "optimizer", "optimizer/schedule", "analysis", "experiment", "sweep", "simulation")
+WHAT = ("architecture", "quantities", *GROUPS)
+HELP = """\
+List what there is to choose from: the choices of a group, the architectures
+with their sizes at an input shape (nothing is trained), or the quantities,
+every number that is recorded, with what it means.
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Print the list; returns 0, or 2 for an unknown word."""
+    given = _parser().parse_args(arguments)
+    try:
+        if given.what not in WHAT:
+            raise ConfigError(f"list: expected something to list, got {given.what!r}. {nearest(given.what, [*WHAT])}")
+        if given.what == "architecture":
+            _print_architectures(given.names, tuple(given.shape), given.classes)
+        elif given.what == "quantities":
+            _print_quantities(given.names, given.markdown)
+        else:
+            _print_choices(given.what, given.names)
+    except ConfigError as error:
+        print(f"ncexp: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _print_architectures(names: list[str], shape: tuple[int, ...], classes: int) -> None:
+    from ncexp.architectures.catalogue import describe_architectures, list_architectures  # torch: not for --help
+
+    rows = describe_architectures(names or list_architectures(), shape, classes)
+    console = literal_console()
+    console.print(f"inputs {shape}, {classes} classes; Mflop of one example forward")
+    table = Table("architecture", box=None, pad_edge=False)
+    for heading in ("features", "parameters", "Mflop"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", ratio=1)
+    for row in rows:
+        size = row.size
+        if size is None:
+            table.add_row(row.name, "–", "–", "–", row.refusal)
+        else:
+            table.add_row(row.name, f"{size.num_features}", f"{size.num_parameters:,}", f"{size.flops / 1e6:,.1f}", "")
+    console.print(table)
+
+
+def _print_quantities(families: list[str], markdown: bool) -> None:
+    from ncexp.measure.quantities import QUANTITIES
+    from ncexp.report.glossary import family_of, render_markdown
+
+    known = list(dict.fromkeys(map(family_of, QUANTITIES)))
+    _check(families, known)
+    if markdown:
+        print(render_markdown(), end="")
+        return
+    table = Table("name", "splits", "label", "at collapse", "meaning", box=None, pad_edge=False)
+    for row in QUANTITIES:
+        if not families or family_of(row) in families:
+            table.add_row(row.name, " ".join(row.splits), row.label, row.at_collapse, row.meaning)
+    literal_console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _print_choices(group: str, names: list[str]) -> None:
+    folder = config_directory() / group
+    choices = {
+        str(path.relative_to(folder).with_suffix("")): _first_comment(path)
+        for path in sorted(folder.rglob("*.yaml"))
+        if group == "experiment" or path.parent == folder
+    }
+    _check(names, [*choices])
+    width = max(map(len, choices))
+    for name in names or choices:
+        print(f"{name:<{width}}  {choices[name]}".rstrip())
+
+
+def _check(names: list[str], known: list[str]) -> None:
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(f"list: no such name, {unknown[0]!r}. {nearest(unknown[0], known)}")
+
+
+def _first_comment(path: Path) -> str:
+    """The first line of the file's comment; Hydra's own directives are none."""
+    lines = (line for line in path.read_text().splitlines() if line.startswith("# ") and "@package" not in line)
+    return next(lines, "").removeprefix("# ")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ncexp list", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", help=", ".join(WHAT))
+    parser.add_argument("names", nargs="*", help="some of them, or families of quantities; default: all")
+    parser.add_argument("--shape", type=int, nargs="+", default=[3, 32, 32], help="of one input; default: 3 32 32")
+    parser.add_argument("--classes", type=int, default=10, help="default: 10")
+    parser.add_argument("--markdown", action="store_true", help="of quantities: the text of docs/quantities.md")
+    return parser

@@ -1,0 +1,35 @@
+"""`ncexp logs`: the ends of the logs of a sweep's runs."""
+
+from __future__ import annotations
+
+import sys
+
+from ncexp.cli.status import parser
+from ncexp.launching.logs import chosen_entries, last_lines
+from ncexp.launching.states import fault_of
+from ncexp.launching.sweep_directory import find_sweep
+from ncexp.record import State
+
+
+def main(arguments: list[str]) -> int:
+    """Print the ends of the chosen logs; returns 0, 1 where a file of a run cannot be read, or 2 for no such run.
+
+    Raises ValueError for no such sweep.
+    """
+    options = parser("logs", "The last lines of the logs of runs that did not succeed, or of RUN.")
+    options.add_argument("run", metavar="RUN", nargs="*", help="its number, or its key")
+    options.add_argument("--lines", "-n", type=int, default=20, help="how many lines; default: 20")
+    given = options.parse_args(arguments)
+    sweep = find_sweep(given.outputs.absolute(), given.sweep)
+    entries = chosen_entries(sweep, given.run)
+    for entry in entries:
+        path = sweep.log_of(entry)
+        print(f"== {entry.title}  {path or ''}")
+        if fault := fault_of(entry.task):
+            print(f"ncexp logs: {fault}", file=sys.stderr)
+        print("\n".join(last_lines(path, given.lines) if path else ["(no log was written)"]))
+    if not entries:
+        print("no such run" if given.run else "no run is in trouble; name one by its number", file=sys.stderr)
+    if given.run and not entries:
+        return 2
+    return State.DAMAGED.exit_code if any(fault_of(entry.task) for entry in entries) else 0

@@ -1,0 +1,86 @@
+"""`ncexp measure RUN...` or `ncexp measure checkpoints=...`: analyses of what is there; nothing is trained."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from ncexp.cli.hydra_task import compose_and_work
+from ncexp.config import ConfigError
+from ncexp.config.composing import compose_plain, quoted
+from ncexp.record import exit_code, find_runs, pick_run
+
+HELP = """\
+Measure stored runs further, from the snapshots and weights that they kept.
+Without analysis=...: what each run was trained with, at the epochs that lack
+it. All is checked first; one run's failure stops no other; the same command
+again does what is left.
+
+  ncexp measure checkpoints='ckpts/*.pt' dataset=cifar10 loss=mse \\
+    architecture=torchvision architecture.model=resnet18 \\
+    optimizer.weight_decay=5e-4
+
+measures what another training left, into a run directory like any other
+(docs/anybody.md).
+"""
+
+#: Overrides whose values hold what Hydra's grammar would read otherwise: patterns and paths.
+PATTERNS = ("checkpoints", "checkpoint.epoch", "checkpoint.key")
+
+
+def main(arguments: list[str]) -> int:
+    """Measure; returns 0 only where every measuring is completed, else the worst one's code."""
+    parser = argparse.ArgumentParser(
+        prog="ncexp measure", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "words", nargs="*", metavar="RUN | NAME=VALUE",
+        help="a run's directory, name or key, or a beginning of either; a sweep; a folder of runs; and overrides: "
+        "analysis=[robustness,layers] device=cpu rerun=all hydra/launcher=slurm",
+    )  # fmt: skip
+    parser.add_argument("-m", "--multirun", action="store_true", help="understood, as for trainings; not needed")
+    parser.add_argument("--config-dir", help="a folder of choices of one's own")
+    given = parser.parse_intermixed_args(arguments)
+    folder = ["--config-dir", given.config_dir] if given.config_dir else []
+    if any(word.startswith("checkpoints=") for word in given.words):
+        return exit_code(compose_and_work("checkpoints", [*folder, *_of_checkpoints(given.words, given.multirun)]))
+    overrides = [word for word in given.words if "=" in word or word.startswith("~")]
+    runs = _named_runs([word for word in given.words if word not in overrides], overrides)
+    chosen = "run=" + ",".join(quoted(str(run)) for run in runs)
+    return exit_code(compose_and_work("measure", [*folder, "-m", *overrides, chosen]))
+
+
+def _of_checkpoints(words: Sequence[str], multirun: bool) -> list[str]:
+    """The overrides, patterns in quotes. Raises ConfigError for runs beside them, and for a sweep."""
+    if others := [word for word in words if "=" not in word and not word.startswith("~")]:
+        raise ConfigError(f"RUN: expected none beside checkpoints=..., got {others[0]}. Measure stored runs apart.")
+    if multirun or any(word.startswith("hydra/launcher=") for word in words):
+        raise ConfigError(
+            "checkpoints: expected one set of files, measured here, got a sweep. Leave out -m and launcher."
+        )
+    split = [word.partition("=") for word in words]
+    quotable = [name in PATTERNS and value != "null" and value[:1] not in "'\"" for name, _, value in split]
+    return [
+        f"{name}={quoted(value)}" if quote else word
+        for word, (name, _, value), quote in zip(words, split, quotable, strict=True)
+    ]
+
+
+def _named_runs(words: Sequence[str], overrides: Sequence[str]) -> list[Path]:
+    """The run directories that RUN... mean, each once. Raises ValueError where there is none."""
+    if not words:
+        raise ConfigError(
+            "RUN: expected a run's directory, name or key, a sweep, or a folder of runs, got none. `ncexp measure "
+            "outputs` measures all runs there."
+        )
+    where = [override for override in overrides if override.startswith("outputs=")]
+    outputs = Path(compose_plain("measure", [*where, "run=none"])["outputs"])
+    return list(dict.fromkeys(run for word in words for run in _runs_of(word, outputs)))
+
+
+def _runs_of(word: str, outputs: Path) -> list[Path]:
+    for folder in (Path(word), outputs / "sweeps" / word):
+        if folder.is_dir():
+            return find_runs([folder])
+    return [pick_run(word, outputs).resolve()]

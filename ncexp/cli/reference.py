@@ -1,0 +1,70 @@
+"""`ncexp reference`: what seeds of one configuration came to, as a small file that other runs are held against."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from ncexp.record import find_runs, pick_run, read_run
+
+HELP = """\
+Write NAME.json: of completed RUNs that differ in their seed alone (three at
+least, better five or more) the mean of every number at five epochs, and the
+band in which one more seed lies with a chance of 99.9 %. Then
+
+  ncexp compare RUN --reference NAME
+
+says which numbers of another run lie in their band. A RUN is a folder of runs,
+a run, or the beginning of its name.
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Write the reference; returns 0, 2 where the runs make none."""
+    given = _parser().parse_args(arguments)
+    from ncexp.report.reference import MOST_OUTSIDE, make_reference, reference_directory
+
+    folder = given.to or reference_directory()
+    try:
+        named = [path for name in given.runs for path in _paths(name, given.folder)]
+        content = make_reference([read_run(path) for path in dict.fromkeys(named)], given.name)
+    except ValueError as error:
+        print(f"ncexp reference: {error}", file=sys.stderr)
+        return 2
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{given.name}.json"
+    path.write_text(_text(content))
+    shares = content["leave_one_out"]
+    alarms = sum(share > MOST_OUTSIDE for share in shares)
+    numbers = sum(map(len, content["bands"].values()))
+    print(f"{path}: {numbers} numbers of {len(content['bands'])} quantities, seeds {content['seeds']}")
+    print(
+        f"each seed against the others: {alarms} of {len(shares)} would be refused; at most {max(shares):.1%} of a "
+        f"seed's numbers lie outside, {MOST_OUTSIDE:.0%} are allowed"
+    )
+    return 0
+
+
+def _paths(name: str, folder: Path) -> list[Path]:
+    """The runs that a word of the command line means."""
+    return find_runs([Path(name)]) if Path(name).is_dir() else [pick_run(name, folder)]
+
+
+def _text(content: dict[str, Any]) -> str:
+    """JSON with a line for each list."""
+    return re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), json.dumps(content, indent=1)) + "\n"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ncexp reference", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+")
+    parser.add_argument("--name", required=True, help="what the reference is called")
+    parser.add_argument("--in", dest="folder", type=Path, default=Path("outputs"), help="where runs lie (outputs)")
+    parser.add_argument("--to", type=Path, help="folder for it (default: that of the shipped references)")
+    return parser

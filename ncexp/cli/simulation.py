@@ -1,0 +1,70 @@
+"""One simulation, as a walk: configuration → flow → journal → figure, MLflow."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from ncexp.config import ConfigError, SimulationConfig, check_outputs, check_simulation
+from ncexp.record import Record, RunDirectory, State, read_run, write_json, write_text
+from ncexp.record.inventory import encode_inventory, take_inventory
+from ncexp.record.measurements import begin
+from ncexp.report import report_simulation
+from ncexp.tracking import check_uri, finish_tracking, mark_superseded, uploader_of
+
+
+def simulate(raw: Mapping[str, Any], console: Console) -> State:
+    """Compute, or show, the simulation that a composed configuration describes; returns its state.
+
+    Raises ConfigError before anything is written, Busy where another process computes it. Any other exception goes with
+    its traceback to the log in its directory, it is marked failed, and the exception is raised.
+    """
+    config = check_simulation(raw)
+    check_uri(config.tracking["uri"])
+    check_outputs(config.outputs)
+    directory = RunDirectory(config.directory)
+    console.print(f"run       {directory.path}", soft_wrap=True, markup=False)
+    if directory.state() is not State.COMPLETED or config.rerun == "all" or read_run(directory.path).state.exit_code:
+        try:
+            records: Iterable[Record] = config.simulation.build(seed=config.seed)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        with directory.locked():
+            _compute(config, directory, records)
+    report_simulation(directory, console)
+    finish_tracking(uploader_of(directory, config.raw), directory, console)
+    return State.COMPLETED
+
+
+def _compute(config: SimulationConfig, directory: RunDirectory, records: Iterable[Record]) -> None:
+    if directory.state() is not None:
+        directory.clear()
+        mark_superseded(directory)
+    directory.identity()
+    write_text(directory.config, yaml.safe_dump(config.raw, sort_keys=False, allow_unicode=True))
+    write_json(directory.facts, _facts(config))
+    directory.set_status(State.RUNNING)
+    try:
+        journal = begin(directory.measurements, "simulation", config.simulation)
+        for record in records:
+            journal.append(record)
+            directory.clock.note(int(record["epoch"]))
+        journal.sync()
+    except BaseException as error:
+        directory.log.write_text(traceback.format_exc())
+        directory.set_status(State.FAILED, message=f"{type(error).__name__}: {error}")
+        raise
+    directory.set_status(State.COMPLETED, record=encode_inventory(take_inventory(directory)))
+
+
+def _facts(config: SimulationConfig) -> dict[str, Any]:
+    """The sizes that a training's facts have, as far as the simulation has them among its options."""
+    options = config.simulation.options
+    facts: dict[str, Any] = {name: options[name] for name in ("num_classes", "num_features") if name in options}
+    if "num_classes" in options and "examples_per_class" in options:
+        facts["num_train"] = options["num_classes"] * options["examples_per_class"]
+    return facts

@@ -1,0 +1,60 @@
+"""`ncexp status`: how a sweep stands, from its files and squeue alone, from any shell."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from itertools import repeat
+from pathlib import Path
+
+from rich.console import Console
+
+from ncexp.launching.console import literal_console
+from ncexp.launching.sweep_directory import SweepDirectory, find_sweep, sweeps
+from ncexp.launching.waiting import ask_queue, current_states, print_table
+from ncexp.record import DamagedFile, State, format_counts
+
+
+def parser(command: str, description: str) -> argparse.ArgumentParser:
+    """The arguments that status, logs and cancel share."""
+    made = argparse.ArgumentParser(prog=f"ncexp {command}", description=description)
+    made.add_argument("--outputs", type=Path, default=Path("outputs"), help="the folder of the runs; default: outputs")
+    made.add_argument("sweep", metavar="SWEEP", nargs="?" if command == "status" else None,
+                      help="its folder, its name or the beginning of it, or: last")  # fmt: skip
+    return made
+
+
+def main(arguments: list[str]) -> int:
+    """Print the sweep's runs, or a line for each sweep; returns 0, or 1 where a file of one cannot be read.
+
+    Raises ValueError for no such sweep.
+    """
+    options = parser("status", "How a sweep stands; without SWEEP, a line for each sweep.")
+    options.add_argument("--all", action="store_true", help="completed and waiting runs as well")
+    given = options.parse_args(arguments)
+    console = literal_console()
+    if given.sweep is None:
+        return max(map(_print_line, repeat(console), sweeps(given.outputs.absolute())), default=0)
+    sweep = find_sweep(given.outputs.absolute(), given.sweep)
+    entries = sweep.entries()
+    queue = ask_queue(entries)
+    states = current_states(entries, queue)
+    print_table(console, sweep, states, queue, every=given.all)
+    return _exit_code(states.values())
+
+
+def _print_line(console: Console, sweep: SweepDirectory) -> int:
+    try:
+        entries = sweep.entries()
+    except DamagedFile as error:
+        print(f"ncexp status: {error}", file=sys.stderr)
+        return State.DAMAGED.exit_code
+    states = current_states(entries, ask_queue(entries)).values()
+    console.print(f"{sweep.path.name}: {format_counts(states)}", soft_wrap=True, markup=False)
+    return _exit_code(states)
+
+
+def _exit_code(states: Iterable[State]) -> int:
+    """How runs stand is no fault of this command; that it could not find out is."""
+    return State.DAMAGED.exit_code if State.DAMAGED in states else 0

@@ -1,0 +1,34 @@
+"""`ncexp sync`: MLflow brought up to the journals of stored runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+HELP = """\
+Send MLflow what it does not have of the runs and simulations in DIR (default:
+outputs): runs that a dead server missed, jobs of a cluster that kept journals
+only, runs that were killed outright and would be shown as running for ever,
+and what `ncexp measure` added. Nothing is sent twice; every number bears the
+time at which its epoch ended. May be repeated, and interrupted, at will.
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Send all; returns 0, or 1 where something could not be sent, 2 where there is nothing to send from."""
+    parser = argparse.ArgumentParser(
+        prog="ncexp sync", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("directories", metavar="DIR", nargs="*", type=Path, default=[Path("outputs")])
+    parser.add_argument("--uri", help="an MLflow tracking URI; default: the one each run was configured with")
+    chosen = parser.parse_args(arguments)
+    from ncexp.tracking import sync_runs
+
+    try:
+        counts = sync_runs(chosen.directories, chosen.uri)
+    except ValueError as error:
+        print(f"ncexp sync: {error}", file=sys.stderr)
+        return 2
+    print(", ".join(f"{count} {what}" for what, count in sorted(counts.items())))
+    return 1 if counts["not sent"] else 0

@@ -1,0 +1,227 @@
+"""A component: one choice of a group (``conf/loss/mse.yaml``), checked against the signature of what it calls.
+
+It has a readable ``name``, the ``_target_`` that is called, and the target's own options. Its schema is the target's
+signature, annotations included, so a network from somebody else's package is checked exactly as ours are.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import inspect
+import json
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.errors import PydanticUserError
+
+from ncexp.config.names import NAME_CONTRACT, family_of, is_name, shown
+
+
+def _in_float32(value: float) -> float:
+    if value != 0 and not 2.0**-126 <= value < 2.0**128:
+        raise ValueError("a number within float32, 1.2e-38 to 3.4e38: beyond, training would have 0 or infinity")
+    return value
+
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), AfterValidator(_in_float32)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_in_float32)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+#: What 32 bits count: with more, sizes overflow in torch.
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+#: Channels or units of one layer; two such layers in a row are more than any machine holds.
+Width = Annotated[int, Field(ge=1, le=2**16)]
+#: What torch's generators take.
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+#: See `ncexp.training.precision`, which imports torch.
+Precision = Literal["fp32", "tf32", "bf16"]
+#: How the last layer follows the features; see `ncexp.training.regimes`.
+Regime = Literal["plain", "on_path", "renormalized"]
+
+#: Marks an option that does not determine the result and so stays out of the key: `Annotated[int, INCIDENTAL]`.
+INCIDENTAL = "incidental"
+#: Marks an option that came later: at its default it stays out of the key, so that earlier runs keep theirs.
+ADDED = "added"
+
+#: What the framework itself hands to the target of each group; everything else comes from the configuration.
+SUPPLIED: dict[str, tuple[str, ...]] = {
+    "dataset": (),
+    "architecture": ("input_shape", "num_classes"),
+    "loss": ("num_classes",),
+    "optimizer": ("parameters",),
+    "optimizer.schedule": ("epochs",),
+    "analysis": (),
+}
+
+
+def labels_of(group: str) -> tuple[str, ...]:
+    """The entries of a choice of this group that only people read: no options of its target, in no key."""
+    return ("name", "family") if group == "architecture" else ("name",)
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message lists every fault and what would be right."""
+
+
+def nearest(word: str, choices: list[str]) -> str:
+    """The sentence that ends a complaint about an unknown word: the valid ones and the nearest."""
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    return f"Valid: {', '.join(sorted(choices)) or 'none'}.{hint}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """One choice of a group, checked against the signature of its target.
+
+    group: where it stands in the configuration (``optimizer.schedule``); name: what directories and tables call it;
+    target: the callable, as ``package.module.callable``; options: the target's options with its defaults filled in;
+    incidental: those of them that stay out of the key, such as the folder the data lie in: see INCIDENTAL and ADDED;
+    family: of an architecture, a label like the name: see `family_of`.
+    """
+
+    group: str
+    name: str
+    target: str
+    options: dict[str, Any]
+    incidental: frozenset[str] = frozenset()
+    family: str = ""
+
+    @classmethod
+    def check(cls, group: str, raw: Any, supplied: tuple[str, ...]) -> Component:
+        """Refuse, with every fault in one ConfigError, a choice that its target would not take."""
+        if not isinstance(raw, Mapping):
+            how = f"{group.replace('.', '/')}={raw}" if isinstance(raw, str) else "a file of the group"
+            raise ConfigError(
+                f"{group}: expected a choice with _target_ and name, got {shown(raw)}. Choose it by {how}."
+            )
+        options = {key: value for key, value in raw.items() if key not in ("_target_", *labels_of(group))}
+        target = raw.get("_target_")
+        if not isinstance(target, str):
+            raise ConfigError(f"{group}._target_: expected package.module.callable, got {target!r}.")
+        name = raw.get("name")
+        if not is_name(name):
+            raise ConfigError(f"{group}.name: expected {NAME_CONTRACT}, got {shown(name)}. Directories bear it.")
+        family = family_of(raw) if "family" in labels_of(group) else ""
+        if "family" in labels_of(group) and not is_name(family):
+            raise ConfigError(f"{group}.family: expected {NAME_CONTRACT}, got {shown(family)}. Figures bear it.")
+        model = _signature_model(group, _locate(group, target), supplied)
+        options = validated(group, model, options)
+        incidental = frozenset(
+            option
+            for option, field in model.model_fields.items()
+            if INCIDENTAL in field.metadata or (ADDED in field.metadata and options[option] == field.default)
+        )
+        return cls(group=group, name=name, target=target, options=options, incidental=incidental, family=family)
+
+    def build(self, **supplied: Any) -> Any:
+        """Call the target with the options and with what the framework supplies."""
+        return _locate(self.group, self.target)(**supplied, **self.options)
+
+    def build_a(self, kind: Any, **supplied: Any) -> Any:
+        """As `build`. Raises ConfigError where the target returns no instance of the class `kind`."""
+        built = self.build(**supplied)
+        if not isinstance(built, kind):
+            raise ConfigError(
+                f"{self.group}._target_: expected a callable that returns a {kind.__name__}, got {self.target!r}, "
+                f"which returns a {type(built).__name__}. docs/extending.md shows one of each kind."
+            )
+        return built
+
+    def identity(self) -> dict[str, Any]:
+        """What determines the result: the target and its options; name and family are only labels."""
+        decisive = {option: value for option, value in self.options.items() if option not in self.incidental}
+        return {"_target_": self.target, **decisive}
+
+    @property
+    def version(self) -> int:
+        """The target's own `version`, 1 where it has none: raised when the same options give other numbers, or more."""
+        return int(getattr(_locate(self.group, self.target), "version", 1))
+
+    @property
+    def key(self) -> str:
+        """The measurement key: ten hexadecimal digits of the hash of an analysis, its options and its version."""
+        return digest({**self.identity(), "version": self.version})
+
+
+def digest(content: Any) -> str:
+    """Ten hexadecimal digits of the SHA-256 of `content` as JSON, its keys sorted."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _locate(group: str, target: str) -> Callable[..., Any]:
+    """Import ``package.module.callable``; the message keeps the cause that the import gave."""
+    module_name, _, attribute = target.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise ConfigError(
+            f"{group}._target_: expected an importable package.module.callable, got {target!r} "
+            f"({type(error).__name__}: {error}). Check the spelling and that the package is installed."
+        ) from error
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        names = [n for n, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
+        raise ConfigError(f"{group}._target_: expected a callable, got {target!r}. {nearest(attribute, names)}")
+    return found
+
+
+def _signature_model(group: str, target: Callable[..., Any], supplied: tuple[str, ...]) -> type[BaseModel]:
+    """A strict model of the options that `target` takes, read off its signature."""
+    try:
+        return _model_of(group, target, supplied)
+    except (TypeError, ValueError, NameError, AttributeError, SyntaxError, PydanticUserError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(
+            f"{group}._target_: expected a callable whose parameters can be read and given by name, got {target!r} "
+            f"({type(error).__name__}: {error}). Put an annotated function of your own around it."
+        ) from error
+
+
+def _model_of(group: str, target: Callable[..., Any], supplied: tuple[str, ...]) -> type[BaseModel]:
+    parameters = inspect.signature(target, eval_str=True).parameters
+    if by_place := [p.name for p in parameters.values() if p.kind is p.POSITIONAL_ONLY]:
+        raise TypeError(f"{', '.join(by_place)} by position only")
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if not takes_any and (missing := [name for name in supplied if name not in parameters]):
+        raise ConfigError(
+            f"{group}._target_: expected a callable that takes {', '.join(supplied)}; "
+            f"{getattr(target, '__qualname__', target)} lacks {', '.join(missing)}. Add the parameter to its signature."
+        )
+    fields: dict[str, Any] = {
+        p.name: (Any if p.annotation is p.empty else p.annotation, ... if p.default is p.empty else p.default)
+        for p in parameters.values()
+        if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name not in supplied
+    }
+    rules = ConfigDict(
+        extra="allow" if takes_any else "forbid", strict=True, arbitrary_types_allowed=True, protected_namespaces=()
+    )
+    return create_model("Options", __config__=rules, **fields)
+
+
+def validated(
+    group: str, model: type[BaseModel], values: dict[str, Any], siblings: Set[str] = frozenset()
+) -> dict[str, Any]:
+    """The values with the model's defaults, or one ConfigError with a line per fault."""
+    try:
+        return model.model_validate(values).model_dump()
+    except ValidationError as error:
+        valid = sorted({*model.model_fields, *siblings})
+        raise ConfigError("\n".join(_fault(group, fault, valid) for fault in error.errors())) from None
+
+
+def _fault(group: str, fault: Any, valid: list[str]) -> str:
+    # Of a union pydantic reports each member under a tag of its own (`literal['2/C']`): no part of the key's name.
+    path = [str(part) for part in fault["loc"] if str(part).replace("_", "").isalnum()]
+    where = ".".join(filter(None, [group, *path]))
+    if fault["type"] == "extra_forbidden":
+        return f"{where}: no such key. {nearest(path[-1], valid)}"
+    if fault["type"] == "missing":
+        return f"{where}: expected a value, got none. Set {where}=..."
+    contract = fault["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    contract = f"a value {contract}" if contract.startswith(("greater", "less")) else contract
+    return f"{where}: expected {contract}, got {shown(fault['input'])}."

@@ -1,0 +1,124 @@
+"""conf/dataset/table: a table of numbers with a column of labels, in a CSV or Parquet file."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from ncexp.config import Count, Fraction, Seed
+from ncexp.datasets.dataset import Dataset, Split
+from ncexp.datasets.standardize import fit
+from ncexp.datasets.subset import Imbalance, choose, mislabel, training_subset
+from ncexp.datasets.table_file import Table, is_number, read_table
+
+#: Classes whose names stand in the facts.
+MOST_NAMES = 100
+
+
+def load(
+    *,
+    path: str,
+    label: str,
+    test_path: str | None = None,
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2,
+    standardize: Literal["per_column", "none"] = "per_column",
+    examples_per_class: Count | None = None,
+    label_noise: Fraction = 0.0,
+    imbalance: Imbalance = 1.0,
+    subset_seed: Seed = 0,
+) -> Dataset:
+    """The rows of a table: inputs (n, columns) float32, every column but `label` in the file's order.
+
+    path: .csv or .parquet (`read_table`). Labels are numbers or words; classes are in the order of the numbers,
+    else of the alphabet.
+    The split: test are the rows of `test_path`, with the same columns; without it, of each class the share
+    `test_fraction` of its rows, rounded, at least one and not all (`subset.choose` with `subset_seed`). Of the other
+    rows `examples_per_class`, `imbalance` and `label_noise` choose and change the training set as for images.
+    standardize: per_column, to mean 0 and standard deviation 1 over the training rows, constant columns to 0.
+
+    Raises ValueError, naming file, column and row, where a file or column is missing or a cell is no finite number,
+    where a class has one row only, and where test has a class that training has not, or the other way round.
+    """
+    whole = read_table(path, label)
+    if test_path is not None:
+        other = read_table(test_path, label)
+        _refuse_other_columns(whole, other, test_path)
+        train, test = (whole.inputs, whole.labels), (other.inputs, other.labels)
+    else:
+        train, test = _split(whole, test_fraction, subset_seed)
+    classes = _classes(train[1], test[1])
+    labels, test_labels = (torch.tensor([classes[word] for word in words]) for _, words in (train, test))
+    kept = training_subset(labels, len(classes), examples_per_class, imbalance, subset_seed)
+    inputs, labels = train[0][kept], labels[kept]
+    noisy = mislabel(labels, len(classes), label_noise, subset_seed)
+    # Rows of numbers are what per_pixel calls images.
+    standardization = fit([inputs], "per_pixel" if standardize == "per_column" else "none", unit=1.0)
+    facts = {
+        "num_constant_columns": standardization.num_constant,
+        "num_mislabelled": int((noisy != labels).sum()),
+        "classes": ", ".join(list(classes)[:MOST_NAMES]),
+        "content": _fingerprint(path, test_path),
+    }
+    splits = Split(standardization(inputs), noisy), Split(standardization(test[0]), test_labels)
+    return Dataset(*splits, len(classes), facts)
+
+
+def _refuse_other_columns(one: Table, other: Table, test_path: str) -> None:
+    if one.names != other.names:
+        differing = sorted({*one.names} ^ {*other.names}) or ["another order"]
+        raise ValueError(
+            f"dataset.test_path: expected the columns of dataset.path, in its order, got {', '.join(differing[:5])} in "
+            f"{test_path}. Correct one of them."
+        )
+
+
+def _split(table: Table, fraction: float, seed: int) -> tuple[tuple[Tensor, list[str]], tuple[Tensor, list[str]]]:
+    """Inputs and labels of the training rows and of the test rows, both in the file's order."""
+    test = _test_rows(table.labels, fraction, seed)
+    train = torch.ones(len(table.labels), dtype=torch.bool).index_fill(0, test, False).nonzero().squeeze(1)
+    first, second = ((table.inputs[rows], [table.labels[row] for row in rows.tolist()]) for rows in (train, test))
+    return first, second
+
+
+def _test_rows(words: list[str], fraction: float, seed: int) -> Tensor:
+    """Rows, ascending, of the test set."""
+    classes = {word: number for number, word in enumerate(dict.fromkeys(words))}
+    labels = torch.tensor([classes[word] for word in words])
+    counts = torch.bincount(labels).tolist()
+    if 1 in counts:
+        word = list(classes)[counts.index(1)]
+        raise ValueError(
+            f"dataset.test_fraction: expected two rows of every class at least, one to train and one to test, got one "
+            f"of {word!r}. Leave it out, or give dataset.test_path."
+        )
+    return choose(labels, [min(max(round(fraction * count), 1), count - 1) for count in counts], seed)
+
+
+def _classes(words: list[str], test_words: list[str]) -> dict[str, int]:
+    """Word → number, in the order of the numbers that the words are, else of the alphabet."""
+    found = {*words}
+    if found != {*test_words}:
+        word = sorted(found ^ {*test_words})[0]
+        raise ValueError(
+            f"dataset.label: expected the same classes in training and test, got {word!r} in one of them alone. Leave "
+            "it out."
+        )
+    if len(found) < 2:
+        raise ValueError(f"dataset.label: expected two classes at least, got {len(found)}. Name the column of labels.")
+    numbers = all(is_number(word) for word in found)
+    ordered = sorted(found, key=lambda word: (float(word) if numbers else 0.0, word))
+    return {word: number for number, word in enumerate(ordered)}
+
+
+def _fingerprint(*paths: str | None) -> str:
+    """Sixteen hexadecimal digits for the files' bytes."""
+    found = hashlib.sha256()
+    for path in paths:
+        if path is not None:
+            found.update(hashlib.sha256(Path(path).read_bytes()).digest())
+    return found.hexdigest()[:16]

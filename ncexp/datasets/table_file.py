@@ -1,0 +1,122 @@
+"""A file of a table → numbers and labels: CSV, or Parquet where pyarrow is installed."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+#: The header and, for each column, its cells: text from CSV, what the file holds from Parquet.
+Columns = dict[str, Sequence[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """names: of the columns of inputs, in the file's order; inputs: (n, columns) float64; labels: as text."""
+
+    names: list[str]
+    inputs: Tensor
+    labels: list[str]
+
+
+def read_table(path: str, label: str) -> Table:
+    """The table in a .csv (commas, a header, UTF-8; cells may be quoted) or .parquet file; `label`: the labels' column.
+
+    Raises ValueError, naming file, column and row, where the file or the column is not there, a cell is no finite
+    number or a label is missing.
+    """
+    columns = _read(Path(path))
+    if label not in columns:
+        raise ValueError(
+            f"dataset.label: expected a column of {path}, got {label!r}. Valid: {', '.join(list(columns)[:20])}."
+        )
+    if len(columns[label]) == 0:
+        raise ValueError(f"{path}: expected rows below the header, got none. Check the file.")
+    numbers = {name: _numbers(path, name, cells) for name, cells in columns.items() if name != label}
+    return Table([*numbers], torch.from_numpy(np.stack([*numbers.values()], axis=1)), _words(path, columns[label]))
+
+
+def _read(path: Path) -> Columns:
+    if not path.is_file():
+        raise ValueError(f"dataset.path: expected a file, got {path}, which is not there. Check the path.")
+    if path.suffix == ".csv":
+        return _read_csv(path)
+    if path.suffix == ".parquet":
+        return _read_parquet(path)
+    raise ValueError(f"dataset.path: expected a file .csv or .parquet, got {path}. Write the table as one of them.")
+
+
+def _read_csv(path: Path) -> Columns:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        header, *rows = [row for row in csv.reader(file) if row] or [[]]
+    _refuse_header(path, header)
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(header):
+            raise ValueError(
+                f"{path}: expected {len(header)} cells in every row, as in the header, got {len(row)} in row {number}. "
+                "Correct it."
+            )
+    return dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(header, ())
+
+
+def _read_parquet(path: Path) -> Columns:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ValueError(
+            f"{path}: expected pyarrow, which reads .parquet, got none ({error}). Install it (pip install pyarrow), or "
+            "write the table as .csv."
+        ) from None
+    try:
+        table = parquet.read_table(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: expected a Parquet file, got another ({error}). Write it again.") from None
+    _refuse_header(path, table.column_names)
+    return {name: table.column(name).to_pylist() for name in table.column_names}
+
+
+def _refuse_header(path: Path, header: Sequence[str]) -> None:
+    twice = next((name for name in header if list(header).count(name) > 1), None)
+    if len(header) < 2 or twice is not None:
+        got = f"{twice!r} twice" if twice is not None else f"{len(header)} columns"
+        raise ValueError(
+            f"{path}: expected a header with a column of labels and others, each name once, got {got}. Correct it."
+        )
+
+
+def _numbers(path: str, name: str, cells: Sequence[Any]) -> NDArray[np.float64]:
+    try:
+        found = np.array([float(cell) for cell in cells], dtype=np.float64)
+        if np.isfinite(found).all():
+            return found
+    except (TypeError, ValueError):
+        pass
+    row = next(number for number, cell in enumerate(cells, start=1) if not is_number(cell))
+    raise ValueError(
+        f"{path}: expected finite numbers in column {name!r}, got {cells[row - 1]!r} in row {row}. Leave the row or "
+        "the column out, or fill it."
+    )
+
+
+def is_number(cell: Any) -> bool:
+    """Whether a cell is a finite number, or reads as one."""
+    try:
+        return math.isfinite(float(cell))
+    except (TypeError, ValueError):
+        return False
+
+
+def _words(path: str, cells: Sequence[Any]) -> list[str]:
+    """Without space around them."""
+    words = ["" if cell is None else str(cell).strip() for cell in cells]
+    if "" in words:
+        raise ValueError(f"{path}: expected a label in every row, got none in row {words.index('') + 1}. Fill it.")
+    return words

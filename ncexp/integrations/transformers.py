@@ -1,0 +1,45 @@
+"""Hugging Face's Trainer: a callback that has a Recorder evaluate the model after its epochs.
+
+`pip install ncexp[transformers]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ncexp.recorder import Recorder
+
+
+class RecorderCallback(TrainerCallback):
+    """Evaluates after the epochs of `evaluate_at` (None: all of them), counted from 1.
+
+    The model is one that classifies whole examples (`...ForImageClassification`, `...ForSequenceClassification`); the
+    Recorder's `classifier` is the name of its last layer. Train is the Trainer's loader; test is `test_loader`, as
+    trainer.get_eval_dataloader() returns it.
+
+        with ncexp.Recorder("outputs/mine", num_classes=10, classifier="classifier") as recorder:
+            trainer.add_callback(RecorderCallback(recorder, trainer.get_eval_dataloader()))
+            trainer.train()
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        test_loader: Iterable[Any] | None = None,
+        evaluate_at: Collection[int] | None = None,
+    ) -> None:
+        self._recorder, self._test_loader, self._evaluate_at = recorder, test_loader, evaluate_at
+
+    def on_epoch_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        **given: Any,
+    ) -> None:
+        epoch = round(state.epoch or 0)
+        if self._evaluate_at is None or epoch in self._evaluate_at:
+            self._recorder.evaluate(epoch, given["model"], given["train_dataloader"], self._test_loader)

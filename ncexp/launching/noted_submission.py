@@ -1,0 +1,100 @@
+"""A submission is noted before sbatch is called, and struck out once its jobs stand in the manifest.
+
+sbatch may report a time-out, or this process may be killed, when SLURM has taken the jobs already. They bear the
+submission's name in their comment, by which they are found in the queue and become the sweep's, now or by the next
+command; otherwise that would submit them again.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ncexp.launching.job import Job
+from ncexp.launching.slurm import Queue, jobs_in_queue
+from ncexp.launching.sweep_directory import SweepDirectory
+from ncexp.record import write_json
+
+#: How long jobs that sbatch did not confirm are searched for: a controller under load lists them late.
+SEARCH_S = 5.0
+
+
+@dataclass(frozen=True)
+class NotedSubmission:
+    """name: the sweep's hash, a colon, a random word; jobs: the numbers of each job's tasks; the rest as in the
+    launcher's options.
+    """
+
+    name: str
+    jobs: list[list[int]]
+    timeout_min: int
+    max_num_timeout: int
+
+    @classmethod
+    def of(cls, sweep: SweepDirectory, jobs: list[list[int]], options: Mapping[str, Any]) -> NotedSubmission:
+        """A new one, on the disk before this returns."""
+        name = f"{sweep.digest}:{secrets.token_hex(6)}"
+        noted = cls(name, jobs, options["timeout_min"], options["max_num_timeout"])
+        write_json(noted._path(sweep), asdict(noted))
+        return noted
+
+    def function(self) -> Job:
+        """What each of the jobs calls."""
+        return Job(self.timeout_min)
+
+    def confirm(self, sweep: SweepDirectory, jobs: Sequence[str]) -> None:
+        """Its jobs are known: note them where every command looks, and strike it out."""
+        owners = {num: job for job, nums in zip(jobs, self.jobs, strict=True) for num in nums}
+        sweep.record_jobs(owners, self.name)
+        self.strike_out(sweep)
+
+    def strike_out(self, sweep: SweepDirectory) -> None:
+        """Nothing of it is unknown any more."""
+        self._path(sweep).unlink()
+
+    def search(self) -> list[str]:
+        """Its jobs as soon as the queue has them; none if it has not in SEARCH_S. Raises SlurmUnavailable."""
+        until = time.monotonic() + SEARCH_S
+        while not (jobs := self.jobs_among(jobs_in_queue())) and time.monotonic() < until:
+            time.sleep(1)
+        return jobs
+
+    def jobs_among(self, queue: Queue) -> list[str]:
+        """Its jobs, those that have ended already included, if the queue has one of them; else none."""
+        found = {job.partition("_")[0] for job, facts in queue.items() if facts.submission == self.name}
+        if not found:
+            return []
+        (first,) = found
+        return [first] if len(self.jobs) == 1 else [f"{first}_{index}" for index in range(len(self.jobs))]
+
+    def adopt(self, sweep: SweepDirectory, jobs: Sequence[str]) -> None:
+        """Make them the sweep's: give each what submitit would have left for it, which it waits for, and confirm."""
+        from submitit.core.utils import DelayedSubmission, JobPaths, temporary_save_path
+
+        for job, nums in zip(jobs, self.jobs, strict=True):
+            work = DelayedSubmission(self.function(), str(sweep.path), nums)
+            work.set_timeout(self.timeout_min, self.max_num_timeout)
+            path = JobPaths(sweep.jobs, job).submitted_pickle
+            if not path.exists():
+                with temporary_save_path(path) as unfinished:
+                    work.dump(unfinished)
+        self.confirm(sweep, jobs)
+
+    def _path(self, sweep: SweepDirectory) -> Path:
+        return sweep.submissions / f"{self.name.rpartition(':')[2]}.json"
+
+
+def adopt_noted(sweep: SweepDirectory, queue: Queue, report: Callable[[str], object]) -> None:
+    """Of each submission that an earlier command noted and did not confirm: adopt its jobs, or strike it out."""
+    for path in sorted(sweep.submissions.glob("*.json")):
+        noted = NotedSubmission(**json.loads(path.read_text()))
+        if jobs := noted.jobs_among(queue):
+            noted.adopt(sweep, jobs)
+            report(f"{len(jobs)} jobs of an earlier command were found in the queue")
+        else:
+            noted.strike_out(sweep)

@@ -1,0 +1,47 @@
+"""The second verb: a network, or what a run kept, and data → one evaluation pass → a snapshot → analyses → records."""
+
+from ncexp.measure.evaluation import Analysis, Evaluation, Needs, run_analysis
+from ncexp.measure.evaluator import Pass, Subject, evaluate, forward, train_error_at_most
+from ncexp.measure.foreign import ForeignTraining
+from ncexp.measure.loaders import LoadedData, LoadedExamples, load_data
+from ncexp.measure.measuring import Measuring, build_analyses, check_probes, with_errors
+from ncexp.measure.path_fit import Comparison, compare_with_path
+from ncexp.measure.probes import Probe
+from ncexp.measure.recorded_training import RecordedTraining
+from ncexp.measure.ridge import Ridge, ridge_for, ridge_of
+from ncexp.measure.snapshot import Snapshot, load_snapshot, snapshot_bytes
+from ncexp.measure.stored import measure_stored, missing_epochs
+from ncexp.measure.tapped import TappedNetwork
+
+__all__ = [
+    "Analysis",
+    "Comparison",
+    "Evaluation",
+    "ForeignTraining",
+    "LoadedData",
+    "LoadedExamples",
+    "Measuring",
+    "Needs",
+    "Pass",
+    "Probe",
+    "RecordedTraining",
+    "Ridge",
+    "Snapshot",
+    "Subject",
+    "TappedNetwork",
+    "build_analyses",
+    "check_probes",
+    "compare_with_path",
+    "evaluate",
+    "forward",
+    "load_data",
+    "load_snapshot",
+    "measure_stored",
+    "missing_epochs",
+    "ridge_for",
+    "ridge_of",
+    "run_analysis",
+    "snapshot_bytes",
+    "train_error_at_most",
+    "with_errors",
+]

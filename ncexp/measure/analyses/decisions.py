@@ -1,0 +1,58 @@
+"""How the network, the nearest class mean and the least-squares layer decide: NC4, and the error of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from ncexp.collapse import LinearClassifier, least_squares_classifier, nearest_class_center_mismatch
+from ncexp.measure.evaluation import Evaluation, Needs
+
+#: Examples whose float64 features and logits are held at once.
+BLOCK = 8192
+
+
+class Decisions:
+    """``collapse/nearest_class_center_mismatch``: NC4 (PHD20), the share of examples that the network and the nearest
+    TRAIN class mean decide differently; ``path/decision_mismatch``: the share that the last layer and the least-squares
+    one of the TRAIN features (with the run's λ, as in ``train/mse/``) decide differently.
+
+    ``decisions/nearest_class_center_error`` and ``decisions/least_squares_error``: the shares of examples that these
+    two classifiers decide wrongly, beside ``error``, the network's own.
+    """
+
+    needs: Needs = "features"
+
+    def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
+        device = evaluation.device
+        ridge = (evaluation.ridge.weight, evaluation.ridge.bias)
+        classifier = evaluation.classifier.to(device)
+        statistics = evaluation.snapshot.splits["train"].statistics
+        optimum = least_squares_classifier(statistics, ridge, bias=classifier.bias is not None).to(device)
+        means = evaluation.class_means.to(device)
+        nearest = _nearest_center(means)
+        examples = mismatches = different = center_wrong = optimum_wrong = 0.0
+        for features, labels in evaluation.features():
+            mismatches += nearest_class_center_mismatch(features, classifier, means) * len(features)
+            for block, truth in zip(features.split(BLOCK), labels.split(BLOCK), strict=True):
+                by_optimum = optimum(block).argmax(1)
+                different += _count(classifier(block).argmax(1) != by_optimum)
+                optimum_wrong += _count(by_optimum != truth)
+                center_wrong += _count(nearest(block - means.mean(0)).argmax(1) != truth)
+            examples += len(features)
+        *counts, total = evaluation.total(mismatches, different, center_wrong, optimum_wrong, examples)
+        yield "collapse/nearest_class_center_mismatch", counts[0] / total
+        yield "path/decision_mismatch", counts[1] / total
+        yield "decisions/nearest_class_center_error", counts[2] / total
+        yield "decisions/least_squares_error", counts[3] / total
+
+
+def _nearest_center(means: Tensor) -> LinearClassifier:
+    """argmin_c ‖h − μ_c‖ as argmax_c ⟨h − a, μ_c − a⟩ − ½‖μ_c − a‖², a the mean of class means: nothing cancels."""
+    centered = means - means.mean(0)
+    return LinearClassifier(centered, -centered.square().sum(1) / 2)
+
+
+def _count(decided: Tensor) -> int:
+    return int(decided.sum())

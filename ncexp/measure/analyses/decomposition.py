@@ -1,0 +1,28 @@
+"""The terms of the MSE decomposition (HPD22 Thm. 1 and 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from ncexp.collapse import decompose_mse
+from ncexp.measure.evaluation import Evaluation, Needs
+
+
+class MSEDecompositionAnalysis:
+    """L and its terms as ``train/mse/loss``, ``train/mse/loss_nc1``, ..., and the same on test.
+
+    On test the least-squares classifier is the test features' own. ``mse/identity_residual`` is the relative amount by
+    which the terms fail to add up to L: rounding, or a defect. ``mse/loss_nc1_data`` and ``mse/loss_nc1_decay`` are the
+    parts of L_NC1 that the data and the weight decay have in it, and so for every term that has two.
+    """
+
+    needs: Needs = "statistics"
+    version = 2  # the data and decay parts
+
+    def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
+        ridge = (evaluation.ridge.weight, evaluation.ridge.bias)
+        terms = decompose_mse(evaluation.statistics, evaluation.classifier, ridge)
+        for name, value in asdict(terms).items():
+            yield f"mse/{name}", value
+        yield "mse/identity_residual", terms.residual

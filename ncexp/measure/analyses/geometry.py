@@ -1,0 +1,108 @@
+"""What takes the place of the simplex: classes of unequal size, and more classes than features."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ncexp.collapse import (
+    ClassStatistics,
+    free_bias_geometry,
+    gram_distance,
+    one_vs_rest_margin,
+    seli_geometry,
+)
+from ncexp.config import Count
+from ncexp.measure.analyses.central_path import recorded_modes
+from ncexp.measure.evaluation import Evaluation, Needs
+
+#: Classes beyond which a margin, C problems of C variables, would take longer than an epoch.
+MOST_CLASSES = 200
+
+
+class Geometry:
+    """Distances to the geometry that the sizes of the TRAIN classes give (`ncexp.collapse.label_geometry`), and what
+    becomes of small classes, as ``train/geometry/...`` and ``test/geometry/...``; of the classifier under ``train/``.
+
+    ``seli_means``, ``seli_classifier``: ‖G/‖G‖ − G*/‖G*‖‖, G the Gram matrix of the class means about their mean, or
+    W Wᵀ, and G* SELI's; ``free_bias_means``, ``free_bias_classifier``: the same with the class means about their mean
+    weighted by the train classes' sizes, and G* that of a bias without decay. Undefined where C − 1 > P: no room.
+
+    ``nc1_<c>``: v_c / tr Σ_B, the variance of class c; the mean over the examples is ``collapse/nc1_ratio``. c counts
+    from 1 in the order of the train classes' sizes, the largest first, of equals the lower label.
+
+    ``minority_angle_means``, ``minority_angle_classifier``: degrees, the mean over pairs of minority classes, those
+    with fewer than n/C train examples, of the angle between their m_c, or w_c: 0 at minority collapse (Fang et al.
+    2021). ``minority_angle_seli``: of SELI's classifier, to compare with. Undefined with fewer than two such classes.
+
+    ``margin_means``, ``margin_classifier``: `one_vs_rest_margin`, of the m_c and of the w_c. Undefined with more than
+    MOST_CLASSES classes.
+
+    classes: how many nc1_<c> are recorded at most: all where there are no more, else evenly spaced, with both ends.
+    """
+
+    needs: Needs = "statistics"
+
+    def __init__(self, *, classes: Count = 10) -> None:
+        self.classes = classes
+
+    def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
+        statistics, weight = evaluation.statistics, evaluation.classifier.weight
+        counts = evaluation.snapshot.splits["train"].statistics.counts
+        means = statistics.class_means - statistics.class_means.mean(0)
+        yield from _of_sizes(statistics, counts, self.classes)
+        yield from _distances("means", means, _about_examples(statistics, counts), counts)
+        yield from _of_directions("means", means, counts)
+        if evaluation.split == "train":
+            yield from _distances("classifier", weight, weight, counts)
+            yield from _of_directions("classifier", weight, counts)
+            yield "geometry/minority_angle_seli", _minority_angle(_rows(seli_geometry(counts).classifier), counts)
+
+
+def _of_sizes(statistics: ClassStatistics, counts: Tensor, most: int) -> Iterator[tuple[str, float]]:
+    largest_first = torch.argsort(counts, descending=True, stable=True)
+    between = statistics.frequencies @ statistics.centered_class_means.square().sum(1)
+    ratios = statistics.within_class_variances[largest_first] / between
+    for place in recorded_modes(len(counts), most):
+        value = float(ratios[place - 1])
+        yield f"geometry/nc1_{place}", value if math.isfinite(value) else math.nan
+
+
+def _distances(name: str, about_means: Tensor, about_examples: Tensor, counts: Tensor) -> Iterator[tuple[str, float]]:
+    fits = len(counts) - 1 <= about_means.shape[1]
+    kinds = {"seli": (about_means, seli_geometry), "free_bias": (about_examples, free_bias_geometry)}
+    for kind, (rows, geometry) in kinds.items():
+        distance = gram_distance(rows @ rows.T, getattr(geometry(counts), name)) if fits else math.nan
+        yield f"geometry/{kind}_{name}", distance
+
+
+def _of_directions(name: str, rows: Tensor, counts: Tensor) -> Iterator[tuple[str, float]]:
+    yield f"geometry/minority_angle_{name}", _minority_angle(rows, counts)
+    yield f"geometry/margin_{name}", one_vs_rest_margin(rows) if len(rows) <= MOST_CLASSES else math.nan
+
+
+def _about_examples(statistics: ClassStatistics, counts: Tensor) -> Tensor:
+    """Class means of any split about their mean with the frequencies of the train classes."""
+    return statistics.class_means - (counts.to(torch.float64) / counts.sum()) @ statistics.class_means
+
+
+def _minority_angle(rows: Tensor, counts: Tensor) -> float:
+    """Degrees; nan with fewer than two minority classes, or where a row is 0."""
+    few = rows[counts * len(counts) < counts.sum()]
+    lengths = torch.linalg.vector_norm(few, dim=1, keepdim=True)
+    if len(few) < 2 or bool((lengths == 0).any()):
+        return math.nan
+    first, second = torch.triu_indices(len(few), len(few), 1)
+    one, other = (few / lengths)[first], (few / lengths)[second]
+    # 2 atan2(‖u − v‖, ‖u + v‖): arccos would lose half the digits of a small angle.
+    apart, along = (torch.linalg.vector_norm(pair, dim=1) for pair in (one - other, one + other))
+    return math.degrees(float(2 * torch.atan2(apart, along).mean()))
+
+
+def _rows(gram: Tensor) -> Tensor:
+    """Vectors with this Gram matrix, as rows."""
+    squares, vectors = torch.linalg.eigh(gram)
+    return vectors * squares.clamp(min=0).sqrt()

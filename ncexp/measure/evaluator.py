@@ -1,0 +1,210 @@
+"""The evaluation pass: a network over all examples of every split, once; what it leaves is a snapshot.
+
+The training loop and `ncexp measure` both call `evaluate`: there is no second way to a number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy
+import torch
+from torch import Tensor, nn
+
+from ncexp.collapse import ClassStatisticsAccumulator, LinearClassifier
+from ncexp.datasets import Examples
+from ncexp.measure.probes import Probe, Probes
+from ncexp.measure.ridge import Ridge
+from ncexp.measure.snapshot import Snapshot, SplitSnapshot, as_stored
+from ncexp.training import SINGLE, Diverged, Objective, Processes
+
+#: Features of a split up to this size are kept from the pass; larger ones are computed a second time when asked for.
+FEATURE_BUDGET_BYTES = 2**30
+BATCH_SIZE = 512
+
+
+class Data(Protocol):
+    """What an evaluation reads: a `Dataset`, or the loaders of somebody's own training."""
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+
+    @property
+    def splits(self) -> dict[str, Examples]:
+        """By name, train first: its class means are the centres of NC4 on every split."""
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What is evaluated: a network whose output is (logits, features), its loss, its data and the λ it trains with.
+
+    Of a run on several processes each runs the network over a share, and all get the results of the whole; shared_out:
+    whether the data of each process are its share already.
+    """
+
+    network: nn.Module
+    loss: Objective
+    dataset: Data
+    ridge: Ridge
+    processes: Processes = SINGLE
+    shared_out: bool = False
+
+    @property
+    def splits(self) -> dict[str, Examples]:
+        """By name, train first."""
+        return self.dataset.splits
+
+    @property
+    def classifier(self) -> LinearClassifier:
+        """The last layer as it stands, float64, on the CPU."""
+        layer = self.network.classifier
+        assert isinstance(layer, nn.Linear)
+        bias = None if layer.bias is None else layer.bias.detach().cpu()
+        return LinearClassifier(layer.weight.detach().cpu(), bias)
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """One evaluation pass: its snapshot, and the features (n, P) of every split that were small enough to keep."""
+
+    snapshot: Snapshot
+    features: dict[str, Tensor] = field(default_factory=dict)
+
+
+def evaluate(subject: Subject, epoch: int, probes: Mapping[str, Probe]) -> Pass:
+    """Run the network in eval mode over all of every split, once.
+
+    Raises Diverged where a feature is not finite.
+    """
+    splits, kept = {}, {}
+    for name, data in subject.splits.items():
+        splits[name], features = _evaluate_split(subject, data, probes)
+        if features is not None:
+            kept[name] = features
+    return Pass(Snapshot(epoch, splits, subject.classifier, subject.ridge), kept)
+
+
+def forward(subject: Subject, data: Examples) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Logits, features and labels, a batch at a time, in eval mode; of this process's share of the examples."""
+    processes = subject.processes
+    if processes.size == 1 or subject.shared_out:
+        return _forward(subject.network, data, None)
+    return _forward(subject.network, data, torch.arange(processes.rank, len(data), processes.size))
+
+
+def train_error_at_most(subject: Subject, share: float, suspects: Tensor) -> bool:
+    """Whether at most this share of the training examples is decided wrongly in eval mode; collective.
+
+    suspects: places of examples that are probably wrong. They are tried first, and the pass ends as soon as too many
+    are found, so that "no" costs a few batches; only "yes" takes the whole training set.
+    """
+    data = subject.splits["train"]
+    allowed = share * len(data)
+    processes = subject.processes
+    if len(suspects) > allowed and processes.any(_exceeds(_forward(subject.network, data, suspects), allowed)):
+        return False
+    return processes.sum([_count(forward(subject, data), allowed)])[0] <= allowed
+
+
+@contextmanager
+def undisturbed(network: nn.Module, seed: int) -> Iterator[None]:
+    """Within it random generators are seeded; after it they, and each module's train or eval mode, are as before.
+
+    So the training that goes on does not depend on what was measured, and a measurement is the same years later.
+    """
+    modes = {module: module.training for module in network.modules()}
+    python, of_numpy, of_torch = random.getstate(), numpy.random.get_state(), torch.get_rng_state()
+    of_devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    try:
+        random.seed(seed)
+        numpy.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        yield
+    finally:
+        random.setstate(python)
+        numpy.random.set_state(of_numpy)
+        torch.set_rng_state(of_torch)
+        if of_devices:
+            torch.cuda.set_rng_state_all(of_devices)
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def seed_of(*words: object) -> int:
+    """A seed that depends on the words alone."""
+    digest = hashlib.sha256("/".join(map(str, words)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _evaluate_split(
+    subject: Subject, data: Examples, probes: Mapping[str, Probe]
+) -> tuple[SplitSnapshot, Tensor | None]:
+    last = subject.network.classifier
+    assert isinstance(last, nn.Linear)
+    device, num_classes = last.weight.device, subject.dataset.num_classes
+    accumulator = ClassStatisticsAccumulator(num_classes, last.in_features, device=device)
+    watched = Probes(subject.network, probes, num_classes)
+    kept: list[Tensor] | None = []
+    room = FEATURE_BUDGET_BYTES
+    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    wrong = torch.zeros((), dtype=torch.int64, device=device)
+    with watched.watching():
+        for logits, features, labels in forward(subject, data):
+            _update(accumulator, features, labels)
+            watched.update(labels)
+            loss_sum += subject.loss(logits, labels, features).double() * len(labels)
+            wrong += (logits.argmax(1) != labels).sum()
+            room -= features.numel() * features.element_size()
+            if kept is not None and room >= 0:
+                kept.append(features)
+            else:
+                kept = None
+    if subject.processes.size > 1:
+        accumulator.all_reduce()
+        watched.all_reduce()
+    total_loss, total_wrong = subject.processes.sum([loss_sum.item(), wrong.item()])
+    statistics = as_stored(accumulator.compute())
+    snapshot = SplitSnapshot(
+        statistics=statistics,
+        loss=total_loss / statistics.num_examples,
+        error=total_wrong / statistics.num_examples,
+        layers={name: as_stored(layer) for name, layer in watched.compute().items()},
+    )
+    return snapshot, None if kept is None else torch.cat(kept)
+
+
+def _update(accumulator: ClassStatisticsAccumulator, features: Tensor, labels: Tensor) -> None:
+    try:
+        accumulator.update(features, labels)
+    except ValueError as error:
+        if not bool(features.isfinite().all()):
+            raise Diverged("a feature is not finite in eval mode") from error
+        raise
+
+
+def _forward(network: nn.Module, data: Examples, order: Tensor | None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    network.eval()
+    with torch.no_grad():
+        for inputs, labels in data.batches(BATCH_SIZE, order):
+            logits, features = network(inputs)
+            yield logits, features, labels
+
+
+def _count(batches: Iterator[tuple[Tensor, Tensor, Tensor]], enough: float) -> int:
+    """Wrong decisions in these batches; counted no further than to more than `enough`."""
+    wrong = 0
+    for logits, _, labels in batches:
+        wrong += int((logits.argmax(1) != labels).sum())
+        if wrong > enough:
+            break
+    return wrong
+
+
+def _exceeds(batches: Iterator[tuple[Tensor, Tensor, Tensor]], allowed: float) -> bool:
+    return _count(batches, allowed) > allowed

@@ -1,0 +1,152 @@
+"""The checkpoints of another training as a run: each file is evaluated as an epoch of our own training would be."""
+
+from __future__ import annotations
+
+import glob
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ncexp.config import CheckpointsConfig, ConfigError
+from ncexp.config.components import digest
+from ncexp.measure.evaluator import BATCH_SIZE
+from ncexp.measure.measuring import Measuring, with_errors
+from ncexp.measure.ridge import ridge_facts
+from ncexp.measure.sizes import describe_kept
+from ncexp.measure.stored import subject_of
+from ncexp.record import Record, RunDirectory, read_json, write_json
+from ncexp.record.inventory import encode_inventory, take_inventory
+from ncexp.record.measurements import journal_of
+from ncexp.record.tensor_file import UnusableFile
+from ncexp.training import Assembly, Diverged, assemble, save_weights
+from ncexp.training.foreign_checkpoints import ForeignWeights, find_checkpoints, read_foreign_weights
+
+
+class ForeignTraining:
+    """Another training, of which files are there: reads and checks them all, then evaluates one after the other.
+
+    Raises ConfigError where there are no files, their epochs are unclear, or one does not fit the network.
+    """
+
+    def __init__(self, config: CheckpointsConfig) -> None:
+        self._config = config
+        self.files = find_checkpoints(config.pattern, config.epoch)
+        self.run = replace(config.run, evaluated=list(self.files))
+        self.assembly: Assembly = assemble(self.run, trains=False)
+        # What the number of threads is chosen for: there are no steps, only evaluation.
+        self.assembly.training.batch_size = min(BATCH_SIZE, len(self.assembly.dataset.train))
+        self._notes: dict[int, tuple[str, ...]] = {}
+        self._digests: dict[int, str] = {}
+        for epoch in self.files:
+            try:
+                weights = self._read(epoch)
+            except UnusableFile as error:
+                raise ConfigError(str(error)) from error
+            self._notes[epoch], self._digests[epoch] = weights.notes, weights.digest
+        self.directory = _directory(config, self._digests)
+        self._subject = subject_of(self.assembly)
+        self._measuring = Measuring(
+            self.directory, self.run.analyses, self._subject, lambda epoch: self._keeps("snapshots", epoch)
+        )
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch that is measured; 0 before the first."""
+        return max(set(self.files) - set(self.missing()), default=0)
+
+    def facts(self) -> dict[str, Any]:
+        """The content of facts.json: the family, sizes, λ with its convention, and where the files were."""
+        ridge = {"family": self.run.architecture.family} | ridge_facts(self._subject.ridge)
+        return self.assembly.facts() | ridge | {"checkpoints": self._config.pattern}
+
+    def describe_kept(self) -> str:
+        """What will stay on the disk, and how many bytes it takes."""
+        return describe_kept(self.run, self._measuring.widths(), self._subject)
+
+    def record(self) -> dict[str, str]:
+        """What the record holds, as status.json notes it at the end."""
+        return encode_inventory(take_inventory(self.directory))
+
+    def describe_files(self) -> list[str]:
+        """How many there are, how the weights were found in them, and which of them hold the same weights."""
+        epochs = list(self.files)
+        several = f"{len(epochs)} files, epochs {epochs[0]} to {epochs[-1]}"
+        lines = [several if epochs[1:] else f"1 file, epoch {epochs[0]}"]
+        for notes in dict.fromkeys(self._notes.values()):
+            alike = [str(epoch) for epoch in epochs if self._notes[epoch] == notes]
+            of_some = "" if len(alike) == len(epochs) else f" in epochs {', '.join(alike)}"
+            lines += [f"{note}{of_some}" for note in notes]
+        same: dict[str, list[str]] = defaultdict(list)
+        for epoch, found in self._digests.items():
+            same[found].append(f"epoch {epoch} ({self.files[epoch].name})")
+        return lines + [f"{' and '.join(names)} hold the same weights" for names in same.values() if names[1:]]
+
+    def missing(self) -> list[int]:
+        """The epochs at which an analysis has no numbers yet, or a file that is to be kept is not there."""
+        components = with_errors(self.run.analyses)
+        journals = [journal_of(self.directory.measurements, name, one) for name, one in components.items()]
+        done = set.intersection(*(journal.epochs() for journal in journals))
+        kept = {"snapshots": self.directory.snapshot, "checkpoints": self.directory.checkpoint}
+        lacks = {
+            epoch
+            for epoch in self.files
+            for kind, place in kept.items()
+            if self._keeps(kind, epoch) and not place(epoch).exists()
+        }
+        return [epoch for epoch in self.files if epoch not in done or epoch in lacks]
+
+    def note_origin(self) -> None:
+        """Write which files this run is of; those of earlier commands stay. The journal of the training has no line."""
+        self.directory.training.path.touch()
+        noted = (read_json(self.directory.origin) or {}).get("files", {})
+        here = {
+            str(epoch): {"path": str(path.absolute()), "sha256": self._digests[epoch], "notes": self._notes[epoch]}
+            for epoch, path in self.files.items()
+        }
+        files = noted | here
+        content = {
+            "configuration": self._config.key,
+            "files": {epoch: files[epoch] for epoch in sorted(files, key=int)},
+        }
+        write_json(self.directory.origin, content)
+
+    def measure(self, epoch: int) -> Record:
+        """Evaluate one file into the journals; returns its numbers.
+
+        Raises Diverged where a feature is not finite, UnusableFile where the file is another than before; it is named.
+        """
+        network, weights = self.assembly.training.network, self._read(epoch)
+        if weights.digest != self._digests[epoch]:
+            raise UnusableFile(f"{self.files[epoch]}: expected the weights that it held a moment ago, got others.")
+        network.load_state_dict(weights.tensors)
+        try:
+            record = self._measuring.epoch(epoch)
+        except Diverged as reason:
+            raise Diverged(f"{self.files[epoch]}: {reason}") from None
+        if self._keeps("checkpoints", epoch):
+            save_weights(self.directory.checkpoint(epoch), network, self.directory.key, epoch)
+        self.directory.clock.note(epoch)
+        return record
+
+    def _read(self, epoch: int) -> ForeignWeights:
+        return read_foreign_weights(self.files[epoch], self.assembly.training.network, self._config.state)
+
+    def _keeps(self, kind: Any, epoch: int) -> bool:
+        return self.run.keep.keeps(kind, epoch, max(self.files))
+
+
+def _directory(config: CheckpointsConfig, digests: Mapping[int, str]) -> RunDirectory:
+    """The run of the same configuration that these files are of, perhaps with others; else a new one.
+
+    Files are of a run where those of its epochs hold the same weights. So files that a training adds later go to the
+    run of the earlier ones, and other weights make another run.
+    """
+    outputs = config.run.outputs
+    for place in sorted(outputs.glob(f"{glob.escape(config.name)}_*/origin.json")):
+        origin = read_json(place) or {}
+        noted = {int(epoch): file["sha256"] for epoch, file in origin.get("files", {}).items()}
+        common = noted.keys() & digests.keys()
+        if origin.get("configuration") == config.key and common and all(noted[e] == digests[e] for e in common):
+            return RunDirectory(place.parent)
+    return RunDirectory(outputs / f"{config.name}_{digest([config.key, sorted(digests.items())])}")

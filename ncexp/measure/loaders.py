@@ -1,0 +1,176 @@
+"""Anybody's data loaders as the splits of an evaluation: in a fixed order, each example once, none left out.
+
+A torch DataLoader is not iterated itself where it takes all of a map-style dataset (in order, shuffled, or shared out
+by a DistributedSampler): its dataset is read in order by a loader of ours with the same batch size, collate function
+and workers. So nothing is drawn from its generators, its workers stay as they are, `drop_last` drops nothing, padding
+repeats nothing, and each process has its exact share. Any other iterable of batches is iterated as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, RandomSampler, SequentialSampler
+
+from ncexp.datasets import Examples
+from ncexp.training import Processes
+
+#: Samplers that mean every example of the dataset.
+COMPLETE = (SequentialSampler, RandomSampler, DistributedSampler)
+
+
+@dataclass(frozen=True)
+class LoadedData:
+    """What `Subject.dataset` is made of here; splits: train, and test where there is one."""
+
+    splits: dict[str, Examples]
+    num_classes: int
+
+
+def load_data(
+    train: Iterable[Any], test: Iterable[Any] | None, num_classes: int, device: torch.device, processes: Processes
+) -> LoadedData:
+    """The splits of these loaders, their batches on `device`, of a network on as many processes."""
+    given = {"train": train} if test is None else {"train": train, "test": test}
+    splits = {split: LoadedExamples(split, loader, device, processes) for split, loader in given.items()}
+    return LoadedData({**splits}, num_classes)
+
+
+class LoadedExamples:
+    """The examples of a loader whose batches are (inputs, labels), or mappings with the entry "labels".
+
+    Of several processes each has its share already. Labels are known once all batches have been read.
+    """
+
+    def __init__(self, split: str, loader: Iterable[Any], device: torch.device, processes: Processes) -> None:
+        self._name = f"{split}_loader"
+        self._given, self._device = loader, device
+        self._loader = in_order(loader, processes)
+        self._labels: Tensor | None = None
+
+    @property
+    def labels(self) -> Tensor:
+        """(n,) int64, on the network's device, in the order of the first complete reading."""
+        if self._labels is None:
+            for _ in self.batches():
+                pass
+        assert self._labels is not None
+        return self._labels
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input, without the batch."""
+        inputs, _ = next(self.batches())
+        return tuple(self._tensor(inputs).shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> LoadedExamples:
+        """The same examples: each batch is moved to the network's device as it is drawn, and no other is asked for."""
+        assert device == self._device, f"{self._name}: its batches are on {self._device}, not on {device}"
+        return self
+
+    def batches(self, batch_size: int = 0, order: Tensor | None = None, start: int = 0) -> Iterator[tuple[Any, Tensor]]:
+        """Batches of (inputs, labels) of the loader's own size; those of `order` as one batch, for tensors alone."""
+        assert start == 0
+        if order is not None:
+            yield self._chosen(order)
+            return
+        found = []
+        with undrawn(self._given):
+            for batch in self._loader:
+                inputs, labels = self._moved(batch)
+                found.append(labels)
+                yield inputs, labels
+        if not found:
+            raise ValueError(
+                f"{self._name}: expected batches, got none. Pass a DataLoader, or another iterable that can be "
+                "iterated again and again, not an iterator."
+            )
+        if self._labels is None:
+            self._labels = torch.cat(found)
+
+    def _chosen(self, order: Tensor) -> tuple[Tensor, Tensor]:
+        """The examples at these places, in this order; one reading of all batches."""
+        found, place, first = [], order.argsort(), 0
+        ascending = order[place]
+        for inputs, labels in self.batches():
+            here = ascending[(ascending >= first) & (ascending < first + len(labels))] - first
+            found.append((self._tensor(inputs)[here], labels[here]))
+            first += len(labels)
+        inputs, labels = (torch.cat(parts)[place.argsort()] for parts in zip(*found, strict=True))
+        return inputs, labels
+
+    def _tensor(self, inputs: Any) -> Tensor:
+        if not isinstance(inputs, Tensor):
+            raise ValueError(
+                f"{self._name}: expected tensors as inputs for an analysis that changes single examples, got "
+                f"{type(inputs).__name__}. Leave that analysis out."
+            )
+        return inputs
+
+    def _moved(self, batch: Any) -> tuple[Any, Tensor]:
+        inputs, labels = self._parts(batch)
+        if not isinstance(labels, Tensor) or labels.dim() != 1 or labels.is_floating_point():
+            shown = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
+            raise ValueError(f"{self._name}: expected labels (n,) of integers, the class of each example, got {shown}.")
+        return _to(inputs, self._device), labels.to(self._device, torch.int64, non_blocking=True)
+
+    def _parts(self, batch: Any) -> tuple[Any, Any]:
+        if isinstance(batch, Mapping) and "labels" in batch:
+            return {name: value for name, value in batch.items() if name != "labels"}, batch["labels"]
+        if isinstance(batch, Sequence) and len(batch) == 2:
+            return batch[0], batch[1]
+        kind = f"a mapping with {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else type(batch).__name__
+        raise ValueError(f'{self._name}: expected batches (inputs, labels) or mappings with "labels", got {kind}.')
+
+
+def in_order(loader: Iterable[Any], processes: Processes) -> Iterable[Any]:
+    """A loader of all examples of this process's share in the dataset's order; other iterables as they are."""
+    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset) or loader.batch_size is None:
+        return loader
+    sampler = loader.sampler
+    drawn_from = getattr(sampler, "data_source", getattr(sampler, "dataset", ()))  # a DistributedSampler's dataset
+    if not isinstance(sampler, COMPLETE) or len(drawn_from) != len(loader.dataset):  # type: ignore[arg-type]
+        return loader
+    return DataLoader(
+        loader.dataset,
+        batch_size=loader.batch_size,
+        sampler=range(processes.rank, len(loader.dataset), processes.size),  # type: ignore[arg-type]
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+        generator=torch.Generator(),  # it draws a seed for its workers: the same one each time
+    )
+
+
+@contextmanager
+def undrawn(loader: Iterable[Any]) -> Iterator[None]:
+    """After it the generators of the loader and of its samplers are as before."""
+    samplers = [getattr(loader, name, None) for name in ("sampler", "batch_sampler")]
+    samplers.append(getattr(samplers[1], "sampler", None))
+    held = (getattr(owner, "generator", None) for owner in (loader, *samplers))
+    states = {generator: generator.get_state() for generator in held if isinstance(generator, torch.Generator)}
+    try:
+        yield
+    finally:
+        for generator, state in states.items():
+            generator.set_state(state)
+
+
+def _to(inputs: Any, device: torch.device) -> Any:
+    """Tensors, and what holds tensors, on the device."""
+    if isinstance(inputs, Mapping):
+        return {name: _to(value, device) for name, value in inputs.items()}
+    if isinstance(inputs, list | tuple):
+        return [_to(value, device) for value in inputs]
+    return inputs.to(device, non_blocking=True) if isinstance(inputs, Tensor) else inputs

@@ -1,0 +1,104 @@
+"""What a loop that is not ours says of itself: its configuration, its facts, and whether it is the one on record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import yaml
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ncexp.config import SUPPLIED, Component, ConfigError
+from ncexp.config.composing import read_choice
+from ncexp.measure.ridge import ridge_facts
+from ncexp.measure.snapshot import Snapshot
+from ncexp.record import RunDirectory
+
+#: The entry of config.yaml by which a run is known as that of a loop of one's own.
+MARK = "recorder"
+Loss = Callable[..., Tensor]
+
+
+def choose_loss(loss: str | Loss, num_classes: int) -> tuple[dict[str, Any], Loss]:
+    """The entry of config.yaml and the callable, of a name in conf/loss or of a callable (logits, labels)."""
+    if isinstance(loss, str):
+        raw = read_choice("loss", loss)
+        return raw, Component.check("loss", raw, SUPPLIED["loss"]).build(num_classes=num_classes)
+    if isinstance(loss, nn.MSELoss):
+        raise ConfigError(
+            "loss: expected a callable (logits, labels), got torch.nn.MSELoss, which takes one-hot targets. "
+            'Use loss="mse_mean", the same on one-hot targets, or "mse", half the sum over the classes.'
+        )
+    return _described(getattr(loss, "__name__", type(loss).__name__), loss), loss
+
+
+def choose_analyses(analyses: Sequence[str] | Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The group `analysis` of config.yaml; an entry with a _target_ of its own is one that conf/analysis lacks."""
+    chosen = analyses if isinstance(analyses, Mapping) else {name: {} for name in analyses}
+    return {
+        name: {"name": name, **options} if "_target_" in options else read_choice("analysis", name, **options)
+        for name, options in chosen.items()
+    }
+
+
+def describe(dataset: tuple[str | None, Any], architecture: tuple[str | None, Any]) -> dict[str, Any]:
+    """The entries of config.yaml for (name or None, object): without a name, the class's."""
+    chosen = {"dataset": dataset, "architecture": architecture}
+    return {group: _described(name or type(one).__name__, one) for group, (name, one) in chosen.items()}
+
+
+def describe_decay(optimizer: Optimizer | None, weight_decay: tuple[float, float], decoupled: bool) -> dict[str, Any]:
+    """What config.yaml notes of the decay: the optimizer's class, or the numbers that were stated instead.
+
+    Raises ConfigError where both are given.
+    """
+    if optimizer is None:
+        weight, bias = weight_decay
+        decay = weight if weight == bias else [weight, bias]
+        return {"weight_decay": decay, "decoupled_weight_decay": decoupled}
+    if decoupled or weight_decay != (0.0, 0.0):
+        raise ConfigError(
+            f"weight_decay: expected none beside optimizer, whose own is read, got {weight_decay}, decoupled: "
+            f"{decoupled}. Leave one of them out."
+        )
+    kind = type(optimizer)
+    return {"class": f"{kind.__module__}.{kind.__qualname__}"}
+
+
+def facts_of(snapshot: Snapshot, network: nn.Module) -> dict[str, Any]:
+    """The content of facts.json: sizes, and λ with its convention."""
+    statistics = {name: split.statistics for name, split in snapshot.splits.items()}
+    counts = statistics["train"].counts
+    return {
+        "num_classes": statistics["train"].num_classes,
+        **{f"num_{name}": of_split.num_examples for name, of_split in statistics.items()},
+        "smallest_class": int(counts.min()),
+        "largest_class": int(counts.max()),
+        "num_features": statistics["train"].num_features,
+        "num_parameters": sum(parameter.numel() for parameter in network.parameters()),
+        **ridge_facts(snapshot.ridge),
+    }
+
+
+def refuse_another(directory: RunDirectory, raw: Mapping[str, Any]) -> None:
+    """Raises ConfigError where the directory is of a training of ours, or of a loop with other options than `raw`."""
+    if not directory.config.exists():
+        return
+    noted = yaml.safe_load(directory.config.read_text())
+    if MARK not in noted:
+        raise ConfigError(
+            f"directory: expected a new one, or that of a Recorder, got {directory.path}, a training of ncexp's. "
+            "Name another one."
+        )
+    for name in ("loss", "optimizer", "seed"):
+        if noted[name] != raw[name]:
+            raise ConfigError(
+                f"{name}: expected {noted[name]}, as {directory.path} was begun with, got {raw[name]}. "
+                "Name another directory for another run."
+            )
+
+
+def _described(name: str, one: Any) -> dict[str, Any]:
+    kind = one if hasattr(one, "__qualname__") else type(one)
+    return {"name": name, "_target_": f"{kind.__module__}.{kind.__qualname__}"}

@@ -1,0 +1,114 @@
+"""What an evaluated epoch leaves behind: the statistics of every split, the classifier, λ; float64, no pickle.
+
+Everything that needs statistics alone is computed from a snapshot, in the training as well as years later: on the CPU,
+from the same bytes, so with the same result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ncexp.collapse import ClassStatistics, LinearClassifier, SNRSpectrum, snr_spectrum
+from ncexp.measure.ridge import Ridge
+from ncexp.record.tensor_file import read_tensors, write_tensors
+
+
+@dataclass(frozen=True, eq=False)
+class SplitSnapshot:
+    """One split. loss: the training loss without decay; error: the share of examples decided wrongly; layers: the
+    statistics of probed submodules, by the probe's name.
+    """
+
+    statistics: ClassStatistics
+    loss: float
+    error: float
+    layers: dict[str, ClassStatistics]
+
+    @cached_property
+    def spectrum(self) -> SNRSpectrum:
+        """The SNR spectrum of the split, computed once for all analyses."""
+        return snr_spectrum(self.statistics)
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One epoch: its splits, train first; the last layer; λ of the decomposition. All tensors are on the CPU."""
+
+    epoch: int
+    splits: dict[str, SplitSnapshot]
+    classifier: LinearClassifier
+    ridge: Ridge
+
+    def has(self, probes: Mapping[str, Any]) -> bool:
+        """Whether the statistics of all these probes are in it."""
+        return all(probes.keys() <= split.layers.keys() for split in self.splits.values())
+
+    def save(self, path: Path, training: str) -> None:
+        """Write it, atomically; training: the training key."""
+        tensors, splits = {"classifier/weight": self.classifier.weight}, {}
+        if self.classifier.bias is not None:
+            tensors["classifier/bias"] = self.classifier.bias
+        for name, split in self.splits.items():
+            tensors |= _packed(f"{name}/features", split.statistics)
+            for place, statistics in enumerate(split.layers.values()):
+                tensors |= _packed(f"{name}/layers/{place}", statistics)
+            splits[name] = {"loss": split.loss, "error": split.error, "layers": list(split.layers)}
+        header = {"epoch": self.epoch, "ridge": asdict(self.ridge), "splits": splits, "order": list(splits)}
+        write_tensors(path, tensors, "snapshot", training, **header)
+
+
+def load_snapshot(path: Path, training: str) -> Snapshot:
+    """Read what `Snapshot.save` wrote. Raises FileNotFoundError, and UnusableFile for any other content."""
+    tensors, header = read_tensors(path, "snapshot", training)
+    splits = {}
+    for name in header["order"]:
+        noted = header["splits"][name]
+        layers = {layer: _unpacked(f"{name}/layers/{place}", tensors) for place, layer in enumerate(noted["layers"])}
+        splits[name] = SplitSnapshot(_unpacked(f"{name}/features", tensors), noted["loss"], noted["error"], layers)
+    classifier = LinearClassifier(tensors["classifier/weight"], tensors.get("classifier/bias"))
+    return Snapshot(header["epoch"], splits, classifier, Ridge(**header["ridge"]))
+
+
+def as_stored(statistics: ClassStatistics) -> ClassStatistics:
+    """The statistics as a snapshot has them: on the CPU, Σ_W symmetric to the last bit."""
+    return _unpacked("", _packed("", statistics.to("cpu")))
+
+
+def snapshot_bytes(num_classes: int, widths: list[int]) -> int:
+    """The size of a snapshot with two splits of features and probed layers of these widths P, to a few hundred bytes.
+
+    2 Σ_P [P(P+1)/2 + C P + 2 C] numbers of eight bytes, the classifier's C (P + 1) of the first, and their names.
+    """
+    of_splits = 2 * sum(p * (p + 1) // 2 + num_classes * p + 2 * num_classes for p in widths)
+    names = 600 + 950 * len(widths)  # as measured: the header of the file grows with its tensors
+    return 8 * (of_splits + num_classes * (widths[0] + 1)) + names
+
+
+def _packed(prefix: str, statistics: ClassStatistics) -> dict[str, Tensor]:
+    """The fields by name, numbers as tensors of no dimension; of the symmetric Σ_W the upper triangle."""
+    values = {f"{prefix}/{field.name}": getattr(statistics, field.name) for field in fields(statistics)}
+    tensors = {
+        name: torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.float64)
+        for name, value in values.items()
+    }
+    covariance = tensors[f"{prefix}/within_class_covariance"]
+    rows, columns = torch.triu_indices(*covariance.shape)
+    return tensors | {f"{prefix}/within_class_covariance": covariance[rows, columns]}
+
+
+def _unpacked(prefix: str, tensors: Mapping[str, Tensor]) -> ClassStatistics:
+    stored = {field.name: tensors[f"{prefix}/{field.name}"] for field in fields(ClassStatistics)}
+    found: dict[str, Any] = {name: value if value.dim() else float(value) for name, value in stored.items()}
+    width = found["class_means"].shape[1]
+    rows, columns = torch.triu_indices(width, width)
+    covariance = torch.zeros(width, width, dtype=torch.float64)
+    covariance[rows, columns] = found["within_class_covariance"]
+    covariance[columns, rows] = found["within_class_covariance"]
+    return ClassStatistics(**{**found, "within_class_covariance": covariance})

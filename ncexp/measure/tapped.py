@@ -1,0 +1,159 @@
+"""Anybody's model as a network whose output is (logits, features): the features are tapped before its last layer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ncexp.architectures import LAST_LAYER_TOLERANCE
+from ncexp.config import nearest
+from ncexp.training import Processes
+
+
+class TappedNetwork(nn.Module):
+    """A model whose output is the logits, has them as `.logits` or is a tuple that begins with them.
+
+    Its submodules have the names that they have in the model. The tap, a forward pre-hook on the last layer, is there
+    while a forward pass runs, and is removed after it. Inputs that are a mapping or a list are spread into arguments.
+
+    classifier: the last nn.Linear, or its name in model.named_modules().
+    Raises ValueError where that is no nn.Linear of the model, and, at a forward pass, where the logits are not
+    classifier(features).
+    """
+
+    def __init__(self, model: nn.Module, classifier: nn.Linear | str) -> None:
+        super().__init__()
+        self.model = unwrapped(model)
+        self.classifier_name, self.classifier = find_classifier(self.model, classifier)
+        self._verified = False
+
+    def named_modules(self, *arguments: Any, **options: Any) -> Iterator[tuple[str, nn.Module]]:
+        """Those of the model."""
+        return self.model.named_modules(*arguments, **options)
+
+    def forward(self, inputs: Any) -> tuple[Tensor, Tensor]:
+        taken: list[Any] = []
+        handle = self.classifier.register_forward_pre_hook(
+            lambda module, arguments, named: taken.append(arguments[0] if arguments else named["input"]),
+            with_kwargs=True,
+        )
+        try:
+            output = _call(self.model, inputs)
+        finally:
+            handle.remove()
+        logits, features = _logits(output), self._one(taken)
+        if not self._verified:
+            self._verify(logits, features)
+            self._verified = True
+        return logits, features
+
+    def _one(self, taken: list[Any]) -> Tensor:
+        if len(taken) != 1 or taken[0].dim() != 2:
+            shapes = ", ".join(str(tuple(features.shape)) for features in taken) or "nothing"
+            raise ValueError(
+                f"classifier: expected a layer that is given features (n, P) once in a forward pass, got {shapes}. "
+                "Name the last nn.Linear of a model that classifies whole examples."
+            )
+        features: Tensor = taken[0]
+        return features
+
+    def _verify(self, logits: Any, features: Tensor) -> None:
+        if not isinstance(logits, Tensor):
+            raise ValueError(
+                "model: expected logits (n, C), an output with .logits or a tuple that begins with them, got "
+                f"{type(logits).__name__}. "
+                "Wrap the model in a module that returns its logits alone."
+            )
+        expected = functional.linear(features, self.classifier.weight, self.classifier.bias)  # no hook meets it
+        if logits.shape != expected.shape:
+            raise ValueError(
+                f"model: expected logits {tuple(expected.shape)}, as the classifier's output, got "
+                f"{tuple(logits.shape)}. Name the layer whose output the logits are."
+            )
+        size = expected.abs().amax().clamp(min=torch.finfo(expected.dtype).tiny)
+        tolerance = max(LAST_LAYER_TOLERANCE, torch.finfo(expected.dtype).eps)
+        difference = ((logits - expected).abs().amax() / size).nan_to_num(0.0).item()
+        if difference > tolerance:
+            raise ValueError(
+                f"model: expected logits = classifier(features), got another output, {difference:.1e} of the largest "
+                "logit away. Return the last layer's output without a softmax or scale behind it."
+            )
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model within DataParallel, DistributedDataParallel and torch.compile: the same parameters and buffers."""
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    while True:
+        if isinstance(model, wrappers):
+            model = model.module
+        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
+            model = model._orig_mod  # type: ignore[assignment]
+        else:
+            return model
+
+
+def find_classifier(model: nn.Module, classifier: nn.Linear | str) -> tuple[str, nn.Linear]:
+    """(name, layer) of the layer, or of that of this name, in an unwrapped model. Raises ValueError where none is."""
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    if isinstance(classifier, str):
+        if classifier not in layers:
+            raise ValueError(
+                f"classifier: expected the name of an nn.Linear of the model, got {classifier!r}. "
+                f"{nearest(classifier, [*layers])}"
+            )
+        return classifier, layers[classifier]
+    for name, layer in layers.items():
+        if layer is classifier:
+            return name, layer
+    raise ValueError(
+        f"classifier: expected an nn.Linear of the model, got a {type(classifier).__name__} that is none of "
+        f"{', '.join(layers)}. Pass the layer or its name."
+    )
+
+
+@contextmanager
+def plainly(network: TappedNetwork) -> Iterator[None]:
+    """Within it the network runs as it is written, whatever the caller has switched on around it.
+
+    In its own precision, not autocast's; not as torch.compile's program, which would not meet the tap; and an analysis
+    may take gradients where the caller takes none.
+    """
+    device = network.classifier.weight.device.type
+    with ExitStack() as held:
+        held.enter_context(torch.inference_mode(False))
+        held.enter_context(torch.enable_grad())
+        held.enter_context(torch.autocast(device, enabled=False))
+        if "torch._dynamo" in sys.modules:  # which takes seconds to import: nothing is compiled without it
+            held.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
+
+
+@contextmanager
+def with_first_buffers(network: TappedNetwork, processes: Processes) -> Iterator[None]:
+    """Within it each process has the buffers of the first, whose batch statistics a checkpoint holds; collective."""
+    own = [] if processes.size == 1 else [(buffer, buffer.clone()) for buffer in network.buffers()]
+    for buffer, _ in own:
+        torch.distributed.broadcast(buffer, 0)
+    try:
+        yield
+    finally:
+        for buffer, value in own:
+            buffer.copy_(value)
+
+
+def _logits(output: Any) -> Any:
+    if hasattr(output, "logits"):
+        return output.logits
+    return output[0] if isinstance(output, tuple) and output else output
+
+
+def _call(model: nn.Module, inputs: Any) -> Any:
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, list | tuple) else model(inputs)

@@ -1,0 +1,210 @@
+"""Numbers on disk, one JSON line per epoch: the truth, from which MLflow, frames and figures are fed.
+
+A line is ``{"epoch": 3, "train/collapse/nc1_trace": 0.12, ...}``; an undefined quantity is null, an infinite one "inf".
+A journal holds nothing but what the configuration determines, so two equal runs have equal files. When each epoch ended
+stands in the run's clock.jsonl, once per epoch and for good: a resumed run that trains an epoch again keeps its first
+time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from ncexp.record.files import DamagedFile, set_aside, write_atomically
+
+Record = dict[str, float]
+
+
+class Journal:
+    """One file of lines by epoch; names of numbers are ``<split>/<family>/<quantity>``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, record: Mapping[str, float]) -> None:
+        """Add a line of the only process that writes here; `sync` brings it to the disk."""
+        with self.path.open("ab") as file:
+            file.write(_line(_encoded(record)).encode())
+
+    def sync(self) -> None:
+        """Bring all lines to the disk before this returns."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+
+    def put(self, record: Mapping[str, float], replace: bool = False) -> None:
+        """Put a line in its place by epoch, on the disk before this returns.
+
+        An epoch that is there stays as it is, unless it is to be replaced. Several processes may do this at once: what
+        they compute of one epoch is the same.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            lines = _whole_lines(self.path)
+            others = [line for line in lines if line["epoch"] != record["epoch"]]
+            if len(others) < len(lines):
+                if replace:
+                    self._write(sorted([*others, _encoded(record)], key=lambda line: line["epoch"]))
+                return
+            if self._ends_before(int(record["epoch"]), lines):
+                self.append(record)
+                self.sync()
+            else:
+                self._write(sorted([*lines, _encoded(record)], key=lambda line: line["epoch"]))
+
+    def read(self) -> list[Record]:
+        """All whole lines, in order, undefined values as nan; an empty list before the first.
+
+        Raises DamagedFile, which names the file and the line, for a line that is no record.
+        """
+        return [_decoded(line) for line in _whole_lines(self.path)]
+
+    def epochs(self) -> set[int]:
+        """The epochs that have a line."""
+        return {line["epoch"] for line in _whole_lines(self.path)}
+
+    def repair(self) -> Path | None:
+        """Leave out the lines that are no records; returns where the file as it was lies now, None where all are."""
+        good, wrong = [], 0
+        for line in _raw_lines(self.path):
+            try:
+                good.append(_parsed(line))
+            except ValueError:
+                wrong += 1
+        if not wrong:
+            return None
+        aside = set_aside(self.path)
+        self._write(good)
+        return aside
+
+    def rewind(self, epoch: int) -> None:
+        """Drop the lines after `epoch`, half-written ones included."""
+        if self.path.exists():
+            with self._locked():
+                self._write([line for line in _whole_lines(self.path) if line["epoch"] <= epoch])
+
+    def _locked(self) -> FileLock:
+        """The journal's own lock: that of its folder may be held by this very process, as a run's is."""
+        return FileLock(self.path.with_name(f".{self.path.name}.lock"))
+
+    def _ends_before(self, epoch: int, lines: list[dict[str, Any]]) -> bool:
+        """Whether a line of this epoch can simply be added: no later epoch, and no half line, is there."""
+        if lines and lines[-1]["epoch"] > epoch:
+            return False
+        return not self.path.exists() or self.path.stat().st_size == 0 or self.path.read_bytes().endswith(b"\n")
+
+    def _write(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        text = "".join(map(_line, lines)).encode()
+        write_atomically(self.path, lambda file: file.write(text))
+
+
+class Clock:
+    """clock.jsonl: epoch → milliseconds since 1970 at which its training first ended."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: set[int] | None = None
+
+    def note(self, epoch: int) -> None:
+        """Note the time of this epoch's end, unless it was noted before."""
+        if self._known is None:
+            times = self.read()
+            if times:  # without the half line that a kill may have left
+                text = "".join(_line({"epoch": e, "timestamp_ms": ms}) for e, ms in times.items()).encode()
+                write_atomically(self.path, lambda file: file.write(text))
+            self._known = set(times)
+        if epoch not in self._known:
+            self._known.add(epoch)
+            with self.path.open("ab") as file:
+                file.write(_line({"epoch": epoch, "timestamp_ms": time.time_ns() // 1_000_000}).encode())
+
+    def read(self) -> dict[int, int]:
+        """Epoch → milliseconds since 1970. Raises DamagedFile."""
+        lines = _whole_lines(self.path)
+        if wrong := [line["epoch"] for line in lines if not isinstance(line.get("timestamp_ms"), int)]:
+            raise DamagedFile(f"{self.path}: expected a time of epoch {wrong[0]}, got none. Set the file aside.")
+        return {line["epoch"]: line["timestamp_ms"] for line in lines}
+
+
+def column(records: list[Record], name: str) -> list[float]:
+    """The values of one quantity over the epochs; nan where a record lacks it."""
+    return [record.get(name, math.nan) for record in records]
+
+
+def _encoded(record: Mapping[str, float]) -> dict[str, Any]:
+    """JSON knows neither nan nor infinity."""
+    encoded = {
+        name: None if math.isnan(value) else str(value) if math.isinf(value) else value
+        for name, value in record.items()
+    }
+    return {"epoch": int(record["epoch"]), **{name: value for name, value in encoded.items() if name != "epoch"}}
+
+
+def _decoded(line: dict[str, Any]) -> Record:
+    """The line as it is, but for values that JSON does not know: in most lines there is none."""
+    for name, value in line.items():
+        if value is None:
+            line[name] = math.nan
+        elif value.__class__ is str:
+            line[name] = float(value)
+    return line
+
+
+def _line(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, allow_nan=False) + "\n"
+
+
+def _whole_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines that end in a newline: a kill can leave half a line behind, never a wrong one."""
+    raw = _raw_lines(path)
+    if (at_once := _parsed_at_once(raw)) is not None:
+        return at_once
+    lines = []
+    for number, line in enumerate(raw, start=1):
+        try:
+            lines.append(_parsed(line))
+        except ValueError:
+            raise DamagedFile(
+                f"{path}: expected a record with its epoch in line {number}, got {line[:60]!r}. Set the file aside."
+            ) from None
+    return lines
+
+
+def _raw_lines(path: Path) -> list[bytes]:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    return data[: data.rfind(b"\n") + 1].splitlines()
+
+
+def _parsed_at_once(lines: list[bytes]) -> list[dict[str, Any]] | None:
+    """The lines by one call, which shares the names among them; None where a line is no record: which, others say."""
+    try:
+        contents: list[dict[str, Any]] = json.loads(b"[%s]" % b",".join(lines))
+    except ValueError:
+        return None
+    return contents if len(contents) == len(lines) and all(map(_is_record, contents)) else None
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    """Raises ValueError for a line that is no record."""
+    content: dict[str, Any] = json.loads(line)
+    if not _is_record(content):
+        raise ValueError("no record")
+    return content
+
+
+def _is_record(content: Any) -> bool:
+    if not isinstance(content, dict) or not isinstance(content.get("epoch"), int):
+        return False
+    values = content.values()
+    return all(value is None or isinstance(value, int | float) or value in ("inf", "-inf") for value in values)

@@ -1,0 +1,306 @@
+"""Directories in which work keeps its state, log and lock: a run's, with all its files by name, and a measuring's."""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import re
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ncexp.record.files import DamagedFile, read_json, set_aside, write_json
+from ncexp.record.journal import Clock, Journal
+from ncexp.record.states import State
+from ncexp.record.tensor_file import UnusableFile, read_header
+
+#: The variable by which a sweep names to a run's process the job that it belongs to.
+JOB_VARIABLE = "NCEXP_JOB"
+IDENTITY = "identity.json"
+
+
+class Busy(RuntimeError):
+    """Another process works on this directory."""
+
+
+def name_and_key(path: Path) -> tuple[str, str]:
+    """``digits-mlp-mse_0123456789`` → its two parts.
+
+    Of a directory that somebody named otherwise, for a loop of their own, the whole name, and as key the beginning of
+    the run's identity: what determines the weights is known to their loop alone.
+    """
+    if match := re.fullmatch(r"(.*)_([0-9a-f]{10})", path.name):
+        return match[1], match[2]
+    noted = read_json(path / IDENTITY) or {"id": ""}
+    return path.name, str(noted["id"])[:10]
+
+
+class TaskDirectory:
+    """What training, measuring and simulating have in common: status.json, run.log, job.json and a lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.log = path / "run.log"
+        self.status_path = path / "status.json"
+        self._job = path / "job.json"
+        self._lock = FileLock(path / ".lock")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the directory and hold its lock, which the system releases when this process ends, however it ends.
+
+        Raises Busy where another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=1)  # for an instant `actual_state` in another process may hold it
+        except Timeout:
+            raise self._busy() from None
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def refuse_if_held(self) -> None:
+        """Raises Busy where another process holds the lock; nothing is made or held."""
+        if self.is_held():
+            raise self._busy()
+
+    def _busy(self) -> Busy:
+        status = self.noted()
+        return Busy(
+            f"{self.path}: expected a directory that no process works on, got one that process "
+            f"{status.get('pid')} on {status.get('host')} holds. Wait for it, or stop that process."
+        )
+
+    def status(self) -> dict[str, Any] | None:
+        """status.json as last written; None before the first. Raises DamagedFile for what is no status."""
+        status = read_json(self.status_path)
+        if status is not None and (status.get("state") not in list(State) or not _are_times(status)):
+            raise DamagedFile(
+                f"{self.status_path}: expected a state and its times, got {str(status)[:120]}. Set the file aside."
+            )
+        return status
+
+    def noted(self) -> dict[str, Any]:
+        """What status.json says, for people: nothing before the first; of a damaged one, as its message, that it is."""
+        try:
+            return self.status() or {}
+        except DamagedFile as error:
+            return {"message": str(error)}
+
+    def state(self) -> State | None:
+        """What status.json says; None before the first."""
+        status = self.status()
+        return None if status is None else State(status["state"])
+
+    def actual_state(self) -> State | None:
+        """As `state`, but killed where it says running and no living process holds the lock."""
+        state = self.state()
+        return State.KILLED if state is State.RUNNING and not self.is_held() else state
+
+    def is_held(self) -> bool:
+        """Whether a process holds the lock. Opens the file only to read: it may lie where we must not write."""
+        path = Path(self._lock.lock_file)
+        if not path.exists():
+            return False
+        with path.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    def set_status(self, state: State, **details: Any) -> None:
+        """Write status.json: the state, who and when, and `details` (epoch, message, ...).
+
+        A damaged one is set aside.
+        """
+        now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        try:
+            started = (self.status() or {}).get("started", now)
+        except DamagedFile:
+            started = now
+            set_aside(self.status_path)
+        write_json(
+            self.status_path,
+            {
+                "state": state,
+                "started": started,
+                "updated": now,
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "job": os.environ.get(JOB_VARIABLE),
+                **details,
+            },
+        )
+
+    def job(self) -> str | None:
+        """The last job that a sweep submitted for it; None where there was none. Raises DamagedFile."""
+        return _word(self._job, "job")
+
+    def set_job(self, job: str, submission: str | None = None) -> None:
+        """Note the job that will work on it, so that any sweep that asks for it finds the job.
+
+        submission: the name by which the queue knows the job as this one; numbers of jobs are used again.
+        """
+        submitted = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        write_json(self._job, {"job": job, "submission": submission, "submitted": submitted})
+
+    def submission(self) -> str | None:
+        """The name of the submission that `job` came from; None for one that is not a cluster's."""
+        name: str | None = (read_json(self._job) or {}).get("submission")
+        return name
+
+
+class RunDirectory(TaskDirectory):
+    """outputs/<name>_<key>/ and what lies in it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.config = path / "config.yaml"
+        self.facts = path / "facts.json"
+        self.environment = path / "environment.json"
+        self.code_diff = path / "code.diff"
+        self.identity_path = path / IDENTITY
+        self.training = Journal(path / "training.jsonl")
+        self.clock = Clock(path / "clock.jsonl")
+        self.measurements = path / "measurements"
+        self.snapshots = path / "snapshots"
+        self.checkpoints = path / "checkpoints"
+        self.resume = self.checkpoints / "resume.safetensors"
+        self.resume_before = self.checkpoints / "resume_before.safetensors"
+        self.origin = path / "origin.json"
+        self.path_fit = path / "path_fit.json"
+        self.figures = path / "figures"
+        self.tracking = path / "mlflow.json"
+
+    @property
+    def key(self) -> str:
+        """The training key."""
+        return name_and_key(self.path)[1]
+
+    def snapshot(self, epoch: int) -> Path:
+        """Where the snapshot of this epoch lies, if it is kept."""
+        return self.snapshots / f"epoch_{epoch:04d}.safetensors"
+
+    def checkpoint(self, epoch: int) -> Path:
+        """Where the weights of this epoch lie, if they are kept."""
+        return self.checkpoints / f"epoch_{epoch:04d}.safetensors"
+
+    def kept_snapshots(self) -> list[int]:
+        """Epochs whose snapshot is on the disk and will not be computed again."""
+        return self._kept(self.snapshots)
+
+    def kept_checkpoints(self) -> list[int]:
+        """Epochs whose weights are on the disk and will not be computed again."""
+        return self._kept(self.checkpoints)
+
+    def covered_epoch(self) -> float:
+        """The last epoch that no resumption computes again: that of the checkpoint to resume from; inf at the end.
+
+        A process that was killed may have written more than its last checkpoint covers. What is measured, uploaded or
+        shown goes no further than this, so that it never has to be corrected.
+        """
+        if self.origin.exists():  # of another's training: nothing is trained by us, and nothing computed again
+            return math.inf
+        if (state := self.state()) is not None and state.final:
+            return math.inf
+        if header := self.checkpoint_header():
+            return int(header["position"]["epoch"]) - 1
+        if not any(self.checkpoints.glob("resume*")):
+            return 0
+        # There was one, which is damaged. Each evaluation ended with one: all but the last one were covered.
+        evaluated = sorted(self.evaluated_epochs())
+        return evaluated[-2] if len(evaluated) > 1 else 0
+
+    def checkpoint_header(self) -> dict[str, Any]:
+        """What the newest checkpoint to resume from says of itself; empty where none can be read."""
+        for path in (self.resume, self.resume_before):
+            with suppress(FileNotFoundError, UnusableFile):
+                return read_header(path, "resume", self.key)
+        return {}
+
+    def evaluated_epochs(self) -> set[int]:
+        """The epochs that the journal of loss and error has. Raises DamagedFile."""
+        return set().union(*(Journal(path).epochs() for path in self.measurements.glob("errors_*.jsonl")))
+
+    def journals(self) -> list[Journal]:
+        """Those of all measurements."""
+        return [Journal(path) for path in sorted(self.measurements.glob("[!.]*.jsonl"))]
+
+    def identity(self) -> str:
+        """A random word made when the run began, by which MLflow knows it wherever its directory is moved.
+
+        Raises DamagedFile: with another word the run would be in MLflow twice.
+        """
+        word = _word(self.identity_path, "id")
+        if word is None:
+            word = secrets.token_hex(8)
+            write_json(self.identity_path, {"id": word})
+        return word
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Be the only process that measures this stored run. Raises Busy where another one does."""
+        lock = FileLock(self.path / ".measure.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise Busy(
+                f"{self.path}: expected a run that no process measures, got one that another process measures. "
+                "Wait for it; the same command then does what is left."
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def clear(self) -> None:
+        """Remove everything of an earlier training, so that the run begins anew; what MLflow was sent stays known.
+
+        Raises Busy while a process measures the run: its numbers would be of the earlier training.
+        """
+        with self.measuring():
+            for path in self.path.glob("*"):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path.suffix != ".lock" and path.name not in (".lock", self.tracking.name):
+                    path.unlink()
+
+    def _kept(self, folder: Path) -> list[int]:
+        covered = self.covered_epoch()
+        return sorted(epoch for epoch in epochs_of_files(folder) if epoch <= covered)
+
+
+def epochs_of_files(folder: Path) -> set[int]:
+    """The epochs whose file lies in a folder of snapshots or weights."""
+    found = (re.fullmatch(r"epoch_(\d+)\.safetensors", path.name) for path in folder.glob("epoch_*"))
+    return {int(match[1]) for match in found if match}
+
+
+def _word(path: Path, name: str) -> str | None:
+    """The word that a file of one entry holds; None where there is no file. Raises DamagedFile."""
+    content = read_json(path)
+    if content is None:
+        return None
+    if not isinstance(content.get(name), str):
+        raise DamagedFile(f"{path}: expected a word named {name}, got {str(content)[:60]}. Set the file aside.")
+    return str(content[name])
+
+
+def _are_times(status: dict[str, Any]) -> bool:
+    """Whether a status says in ISO's form when its work began and when it was written."""
+    try:
+        return all(datetime.fromisoformat(status[name]).tzinfo is not None for name in ("started", "updated"))
+    except (KeyError, TypeError, ValueError):
+        return False

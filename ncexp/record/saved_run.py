@@ -1,0 +1,278 @@
+"""A run as others read it: what it was to be, what became of it, what was measured; from its directory alone.
+
+Nothing is imported that the run imported: a record of somebody else's network is read without their package.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ncexp.config import family_of, labels_of, nearest
+from ncexp.config.simulation import SIMULATIONS
+from ncexp.record.files import DamagedFile, read_json
+from ncexp.record.inventory import FOLDERS, Inventory, describe_missing, missing_from, noted_inventory
+from ncexp.record.journal import Record
+from ncexp.record.measurements import list_measurements
+from ncexp.record.progress import counted
+from ncexp.record.run_directory import RunDirectory, name_and_key
+from ncexp.record.states import State
+
+#: YAML's safe loader in C, ten times as fast, where the library has it.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+#: Groups of the configuration of which a run has exactly one choice.
+COMPONENTS = ("dataset", "architecture", "loss", "optimizer")
+_RESTORE = "Set it aside: the same command as before writes it again."
+#: HPD22, PHD20: the terminal phase of training starts where train accuracy reaches 99.9 %.
+ZERO_ERROR = 0.001
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """One run directory, read.
+
+    raw: config.yaml; facts: sizes and λ; state: as `RunDirectory.actual_state`, but damaged where the journals lack
+    epochs that they had; message: why it ended so, or what it lacks; training: a record of every epoch (fit/loss,
+    fit/error, fit/lr); records: one of every evaluated epoch, all measurements and the training's numbers together. A
+    run that was killed is read as far as its checkpoint covers it.
+    """
+
+    path: Path
+    raw: dict[str, Any]
+    facts: dict[str, Any]
+    state: State
+    message: str
+    training: list[Record]
+    records: list[Record]
+
+    @property
+    def name(self) -> str:
+        """Readable words, as the directory's without the key."""
+        return name_and_key(self.path)[0]
+
+    @property
+    def key(self) -> str:
+        """The training key: the hash of what determines the weights; see `name_and_key`."""
+        return name_and_key(self.path)[1]
+
+    @property
+    def sweeps(self) -> list[str]:
+        """The sweeps beside this run that asked for it."""
+        return sorted(link.parents[1].name for link in self.path.parent.glob(f"sweeps/*/runs/*_{self.key}"))
+
+    @property
+    def is_simulation(self) -> bool:
+        """Whether nothing was trained."""
+        return "simulation" in self.raw
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it is of the checkpoints of another training: then there is no record of its epochs."""
+        return "checkpoints" in self.raw
+
+    @cached_property
+    def zero_error_epoch(self) -> int | None:
+        """The first epoch after which at most 0.1 % of the training examples were decided wrongly; None: not reached.
+
+        Exact to the epoch of our own trainings: before it is found, the training set is evaluated after every epoch
+        whose running error says that it may be near (`ncexp.measure.recorded_training`), not only after the epochs of
+        evaluate_at. Of another training's checkpoints it is the first that was measured.
+        """
+        return zero_error_epoch([*self.training, *self.records])
+
+    @cached_property
+    def choices(self) -> dict[str, Any]:
+        """What was asked for: the choice of every group, its options by path, lr, seed, epochs and the like."""
+        return _choices(self.raw)
+
+    @cached_property
+    def parameters(self) -> dict[str, Any]:
+        """What people filter and group by: the choices, and what followed from them: family, sizes and λ."""
+        family = {"family": family_of(self.raw["architecture"])} if "architecture" in self.raw else {}
+        return {**self.choices, **family, **self.facts}
+
+    @property
+    def rate(self) -> float:
+        """The learning rate; nan where another training's is not known."""
+        rate = self.parameters["lr"]
+        return math.nan if rate is None else float(rate)
+
+    @property
+    def seed(self) -> int | None:
+        """The seed; None where another training's is not known."""
+        seed = self.parameters["seed"]
+        return None if seed is None else int(seed)
+
+    @property
+    def cell(self) -> tuple[str, str, str]:
+        """(dataset, architecture, loss): where the run stands in the paper's grid; mse_on_path is a loss of its own."""
+        chosen = self.parameters
+        regime = chosen.get("regime", "plain")
+        loss = str(chosen["loss"]) if regime == "plain" else f"{chosen['loss']}_{regime}"
+        return str(chosen["dataset"]), str(chosen["architecture"]), loss
+
+    @property
+    def family(self) -> str:
+        """The row of the paper's grid: VGG, ResNet, DenseNet, or another family of architectures."""
+        return str(self.parameters["family"])
+
+
+def zero_error_epoch(records: Iterable[Record]) -> int | None:
+    """The first epoch whose train/error is at most 0.1 %; None where there is none."""
+    reached = [int(one["epoch"]) for one in records if "train/error" in one and one["train/error"] <= ZERO_ERROR]
+    return min(reached, default=None)
+
+
+def read_run(path: Path) -> SavedRun:
+    """Read one run directory. Raises ValueError where there is no config.yaml; DamagedFile, naming it, for a file that
+    cannot be read.
+    """
+    directory = RunDirectory(path)
+    if not directory.config.exists():
+        raise ValueError(f"{path}: expected a run directory, got one without config.yaml. Name the folder of a run.")
+    state = directory.actual_state() or State.NEW  # first: a final state says that all that follows is there
+    covered, message = directory.covered_epoch(), str((directory.status() or {}).get("message", ""))
+    noted = noted_inventory(directory)
+    training = [record for record in directory.training.read() if record["epoch"] <= covered]
+    measured = _measured(directory, covered)
+    if not state.active and (lacking := describe_missing(_missing(directory, noted, training, measured))):
+        state, message = State.DAMAGED, lacking
+    return SavedRun(
+        path=path,
+        raw=read_config(directory),
+        facts=read_json(directory.facts) or {},
+        state=state,
+        message=message,
+        training=training,
+        records=_merged(training, measured.values()),
+    )
+
+
+def read_runs(folders: Iterable[Path]) -> tuple[list[SavedRun], list[str]]:
+    """The runs among and under `folders`, and what is wrong with those that cannot be read: each file by name.
+
+    Raises ValueError for a folder without runs.
+    """
+    runs, faults = [], []
+    for path in counted(find_runs(folders), "runs read"):
+        try:
+            runs.append(read_run(path))
+        except DamagedFile as error:
+            faults.append(str(error))
+    return runs, faults
+
+
+def read_config(directory: RunDirectory) -> dict[str, Any]:
+    """config.yaml. Raises DamagedFile for what cannot be the configuration of a run or a simulation."""
+    try:
+        raw = yaml.load(directory.config.read_text(), _LOADER)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        cause = " ".join(str(error).split())
+        raise DamagedFile(f"{directory.config}: expected YAML, got a damaged file ({cause}). {_RESTORE}") from None
+    groups = raw if isinstance(raw, dict) else {}
+    # Of a file that is cut the beginning is there, in which a training's other choices stand.
+    needed = ("simulation",) if "simulation" in groups else COMPONENTS if "evaluate_at" in groups else COMPONENTS[:3]
+    if lacking := [group for group in needed if not isinstance(groups.get(group), dict) or "name" not in groups[group]]:
+        raise DamagedFile(f"{directory.config}: expected a choice of {lacking[0]}, got none. {_RESTORE}")
+    return groups
+
+
+def _measured(directory: RunDirectory, covered: float) -> dict[str, list[Record]]:
+    """Journal → its lines as far as the checkpoint covers them."""
+    return {
+        f"{directory.measurements.name}/{measurement.journal.path.name}": [
+            record for record in measurement.records(plain) if record["epoch"] <= covered
+        ]
+        for measurement, plain in list_measurements(directory.measurements)
+    }
+
+
+def _missing(
+    directory: RunDirectory, noted: Inventory, training: list[Record], measured: Mapping[str, list[Record]]
+) -> Inventory:
+    """What the journals had and have no more; those that a later version of an analysis replaced do not count."""
+    there = {place: {int(record["epoch"]) for record in records} for place, records in measured.items()}
+    there[directory.training.path.name] = {int(record["epoch"]) for record in training}
+    replaced = {place for place in noted if place not in there and (directory.path / place).exists()}
+    journals = {place: epochs for place, epochs in noted.items() if place not in (*FOLDERS, *replaced)}
+    return missing_from(there, journals)
+
+
+def _merged(training: list[Record], measured: Iterable[list[Record]]) -> list[Record]:
+    """One record for every epoch that was measured: the training's numbers, then those of every measurement."""
+    merged: dict[int, Record] = {}
+    trained = {int(record["epoch"]): record for record in training}
+    for records in measured:
+        for record in records:
+            epoch = int(record["epoch"])
+            merged.setdefault(epoch, {"epoch": epoch, **trained.get(epoch, {})}).update(record)
+    return [merged[epoch] for epoch in sorted(merged)]
+
+
+def find_runs(folders: Iterable[Path]) -> list[Path]:
+    """The run directories among and under `folders`, sorted, each once; simulations only where their folder is named.
+
+    Raises ValueError for a folder without any.
+    """
+    found: dict[Path, None] = {}
+    for folder in folders:
+        # Not deeper than a sweep's folder in an outputs folder: MLflow's copies of the records lie further down.
+        levels = ("config.yaml", "*/config.yaml", "*/*/config.yaml")
+        found_here = (
+            [path.parent for path in folder.glob(level) if SIMULATIONS not in path.relative_to(folder).parts]
+            for level in levels
+        )
+        here = next(filter(None, map(sorted, found_here)), [])
+        if not here:
+            raise ValueError(f"{folder}: expected run directories, got none. Name the folder that holds the runs.")
+        found.update(dict.fromkeys(path.resolve() for path in here))  # a sweep's folder has links
+    return list(found)
+
+
+def pick_run(name: str, folder: Path) -> Path:
+    """A run by its path, its directory's name, its key, or a beginning of either that only one run has.
+
+    Raises ValueError where no run or more than one is meant.
+    """
+    if (Path(name) / "config.yaml").exists():
+        return Path(name)
+    runs = find_runs([folder])
+    meant = [run for run in runs if run.name == name] or [
+        run for run in runs if run.name.startswith(name) or name_and_key(run)[1].startswith(name)
+    ]
+    if len(meant) == 1:
+        return meant[0]
+    if meant:
+        listed = ", ".join(run.name for run in meant)
+        raise ValueError(f"{name}: expected one run, got {len(meant)}: {listed}. Give more of the name, or the key.")
+    raise ValueError(f"{name}: expected a run under {folder}. {nearest(name, [run.name for run in runs])}")
+
+
+def _choices(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """``dataset: digits``, ``dataset.test_fraction: 0.2``, ..., ``lr``, ``seed``; nested options by their path."""
+    flat: dict[str, Any] = {}
+    for group in (*COMPONENTS, "simulation"):
+        if group in raw:
+            _flatten(group, raw[group], flat)
+    if "optimizer" in raw:
+        flat["lr"] = raw["optimizer"].get("lr")
+    names = ("seed", "epochs", "batch_size", "precision", "compile")
+    flat |= {name: raw[name] for name in names if name in raw}
+    # Runs of before there was a choice have none written down.
+    return flat | ({"regime": raw.get("regime", "plain")} if "epochs" in raw else {})
+
+
+def _flatten(prefix: str, value: Any, into: dict[str, Any]) -> None:
+    if isinstance(value, Mapping) and "_target_" in value:
+        into[prefix] = value["name"]
+        for name, option in value.items():
+            if name not in ("_target_", *labels_of(prefix)):
+                _flatten(f"{prefix}.{name}", option, into)
+    else:
+        into[prefix] = value

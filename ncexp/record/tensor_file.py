@@ -1,0 +1,102 @@
+"""Tensors on disk without pickle: safetensors with one header of ours, whole or not there, and checked when read.
+
+The header says what the file is (`kind`), of which format and of which training, and holds a SHA-256 of all of it. A
+file that is cut, damaged, of another training or of another version is refused by name, never used and never deleted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ncexp.record.files import write_atomically
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Raised when what a file holds changes its meaning.
+FORMAT = 1
+#: The one entry of safetensors' own header; more than one would be written in any order.
+_ENTRY = "ncexp"
+
+
+class UnusableFile(ValueError):
+    """A snapshot or checkpoint that cannot be used; the message names the file and says what is wrong with it."""
+
+
+class DamagedTensors(UnusableFile):
+    """One that nobody can use: cut, empty, garbage, or with a changed bit. One of another training may be sound."""
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], kind: str, training: str, **header: Any) -> None:
+    """Write `tensors` by name, atomically; equal content gives equal bytes.
+
+    kind: "snapshot", "weights" or "resume"; training: the training key; header: whatever JSON holds.
+    """
+    from safetensors.torch import save
+
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    content = {"kind": kind, "format": FORMAT, "training": training, **header}
+    content["sha256"] = _digest(plain, content)
+    data = save(plain, metadata={_ENTRY: json.dumps(content, sort_keys=True)})
+    write_atomically(path, lambda file: file.write(data))
+
+
+def read_header(path: Path, kind: str, training: str) -> dict[str, Any]:
+    """The header alone; neither torch nor the tensors are loaded.
+
+    Raises FileNotFoundError; DamagedTensors for a file that is cut or no such file of ours; UnusableFile for one of
+    another training.
+    """
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            size = path.stat().st_size
+            if length > size:
+                raise ValueError("its header is cut")
+            entries = json.loads(file.read(length))
+            header: dict[str, Any] = dict(json.loads(entries.pop("__metadata__")[_ENTRY]))
+            if 8 + length + max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0) != size:
+                raise ValueError("its tensors are cut")
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, struct.error):
+        raise DamagedTensors(f"{path}: expected a {kind} file, got one that is cut or damaged.") from None
+    for name, expected in (("format", FORMAT), ("kind", kind), ("training", training)):
+        if header.get(name) != expected:
+            raise UnusableFile(f"{path}: expected a {kind} file with {name} {expected}, got {name} {header.get(name)}.")
+    return header
+
+
+def read_tensors(path: Path, kind: str, training: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors by name, on the CPU, and the header. Raises as `read_header`, and where a single bit has changed."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    header = read_header(path, kind, training)
+    try:
+        # Copies, aligned as torch aligns: the same numbers at another alignment may be summed in another order.
+        tensors = {name: tensor.clone() for name, tensor in load(path.read_bytes()).items()}
+    except (SafetensorError, ValueError):
+        raise DamagedTensors(f"{path}: expected a {kind} file, got one that is cut or damaged.") from None
+    if _digest(tensors, header) != header.get("sha256"):
+        raise DamagedTensors(
+            f"{path}: expected a {kind} file with the SHA-256 of its header, got other content: it is damaged."
+        )
+    return tensors, header
+
+
+def _digest(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
+    import torch
+
+    described = {name: value for name, value in header.items() if name != "sha256"}
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

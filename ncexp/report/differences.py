@@ -1,0 +1,46 @@
+"""The table MSE beside cross-entropy: what another loss changes in each network on each dataset."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from ncexp.record import SavedRun
+from ncexp.report.sweep import Cell, Sweep
+from ncexp.report.tables import ACCURACIES, ROBUSTNESS, Entry, Table, Value
+
+OTHER = "cross_entropy"
+#: Row → what it holds of a run, and how it is printed.
+QUANTITIES: Mapping[str, tuple[Callable[[SavedRun], float], str]] = {
+    **ACCURACIES,
+    "robustness at the end": (lambda run: run.records[-1].get(ROBUSTNESS, math.nan), ".4f"),
+}
+COLUMNS = ["dataset", "network", "quantity", "loss", "value", OTHER, "difference", "seeds of both"]
+
+
+def differences(sweep: Sweep) -> Table:
+    """Each cell of an MSE loss beside that of cross-entropy, each at its best rate: mean ± standard error over seeds.
+
+    The difference is MSE less cross-entropy, of the seeds that both have, paired: one seed draws the same first weights
+    and the same order of examples for both. A standard error needs two seeds.
+    """
+    rows: list[list[Entry]] = []
+    for (dataset, network, loss), cell in sweep.cells.items():
+        other = sweep.cells.get((dataset, network, OTHER))
+        if not loss.startswith("mse") or other is None:
+            continue
+        for name, (of, places) in QUANTITIES.items():
+            values, others = _by_seed(cell, of), _by_seed(other, of)
+            if not (values and others):
+                continue
+            both = sorted(values.keys() & others.keys())
+            paired = [values[seed] - others[seed] for seed in both]
+            compared = (Value.of(one, places, "se") for one in ([*values.values()], [*others.values()], paired))
+            rows.append([dataset, network, name, loss, *compared, str(len(both))])
+    return Table.of("differences", "MSE beside cross-entropy: mean ± standard error over seeds", COLUMNS, rows)
+
+
+def _by_seed(cell: Cell, of: Callable[[SavedRun], float]) -> dict[int, float]:
+    """Seed → the number at the cell's best rate, where it is defined."""
+    found = {run.seed: of(run) for run in cell.best if run.seed is not None}
+    return {seed: value for seed, value in found.items() if not math.isnan(value)}

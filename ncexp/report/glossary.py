@@ -1,0 +1,66 @@
+"""The catalogue of quantities as a page of the docs: docs/quantities.md."""
+
+from __future__ import annotations
+
+from ncexp.measure.quantities import QUANTITIES, Quantity
+from ncexp.report.tables import Table
+
+COLUMNS = ["name", "on", "label", "meaning", "source", "axis", "at collapse"]
+INTRODUCTION = """\
+# Quantities
+
+This page lets you find what a number means. In the terminal:
+
+    ncexp list quantities collapse
+
+<!-- Made by: ncexp list quantities --markdown > docs/quantities.md -->
+
+Every number that is recorded has a name `<split>/<family>/<quantity>`: `train/collapse/nc1_trace`, `test/error`. The
+split is train, test, or fit for what the training steps met. In data frames and exported tables split, family and
+quantity are columns. `<j>` stands for the number of a mode or class, `<module>` for a submodule's name. Where one
+analysis was measured with a second set of options, its key stands in the family: `test/robustness.0123456789/ratio`. An
+undefined value is null in the journals and nan in data frames.
+
+Symbols: C classes, P features, n examples; μ_c class means, μ_G global mean, m_c = μ_c − μ_G, M̄ their matrix,
+u_c = m_c/‖m_c‖; v_c variance of class c; Σ_W, Σ_B, Σ_T covariances within classes, between them, and of all; W, b the
+last layer, w_c its rows; h̃ = [h; 1], W̃ = [W, b]; W_LS the least-squares layer of the features; λ the decay of the
+objective; ω_j the singular values of Σ_W^−½ M̄; E = (I − 11ᵀ/C)/√(C−1); r(x) the smallest change of x that changes the
+decision. "At collapse" is the value on train features in the limit, – where there is none.
+
+PHD20: Papyan, Han and Donoho, PNAS 2020. HPD22: Han, Papyan and Donoho, ICLR 2022. Exact formulas, and where each
+number is undefined, are in the docstrings of `ncexp.collapse`.
+"""
+#: Family → heading of its table.
+FAMILIES = {
+    "": "Loss and error",
+    "decisions": "Other classifiers on the same features",
+    "collapse": "Neural collapse",
+    "layers": "Neural collapse through depth (analysis layers)",
+    "geometry": "Unequal classes and many classes (analysis geometry)",
+    "mse": "The MSE decomposition",
+    "path": "The central path",
+    "path_fit": "The closed form fitted to a run",
+    "theory": "The closed form of a simulation (ncexp simulate)",
+    "robustness": "Robustness (analysis robustness)",
+}
+
+
+def family_of(row: Quantity) -> str:
+    """The first part of a row's name; empty where the quantity stands alone."""
+    return row.name.partition("/")[0] if "/" in row.name else ""
+
+
+def render_markdown() -> str:
+    """The text of docs/quantities.md: a table for each family."""
+    families = dict.fromkeys(map(family_of, QUANTITIES))
+    parts = [f"## {FAMILIES[family]}\n\n{_table(family).markdown()}" for family in families]
+    return "\n".join([INTRODUCTION, *parts])
+
+
+def _table(family: str) -> Table:
+    rows = [
+        [f"`{row.name}`", ", ".join(row.splits), row.label, row.meaning, row.source, row.scale, row.at_collapse]
+        for row in QUANTITIES
+        if family_of(row) == family
+    ]
+    return Table.of(family, FAMILIES[family], COLUMNS, rows)

@@ -1,0 +1,226 @@
+"""Reference results: what runs of one configuration came to, and whether another run comes to the same.
+
+The rule. Of n seeds (at least three) every compared number, a quantity at one of five epochs, has a 99.9 %
+prediction interval for one more run, Student's
+
+    mean ± t(m, 0.9995) · s · √(1 + 1/n),    m = min(n − 1, 5)
+
+with s the standard deviation (n − 1) over the seeds; of the logarithms where the catalogue draws the quantity on a
+logarithmic axis and all seeds are positive. More than five degrees of freedom would trust the tails of seeds to be
+normal: of drawn runs with heavier tails ten seeds then refused 8 %. A run agrees where at most 2 % of its numbers lie
+outside theirs.
+
+Its false alarms. The numbers of one run depend strongly on one another, so how many lie outside is far from binomial.
+But each lies outside with a chance of 0.1 %, so the expected share outside is 0.1 %, and by Markov's inequality the
+chance that it exceeds 2 % is at most 0.001/0.02 = 5 %, whatever the dependence, where deviations are normal.
+`benchmarks/reference_alarms.py` measures it, of others too. Of the rules with this bound (99 % and a fifth, ...) this
+one found wrong rates and decays most surely.
+
+Least deviations. s is not taken below what the number can resolve: of a share of N examples √(p(1 − p)/N + 1/(2N²)),
+counting error, 0.7 of an example at p = 0; of the zero-error epoch half an epoch; of others 10⁻⁵ of the value.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+from scipy.special import stdtrit
+
+from ncexp.measure.quantities import find
+from ncexp.record import RunDirectory, SavedRun, State, read_json
+
+LEVEL, MOST_OUTSIDE = 0.999, 0.02
+FEWEST_SEEDS, MOST_DEGREES, NUM_EPOCHS = 3, 5, 5
+#: Of the run as a whole, beside the quantities of its epochs.
+ZERO_EPOCH, WHOLE = "zero_error_epoch", "run"
+#: Set by the configuration, a whole number, or nothing but rounding.
+NOT_COMPARED = ("lr", "rank", "condition_number", "snr_rounding", "identity_residual")
+#: Least s: relative, of any number; absolute, of the zero-error epoch.
+RESOLVED, HALF_AN_EPOCH = 1e-5, 0.5
+#: (quantity, epoch or WHOLE).
+Number = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A run against a reference. values and bands (low, mean, high) by number; outside: those that are not within, with
+    nan where the run has the quantity, but not at that epoch; lacking: quantities that were never measured.
+    """
+
+    values: dict[Number, float]
+    bands: dict[Number, tuple[float, float, float]]
+    outside: list[Number]
+    lacking: list[str]
+
+    @property
+    def share(self) -> float:
+        """The share of the compared numbers that lie outside."""
+        return len(self.outside) / len(self.values)
+
+    @property
+    def agrees(self) -> bool:
+        """Whether at most MOST_OUTSIDE lie outside."""
+        return self.share <= MOST_OUTSIDE
+
+
+def reference_directory() -> Path:
+    """The folder of the shipped references: in the wheel inside the package, in a clone at the repository's top."""
+    package = Path(__file__).parents[1]
+    installed = package / "reference"
+    return installed if installed.is_dir() else package.parent / "reference"
+
+
+def read_reference(name: str) -> dict[str, Any]:
+    """A reference by its file, or by its name among the shipped ones. Raises ValueError where there is none."""
+    path = Path(name) if name.endswith(".json") else reference_directory() / f"{name}.json"
+    content = read_json(path)
+    if content is None:
+        valid = ", ".join(sorted(other.stem for other in reference_directory().glob("*.json")))
+        raise ValueError(f"reference: expected a name or a file.json, got {name!r}. Valid: {valid}.")
+    if not isinstance(content.get("bands"), dict):
+        raise ValueError(f"{path}: expected the bands of a reference, got none. Make it with `ncexp reference`.")
+    return content
+
+
+def make_reference(runs: Sequence[SavedRun], name: str) -> dict[str, Any]:
+    """The content of reference/<name>.json, of runs that differ in their seed alone.
+
+    Raises ValueError for fewer than three, for one that is not completed, and for other differences.
+    """
+    _check(runs)
+    common = sorted(set.intersection(*({int(one["epoch"]) for one in run.records} for run in runs)))
+    epochs = sorted({common[round(k * (len(common) - 1) / (NUM_EPOCHS - 1))] for k in range(NUM_EPOCHS)})
+    numbers = [numbers_of(run, epochs) for run in runs]
+    shared = [one for one in numbers[0] if all(math.isfinite(other.get(one, math.nan)) for other in numbers)]
+    values = numpy.array([[of_run[one] for one in shared] for of_run in numbers])
+    scales = Scales.of(shared, values, runs[0].facts)
+    low, mean, high = scales.interval(values)
+    bands: dict[str, dict[str, list[float]]] = {}
+    for place, (quantity, epoch) in enumerate(shared):
+        bands.setdefault(quantity, {})[epoch] = [float(f"{one[place]:.6g}") for one in (low, mean, high)]
+    environments = [read_json(RunDirectory(run.path).environment) or {} for run in runs]
+    return {
+        "name": name,
+        "seeds": sorted(run.seed for run in runs if run.seed is not None),
+        "configuration": {key: value for key, value in runs[0].choices.items() if key != "seed"},
+        "versions": {key: _each(environments, key) for key in ("ncexp", "torch", "torchvision", "python")},
+        "machine": {key: _each(environments, key) for key in ("device", "instructions", "threads")},
+        "level": LEVEL,
+        "leave_one_out": [float(f"{share:.4g}") for share in scales.leave_one_out(values)],
+        "bands": bands,
+    }
+
+
+def compare_with_reference(run: SavedRun, reference: Mapping[str, Any]) -> Verdict:
+    """Which of the reference's numbers the run has, and which of these lie outside their intervals.
+
+    A quantity that the run has, but not at an epoch of the reference, counts as outside there; one that was never
+    measured is not compared. Raises ValueError where nothing can be compared.
+    """
+    bands = {
+        (quantity, epoch): (band[0], band[1], band[2])
+        for quantity, by_epoch in reference["bands"].items()
+        for epoch, band in by_epoch.items()
+    }
+    epochs = sorted({int(epoch) for _, epoch in bands if epoch != WHOLE})
+    found = numbers_of(run, epochs)
+    measured = {quantity for record in run.records for quantity in record} | {ZERO_EPOCH}
+    lacking = [quantity for quantity in reference["bands"] if quantity not in measured]
+    values = {one: found.get(one, math.nan) for one in bands if one[0] in measured}
+    if len(values) <= 1:
+        raise ValueError(f"{run.name}: expected numbers of the reference, got none. Is it of another kind of run?")
+    outside = [one for one, value in values.items() if not bands[one][0] <= value <= bands[one][2]]
+    return Verdict(values, bands, outside, lacking)
+
+
+def numbers_of(run: SavedRun, epochs: Sequence[int]) -> dict[Number, float]:
+    """The numbers of a run that are compared: those that have a row in the catalogue, at these epochs."""
+    numbers: dict[Number, float] = {}
+    if run.zero_error_epoch is not None:
+        numbers[ZERO_EPOCH, WHOLE] = float(run.zero_error_epoch)
+    for record in run.records:
+        if record["epoch"] in epochs:
+            for name, value in record.items():
+                if name.rpartition("/")[2] not in NOT_COMPARED and find(name) is not None:
+                    numbers[name, f"{record['epoch']:.0f}"] = value
+    return numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Scales:
+    """How numbers (M,) vary: logarithmic, and the least deviation: of a share of `counted` examples, or `least`."""
+
+    logarithmic: numpy.ndarray
+    counted: numpy.ndarray
+    least: numpy.ndarray
+
+    @classmethod
+    def of(cls, numbers: Sequence[Number], values: numpy.ndarray, facts: Mapping[str, Any]) -> Scales:
+        """By the catalogue's rows; values (seeds, M)."""
+        rows = [find(quantity) for quantity, _ in numbers]
+        log = numpy.array([row is not None and row.scale == "log" for row in rows]) & (values > 0).all(axis=0)
+        log |= numpy.array([quantity == ZERO_EPOCH for quantity, _ in numbers])
+        shares = [row is not None and row.scale == "percent" for row in rows]
+        sizes = {"train": facts["num_train"], "fit": facts["num_train"], "test": facts["num_test"]}
+        counted = [
+            sizes[name.partition("/")[0]] if share else 0 for (name, _), share in zip(numbers, shares, strict=True)
+        ]
+        least = [HALF_AN_EPOCH if quantity == ZERO_EPOCH else 0.0 for quantity, _ in numbers]
+        return cls(log, numpy.array(counted), numpy.array(least))
+
+    def interval(self, values: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
+        """values (seeds, M) → low, mean, high (M,) of the prediction interval of one more seed; geometric where log."""
+        count = len(values)
+        with numpy.errstate(divide="ignore", invalid="ignore"):
+            scaled = numpy.where(self.logarithmic, numpy.log(values), values)
+        mean = scaled.mean(axis=0)
+        deviation = numpy.maximum(scaled.std(axis=0, ddof=1), self._least_deviation(mean))
+        half = stdtrit(min(count - 1, MOST_DEGREES), (1 + LEVEL) / 2) * deviation * math.sqrt(1 + 1 / count)
+        with numpy.errstate(over="ignore"):
+            low, middle, high = (
+                numpy.where(self.logarithmic, numpy.exp(one), one) for one in (mean - half, mean, mean + half)
+            )
+        shares = self.counted > 0
+        return numpy.where(shares, low.clip(0), low), middle, numpy.where(shares, high.clip(max=1), high)
+
+    def leave_one_out(self, values: numpy.ndarray) -> list[float]:
+        """The share of the numbers of each seed that lie outside the intervals of the other seeds."""
+        shares = []
+        for place, left_out in enumerate(values):
+            low, _, high = self.interval(numpy.delete(values, place, axis=0))
+            shares.append(float(1 - ((low <= left_out) & (left_out <= high)).mean()))
+        return shares
+
+    def _least_deviation(self, mean: numpy.ndarray) -> numpy.ndarray:
+        examples = numpy.maximum(self.counted, 1)
+        with numpy.errstate(over="ignore"):
+            least = numpy.where(self.logarithmic, self.least / numpy.exp(mean), self.least)
+        counting = numpy.sqrt(numpy.clip(mean * (1 - mean), 0, None) / examples + 0.5 / examples**2)
+        relative = numpy.where(self.logarithmic, RESOLVED, RESOLVED * numpy.abs(mean))
+        return numpy.where(self.counted > 0, counting, numpy.maximum(relative, least))
+
+
+def _check(runs: Sequence[SavedRun]) -> None:
+    if len({run.seed for run in runs}) < max(FEWEST_SEEDS, len(runs)):
+        seeds = ", ".join(str(run.seed) for run in runs)
+        raise ValueError(f"runs: expected at least {FEWEST_SEEDS} of different seeds, got {seeds}. Train more.")
+    for run in runs:
+        if run.state is not State.COMPLETED:
+            raise ValueError(f"{run.name}: expected a completed run, got {run.state}. Let it end first.")
+        for name in run.choices.keys() | runs[0].choices.keys():
+            if name != "seed" and str(run.choices.get(name)) != str(runs[0].choices.get(name)):
+                raise ValueError(
+                    f"{run.name}: expected runs that differ in their seed alone, got {name} = {run.choices.get(name)} "
+                    f"and {runs[0].choices.get(name)}. Name runs of one configuration."
+                )
+
+
+def _each(environments: Sequence[Mapping[str, Any]], key: str) -> str:
+    """What the runs' environments say, each value once."""
+    return re.sub(r"^$", "unknown", ", ".join(sorted({str(one[key]) for one in environments if key in one})))

@@ -1,0 +1,86 @@
+"""Random features in continuous time without renormalization, regime=on_path and regime=plain of a training, beside the
+closed form of the renormalized flow from the same start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from ncexp.collapse import LinearClassifier
+from ncexp.collapse.free_flows import FreeTrajectory, on_path_gradient_flow, plain_gradient_flow
+from ncexp.record import Record
+from ncexp.simulations.central_path import (
+    ExamplesPerClass,
+    LastTime,
+    NumClasses,
+    NumFeatures,
+    NumTimes,
+    States,
+    records_along,
+)
+
+#: The last time, in units of N C². Noise within classes falls about e-fold in a unit, and is lost in the rounding of
+#: the features after some thirty.
+LONGEST = 10
+
+
+def on_path(
+    seed: int,
+    *,
+    num_classes: NumClasses = 10,
+    num_features: NumFeatures = 16,
+    examples_per_class: ExamplesPerClass = 20,
+    last_time: LastTime = 1e4,
+    num_times: NumTimes = 60,
+) -> Iterator[Record]:
+    """Renormalized random features follow the gradient flow of L_LS(H), the layer being W_LS at λ = 0.
+
+    Records as `records_along`. Raises ValueError as it, and for a last_time beyond LONGEST.
+    """
+    _refuse_last_time(last_time, num_classes, examples_per_class)
+    return records_along(_on_path, seed, (num_classes, num_features, examples_per_class), last_time, num_times)
+
+
+def plain(
+    seed: int,
+    *,
+    num_classes: NumClasses = 10,
+    num_features: NumFeatures = 16,
+    examples_per_class: ExamplesPerClass = 20,
+    last_time: LastTime = 1e4,
+    num_times: NumTimes = 60,
+) -> Iterator[Record]:
+    """Renormalized random features and a layer follow the gradient flow of L(W, b, H) at λ = 0; the layer begins as
+    torch.nn.Linear draws it, uniform within ±1/√P.
+
+    Records as `records_along`. Raises ValueError as it, and for a last_time beyond LONGEST.
+    """
+    _refuse_last_time(last_time, num_classes, examples_per_class)
+    return records_along(_plain, seed, (num_classes, num_features, examples_per_class), last_time, num_times)
+
+
+def _on_path(features: Tensor, labels: Tensor, num_classes: int, times: Tensor, _generator: torch.Generator) -> States:
+    return _states(on_path_gradient_flow(features, labels, num_classes, times))
+
+
+def _plain(features: Tensor, labels: Tensor, num_classes: int, times: Tensor, generator: torch.Generator) -> States:
+    width = features.shape[1]
+    drawn = 2 * torch.rand(num_classes, width + 1, generator=generator, dtype=torch.float64) - 1
+    layer = LinearClassifier(drawn[:, :-1] / width**0.5, drawn[:, -1] / width**0.5)
+    return _states(plain_gradient_flow(features, layer, labels, times))
+
+
+def _states(flow: FreeTrajectory) -> States:
+    return list(zip(flow.snapshots, flow.classifiers, strict=True))
+
+
+def _refuse_last_time(last_time: float, num_classes: int, examples_per_class: int) -> None:
+    last = LONGEST * examples_per_class * num_classes**2
+    if last_time > last:
+        raise ValueError(
+            f"simulation.last_time: expected at most {LONGEST} N C² = {last}, got {last_time:g}. Lower it: without "
+            "renormalization the noise within classes falls exponentially, to rounding."
+        )

@@ -1,0 +1,120 @@
+"""Which MLflow store a run belongs to, whether it may be written from here, and whether it responds."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+
+from ncexp.config import ConfigError
+from ncexp.config.simulation import SIMULATIONS
+
+SQLITE = "sqlite:///"
+#: What mlflow.json calls the store in the outputs folder, wherever that folder is moved.
+EMBEDDED = "embedded"
+#: Where `ncexp ui` shows a store, unless another port is asked for. The host is a name of this machine that browsers
+#: know (RFC 6761): under localhost itself MLflow opens its assistant over a third of the page.
+UI_PORT, UI_HOST = 5000, "ncexp.localhost"
+UI_ADDRESS = f"http://{UI_HOST}:{UI_PORT}"
+#: With this in its address a page is MLflow's for trainings; without, the one for language models.
+OF_TRAININGS = "workflowType=machine_learning"
+#: Schemes that MLflow takes for a store, with the port of each where the URI has none.
+PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+#: How long a server may take to say that it is there, and to respond to a call; together the bound after which it is
+#: given up: before a sweep, in `ncexp sync`, and at a run's end.
+RESPONSE_S, CALL_S = 5.0, 10.0
+BOUND_S = RESPONSE_S + CALL_S
+#: PostgreSQL's SSLRequest: to it a server says S or N before anything else.
+_SSL_REQUEST = bytes.fromhex("00000008 04d2162f")
+
+
+def check_uri(uri: str | None) -> None:
+    """Raises ConfigError for a tracking URI that no MLflow store can have; None is the embedded store."""
+    if uri is None:
+        return
+    try:
+        parts = urlsplit(uri)
+        served = bool(parts.hostname or "host=" in parts.query) and parts.port != 0
+        usable = served and parts.scheme.partition("+")[0] in PORTS
+    except ValueError:  # of a port that is no number
+        usable = False
+    if not usable and not (uri.startswith(SQLITE) and uri != SQLITE):
+        raise ConfigError(
+            f"tracking.uri: expected http://HOST:PORT, sqlite:///FILE or the URI of a database, got {uri!r}. "
+            "Name a server, or leave it out: null is SQLite under outputs."
+        )
+
+
+def outputs_of(directory: Path) -> Path:
+    """The outputs folder in which a run directory lies; a simulation's lies one level deeper."""
+    folder = directory.absolute().parent
+    return folder.parent if folder.name == SIMULATIONS else folder
+
+
+def tracking_uri(uri: str | None, outputs: Path) -> str:
+    """The configured URI, or the embedded store: SQLite in the outputs folder, absolute."""
+    return uri or f"{SQLITE}{outputs.absolute() / 'mlflow.db'}"
+
+
+def store_name(uri: str, outputs: Path) -> str:
+    """What mlflow.json calls a store: its URI, or, so that no path is in there, the word for the embedded one."""
+    return EMBEDDED if uri == tracking_uri(None, outputs) else uri
+
+
+def experiment_name(raw: Mapping[str, Any]) -> str:
+    """The configured name, else that of the dataset, or of the simulation."""
+    return str(raw["tracking"]["experiment"] or (raw["simulation"] if "simulation" in raw else raw["dataset"])["name"])
+
+
+def not_from_here(uri: str) -> str | None:
+    """Why this process must not write that store; None where it may.
+
+    Jobs of a cluster share SQLite's file over a network, where its locks do not hold: they leave it to the side that
+    submitted them.
+    """
+    if uri.startswith(SQLITE) and "SLURM_JOB_ID" in os.environ:
+        return "a cluster job does not write an SQLite store; `ncexp sync` on the submitting machine does"
+    return None
+
+
+def responds(uri: str) -> bool:
+    """Whether the server of that store is there, known within RESPONSE_S; True for a store that is a file."""
+    parts = urlsplit(uri)
+    if not parts.hostname:
+        return True
+    found: list[bool] = []
+    # A name that cannot be looked up takes its own time: no time limit of a socket bounds it.
+    asking = threading.Thread(target=lambda: found.append(_responds(uri)), daemon=True)
+    asking.start()
+    asking.join(RESPONSE_S)
+    return bool(found) and found[0]
+
+
+def _responds(uri: str) -> bool:
+    parts = urlsplit(uri)
+    try:
+        if parts.scheme.startswith("http"):
+            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=RESPONSE_S).close()
+        else:
+            return _database_responds(parts.scheme.partition("+")[0], str(parts.hostname), parts.port)
+    except HTTPError:
+        return True  # whatever it has against this address, it is there
+    except OSError:
+        return False
+    return True
+
+
+def _database_responds(kind: str, host: str, port: int | None) -> bool:
+    """Not only the system, which accepts connections for a server that hangs."""
+    with socket.create_connection((host, port or PORTS[kind]), RESPONSE_S) as connection:
+        if kind == "postgresql":
+            connection.sendall(_SSL_REQUEST)
+        elif kind != "mysql":  # which speaks first
+            return True
+        return bool(connection.recv(1))

@@ -1,0 +1,231 @@
+"""configuration → dataset → network → objective: everything a training is made of, built before anything is written."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from ncexp.architectures import (
+    ForeignNetwork,
+    RenormalizedNetwork,
+    last_layer,
+    memory_format_for,
+    refuse_single_examples,
+)
+from ncexp.config import ConfigError, RunConfig
+from ncexp.datasets import Dataset
+from ncexp.training.canary import GradientCheck, WrongGradients
+from ncexp.training.checkpoint import Position
+from ncexp.training.decay import Parameters
+from ncexp.training.distributed import SINGLE, Processes
+from ncexp.training.loop import Training
+from ncexp.training.losses import objective_of, refuse_other_than_scalar
+from ncexp.training.memory import is_out_of_memory, keep_freed_memory
+from ncexp.training.precision import allow_tf32, check_precision
+from ncexp.training.regimes import refuse_regime, smallest_batch
+from ncexp.training.threads import check_threads
+
+#: Enough for batch norm, few enough to take 0.1 s for a small network.
+CHECKED_EXAMPLES = 16
+_GRADIENT_CHECK = GradientCheck()
+
+
+@dataclass
+class Assembly:
+    """The parts of one run, put together; half_mse_scale: the loss's own, None where it is no multiple of the MSE."""
+
+    dataset: Dataset
+    training: Training
+    half_mse_scale: float | None
+    device: torch.device
+    #: A sentence for the run's log, where the memory layout is not the usual one; else "".
+    layout: str = ""
+
+    @property
+    def foreign(self) -> str:
+        """A sentence for the run's log about a network that is not ours; else ""."""
+        network = self.training.network
+        return network.describe() if isinstance(network, ForeignNetwork) else ""
+
+    @property
+    def classifier(self) -> nn.Linear:
+        """The last layer."""
+        layer = self.training.network.classifier
+        assert isinstance(layer, nn.Linear)
+        return layer
+
+    def check_gradients(self) -> None:
+        """Refuse gradients that a wrong kernel makes, on a CPU, once in this process for each network shape.
+
+        Raises ConfigError, naming the layer; see `ncexp.training.canary`.
+        """
+        training = self.training
+        if self.device.type != "cpu" or training.processes.size > 1:
+            return
+        # torch.compile makes a program for each size of batch: the check must not cost one of its own.
+        count = training.batch_size if training.compiled else CHECKED_EXAMPLES
+        inputs, labels = next(training.data.batches(count))
+        try:
+            _GRADIENT_CHECK(
+                training.network,
+                training.forward,
+                training.loss,
+                inputs,
+                labels,
+                precision=training.precision,
+                compiled=training.compiled,
+            )
+        except WrongGradients as error:
+            raise ConfigError(str(error)) from error
+
+    def facts(self) -> dict[str, Any]:
+        """What follows from the configuration and is worth reading beside it: sizes."""
+        network = self.training.network
+        sizes = torch.bincount(self.dataset.train.labels, minlength=self.dataset.num_classes)
+        return {
+            "num_classes": self.dataset.num_classes,
+            "num_train": len(self.dataset.train),
+            "num_test": len(self.dataset.test),
+            "smallest_class": int(sizes.min()),
+            "largest_class": int(sizes.max()),
+            "num_features": self.classifier.in_features,
+            "num_parameters": sum(p.numel() for p in network.parameters()),
+            **(network.facts if isinstance(network, ForeignNetwork) else {}),
+            **self.dataset.facts,
+        }
+
+    def environment(self) -> dict[str, Any]:
+        """Where it runs."""
+        return environment(self.device, self.training.processes)
+
+
+def environment(device: torch.device, processes: Processes) -> dict[str, Any]:
+    """Where a run is trained: what may change between a start and a resumption."""
+    return {
+        "host": platform.node(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "processes": processes.size,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        **_versions("ncexp", "torch", "torchvision", "hydra-core", "mlflow"),
+    }
+
+
+def build_dataset(config: RunConfig) -> Dataset:
+    """The data alone, on the CPU. Raises ConfigError where they are not there, or an option is refused."""
+    try:
+        dataset: Dataset = config.dataset.build_a(Dataset)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return dataset
+
+
+def assemble(
+    config: RunConfig, dataset: Dataset | None = None, processes: Processes = SINGLE, *, trains: bool = True
+) -> Assembly:
+    """Build every part from its component; seeds torch's generators first, so the initialisation is the seed's.
+
+    dataset: what `build_dataset` returned for the same choice, if it is there already; processes: those that share the
+    run; their parts begin alike. trains: whether steps will follow, for which the batches must do.
+
+    Raises ConfigError for what only the parts together can tell: a batch larger than the data, a device that is not
+    there, a value that a component refuses, a network whose output is not (logits, features).
+    """
+    device = find_device(config.device)
+    allow_tf32(False)
+    torch.manual_seed(config.seed)
+    torch.backends.cudnn.deterministic = True  # the same seed gives the same journal
+    dataset = build_dataset(config) if dataset is None else dataset
+    if device.type == "cpu":
+        keep_freed_memory()  # from here on: what the decoding of the data took goes back
+    try:
+        return _put_together(config, dataset, device, processes, trains)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _put_together(
+    config: RunConfig, dataset: Dataset, device: torch.device, processes: Processes, trains: bool
+) -> Assembly:
+    check_precision(config.precision, device)
+    check_threads(config.threads)
+    if config.batch_size > len(dataset.train):
+        raise ValueError(
+            f"batch_size: expected at most the {len(dataset.train)} training examples, got {config.batch_size}."
+        )
+    processes.refuse_unequal(len(dataset.train), config.batch_size)
+    dataset = dataset.to(device)
+    network = _network(config, dataset)
+    layout, sentence = memory_format_for(network) if device.type == "cpu" else (torch.channels_last, "")
+    network = network.to(device, memory_format=layout)  # channels-last is twice as fast on a CPU's convolutions
+    inputs = next(dataset.train.batches(2))[0]
+    classifier = last_layer(network, inputs)
+    if trains and (len(dataset.train) - 1) % config.batch_size == 0 and processes.size == 1:
+        refuse_single_examples(network, inputs, config.batch_size, len(dataset.train))
+    loss = config.loss.build_a(Callable, num_classes=dataset.num_classes)
+    refuse_other_than_scalar(objective_of(loss), network.classifier.weight)
+    if config.regime != "plain":
+        smallest = smallest_batch(len(dataset.train), config.batch_size)
+        refuse_regime(config.regime, getattr(loss, "half_mse_scale", None), classifier, smallest, processes.size)
+    if config.regime == "renormalized":
+        network = RenormalizedNetwork(network, classifier)
+    training = Training(
+        network=network,
+        loss=objective_of(loss),
+        optimizer=config.optimizer.build_a(Optimizer, parameters=Parameters(network)),
+        schedule=config.schedule.build_a(Callable, epochs=config.epochs),
+        data=dataset.train,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        position=Position(),
+        precision=config.precision,
+        compiled=config.compile,
+        processes=processes,
+    )
+    return Assembly(dataset, training, getattr(loss, "half_mse_scale", None), device, sentence)
+
+
+def _network(config: RunConfig, dataset: Dataset) -> Any:
+    """Raises ValueError where the machine has not the memory for the parameters."""
+    try:
+        network = config.architecture.build_a(
+            nn.Module, input_shape=dataset.input_shape, num_classes=dataset.num_classes
+        )
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ValueError(
+            f"architecture: expected parameters that fit into memory, got {config.architecture.options} for inputs "
+            f"{dataset.input_shape} ({str(error).partition(chr(10))[0]}). Reduce its width, or the inputs."
+        ) from error
+    return network
+
+
+def find_device(name: str) -> torch.device:
+    """auto, cpu, cuda or cuda:k → a device that is there. Raises ConfigError where it is not."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device: expected one of {torch.cuda.device_count()} GPUs seen here, got {name}. Use device=cpu."
+        )
+    return torch.device(name)
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    """Of those that are installed: without tracking, a run does without mlflow."""
+    found = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found

@@ -1,0 +1,150 @@
+"""The loop: epochs of steps, a stop where the loss is no number, a checkpoint at any step boundary."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ncexp.config import Precision
+from ncexp.datasets import Examples
+from ncexp.training.checkpoint import Position
+from ncexp.training.distributed import SINGLE, Processes
+from ncexp.training.interruption import Diverged, Interrupted
+from ncexp.training.losses import Objective
+from ncexp.training.optimizers import Schedule
+from ncexp.training.precision import autocast, rounding
+from ncexp.training.regimes import PathRegime
+from ncexp.training.step_log import StepLog
+
+
+@dataclass
+class Training:
+    """One network being trained on one split.
+
+    seed: orders the examples, each epoch by a permutation of its own that depends on nothing but (seed, epoch), so
+    that a resumed run sees the same batches; position: where the training stands; precision: the arithmetic of the
+    steps; compiled: have torch.compile make one program of the forward and one of the backward pass; processes: those
+    that share each batch among them, of which `batch_size` counts the examples of all; path: what puts the last layer
+    on the central path, None where it is trained.
+    """
+
+    network: nn.Module
+    loss: Objective
+    optimizer: Optimizer
+    schedule: Schedule
+    data: Examples
+    batch_size: int
+    seed: int
+    position: Position
+    precision: Precision = "fp32"
+    compiled: bool = False
+    processes: Processes = SINGLE
+    path: PathRegime | None = None
+
+    def __post_init__(self) -> None:
+        self._forward: Callable[[Tensor], tuple[Tensor, Tensor]] = self.processes.wrap(self.network)
+        if self.compiled:  # a program for each size of batch, of which an epoch has two at most
+            self._forward = torch.compile(self._forward, dynamic=False)
+        #: Places in the data of the examples that the steps of the last epoch, since it was resumed, decided wrongly.
+        self.wrong = torch.zeros(0, dtype=torch.int64)
+        #: The largest of the steps that are not entered into the position yet; where it was computed.
+        self._perp_share = torch.zeros(())
+        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self._num_steps = math.ceil(len(self.data) / self.batch_size)
+        #: Whether the schedule is called before every step: of three steps, with 2 + 1/3 before the second of epoch 2.
+        self._per_step = getattr(self.schedule, "per_step", False)
+
+    def run_epoch(self, should_stop: Callable[[], bool]) -> dict[str, float]:
+        """Train the rest of the epoch at `position`, then move to the next one.
+
+        Returns the epoch's means over its examples, as the steps met them: fit/loss (without decay), fit/error, fit/lr;
+        on the central path also fit/perp_share, the largest L_LS^⊥/L of a step.
+        `wrong` are then the examples that were decided wrongly.
+        Raises Diverged at a step whose loss is not finite (on a GPU, which the host queues steps for, once that is
+        known), or where the epoch left parameters that are not; Interrupted after a step when `should_stop()`.
+        """
+        position = self.position
+        self.network.train()
+        rate = self._set_learning_rate(position.epoch)
+        share = self.processes.share(self._order(position.epoch), self.batch_size)
+        log = StepLog(self._num_steps, len(share), share.device)
+        with rounding(self.precision):
+            for inputs, labels in self.data.batches(self.batch_size // self.processes.size, share, start=position.step):
+                if self._per_step:
+                    self._set_learning_rate(position.epoch + position.step / self._num_steps)
+                self._step(inputs, labels, log)
+                if self.processes.any(should_stop() or not log.seems_finite()):
+                    self._add_up(log)
+                    raise Interrupted(f"stopped in epoch {position.epoch} after step {position.step}")
+        self._add_up(log)
+        self.wrong = share[len(share) - log.num_seen :][log.wrong()]
+        if not bool(torch.stack([parameter.isfinite().all() for parameter in self.network.parameters()]).all()):
+            raise Diverged(f"a parameter is not finite after epoch {position.epoch}")
+        summary = {
+            "fit/loss": position.loss_sum / len(self.data),
+            "fit/error": position.wrong / len(self.data),
+            "fit/lr": rate,
+        }
+        if self.path is not None:
+            summary["fit/perp_share"] = position.perp_share
+        self.position = Position(epoch=position.epoch + 1)
+        return summary
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and features as a step computes them: in the run's precision, compiled where it is."""
+        with autocast(self.precision, inputs.device):
+            return self._forward(inputs)
+
+    def _step(self, inputs: Tensor, labels: Tensor, log: StepLog) -> None:
+        """Nothing here waits for the device."""
+        logits, features = self.forward(inputs)
+        if self.precision == "bf16":
+            logits, features = logits.float(), features.float()
+        penalty: Tensor | None = None
+        if self.path is not None:
+            logits, penalty, perp_share = self.path.step(features, labels)
+            self._perp_share = torch.maximum(self._perp_share.to(perp_share), perp_share)
+        loss = self.loss(logits, labels, features)
+        log.add(loss, logits, labels)
+        if penalty is not None:  # of a layer that the optimizer does not decay, as it is no parameter of its own
+            loss = loss + penalty
+        # Gradients are averaged over the processes, whose shares of a short batch may differ by an example.
+        batch = min(self.batch_size, len(self.data) - self.position.step * self.batch_size)
+        weight = len(labels) * self.processes.size / batch
+        self.optimizer.zero_grad()
+        (loss if weight == 1 else loss * weight).backward()
+        self.optimizer.step()
+        if self.path is not None:
+            self.path.after_step()
+        self.position.step += 1
+
+    def _add_up(self, log: StepLog) -> None:
+        """Enter what the logged steps met into the position; raises Diverged at the first loss that is not finite."""
+        position = self.position
+        *losses, wrong = self.processes.sum(log.read())
+        for step, loss in enumerate(losses, start=position.step - len(losses) + 1):
+            if not math.isfinite(loss):
+                raise Diverged(f"the loss is {loss} in epoch {position.epoch}, step {step}")
+            position.loss_sum += loss
+        position.wrong += int(wrong)
+        if self.path is not None:
+            position.perp_share = max(position.perp_share, float(self._perp_share))
+            self._perp_share = torch.zeros(())
+
+    def _set_learning_rate(self, epoch: float) -> float:
+        factor = self.schedule(epoch)
+        for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = base * factor
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def _order(self, epoch: int) -> Tensor:
+        digest = hashlib.sha256(f"{self.seed}/{epoch}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        # On the CPU wherever the data lie: a GPU's generator would draw another order from the same seed.
+        return torch.randperm(len(self.data), generator=generator).to(self.data.labels.device)

@@ -1,0 +1,126 @@
+"""conf/loss: the training objectives.
+
+A loss is a callable (logits (n, C), labels (n,)) → scalar, averaged over the examples; one that has a parameter named
+`features` gets the inputs of the last layer (n, P) as well, so that it may regularise them. One that is a multiple of
+the paper's MSE says so by `half_mse_scale`, the s in s · ½ Ave ‖logits − onehot‖²; the λ of the decomposition follows.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ncexp.config import Fraction, NonNegative, Positive
+
+#: (logits (n, C), labels (n,), features (n, P)) → the mean loss, a scalar.
+Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
+#: s, as a number, or "2/C": the mean over the classes instead of half their sum, as torch.nn.MSELoss() has it.
+Scale = Positive | Literal["2/C"]
+
+
+def objective_of(loss: Callable[..., Tensor]) -> Objective:
+    """The loss as a function of logits, labels and features, of which it gets what its signature asks for."""
+    # A module's own signature says (*args, **kwargs); that of its `forward` is meant.
+    if "features" in inspect.signature(getattr(loss, "forward", loss)).parameters:
+        return lambda logits, labels, features: loss(logits, labels, features=features)
+    return lambda logits, labels, features: loss(logits, labels)
+
+
+def refuse_other_than_scalar(loss: Objective, weight: Tensor) -> None:
+    """Try a loss on two examples; generators are left as found. weight: the last layer's (C, P).
+
+    Raises ValueError where it returns no scalar tensor that depends on the logits: an unreduced one, a number.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng():
+        logits = weight.new_zeros(2, weight.shape[0], requires_grad=True)
+        value = loss(logits, weight.new_zeros(2, dtype=torch.int64), weight.new_zeros(2, weight.shape[1]))
+    if not isinstance(value, Tensor) or value.ndim or not value.requires_grad:
+        shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
+        raise ValueError(
+            "loss: expected a scalar tensor that depends on the logits, the mean over the examples, got "
+            f"a {type(value).__name__}{shape} for two examples. Reduce it with .mean(), without .detach() or .item()."
+        )
+
+
+class MSE:
+    """s · ½ · Ave_i ‖logits_i − onehot(y_i)‖², the sum over classes not averaged (HPD22, section 1).
+
+    scale: s. 1.0 is the paper's loss; "2/C" is torch.nn.MSELoss(), which takes the mean over the classes as well.
+    """
+
+    def __init__(self, num_classes: int, *, scale: Scale = 1.0) -> None:
+        self.half_mse_scale = _resolve(scale, num_classes)
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        targets = functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
+        return self.half_mse_scale / 2 * (logits - targets).square().sum() / len(labels)
+
+
+class RescaledMSE:
+    """s · ½ · Ave_i [κ (logits_i[y_i] − M)² + Σ_{c ≠ y_i} logits_i[c]²]: the MSE for many classes (Hui & Belkin 2021).
+
+    target: M, which the true class's logit is drawn to instead of 1; weight: κ, of that term. scale: s; "2/C" gives
+    their loss, which averages over the classes. For κ = M = 1 it is the MSE; otherwise the decomposition, which is of
+    one-hot targets, has no λ for it, and half_mse_scale is None.
+    """
+
+    def __init__(self, num_classes: int, *, target: Positive, weight: Positive, scale: Scale = "2/C") -> None:
+        self.scale, self.target, self.weight = _resolve(scale, num_classes), target, weight
+        self.half_mse_scale = self.scale if target == weight == 1 else None
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        true = logits.gather(1, labels.unsqueeze(1))
+        # Σ_{c ≠ y} z_c² as Σ_c z_c² − z_y² would cancel: the true class, drawn to M, is by far the largest.
+        others = logits.scatter(1, labels.unsqueeze(1), 0.0).square().sum()
+        return self.scale / 2 * (self.weight * (true - self.target).square().sum() + others) / len(labels)
+
+
+class CrossEntropy:
+    """−Ave_i log softmax(logits_i)[y_i]."""
+
+    half_mse_scale = None
+
+    def __init__(self, num_classes: int) -> None:
+        del num_classes  # every loss is given it; this one has no use for it
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, labels)
+
+
+class LabelSmoothing:
+    """Cross-entropy with the targets (1 − ε) onehot(y_i) + ε/C (Szegedy et al. 2016, section 7); smoothing: ε."""
+
+    half_mse_scale = None
+
+    def __init__(self, num_classes: int, *, smoothing: Fraction = 0.1) -> None:
+        del num_classes
+        self.smoothing = smoothing
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, labels, label_smoothing=self.smoothing)
+
+
+class Focal:
+    """−Ave_i (1 − p_i)^γ log p_i, p_i = softmax(logits_i)[y_i] (Lin et al. 2017); gamma: γ, 0 for cross-entropy."""
+
+    half_mse_scale = None
+
+    def __init__(self, num_classes: int, *, gamma: NonNegative = 2.0) -> None:
+        del num_classes
+        self.gamma = gamma
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
+        # log(1 − p) from the other classes' logits: 1 − p itself rounds to 0 at collapse, where its power has no slope.
+        others = logits.scatter(1, labels.unsqueeze(1), -torch.inf).logsumexp(1)
+        log_rest = others - logits.logsumexp(1)
+        log_true = -functional.cross_entropy(logits, labels, reduction="none")
+        return -((self.gamma * log_rest).exp() * log_true).mean()
+
+
+def _resolve(scale: float | Literal["2/C"], num_classes: int) -> float:
+    return 2 / num_classes if scale == "2/C" else float(scale)

@@ -1,0 +1,279 @@
+"""Other people's classifiers by name: their features, their names, and what is refused with its reason."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision import models
+
+from ncexp.architectures import ForeignNetwork, last_layer
+from ncexp.architectures.by_name import module_model, timm_model, torchvision_model
+
+#: float32 sums of up to 2048 terms in another order, relative to the largest logit.
+TOLERANCE = 1e-5
+#: Models that are quickly made, and a side of image that they take.
+SMALL = [("resnet18", 8), ("mobilenet_v3_small", 32), ("shufflenet_v2_x0_5", 32), ("densenet121", 32)]
+
+
+def images(channels: int, side: int, count: int = 3) -> Tensor:
+    return torch.randn(count, channels, side, side, generator=torch.Generator().manual_seed(1))
+
+
+def assert_features_are_the_classifiers_input(network: nn.Module, inputs: Tensor) -> None:
+    layer = last_layer(network, inputs)
+    for mode in (True, False):
+        logits, features = network.train(mode)(inputs)
+        by_hand = features @ layer.weight.T + layer.bias
+        assert features.shape == (len(inputs), layer.in_features)
+        assert (logits - by_hand).abs().max() <= TOLERANCE * by_hand.abs().max()
+
+
+@pytest.mark.parametrize(("model", "side"), SMALL)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_torchvision_features_are_the_input_of_the_last_layer(model: str, side: int, channels: int) -> None:
+    torch.manual_seed(0)
+    network = torchvision_model((channels, side, side), 7, model=model)
+    assert_features_are_the_classifiers_input(network, images(channels, side))
+
+
+def test_foreign_network_computes_and_names_as_the_model_itself() -> None:
+    torch.manual_seed(0)
+    theirs = models.resnet18(num_classes=5).eval()
+    torch.manual_seed(0)
+    network = torchvision_model((3, 16, 16), 5, model="resnet18").eval()
+    assert network.state_dict().keys() == theirs.state_dict().keys()
+    assert network.load_state_dict(theirs.state_dict()).missing_keys == []
+    inputs = images(3, 16)
+    found = {}
+    theirs.fc.register_forward_pre_hook(lambda _, given: found.update(features=given[0]))
+    with torch.no_grad():
+        logits, features = network(inputs)
+        torch.testing.assert_close(logits, theirs(inputs), rtol=1e-5, atol=1e-6)  # strided 1×1 convolutions are ours
+    torch.testing.assert_close(features, found["features"], rtol=1e-5, atol=1e-6)
+
+
+def test_grey_images_are_repeated_in_three_channels_and_it_is_said() -> None:
+    torch.manual_seed(0)
+    network = torchvision_model((1, 16, 16), 5, model="resnet18").eval()
+    colour = torchvision_model((3, 16, 16), 5, model="resnet18").eval()
+    colour.load_state_dict(network.state_dict())
+    grey = images(1, 16)
+    with torch.no_grad():
+        assert torch.equal(network(grey)[0], colour(torch.cat([grey, grey, grey], dim=1))[0])
+    assert network.facts == {"last_layer": "fc", "grey_images": "repeated in 3 channels"}
+    assert colour.facts == {"last_layer": "fc"}
+    assert "repeated in 3 channels" in network.describe()
+
+
+def test_strided_pointwise_convolutions_of_foreign_networks_are_replaced() -> None:
+    from ncexp.architectures.pointwise import StridedPointwise
+
+    network = torchvision_model((3, 16, 16), 5, model="resnet18")
+    assert isinstance(network.model.layer2[0].downsample[0], StridedPointwise)
+
+
+def test_foreign_network_can_be_copied_and_compiled_as_one_graph() -> None:
+    torch.manual_seed(0)
+    network = ForeignNetwork(Their(linear(4), linear(), nn.Identity()), "theirs", (1, 2, 2), 3).eval()
+    inputs = images(1, 2)
+    twin = copy.deepcopy(network)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.mul_(1.1)
+    logits, features = network(inputs)
+    _, of_twin = twin(inputs)
+    assert not torch.equal(features, of_twin)
+    compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
+    for ours, theirs in zip((logits, features), compiled(inputs), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert copy.deepcopy(network) is not None  # no graph is held between two passes
+
+
+def test_gradients_reach_all_of_a_foreign_network() -> None:
+    torch.manual_seed(0)
+    network = torchvision_model((3, 16, 16), 5, model="resnet18")
+    logits, features = network(images(3, 16))
+    (functional.cross_entropy(logits, torch.arange(3)) + features.square().mean()).backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("model", ["googlenet", "inception_v3"])
+def test_auxiliary_classifiers_are_off(model: str) -> None:
+    with torch.device("meta"):
+        network = torchvision_model((3, 96, 96), 5, model=model).train()
+        logits, features = network(torch.empty(2, 3, 96, 96))
+    assert logits.shape == (2, 5)
+    assert features.shape[1] == network.classifier.in_features
+    assert not any("aux" in name.lower() for name in network.state_dict())
+
+
+def test_auxiliary_classifiers_that_are_asked_for_cannot_be_trained() -> None:
+    with torch.device("meta"):
+        network = torchvision_model((3, 96, 96), 5, model="googlenet", aux_logits=True)
+        assert any("aux" in name for name in network.state_dict())
+        assert network.eval()(torch.empty(2, 3, 96, 96))[0].shape == (2, 5)
+        with pytest.raises(ValueError, match="expected a tensor of logits, got GoogLeNetOutputs"):
+            network.train()(torch.empty(2, 3, 96, 96))
+
+
+def test_options_go_to_the_model() -> None:
+    with torch.device("meta"):
+        network = torchvision_model((3, 32, 32), 5, model="vit_b_16", image_size=32)
+    assert network.facts["last_layer"] == "heads.head"
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "shape", "message"),
+    [
+        ("squeezenet1_1", {}, (3, 32, 32), "its last layer with weights is classifier.1, a Conv2d"),
+        ("resnet81", {}, (3, 32, 32), "Did you mean resnet18"),
+        ("fcn_resnet50", {}, (3, 32, 32), "expected a classifier of torchvision, got 'fcn_resnet50'"),
+        ("alexnet", {}, (3, 8, 8), r"expected inputs that alexnet takes, got \(3, 8, 8\)"),
+        ("vit_b_16", {}, (3, 32, 32), "Wrong image height! Expected 224 but got 32!"),
+        ("resnet18", {}, (4, 32, 32), r"expected inputs that resnet18 takes, got \(4, 32, 32\)"),
+        ("resnet18", {}, (16,), r"expected inputs that resnet18 takes, got \(16,\)"),
+        ("resnet18", {"widht": 3}, (3, 32, 32), "widht"),
+        ("resnet18", {"weights": "DEFAULT"}, (3, 32, 32), "architecture.weights: .* never loaded or downloaded"),
+        ("resnet18", {"pretrained": True}, (3, 32, 32), "architecture.pretrained: .* never loaded or downloaded"),
+    ],
+)
+def test_torchvision_models_that_cannot_be_had_are_refused_with_the_reason(
+    model: str, options: dict, shape: tuple[int, ...], message: str
+) -> None:
+    with torch.device("meta"), pytest.raises(ValueError, match=message):
+        torchvision_model(shape, 5, model=model, **options)
+
+
+#: One of each of torchvision's families of classifiers; two of them read numbers of tensors while they are built.
+FAMILIES = [
+    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "mnasnet0_5",
+    "mobilenet_v2", "mobilenet_v3_large", "resnet50", "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_0",
+    "swin_t", "swin_v2_t", "vgg11_bn", "vit_b_32", "wide_resnet50_2", "maxvit_t", "regnet_y_400mf",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_every_family_of_torchvision_is_taken_or_refused_with_the_reason() -> None:
+    refused = {}
+    for model in FAMILIES:
+        try:
+            with torch.device("cpu" if model in FAMILIES[-2:] else "meta"):
+                network = torchvision_model((3, 224, 224), 10, model=model).eval()
+                logits, features = network(torch.zeros(2, 3, 224, 224))
+            assert logits.shape == (2, 10)
+            assert features.shape == (2, network.classifier.in_features)
+        except ValueError as refusal:
+            refused[model] = str(refusal)
+    assert list(refused) == ["squeezenet1_0"]
+
+
+class Their(nn.Module):
+    """Somebody's network; what comes before and after its last layer is to be chosen."""
+
+    def __init__(self, before: nn.Module, last: nn.Module, after: nn.Module) -> None:
+        super().__init__()
+        self.before, self.last, self.after = before, last, after
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.after(self.last(self.before(inputs.flatten(1))))
+
+
+class Twice(Their):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.last(self.last(inputs.flatten(1)))
+
+
+class Functional(Their):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.relu_(super().forward(inputs))
+
+
+class Cosine(nn.Linear):
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(functional.normalize(inputs))
+
+
+class Answers(Their):
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return super().forward(inputs), inputs
+
+
+def linear(out: int = 3) -> nn.Linear:
+    return nn.Linear(4, out)
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (lambda: Their(nn.ReLU(), linear(), nn.Softmax(1)), "its last linear layer, last, is followed by a Softmax"),
+        (lambda: Their(linear(4), nn.Identity(), nn.PReLU()), "its last linear layer, before, is followed by a PReLU"),
+        (lambda: Functional(nn.ReLU(), linear(), nn.Identity()), "its logits are not W h . b of .* last"),
+        (lambda: Their(nn.ReLU(), Cosine(4, 3), nn.Identity()), "its logits are not W h . b of .* last"),
+        (lambda: Twice(nn.ReLU(), linear(4), nn.Identity()), "last is used 2 times"),
+        (lambda: Their(nn.ReLU(), nn.Identity(), nn.Identity()), "it has no layer with weights"),
+        (lambda: Their(nn.ReLU(), linear(5), nn.Identity()), r"expected outputs of shape \(2, 3\), .* got \(2, 5\)"),
+        (lambda: Answers(nn.ReLU(), linear(), nn.Identity()), "expected a tensor of logits, got tuple"),
+    ],
+)
+def test_networks_whose_logits_are_no_linear_layers_are_refused_with_the_reason(model, reason: str) -> None:
+    torch.manual_seed(0)
+    classes = 4 if "2 times" in reason or "PReLU" in reason else 3
+    with pytest.raises(ValueError, match=reason):
+        ForeignNetwork(model(), "theirs", (1, 2, 2), classes)
+
+
+def test_module_is_called_with_what_its_signature_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a_package_of_theirs.py").write_text(
+        "from torch import nn\n"
+        "def make(width, num_classes=7):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(12, width), nn.ReLU(), nn.Linear(width, num_classes))\n"
+        "def fixed():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(12, 3))\n"
+        "def no_module():\n"
+        "    return 3\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    network = module_model((3, 2, 2), 3, factory="a_package_of_theirs.make", width=6)
+    assert network.classifier.weight.shape == (3, 6)
+    assert_features_are_the_classifiers_input(network, images(3, 2))
+    assert module_model((3, 2, 2), 3, factory="a_package_of_theirs.fixed").facts == {"last_layer": "1"}
+    for factory, options, message in [
+        ("a_package_of_theirs.mak", {}, r"architecture.factory: expected package.module.callable, got .*mak'"),
+        ("no_such_package.make", {}, "No module named 'no_such_package'"),
+        ("make", {}, "architecture.factory: expected package.module.callable"),
+        ("a_package_of_theirs.make", {}, "missing 1 required positional argument: 'width'"),
+        ("a_package_of_theirs.make", {"widht": 3}, "widht"),
+        ("a_package_of_theirs.no_module", {}, "expected a torch.nn.Module, got int"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            module_model((3, 2, 2), 3, factory=factory, **options)
+
+
+def test_timm_features_are_the_input_of_the_last_layer() -> None:
+    pytest.importorskip("timm")
+    torch.manual_seed(0)
+    network = timm_model((1, 32, 32), 7, model="vit_tiny_patch16_224", img_size=32, embed_dim=48, depth=1)
+    assert network.facts == {"last_layer": "head", "grey_images": "repeated in 3 channels"}
+    assert_features_are_the_classifiers_input(network, images(1, 32))
+    one_channel = timm_model((1, 32, 32), 7, model="resnet10t", in_chans=1)
+    assert one_channel.facts == {"last_layer": "fc"}
+    assert_features_are_the_classifiers_input(one_channel, images(1, 32))
+
+
+@pytest.mark.parametrize("model", ["resnet10tt", "hf_hub:timm/resnet18"])
+def test_timm_refuses_names_it_does_not_know(model: str) -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(ValueError, match="expected a model of timm, got"):
+        timm_model((3, 32, 32), 7, model=model)
+
+
+def test_timm_that_is_not_installed_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ValueError, match=r"pip install 'ncexp\[timm\]'"):
+        timm_model((3, 32, 32), 7, model="resnet10t")

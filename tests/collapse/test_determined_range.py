@@ -1,0 +1,172 @@
+"""λ = 0 on features that are rank deficient to their own precision: L_LS and ω are those on the range.
+
+The oracle fits the coordinates that the features were made of, in float64, by NumPy's least squares.
+"""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ncexp.collapse import (
+    LinearClassifier,
+    central_path_losses,
+    class_statistics,
+    decompose_mse,
+    distance_to_path,
+    least_squares_classifier,
+    snr_spectrum,
+)
+
+NUM_CLASSES, NUM_EXAMPLES, INNER, WIDTH = 10, 1400, 16, 64
+LABELS = torch.arange(NUM_EXAMPLES) % NUM_CLASSES
+# Features carry their rounding into L_LS: sqrt(P) times ε_f of their size, over their within-class deviation.
+# Of float64 features that are copies to 1e-8 the mean of both is fitted.
+ROUNDED = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 1e-3}
+
+
+def gaussian(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def inner_features(width: int = INNER, collapse: float = 1.0) -> Tensor:
+    return 0.7 * gaussian(0, NUM_CLASSES, width)[LABELS] + collapse * gaussian(1, NUM_EXAMPLES, width)
+
+
+def least_loss(coordinates: Tensor) -> float:
+    """L_LS of a layer with a bias, straight from the examples."""
+    extended = np.c_[coordinates.double().numpy(), np.ones(len(coordinates))]
+    targets = np.eye(NUM_CLASSES)[LABELS.numpy()]
+    solution = np.linalg.lstsq(extended, targets, rcond=1e-13)[0]
+    return float(((extended @ solution - targets) ** 2).sum(1).mean() / 2)
+
+
+def bottleneck(dtype: torch.dtype, collapse: float = 1.0, offset: float = 0.0) -> tuple[Tensor, Tensor, int]:
+    """Features (n, P) computed in `dtype`, the coordinates they carry, their rank."""
+    inner = inner_features(collapse=collapse).to(dtype)
+    outer = inner @ (gaussian(2, INNER, WIDTH) / 4).to(dtype) + (offset * gaussian(3, WIDTH)).to(dtype)
+    return outer, inner, INNER
+
+
+def layer_normed(dtype: torch.dtype, affine: bool, shift: float = 0.0) -> tuple[Tensor, Tensor, int]:
+    features = torch.nn.functional.layer_norm((inner_features(WIDTH) + shift).to(dtype), (WIDTH,))
+    coordinates = features[:, :-1]
+    if affine:
+        features = features * (0.5 + gaussian(4, WIDTH).abs()).to(dtype) + gaussian(5, WIDTH).to(dtype)
+    return features, coordinates, WIDTH - 1
+
+
+def copies(size: float) -> tuple[Tensor, Tensor, int]:
+    """Half of the units are the other half but for deviations of that size."""
+    own = inner_features(WIDTH // 2)
+    return torch.cat([own, own + size * gaussian(6, *own.shape)], 1), own, WIDTH // 2
+
+
+CASES = {
+    "bottleneck": lambda: bottleneck(torch.float32),
+    "bottleneck in float64": lambda: bottleneck(torch.float64),
+    "bottleneck in bfloat16": lambda: bottleneck(torch.bfloat16),
+    "bottleneck with offset": lambda: bottleneck(torch.float32, offset=3),
+    "bottleneck in collapse": lambda: bottleneck(torch.float32, collapse=0.03),
+    "LayerNorm": lambda: layer_normed(torch.float32, affine=False),
+    "LayerNorm in float64": lambda: layer_normed(torch.float64, affine=False),
+    "LayerNorm with affine": lambda: layer_normed(torch.float32, affine=True),
+    "LayerNorm of an offset": lambda: layer_normed(torch.float32, affine=True, shift=5.0),
+    "no bottleneck in deep collapse": lambda: (*2 * [inner_features(WIDTH, collapse=3e-6).float()], WIDTH),
+    "copies to 1e-8": lambda: copies(1e-8),
+    "copies to 1e-10": lambda: copies(1e-10),
+}
+
+
+def classifiers(num_features: int, bias: bool) -> dict[str, LinearClassifier]:
+    """From nothing to far off."""
+    weight, constant = gaussian(7, NUM_CLASSES, num_features), torch.full((NUM_CLASSES,), 0.1)
+    return {f"{size}": LinearClassifier(size * weight, constant if bias else None) for size in (0.0, 0.01, 0.1, 10.0)}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_loss_ls_of_rank_deficient_features_is_that_of_their_coordinates(case):
+    features, coordinates, _ = CASES[case]()
+    statistics = class_statistics(features, LABELS, NUM_CLASSES)
+    expected = least_loss(coordinates)
+    for classifier in classifiers(features.shape[1], bias=True).values():
+        measured = decompose_mse(statistics, classifier, 0.0)
+        assert measured.loss_ls == pytest.approx(expected, rel=ROUNDED[features.dtype])
+        assert 0 <= measured.loss_ls <= measured.loss
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_least_squares_classifier_of_rank_deficient_features_reaches_loss_ls_on_the_examples(case):
+    features, coordinates, _ = CASES[case]()
+    optimum = least_squares_classifier(class_statistics(features, LABELS, NUM_CLASSES), 0.0)
+    residuals = optimum(features) - torch.nn.functional.one_hot(LABELS, NUM_CLASSES)
+    reached = float(residuals.square().sum(1).mean()) / 2
+    assert reached == pytest.approx(least_loss(coordinates), rel=10 * ROUNDED[features.dtype])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_spectrum_of_rank_deficient_features_is_defined_with_its_rank_and_gives_the_same_losses(case):
+    features, _, rank = CASES[case]()
+    statistics = class_statistics(features, LABELS, NUM_CLASSES)
+    spectrum = snr_spectrum(statistics)
+    assert spectrum.undefined == ""
+    assert spectrum.rank == rank
+    measured = decompose_mse(statistics, classifiers(features.shape[1], bias=True)["0.1"], 0.0)
+    expected = [float(loss) for loss in central_path_losses(spectrum.singular_values, NUM_CLASSES)]
+    # Both are of the same statistics: only float64 and a condition number below 1e3 are between them.
+    assert [measured.loss_ls, measured.loss_nc1, measured.loss_nc23] == pytest.approx(expected, rel=1e-11)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("case", CASES)
+def test_a_last_layer_from_training_is_a_finite_distance_from_the_path_of_rank_deficient_features(case, bias):
+    features, _, _ = CASES[case]()
+    statistics = class_statistics(features, LABELS, NUM_CLASSES)
+    distance = distance_to_path(statistics, classifiers(features.shape[1], bias)["0.1"], 0.0)
+    assert 0 <= distance.perp_share <= 1
+    assert 0.1 < distance.classifier_distance < 100
+    assert 0 < distance.prediction_angle < 180
+
+
+@given(
+    rank=st.integers(1, 12),
+    num_features=st.integers(1, 16),
+    per_class=st.integers(2, 40),
+    spread=st.sampled_from([1.0, 1e-2, 1e-4, 1e-6, 0.0]),
+    offset=st.sampled_from([0.0, 1.0, 100.0]),
+    noise=st.sampled_from([0.0, 1e-10, 1e-8, 1e-6, 1e-3]),
+    dtype=st.sampled_from([torch.float64, torch.float32, torch.bfloat16]),
+    ridge=st.sampled_from([0.0, 1e-18, (0.0, 1e-2), (1e-12, 0.0)]),
+    bias=st.booleans(),
+    layer=st.sampled_from(["zero", "random", "optimal", "near"]),
+    seed=st.integers(0, 2**20),
+)
+@settings(max_examples=300, deadline=None)
+def test_loss_ls_never_exceeds_loss(
+    rank, num_features, per_class, spread, offset, noise, dtype, ridge, bias, layer, seed
+):
+    labels = torch.arange(4 * per_class) % 4
+    inner = gaussian(seed, 4, rank)[labels] + spread * gaussian(seed + 1, len(labels), rank)
+    features = inner @ gaussian(seed + 2, rank, num_features) + offset * gaussian(seed + 3, num_features)
+    features = (features + noise * gaussian(seed + 4, *features.shape)).to(dtype)
+    statistics = class_statistics(features, labels, 4)
+    best = least_squares_classifier(statistics, ridge, bias)
+    step = gaussian(seed + 5, 4, num_features)
+    classifier = {
+        "zero": LinearClassifier(0 * step, 0 * step[:, 0] if bias else None),
+        "random": LinearClassifier(step, step[:, 0] if bias else None),
+        "optimal": best,
+        "near": LinearClassifier(best.weight * (1 + 1e-3 * step), best.bias),
+    }[layer]
+    measured = decompose_mse(statistics, classifier, ridge)
+    # A layer may use what is projected out: at most what rounding makes of its predictions, root mean square.
+    sizes = features.double().abs().amax(0)
+    rounding = statistics.feature_eps + 10 * math.sqrt(num_features * torch.finfo(torch.float64).eps)
+    freedom = 2 * rounding * num_features**0.5 * float(classifier.weight.norm() * sizes.norm())
+    assert measured.loss_ls >= 0
+    assert math.sqrt(measured.loss_ls) <= math.sqrt(max(measured.loss, 0)) * (1 + 1e-9) + freedom
+    assert measured.loss_ls_perp >= 0

@@ -1,0 +1,113 @@
+"""The schema of a run: what it takes, what it refuses and in which words, and what the training key depends on."""
+
+from __future__ import annotations
+
+import pytest
+from support import Compose
+
+from ncexp.config import ConfigError, check
+
+
+def test_run_config_name_and_directory_are_readable(composed: Compose) -> None:
+    config = check(composed())
+    assert config.name == "gaussian_mixture-mlp-mse_lr0.0184202_seed0"
+    assert config.directory.name == f"{config.name}_{config.key}"
+
+
+def test_run_config_always_evaluates_the_last_epoch(composed: Compose) -> None:
+    assert check(composed("epochs=5")).evaluated == [1, 2, 4, 5]
+    assert check(composed("epochs=3")).evaluated == [1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", ["snapshots", "checkpoints"])
+def test_run_config_evaluates_an_epoch_whose_files_are_kept(composed: Compose, kind: str) -> None:
+    config = check(composed(f"keep.{kind}=[3,5]"))
+    assert config.evaluated == [1, 2, 3, 4, 5, 6]
+    assert [epoch for epoch in config.evaluated if config.keep.keeps(kind, epoch, 6)] == [3, 5]  # type: ignore[arg-type]
+
+
+def test_keep_last_and_evaluated(composed: Compose) -> None:
+    keep = check(composed("keep.snapshots=evaluated", "keep.checkpoints=last")).keep
+    assert [keep.keeps("snapshots", epoch, 6) for epoch in (1, 6)] == [True, True]
+    assert [keep.keeps("checkpoints", epoch, 6) for epoch in (1, 6)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "override", ["seed=1", "epochs=7", "batch_size=16", "precision=bf16", "compile=true", "optimizer.lr=0.1",
+                 "optimizer.weight_decay=0.1", "optimizer.momentum=0.5", "optimizer=adam", "loss=cross_entropy",
+                 "loss.scale=2.0", "dataset.separation=5.0", "dataset.examples_per_class=21",
+                 "architecture.hidden=[16,9]", "architecture.batch_norm=false", "optimizer.schedule.factor=0.5",
+                 "optimizer/schedule=constant"],
+)  # fmt: skip
+def test_key_changes_with_what_determines_the_weights(composed: Compose, override: str) -> None:
+    assert check(composed(override)).key != check(composed()).key
+
+
+@pytest.mark.parametrize(
+    "override", ["analysis=[]", "analysis=[collapse,robustness]", "analysis.central_path.modes=3", "evaluate_at=[3]",
+                 "keep.snapshots=last", "keep.checkpoints=evaluated", "keep.checkpoints=[3]", "outputs=elsewhere",
+                 "rerun=all", "device=cpu", "tracking.enabled=false", "tracking.experiment=mine", "loss.name=other"]
+)  # fmt: skip
+def test_key_ignores_what_is_measured_and_where_it_runs(composed: Compose, override: str) -> None:
+    assert check(composed(override)).key == check(composed()).key
+
+
+def test_key_ignores_where_the_data_lie(composed: Compose) -> None:
+    cifar = ["dataset=cifar10", "architecture=resnet"]
+    keys = [check(composed(*cifar, f"dataset.root={root}", base=[])).key for root in ("here", "there", "null")]
+    assert keys[0] == keys[1] == keys[2]
+    assert check(composed(*cifar, "dataset.pad=32", base=[])).key != keys[0]
+
+
+def test_key_counts_a_default_as_if_it_were_written(composed: Compose) -> None:
+    raw = composed()
+    del raw["optimizer"]["momentum"]
+    assert check(raw).key == check(composed()).key
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.lr=-1", "optimizer.lr: expected a value greater than 0, got -1"),
+        ("optimizer.lr=nan", "optimizer.lr: expected a finite number"),
+        ("optimizer.lr=fast", "optimizer.lr: expected a valid number, got 'fast'"),
+        (
+            "+optimizer.lrr=1",
+            "optimizer.lrr: no such key. Valid: decay_of, decoupled, lr, momentum, weight_decay. Did you mean lr?",
+        ),
+        ("+sede=1", "sede: no such key. Valid: .*seed.* Did you mean seed?"),
+        ("epochs=2.5", "epochs: expected a valid integer, got 2.5"),
+        ("epochs=0", "epochs: expected a value greater than or equal to 1, got 0"),
+        ("seed=true", "seed: expected a valid integer, got True"),
+        ("loss.scale=none", "loss.scale: expected '2/C', got 'none'"),
+        ("keep.checkpoints=none", "keep.checkpoints: expected 'last', 'zero_error' or 'evaluated', got 'none'"),
+        ("keep.snapshots=[7]", "keep.snapshots: expected epochs of at most 6, got 7. Name others."),
+        ("evaluate_at=[]", "evaluate_at: expected List should have at least 1 item"),
+        ("+analysis_epochs=[1]", "analysis_epochs: no such key. Valid: .*evaluate_at"),
+        ("rerun=never", "rerun: expected 'failed', 'all' or 'none', got 'never'"),
+        ("device=gpu", "device: expected auto, cpu, cuda or cuda:k, got 'gpu'"),
+        ("architecture.hidden=[3,0]", "architecture.hidden.1: expected a value greater than or equal to 1, got 0"),
+        ("loss._target_=ncexp.training.losses.MES", "Valid: .*CrossEntropy.*MSE.* Did you mean MSE?"),
+        ("loss._target_=nowhere.Loss", "No module named 'nowhere'"),
+        ("loss._target_=null", "loss._target_: expected package.module.callable, got None"),
+        ("loss.name=null", "loss.name: expected 1 to 64 letters"),
+        ("architecture._target_=shutil.which", "lacks input_shape, num_classes"),
+    ],
+)
+def test_config_refuses_with_what_would_be_right(composed: Compose, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message.replace("?", r"\?").replace("[", r"\[")):
+        check(composed(override))
+
+
+def test_config_lists_every_fault_of_a_component_at_once(composed: Compose) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check(composed("optimizer.lr=0", "optimizer.momentum=2"))
+    assert "optimizer.lr" in str(caught.value)
+    assert "optimizer.momentum" in str(caught.value)
+
+
+def test_config_refuses_a_missing_group(composed: Compose) -> None:
+    raw = composed()
+    del raw["loss"]
+    with pytest.raises(ConfigError, match="got none for loss"):
+        check(raw)

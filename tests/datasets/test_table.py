@@ -1,0 +1,137 @@
+"""Tables as data: what is read, how it is split, and that what cannot be read is refused by file, column and row."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ncexp.datasets import Dataset, table
+
+
+def written(folder: Path, rows: list[list[Any]], name: str = "t.csv", header: str = "x,y,z,kind") -> str:
+    path = folder / name
+    path.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]) + "\n")
+    return str(path)
+
+
+@pytest.fixture
+def rows() -> list[list[Any]]:
+    """30 rows of "b", 6 of "a", 2 of "c"; the third column never varies."""
+    random = np.random.default_rng(0)
+    kinds = ["b"] * 30 + ["a"] * 6 + ["c"] * 2
+    return [[*random.normal(5, 3, size=2).round(6), 4, kind] for kind in kinds]
+
+
+def row_numbers(found: Dataset, rows: list[list[Any]]) -> list[list[int]]:
+    """Which rows of the file each split has, by their first number."""
+    firsts = [row[0] for row in rows]
+    return [
+        [int(np.abs(np.array(firsts) - float(x)).argmin()) for x in split.inputs[:, 0]]  # type: ignore[attr-defined]
+        for split in (found.train, found.test)
+    ]
+
+
+def test_table_is_split_class_by_class_and_nothing_is_lost(tmp_path: Path, rows: list[list[Any]]) -> None:
+    found = table.load(path=written(tmp_path, rows), label="kind", standardize="none")
+    assert found.facts["classes"] == "a, b, c"
+    assert torch.bincount(found.train.labels).tolist() == [5, 24, 1]
+    assert torch.bincount(found.test.labels).tolist() == [1, 6, 1]
+    train, test = row_numbers(found, rows)
+    assert sorted(train + test) == list(range(38))
+    assert train == sorted(train)
+    for split, numbers in ((found.train, train), (found.test, test)):
+        assert [found.facts["classes"].split(", ")[c] for c in split.labels] == [rows[row][-1] for row in numbers]
+    other = table.load(path=written(tmp_path, rows), label="kind", standardize="none", subset_seed=1)
+    assert row_numbers(other, rows) != [train, test]
+
+
+def test_table_is_standardised_by_its_training_rows(tmp_path: Path, rows: list[list[Any]]) -> None:
+    path = written(tmp_path, rows)
+    raw, found = (table.load(path=path, label="kind", standardize=how) for how in ("none", "per_column"))  # type: ignore[arg-type]
+    train, test = (split.inputs.double().numpy() for split in (raw.train, raw.test))  # type: ignore[attr-defined]
+    for split, numbers in ((found.train, train), (found.test, test)):
+        expected = (numbers[:, :2] - train[:, :2].mean(0)) / train[:, :2].std(0)
+        assert split.inputs[:, :2].numpy() == pytest.approx(expected, abs=1e-5)  # type: ignore[attr-defined]
+        assert not split.inputs[:, 2].any()  # type: ignore[attr-defined]
+    assert found.facts["num_constant_columns"] == 1
+
+
+def test_table_of_parquet_is_that_of_csv(tmp_path: Path, rows: list[list[Any]]) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    path = written(tmp_path, rows)
+    pandas.read_csv(path).to_parquet(tmp_path / "t.parquet")
+    one, other = (table.load(path=str(tmp_path / name), label="kind") for name in ("t.csv", "t.parquet"))
+    assert torch.equal(one.train.inputs, other.train.inputs)  # type: ignore[attr-defined]
+    assert torch.equal(one.test.labels, other.test.labels)
+
+
+def test_table_of_two_files_and_numbers_as_labels(tmp_path: Path) -> None:
+    train = written(tmp_path, [[1, 2, 3, 10], [2, 2, 2, 9], [3, 2, 1, 10]])
+    test = written(tmp_path, [[5, 5, 5, 9], [6, 6, 6, 10]], "u.csv")
+    found = table.load(path=train, test_path=test, label="kind", standardize="none")
+    assert found.facts["classes"] == "9, 10"
+    assert (found.train.labels.tolist(), found.test.labels.tolist()) == ([1, 0, 1], [0, 1])
+    assert found.test.inputs.tolist() == [[5, 5, 5], [6, 6, 6]]  # type: ignore[attr-defined]
+
+
+def test_table_may_be_long_tailed_and_mislabelled(tmp_path: Path) -> None:
+    rows = [[number, number % 7, 0, number % 3] for number in range(300)]
+    found = table.load(
+        path=written(tmp_path, rows), label="kind", examples_per_class=64, imbalance=16.0, label_noise=0.1
+    )
+    assert found.facts["num_mislabelled"] == round(0.1 * (64 + 16 + 4)) == len(found.train) // 10
+    clean = table.load(path=written(tmp_path, rows), label="kind", examples_per_class=64, imbalance=16.0)
+    assert torch.bincount(clean.train.labels).tolist() == [64, 16, 4]
+    assert len(found.test) == 60
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "message"),
+    [
+        ("x,kind\n1,a\n,b\n2,a\n3,b\n", "kind", r"expected finite numbers in column 'x', got '' in row 2"),
+        ("x,kind\n1,a\nnan,b\n2,a\n3,b\n", "kind", r"got 'nan' in row 2"),
+        ("x,kind\n1,a\n2,\n2,a\n3,b\n", "kind", r"expected a label in every row, got none in row 2"),
+        ("x,kind\n1,a\n2,b,3\n", "kind", r"expected 2 cells in every row, as in the header, got 3 in row 2"),
+        ("x,x,kind\n1,2,a\n", "kind", r"each name once, got 'x' twice"),
+        ("x,kind\n1,a\n2,b\n3,b\n", "kind", r"expected two rows of every class at least, .* got one of 'a'"),
+        ("x,kind\n1,a\n2,a\n", "kind", r"expected two classes at least, got 1"),
+        ("x,kind\n1,a\n2,a\n", "sort", r"dataset.label: expected a column of .*, got 'sort'\. Valid: x, kind"),
+        ("x,kind\n", "kind", r"expected rows below the header, got none"),
+        ("", "kind", r"expected a header"),
+    ],
+)
+def test_table_that_cannot_be_read_is_refused(tmp_path: Path, text: str, label: str, message: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        table.load(path=str(path), label=label)
+
+
+def test_table_that_is_no_table_is_refused(tmp_path: Path, rows: list[list[Any]]) -> None:
+    path = written(tmp_path, rows)
+    with pytest.raises(ValueError, match=r"expected a file, got .*, which is not there"):
+        table.load(path=str(tmp_path / "missing.csv"), label="kind")
+    (tmp_path / "t.xlsx").write_text("")
+    with pytest.raises(ValueError, match=r"expected a file \.csv or \.parquet"):
+        table.load(path=str(tmp_path / "t.xlsx"), label="kind")
+    other = written(tmp_path, rows, "u.csv", header="x,y,w,kind")
+    with pytest.raises(ValueError, match=r"expected the columns of dataset\.path, in its order, got w, z"):
+        table.load(path=path, test_path=other, label="kind")
+    fewer = written(tmp_path, rows[:36], "v.csv")
+    with pytest.raises(ValueError, match="expected the same classes in training and test, got 'c'"):
+        table.load(path=path, test_path=fewer, label="kind")
+
+
+def test_table_of_parquet_without_its_reader_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "t.parquet").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ValueError, match=r"expected pyarrow, .*pip install pyarrow"):
+        table.load(path=str(tmp_path / "t.parquet"), label="kind")

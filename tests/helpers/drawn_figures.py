@@ -1,0 +1,23 @@
+"""What several tests of figures check."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from ncexp.measure import Comparison, compare_with_path
+from ncexp.record import SavedRun
+
+
+def comparison_of(run: SavedRun) -> Comparison:
+    """The closed form laid along a run that has enough epochs for it."""
+    comparison = compare_with_path(run)
+    assert comparison is not None
+    return comparison
+
+
+def assert_nothing_sticks_out(figure: Figure) -> None:
+    """All that is drawn lies within the figure, to 0.05 inches."""
+    figure.canvas.draw()
+    bounds = figure.get_tightbbox(figure.canvas.get_renderer())  # type: ignore[attr-defined]
+    width, height = figure.get_size_inches()
+    assert min(bounds.x0, bounds.y0, width - bounds.x1, height - bounds.y1) > -0.05

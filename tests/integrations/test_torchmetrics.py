@@ -1,0 +1,126 @@
+"""Neural collapse as a torchmetrics.Metric: what ncexp.collapse says, over batches, resets and processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from support import required
+from torch import Tensor, nn
+
+from ncexp.collapse import LinearClassifier, class_statistics, measure_collapse
+
+torchmetrics = required("torchmetrics")
+
+from ncexp.integrations.torchmetrics import NeuralCollapse  # noqa: E402  (only where torchmetrics is)
+
+#: float64 sums in another order.
+ROUNDING = 1e-9
+
+
+def drawn(count: int = 60, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 4
+    return 3 * torch.eye(4, 7)[labels] + torch.randn(count, 7, generator=generator), labels
+
+
+def expected(features: Tensor, labels: Tensor, layer: nn.Linear) -> dict[str, float]:
+    classifier = LinearClassifier(layer.weight.detach(), layer.bias.detach())
+    return asdict(measure_collapse(class_statistics(features, labels, 4), classifier))
+
+
+def computed(metric: NeuralCollapse) -> dict[str, float]:
+    return {name: value.item() for name, value in metric.compute().items()}
+
+
+def test_metric_is_that_of_all_batches_since_the_last_reset() -> None:
+    layer, (features, labels) = nn.Linear(7, 4), drawn()
+    metric = NeuralCollapse(layer)
+    for _ in range(2):
+        metric.update(*drawn(9, seed=1))
+        metric.reset()
+        for batch in range(0, 60, 11):
+            assert metric(features[batch : batch + 11], labels[batch : batch + 11]) is None
+        assert computed(metric) == pytest.approx(expected(features, labels, layer), rel=ROUNDING)
+
+
+def test_reset_forgets_everything_and_an_empty_class_is_refused() -> None:
+    layer = nn.Linear(7, 4)
+    metric = NeuralCollapse(layer)
+    metric.update(*drawn())
+    metric.reset()
+    metric.update(torch.randn(3, 7), torch.tensor([0, 1, 2]))
+    with pytest.raises(ValueError, match="got none of class 3"):
+        metric.compute()
+    metric.reset()
+    assert metric.counts.tolist() == [0, 0, 0, 0]
+
+
+def test_metric_reads_the_layer_as_it_stands_and_does_not_own_it() -> None:
+    layer, (features, labels) = nn.Linear(7, 4), drawn()
+    metric = NeuralCollapse(layer)
+    assert not list(metric.parameters())
+    assert not metric.state_dict()
+    metric.update(features, labels)
+    with torch.no_grad():
+        layer.weight += 1
+    assert computed(metric) == pytest.approx(expected(features, labels, layer), rel=ROUNDING)
+    metric.update(features, labels)
+    del layer
+    with pytest.raises(ValueError, match=r"classifier: expected the layer of a model in use, got one that is gone"):
+        metric.compute()
+
+
+def test_clones_and_collections_of_metrics_are_apart() -> None:
+    layer = nn.Linear(7, 4)
+    collection = torchmetrics.MetricCollection({"of_train": NeuralCollapse(layer), "of_test": NeuralCollapse(layer)})
+    collection["of_train"].update(*drawn())
+    collection["of_test"].update(*drawn(40, seed=2))
+    clone = collection["of_train"].clone()
+    clone.update(*drawn(20, seed=3))
+    assert computed(collection["of_train"]) == pytest.approx(expected(*drawn(), layer), rel=ROUNDING)
+    assert computed(collection["of_test"]) == pytest.approx(expected(*drawn(40, seed=2), layer), rel=ROUNDING)
+
+
+SCRIPT = """
+import torch
+from torch import nn
+from ncexp.integrations.torchmetrics import NeuralCollapse
+from test_torchmetrics import computed, drawn, expected
+torch.distributed.init_process_group("gloo")
+rank = torch.distributed.get_rank()
+torch.manual_seed(0)
+layer, (features, labels) = nn.Linear(7, 4), drawn()
+metric = NeuralCollapse(layer)
+for shares in ((range(60),), (range(45), range(45, 60)), (range(60), range(0))):
+    mine = [list(shares[rank])] if rank < len(shares) else []
+    for rows in mine:
+        metric.update(features[rows].bfloat16().float(), labels[rows])
+    found = computed(metric)
+    rounded = expected(features.bfloat16().float(), labels, layer)
+    assert all(abs(found[name] - value) <= 1e-9 * abs(value) for name, value in rounded.items()), (found, rounded)
+    assert int(metric.counts.sum()) == sum(map(len, mine)), "each process has its own sums again"
+    metric.reset()
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_metric_is_that_of_all_processes_together(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meet = ["--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port", str(port)]
+    folders = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1] / "helpers")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": folders}
+    command = [sys.executable, "-m", "torch.distributed.run", *meet, str(script)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

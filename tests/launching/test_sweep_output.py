@@ -1,0 +1,129 @@
+"""What a person reads of a sweep on this machine, and the commands after it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+from scripted_workers import Scripted, entries
+
+from ncexp.launching import in_turn, sweep_progress
+from ncexp.launching.in_turn import own_overrides, work_in_turn
+from ncexp.launching.next_commands import print_next
+from ncexp.launching.pool import work
+from ncexp.launching.sweep_directory import SweepDirectory
+from ncexp.launching.sweep_progress import SweepProgress
+from ncexp.record import State, TaskDirectory
+
+
+def printed(console: Console) -> list[str]:
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text.splitlines()
+
+
+def asked(folder: Path, count: int) -> list[Any]:
+    return [
+        SimpleNamespace(task=SimpleNamespace(raw={}, directory=folder / str(n)), overrides=["epochs=9", f"seed={n}"])
+        for n in range(1, count + 1)
+    ]
+
+
+def test_sweep_in_turn_stops_at_an_interruption_and_prints_a_table_of_all(
+    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = iter([State.COMPLETED, State.INTERRUPTED])
+    TaskDirectory(tmp_path / "2").path.mkdir()
+    TaskDirectory(tmp_path / "2").set_status(State.INTERRUPTED, epoch=3, message="stopped in epoch 4")
+    monkeypatch.setattr(in_turn, "attempt", lambda raw, console: next(ends))
+    states = work_in_turn(asked(tmp_path, 3), console)
+    assert states == [State.COMPLETED, State.INTERRUPTED, State.NEW]
+    assert printed(console) == [
+        "",
+        "run 1 of 3  seed=1",
+        "",
+        "run 2 of 3  seed=2",
+        "",
+        "1  seed=1  completed",
+        "2  seed=2  interrupted  stopped in epoch 4",
+        "3  seed=3  new",
+        "3 runs: 1 completed, 1 interrupted, 1 new",
+    ]
+
+
+def test_own_overrides_are_those_that_not_all_have() -> None:
+    assert own_overrides([["a=1", "b=1"], ["a=1", "b=2"]]) == ["b=1", "b=2"]
+    assert own_overrides([["a=1"]]) == [""]
+
+
+@pytest.fixture
+def still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that goes on by ten seconds a question, and shows no time of day."""
+    now = iter(range(0, 1000, 10))
+    monkeypatch.setattr(
+        sweep_progress, "time", SimpleNamespace(monotonic=lambda: float(next(now)), strftime=lambda form: "12:00:00")
+    )
+
+
+@pytest.mark.usefixtures("still")
+def test_local_sweep_says_what_begins_what_ends_and_the_time_left(
+    tmp_path: Path,
+    console: Console,
+    workers: type[Scripted],
+) -> None:
+    workers.ends = {0: State.COMPLETED, 1: State.FAILED, 2: State.COMPLETED}
+    tasks = entries(tmp_path, 3)
+    work(SweepDirectory(tmp_path), tasks, 1, lambda: False, "job", watcher=SweepProgress(console, tasks))
+    assert printed(console) == [
+        "12:00:00  run 1 of 3 begins      000_a_b",
+        "12:00:00  1 of 3 done, 0:20 left: completed  000_a_b",
+        "12:00:00  run 2 of 3 begins      001_a_b",
+        "12:00:00  2 of 3 done, 0:10 left: failed  001_a_b",
+        "12:00:00  run 3 of 3 begins      002_a_b",
+        "12:00:00  3 of 3 done: completed  002_a_b",
+    ]
+
+
+@pytest.mark.usefixtures("still")
+def test_local_sweep_says_at_once_that_it_stops(
+    tmp_path: Path,
+    console: Console,
+    workers: type[Scripted],
+) -> None:
+    workers.ends = {}
+    tasks = entries(tmp_path, 3)
+    stops = iter([False, False, False, False, True, True])
+    work(SweepDirectory(tmp_path), tasks, 2, lambda: next(stops, True), "job", watcher=SweepProgress(console, tasks))
+    _, _, stopping, *ended = printed(console)
+    assert stopping == ("12:00:00  stopping: 2 runs save themselves, 1 do not begin; Ctrl-C again ends them at once")
+    assert [line.split()[-2] for line in ended] == ["interrupted"] * 2
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_next_commands_can_be_typed_as_they_are(
+    elsewhere: bool, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outputs = tmp_path / ("my outputs" if elsewhere else "outputs")
+    print_next(console, outputs, outputs / "digits-resnet-mse_lr0.05_seed0_0123456789")
+    lines = printed(console)
+    commands = [shlex.split(line.removeprefix("next"), comments=True) for line in lines]
+    place = outputs.name
+    run = f"{place}/digits-resnet-mse_lr0.05_seed0_0123456789" if elsewhere else "0123456789"
+    assert commands == [
+        ["ncexp", "ui", place],
+        ["ncexp", "measure", run, "analysis=robustness"],
+        ["ncexp", "report", place],
+    ]
+
+
+def test_next_commands_of_a_sweep_name_the_sweep(
+    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    print_next(console, tmp_path / "outputs", tmp_path / "outputs" / "sweeps" / "quick_0123")
+    assert "ncexp measure outputs/sweeps/quick_0123 analysis=robustness" in printed(console)[1]
+    assert "ncexp report outputs/sweeps/quick_0123" in printed(console)[2]

@@ -1,0 +1,190 @@
+"""The evaluation pass: against a full pass by hand, and without a trace in the training that goes on."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import suppress
+
+import numpy as np
+import pytest
+import torch
+from support import Compose, measured, subject_of
+from torch import Tensor, nn
+
+from ncexp.collapse import class_statistics
+from ncexp.config import ConfigError, check
+from ncexp.datasets import Split
+from ncexp.measure import Evaluation, Needs, Probe, Subject, evaluate, evaluator, run_analysis, train_error_at_most
+from ncexp.measure.evaluator import undisturbed
+from ncexp.measure.measuring import build_analyses
+from ncexp.measure.probes import average
+from ncexp.training import Assembly, Diverged, assemble
+
+#: float64 sums of float32 numbers in batches of another size.
+ROUNDING = 1e-12
+
+
+@pytest.fixture
+def assembly(composed: Compose) -> Assembly:
+    """Trained for an epoch, so that batch normalisation has met something."""
+    assembly = assemble(check(composed("loss=cross_entropy")))
+    assembly.training.run_epoch(lambda: False)
+    return assembly
+
+
+def test_evaluation_is_of_a_full_pass_in_eval_mode(assembly: Assembly, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluator, "BATCH_SIZE", 7)  # several batches, the last a short one
+    subject = subject_of(assembly)
+    done = evaluate(subject, 3, {"backbone.0 average": Probe("backbone.0", average)})
+    network = assembly.training.network.eval()
+    assert done.snapshot.epoch == 3
+    assert list(done.snapshot.splits) == ["train", "test"]
+    for name, data in subject.splits.items():
+        assert isinstance(data, Split)
+        with torch.no_grad():
+            logits, features = network(data.inputs)
+            first = network.backbone[0](data.inputs)  # type: ignore[index]
+        split = done.snapshot.splits[name]
+        expected = nn.functional.cross_entropy(logits.double(), data.labels).item()
+        assert split.loss == pytest.approx(expected, rel=1e-6)  # of float32 logits
+        assert split.error == (logits.argmax(1) != data.labels).sum().item() / len(data)
+        statistics = class_statistics(features, data.labels, 4)
+        torch.testing.assert_close(split.statistics.class_means, statistics.class_means, rtol=1e-6, atol=1e-6)
+        covariance = split.statistics.within_class_covariance
+        torch.testing.assert_close(covariance, statistics.within_class_covariance, rtol=1e-5, atol=1e-6)
+        probed = split.layers["backbone.0 average"].class_means
+        torch.testing.assert_close(probed, class_statistics(first, data.labels, 4).class_means, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(done.features[name], features, rtol=1e-6, atol=1e-6)
+    weight = assembly.classifier.weight.detach().double()
+    assert torch.equal(done.snapshot.classifier.weight, weight)
+
+
+def test_features_that_are_too_large_to_keep_are_computed_again(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = check(composed("analysis=[decisions]"))
+    assembly = assemble(config)
+    kept = measured(assembly, config)
+    monkeypatch.setattr(evaluator, "FEATURE_BUDGET_BYTES", 0)
+    assert evaluate(subject_of(assembly), 1, {}).features == {}
+    assert measured(assembly, config) == kept
+
+
+def test_features_that_are_not_finite_are_a_divergence(assembly: Assembly) -> None:
+    with torch.no_grad():
+        next(assembly.training.network.parameters()).fill_(torch.inf)
+    with pytest.raises(Diverged, match="a feature is not finite in eval mode"):
+        evaluate(subject_of(assembly), 1, {})
+
+
+def full_error(subject: Subject) -> float:
+    """By one pass over the whole training set."""
+    data = subject.dataset.train
+    assert isinstance(data, Split)
+    with torch.no_grad():
+        logits, _ = subject.network.eval()(data.inputs)
+    return (logits.argmax(1) != data.labels).double().mean().item()
+
+
+def test_train_error_at_most_is_exact_whatever_the_suspects(composed: Compose) -> None:
+    """At every epoch of a training, at shares around the error itself, with suspects right, wrong, none and all."""
+    assembly = assemble(check(composed("dataset.separation=3.0", "epochs=30")))
+    subject, seen = subject_of(assembly), set()
+    for _ in range(30):
+        assembly.training.run_epoch(lambda: False)
+        error = full_error(subject)
+        everything = torch.arange(len(subject.dataset.train))
+        for suspects in (assembly.training.wrong, everything[:0], everything, everything[::3]):
+            for share in (0.0, 0.001, error - 1 / 80, error, error + 1e-3):
+                if share >= 0:
+                    assert train_error_at_most(subject, share, suspects) is (error <= share)
+                    seen.add(error <= share)
+    assert seen == {True, False}
+
+
+def test_train_error_that_is_too_large_costs_no_full_pass(composed: Compose) -> None:
+    assembly = assemble(check(composed("dataset.separation=0.5")))
+    subject, examples = subject_of(assembly), 0
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal examples
+        examples += len(inputs[0])
+
+    with torch.no_grad():
+        wrong = subject.network.eval()(subject.dataset.train.inputs)[0].argmax(1) != subject.dataset.train.labels  # type: ignore[attr-defined]
+    subject.network.register_forward_pre_hook(count)
+    assert not train_error_at_most(subject, 0.001, wrong.nonzero().flatten())
+    assert 0 < examples < len(subject.dataset.train)
+
+
+def states() -> list[object]:
+    return [random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist()]
+
+
+def test_undisturbed_leaves_generators_and_modes_as_found(assembly: Assembly) -> None:
+    network = assembly.training.network.train()
+    network.backbone[1].eval()  # type: ignore[index, union-attr]
+    modes, before = [module.training for module in network.modules()], states()
+    assert len(set(modes)) == 2
+    drawn = []
+    for _ in range(2):
+        with suppress(ZeroDivisionError), undisturbed(network, 5):
+            network.eval()
+            drawn.append((random.random(), float(np.random.rand()), float(torch.rand(()))))
+            raise ZeroDivisionError
+    assert drawn[0] == drawn[1]  # seeded
+    assert states() == before
+    assert [module.training for module in network.modules()] == modes
+
+
+class Careless:
+    """An analysis that draws random numbers, trains the mode away and uses gradients."""
+
+    needs: Needs = "network"
+
+    def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
+        inputs, labels = next(evaluation.data.batches(9))
+        noisy = inputs + torch.randn_like(inputs)
+        logits, features = evaluation.network(noisy)
+        loss = evaluation.loss(logits, labels, features)
+        (slope,) = torch.autograd.grad(loss, [evaluation.network.classifier.weight])  # type: ignore[list-item]
+        assert not evaluation.network.training
+        evaluation.network.train()
+        yield "careless/slope", float(slope.norm()) + random.random()
+
+
+def test_analysis_sees_network_loss_and_data_and_disturbs_nothing(assembly: Assembly) -> None:
+    subject = subject_of(assembly)
+    done = evaluate(subject, 2, {})
+    assembly.training.network.train()
+    before = states()
+    records = [run_analysis(Careless(), done.snapshot, subject, done) for _ in range(2)]
+    assert records[0] == records[1]  # the same years later
+    assert records[0].keys() == {"epoch", "train/careless/slope", "test/careless/slope"}
+    assert records[0]["train/careless/slope"] != records[0]["test/careless/slope"]
+    assert states() == before
+    assert all(module.training for module in assembly.training.network.modules())
+
+
+class Undeclared:
+    """It reads features and says that statistics are enough."""
+
+    needs: Needs = "statistics"
+
+    def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
+        yield "undeclared/mean", float(next(evaluation.features())[0].mean())
+
+
+def test_analysis_that_reads_what_it_did_not_declare_is_refused(assembly: Assembly) -> None:
+    subject = subject_of(assembly)
+    done = evaluate(subject, 2, {})
+    with pytest.raises(ValueError, match="needs: expected 'features' or 'network'"):
+        run_analysis(Undeclared(), done.snapshot, subject, done)
+
+
+def test_analysis_without_needs_is_refused(composed: Compose) -> None:
+    raw = composed("analysis=[]")
+    raw["analysis"] = {"mine": {"name": "mine", "_target_": "fractions.Fraction"}}
+    with pytest.raises(ConfigError, match=r"analysis\.mine: expected an analysis with needs = one of statistics"):
+        build_analyses(check(raw).analyses)

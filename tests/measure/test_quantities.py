@@ -1,0 +1,112 @@
+"""The catalogue: every recorded number has a row, every row is recorded, and what is made from it is current."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ncexp.collapse import CollapseMetrics, MSEDecomposition
+from ncexp.config.composing import compose_plain
+from ncexp.main import run
+from ncexp.measure import compare_with_path
+from ncexp.measure.analyses.layers import QUANTITIES as LAYERS
+from ncexp.measure.quantities import OF_LAYERS, QUANTITIES, find, panels, shown
+from ncexp.record import read_run
+from ncexp.report.glossary import render_markdown
+
+DOCS = Path(__file__).parents[2] / "docs"
+#: Families that no training records.
+OF_SIMULATIONS = ("theory/", "path/time")
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Names of all numbers of a run with every analysis, and of its path fit."""
+    outputs = tmp_path_factory.mktemp("outputs")
+    analyses = "analysis=[collapse,decisions,decomposition,central_path,layers,robustness,geometry]"
+    data = ["dataset=gaussian_mixture", "dataset.num_classes=4", "dataset.num_features=6", "dataset.separation=20"]
+    network = ["architecture=mlp", "architecture.hidden=[16,8]", "analysis.layers.modules=[backbone.0]"]
+    few = ["epochs=20", "batch_size=20", "dataset.examples_per_class=20", "analysis.robustness.num_examples=4"]
+    few.append("regime=on_path")  # plain runs have no fit/perp_share
+    where = [f"outputs={outputs}", "tracking.enabled=false"]
+    raw = compose_plain("config", [*data, *network, *few, *where, analyses])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ncexp.main.report_run", lambda *_, **__: None)  # figures take seconds
+        run(raw, Console(file=io.StringIO()))
+    saved = read_run(next(outputs.glob("*mlp*")))
+    comparison = compare_with_path(saved)
+    assert comparison is not None
+    return {name for record in (*saved.records, *saved.training, *comparison.records()) for name in record} - {"epoch"}
+
+
+def test_every_recorded_number_has_a_row(recorded: set[str]) -> None:
+    assert [name for name in sorted(recorded) if find(name) is None] == []
+
+
+def test_every_row_is_recorded_on_each_of_its_splits(recorded: set[str]) -> None:
+    rows = {(name.partition("/")[0], row.name) for name in recorded if (row := find(name))}
+    expected = {(s, row.name) for row in QUANTITIES if not row.name.startswith(OF_SIMULATIONS) for s in row.splits}
+    assert expected - rows == set()
+
+
+def test_every_field_of_the_metrics_has_a_row() -> None:
+    names = [f"train/collapse/{field.name}" for field in fields(CollapseMetrics)]
+    names += [f"test/mse/{field.name}" for field in fields(MSEDecomposition)]
+    assert [name for name in names if find(name) is None] == []
+    assert OF_LAYERS == LAYERS
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("train/path/snr_12", "path/snr_<j>"),
+        ("train/path/snr_ratio", "path/snr_ratio"),
+        ("train/path_fit/mode_rms_3", "path_fit/mode_rms_<j>"),
+        ("test/layers/backbone.3/cdnv", "layers/<module>/cdnv"),
+        ("test/layers/backbone.3.0123456789/cdnv", "layers/<module>/cdnv"),
+        ("test/robustness.0123456789/ratio", "robustness/ratio"),
+        ("test/0123456789/error", "error"),
+    ],
+)
+def test_find_strips_keys_modes_and_modules(name: str, row: str) -> None:
+    found = find(name)
+    assert found is not None
+    assert found.name == row
+
+
+@pytest.mark.parametrize("name", ["train/robustness/ratio", "test/collapse/equinorm_classifier", "test/mine/own", "x"])
+def test_find_returns_nothing_for_a_number_without_a_row(name: str) -> None:
+    assert find(name) is None
+
+
+def test_find_distinguishes_the_error_of_the_steps_from_that_of_an_evaluation() -> None:
+    rows = [find("fit/error"), find("train/error")]
+    assert [row.short for row in rows if row] == ["running error", "error"]
+
+
+def test_places_name_splits_on_which_the_number_exists() -> None:
+    for place in ("summary", "report", "view"):
+        names = shown(place)  # type: ignore[arg-type]
+        assert names
+        assert [name for name, row in names if find(name) is not row] == []
+
+
+def test_rows_have_labels_of_their_own() -> None:
+    labels = [(row.label, row.name.partition("/")[0], row.splits) for row in QUANTITIES]
+    assert len(set(labels)) == len(labels)
+    assert all(row.meaning and row.source and row.at_collapse for row in QUANTITIES)
+
+
+def test_curves_of_a_panel_have_one_scale_and_names_of_their_own() -> None:
+    for rows in panels().values():
+        assert len({row.scale for row in rows}) == 1
+        assert len({row.curve for row in rows}) == len(rows)
+
+
+def test_documentation_of_quantities_is_current() -> None:
+    """Make it anew with: ncexp list quantities --markdown > docs/quantities.md"""
+    assert (DOCS / "quantities.md").read_text() == render_markdown()

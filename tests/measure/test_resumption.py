@@ -1,0 +1,311 @@
+"""A record with holes, or with damaged files: what can be had again is, what cannot is named, nothing is deleted."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from support import Compose, journals, train, trained
+
+from ncexp.main import run
+from ncexp.record import RunDirectory, State, exit_code, read_run
+from ncexp.record.tensor_file import DamagedTensors, UnusableFile, read_tensors
+from ncexp.training import Training
+
+WEIGHTS = "keep.checkpoints=evaluated"
+QUIET = "tracking.enabled=false"
+Damage = Callable[[Path], Any]
+
+
+def printed(console: Console) -> str:
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def files(directory: RunDirectory) -> dict[str, bytes]:
+    return {str(path.relative_to(directory.path)): path.read_bytes() for path in directory.path.rglob("*.safetensors")}
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take most of the time of a small run."""
+    monkeypatch.setattr("ncexp.main.report_run", lambda *_, **__: None)
+
+
+@pytest.fixture
+def left(composed: Compose, tmp_path: Path) -> Callable[..., tuple[dict[str, Any], RunDirectory, RunDirectory]]:
+    """left(overrides) → the configuration of a run that was killed in epoch 6, its directory, and an undisturbed one.
+
+    Epochs 1, 2 and 4 are evaluated: the last checkpoint is of epoch 4, the one before it of epoch 2.
+    """
+
+    def begin(*overrides: str) -> tuple[dict[str, Any], RunDirectory, RunDirectory]:
+        undisturbed = trained(composed(QUIET, *overrides, f"outputs={tmp_path / 'undisturbed'}"))
+        raw = composed(QUIET, *overrides)
+        return raw, trained(raw, stop_after=5), undisturbed
+
+    return begin
+
+
+def without_line(epoch: int) -> Damage:
+    return lambda path: path.write_text(
+        "".join(line for line in path.read_text().splitlines(True) if f'"epoch": {epoch},' not in line)
+    )
+
+
+def cut_after(epoch: int) -> Damage:
+    """In the middle of the line that follows."""
+
+    def cut(path: Path) -> None:
+        lines = path.read_text().splitlines(True)
+        kept = [line for line in lines if int(line[10 : line.index(",")]) <= epoch]
+        path.write_text("".join(kept) + lines[len(kept)][:17])
+
+    return cut
+
+
+def garble(path: Path) -> None:
+    lines = path.read_bytes().splitlines(True)
+    path.write_bytes(lines[0] + b"\x00\xff" + lines[1][2:] + b"".join(lines[2:]))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(b"\x80\x04garbage" * 40)
+
+
+def flip_a_bit(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 4
+    path.write_bytes(bytes(data))
+
+
+DAMAGES = [cut, empty, overwrite, flip_a_bit]
+
+
+# The journal of the training.
+
+
+def test_cut_training_journal_goes_on_from_the_checkpoint_that_it_covers(left: Any, console: Console) -> None:
+    raw, directory, undisturbed = left(WEIGHTS)
+    newest = directory.resume.read_bytes()
+    cut_after(3)(directory.training.path)
+    assert run(raw, console) is State.COMPLETED
+    assert "resumed   in epoch 3," in printed(console)
+    assert "training.jsonl has no more epoch 4; it is resume.safetensors.damaged now" in printed(console)
+    assert (directory.checkpoints / "resume.safetensors.damaged").read_bytes() == newest
+    assert journals(directory.path) == journals(undisturbed.path)
+    assert files(directory) == files(undisturbed)
+
+
+@pytest.mark.parametrize("damage", [without_line(1), cut_after(1), Path.unlink, empty])
+def test_training_journal_that_no_checkpoint_covers_is_said_to_be_lost(
+    left: Any, console: Console, damage: Damage
+) -> None:
+    raw, directory, undisturbed = left()
+    damage(directory.training.path)
+    state = run(raw, console)
+    assert (state, exit_code([state])) == (State.FAILED, 1)
+    assert "6 epochs, but lost: training.jsonl lacks epoch" in (directory.status() or {})["message"]
+    assert directory.training.epochs() >= {5, 6}  # it was trained to its end
+    assert run(raw, console) is State.FAILED  # and says it every time
+    assert run({**raw, "rerun": "all"}, console) is State.COMPLETED
+    assert journals(directory.path) == journals(undisturbed.path)
+
+
+# The journals of measurements.
+
+
+@pytest.mark.parametrize("damage", [without_line(2), cut_after(1), Path.unlink, empty, garble])
+@pytest.mark.parametrize("analysis", ["errors", "collapse", "decisions"])
+def test_what_a_journal_lacks_is_measured_again_from_what_is_kept(
+    left: Any, console: Console, analysis: str, damage: Damage
+) -> None:
+    raw, directory, undisturbed = left(WEIGHTS)
+    (path,) = directory.measurements.glob(f"{analysis}_*.jsonl")
+    damage(path)
+    assert run(raw, console) is State.COMPLETED
+    assert f"found that measurements/{path.name} lacks epoch" in printed(console)
+    assert journals(directory.path) == journals(undisturbed.path)
+    assert files(directory) == files(undisturbed)
+
+
+def test_deleted_measurements_are_measured_again(left: Any, console: Console) -> None:
+    raw, directory, undisturbed = left(WEIGHTS)
+    shutil.rmtree(directory.measurements)
+    assert run(raw, console) is State.COMPLETED
+    assert journals(directory.path) == journals(undisturbed.path)
+
+
+def test_numbers_that_nothing_kept_allows_are_said_to_be_lost(left: Any, console: Console) -> None:
+    raw, directory, undisturbed = left()  # without weights
+    (path,) = directory.measurements.glob("decisions_*.jsonl")
+    path.unlink()
+    assert run(raw, console) is State.FAILED
+    assert f"lost: measurements/{path.name} lacks epochs 1-2, 4" in (directory.status() or {})["message"]
+    others = {name: lines for name, lines in journals(undisturbed.path).items() if "decisions" not in name}
+    assert {name: lines for name, lines in journals(directory.path).items() if name in others} == others
+
+
+def test_zero_error_epoch_is_found_again_in_a_cut_journal(left: Any, console: Console) -> None:
+    easy = ["dataset.separation=5.0", "optimizer/schedule=constant", "optimizer.lr=0.05", "batch_size=16"]
+    raw, directory, undisturbed = left(*easy, "epochs=20", "evaluate_at=[1,20]")
+    shutil.rmtree(directory.path)
+    zero = read_run(undisturbed.path).zero_error_epoch
+    assert zero is not None
+    assert 1 < zero < 20
+    train(raw, stop_after=zero + 1)
+    for path in directory.measurements.glob("[ec]*_*.jsonl"):
+        without_line(zero)(path)
+    assert run(raw, console) is State.COMPLETED
+    assert journals(directory.path) == journals(undisturbed.path)
+
+
+# Snapshots and weights.
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES[:3], Path.unlink])
+def test_snapshot_is_written_again_from_the_weights(left: Any, console: Console, damage: Damage) -> None:
+    raw, directory, undisturbed = left(WEIGHTS)
+    damage(directory.snapshot(2))
+    assert run(raw, console) is State.COMPLETED
+    assert files(directory) == files(undisturbed)
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES[:3], Path.unlink])
+@pytest.mark.parametrize("kind", ["snapshot", "checkpoint"])
+def test_snapshot_or_weights_that_nothing_can_write_again_are_said_to_be_lost(
+    left: Any, console: Console, kind: str, damage: Damage
+) -> None:
+    raw, directory, _ = left(*[WEIGHTS] * (kind == "checkpoint"))
+    path = getattr(directory, kind)(2)
+    damage(path)
+    before = path.read_bytes() if path.exists() else None
+    assert run(raw, console) is State.FAILED
+    assert f"lost: {kind}s lacks epoch 2" in (directory.status() or {})["message"]
+    assert before in (None, path.with_name(f"{path.name}.damaged").read_bytes() if before is not None else b"")
+    if before is not None:
+        assert f"{path}: expected a" in printed(console)
+    assert run({**raw, "keep": {**raw["keep"], f"{kind}s": "last"}}, console) is State.COMPLETED  # not asked for
+
+
+# The checkpoint to resume from.
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_checkpoint_is_set_aside_and_the_one_before_it_goes_on(
+    left: Any, console: Console, damage: Damage
+) -> None:
+    raw, directory, undisturbed = left(WEIGHTS)
+    damage(directory.resume)
+    damaged = directory.resume.read_bytes()
+    assert run(raw, console) is State.COMPLETED
+    assert f"{directory.resume}: expected a resume file" in printed(console)
+    assert "resumed   in epoch 3," in printed(console)
+    assert (directory.checkpoints / "resume.safetensors.damaged").read_bytes() == damaged
+    assert journals(directory.path) == journals(undisturbed.path)
+    assert files(directory) == files(undisturbed)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_without_a_good_checkpoint_it_begins_anew_only_when_asked_again(
+    left: Any, console: Console, damage: Damage
+) -> None:
+    raw, directory, undisturbed = left(WEIGHTS)
+    damage(directory.resume)
+    damage(directory.resume_before)
+    kept = {path.read_bytes() for path in directory.path.rglob("*") if path.suffix in (".jsonl", ".safetensors")}
+    with pytest.raises(UnusableFile, match=r"kept weights are without the optimizer's state. .* from the first epoch"):
+        run(raw, console)
+    assert directory.state() is State.FAILED
+    assert [record["epoch"] for record in read_run(directory.path).records] == [1, 2]  # all that is sure
+    assert run({**raw, "rerun": "none"}, console) is State.FAILED
+    assert run(raw, console) is State.COMPLETED
+    assert "no checkpoint to go on from: it begins anew; set aside: training.jsonl.damaged" in printed(console)
+    assert journals(directory.path) == journals(undisturbed.path)
+    there = {path.read_bytes() for path in directory.path.rglob("*") if path.is_file()}
+    assert {data for data in kept if data not in there and b"timestamp_ms" not in data} == set()
+
+
+def test_checkpoint_of_another_training_is_refused_and_stays(left: Any, composed: Compose, console: Console) -> None:
+    raw, directory, _ = left()
+    other = trained(composed(QUIET, "seed=1"), stop_after=5)
+    shutil.copy(other.resume, directory.resume)
+    with pytest.raises(UnusableFile, match=f"{directory.resume}: expected a resume file with training"):
+        run(raw, console)
+    assert directory.resume.read_bytes() == other.resume.read_bytes()
+
+
+def test_every_flipped_bit_of_a_real_record_is_found(left: Any) -> None:
+    """Five hundred bits of each kind of file, drawn anew by a fixed seed."""
+    _, directory, _ = left(WEIGHTS)
+    places = {"resume": directory.resume, "weights": directory.checkpoint(2), "snapshot": directory.snapshot(2)}
+    rng = random.Random(15)
+    for kind, path in places.items():
+        data = path.read_bytes()
+        read_tensors(path, kind, directory.key)
+        for _ in range(500):
+            bit = rng.randrange(8 * len(data))
+            flipped = bytearray(data)
+            flipped[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(bytes(flipped))
+            with pytest.raises(UnusableFile, match=str(path)):
+                read_tensors(path, kind, directory.key)
+        path.write_bytes(data[: rng.randrange(len(data))])
+        with pytest.raises(DamagedTensors, match=str(path)):
+            read_tensors(path, kind, directory.key)
+
+
+# A run that has ended.
+
+
+@pytest.mark.parametrize("file", ["status_path", "facts", "config"])
+def test_ended_run_that_lost_a_file_trains_nothing_and_has_it_again(
+    composed: Compose, console: Console, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = composed(QUIET)
+    directory = trained(raw)
+    before, read = journals(directory.path), read_run(directory.path)
+    getattr(directory, file).unlink()
+    monkeypatch.setattr(Training, "_step", None)
+    assert run(raw, console) is State.COMPLETED
+    assert journals(directory.path) == before
+    again = read_run(directory.path)
+    assert (again.raw, again.facts, again.records) == (read.raw, read.facts, read.records)
+
+
+def test_ended_run_has_what_its_journals_lack_measured_again(composed: Compose, console: Console) -> None:
+    raw = composed(QUIET, WEIGHTS)
+    directory = trained(raw)
+    before = journals(directory.path)
+    for analysis, damage in (("errors", Path.unlink), ("collapse", cut_after(2)), ("decisions", without_line(4))):
+        damage(next(directory.measurements.glob(f"{analysis}_*.jsonl")))
+    assert read_run(directory.path).state is State.DAMAGED
+    assert run(raw, console) is State.COMPLETED
+    assert journals(directory.path) == before
+    assert read_run(directory.path).state is State.COMPLETED
+
+
+@pytest.mark.parametrize("damage", [without_line(3), cut_after(4), Path.unlink])
+def test_ended_run_says_what_is_lost(composed: Compose, console: Console, damage: Damage) -> None:
+    raw = composed(QUIET)
+    directory = trained(raw)
+    damage(directory.training.path)
+    saved = read_run(directory.path)
+    assert saved.state is State.DAMAGED
+    assert saved.message.startswith("training.jsonl lacks epoch")
+    state = run(raw, console)
+    assert (state, exit_code([state])) == (State.DAMAGED, 1)
+    assert "lost: training.jsonl lacks epoch" in printed(console)
+    assert run({**raw, "rerun": "all"}, console) is State.COMPLETED

@@ -1,0 +1,50 @@
+"""A record of version 0.2.0, kept in version_0_2/: every later 0.2.x reads it, and finds it again by the same command.
+
+It was made by the command of `test_same_command_finds_the_run`, without tracking. Where this test fails, either the
+change is wrong, or the second number of the version is to be raised (docs/versions.md).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ncexp.collapse import measure_collapse
+from ncexp.config import check
+from ncexp.config.composing import compose_plain
+from ncexp.measure import load_snapshot
+from ncexp.record import RunDirectory, State, load
+
+STORE = Path(__file__).with_name("version_0_2")
+KEY = "ceef92b1bc"
+#: tr(Σ_W Σ_B⁺)/C of the train features, as 0.2.0 wrote it.
+NC1 = [0.6371274143472824, 0.5573792100082126, 0.5169304927691568]
+#: Another machine's sums are taken in another order.
+ROUNDING = 1e-9
+
+
+def test_record_is_read() -> None:
+    (run,) = load(STORE)
+    assert (run.key, run.state) == (KEY, State.COMPLETED)
+    assert [record["epoch"] for record in run.records] == [1, 2, 3]
+    assert [record["train/collapse/nc1_trace"] for record in run.records] == NC1
+
+
+def test_snapshots_are_read_and_give_the_recorded_numbers() -> None:
+    (run,) = load(STORE)
+    directory = RunDirectory(run.path)
+    found = []
+    for epoch in (1, 2, 3):
+        snapshot = load_snapshot(directory.snapshot(epoch), KEY)
+        found.append(measure_collapse(snapshot.splits["train"].statistics, snapshot.classifier).nc1_trace)
+    assert found == pytest.approx(NC1, rel=ROUNDING)
+
+
+def test_same_command_finds_the_run() -> None:
+    command = (
+        "dataset=gaussian_mixture dataset.num_classes=3 dataset.num_features=4 dataset.examples_per_class=10 "
+        "dataset.test_examples_per_class=5 architecture=mlp architecture.hidden=[6,4] loss=mse optimizer=sgd "
+        "optimizer.lr=0.05 epochs=3 batch_size=10 evaluate_at=[1,2]"
+    )
+    assert check(compose_plain("config", command.split())).directory.name == next(STORE.iterdir()).name

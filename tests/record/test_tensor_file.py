@@ -1,0 +1,120 @@
+"""Tensors on disk: the same bits back, the same bytes for the same content, and nothing that is not what it says."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from support import TRAINING
+
+from ncexp.record import tensor_file
+from ncexp.record.tensor_file import UnusableFile, read_header, read_tensors, write_tensors
+
+TENSORS = {
+    "weight": torch.arange(12, dtype=torch.float64).reshape(3, 4).T / 7,  # not contiguous
+    "state": torch.tensor([1, 255, 0], dtype=torch.uint8),
+    "count": torch.tensor(3),
+    "empty": torch.zeros(0, 4),
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "snapshots" / "epoch_0003.safetensors"
+    write_tensors(path, TENSORS, "snapshot", TRAINING, epoch=3, loss=0.1 + 0.2, words={"b": [1], "a": None})
+    return path
+
+
+def test_tensors_come_back_bit_for_bit_with_their_header(path: Path) -> None:
+    tensors, header = read_tensors(path, "snapshot", TRAINING)
+    assert tensors.keys() == TENSORS.keys()
+    for name, tensor in TENSORS.items():
+        assert tensors[name].dtype == tensor.dtype
+        assert torch.equal(tensors[name], tensor)
+    assert (header["epoch"], header["loss"], header["words"]) == (3, 0.1 + 0.2, {"b": [1], "a": None})
+    assert read_header(path, "snapshot", TRAINING) == header
+
+
+def test_file_is_safetensors_without_pickle(path: Path) -> None:
+    assert load_file(path).keys() == TENSORS.keys()
+    assert [other.name for other in path.parent.iterdir()] == [path.name]
+
+
+def test_equal_content_gives_equal_bytes_whatever_the_order(path: Path) -> None:
+    again = path.with_name("again")
+    backwards = dict(reversed(TENSORS.items()))
+    write_tensors(again, backwards, "snapshot", TRAINING, words={"a": None, "b": [1]}, loss=0.1 + 0.2, epoch=3)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def refused(path: Path, kind: str = "snapshot", training: str = TRAINING) -> str:
+    """What is said of the file, which is named and stays as it is."""
+    before = path.read_bytes()
+    with pytest.raises(UnusableFile, match=str(path)) as caught:
+        read_tensors(path, kind, training)
+    assert path.read_bytes() == before
+    return str(caught.value)
+
+
+def test_every_cut_is_refused(path: Path) -> None:
+    data = path.read_bytes()
+    for length in range(len(data)):
+        path.write_bytes(data[:length])
+        assert "cut or damaged" in refused(path)
+
+
+def test_every_flipped_bit_is_refused(path: Path) -> None:
+    data = path.read_bytes()
+    for place in range(len(data)):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :])
+        assert "expected a snapshot" in refused(path)
+
+
+def test_file_of_another_kind_training_or_format_is_refused_by_name(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "with kind weights, got kind snapshot" in refused(path, kind="weights")
+    assert f"with training abcdefabcd, got training {TRAINING}" in refused(path, training="abcdefabcd")
+    monkeypatch.setattr(tensor_file, "FORMAT", tensor_file.FORMAT + 1)
+    assert f"with format {tensor_file.FORMAT}, got format {tensor_file.FORMAT - 1}" in refused(path)
+
+
+def with_header(header: Any) -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x80\x04K\x01.",
+        with_header([]),
+        with_header({}),
+        with_header({"__metadata__": {"format": "pt"}}),
+        with_header({"__metadata__": {"ncexp": "not JSON"}}),
+        with_header({"__metadata__": {"ncexp": "3"}}),
+    ],
+    ids=["empty", "pickle", "a list", "no metadata", "somebody else's", "no JSON", "no mapping"],
+)
+def test_what_is_no_file_of_ours_is_refused(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+    refused(path)
+
+
+def test_missing_file_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_tensors(tmp_path / "epoch_0001.safetensors", "snapshot", TRAINING)
+
+
+def test_what_cannot_be_written_leaves_the_old_file(path: Path) -> None:
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        write_tensors(path, TENSORS, "snapshot", TRAINING, epoch={1, 2})
+    assert path.read_bytes() == before
+    assert [other.name for other in path.parent.iterdir()] == [path.name]

@@ -1,0 +1,208 @@
+"""The report of the paper's grid: fifteen cells as 3×5 panels, as printed; seeds, losses and rates compared by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import statistics
+from pathlib import Path
+
+import numpy
+import pytest
+from matplotlib import pyplot
+from synthetic_sweep import DATASET_TITLES, PAPER, write_paper, write_run
+
+from ncexp.measure import compare_with_path
+from ncexp.record import SavedRun, find_runs, read_run
+from ncexp.report.bands import band_of
+from ncexp.report.differences import differences
+from ncexp.report.grids import decomposition_grid, draw_all, path_fit_grid, spectra_grid
+from ncexp.report.page import render_page, sorted_by
+from ncexp.report.spectra import fits_of
+from ncexp.report.sweep import Sweep, gather
+from ncexp.report.tables import Value, gains, learning_rates, results
+
+#: Enough for a spectrum to be fitted, few enough to be quick.
+EPOCHS = [1, 2, 5, 12, 35, 101, 206, 350]
+#: The same sum in another order.
+ROUNDING = 1e-12
+
+
+def read(folder: Path) -> list[SavedRun]:
+    return [read_run(path) for path in find_runs([folder])]
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    folder = tmp_path_factory.mktemp("paper")
+    write_paper(folder, [0.02], epochs=EPOCHS)
+    return gather(read(folder))
+
+
+@pytest.fixture(scope="module")
+def one_cell(paper: Sweep) -> Sweep:
+    """A fit takes a tenth of a second: of the two losses of one cell."""
+    return Sweep({place: cell for place, cell in paper.cells.items() if place[:2] == ("mnist", "vgg11")})
+
+
+@pytest.fixture(autouse=True)
+def _close_all() -> object:
+    yield
+    pyplot.close("all")
+
+
+def test_paper_grid_has_three_families_down_and_five_datasets_across(paper: Sweep) -> None:
+    figure = decomposition_grid(paper, "mse")
+    assert len(figure.axes) == 15
+    by_row = [figure.axes[5 * row : 5 * row + 5] for row in range(3)]
+    assert [row[0].get_ylabel() for row in by_row] == ["VGG", "ResNet", "DenseNet"]
+    assert [axes.get_title() for axes in by_row[0]] == DATASET_TITLES
+    for place, row in enumerate(by_row):
+        named = [axes.get_title(loc="right") for axes in row]
+        assert named == [networks[place] for networks in PAPER.values()]
+        for axes, (dataset, networks) in zip(row, PAPER.items(), strict=True):
+            (run,) = paper.cells[dataset, networks[place], "mse"].runs
+            drawn = [list(line.get_ydata()) for line in axes.lines]
+            for name in ("loss", "loss_nc1", "loss_nc23", "loss_ls_perp"):
+                expected = [record[f"train/mse/{name}"] for record in run.records]
+                assert any(len(one) == len(expected) and numpy.allclose(one, expected) for one in drawn), name
+
+
+def test_paper_grid_text_stays_inside_the_figure_and_apart(paper: Sweep, one_cell: Sweep) -> None:
+    fits = {place: fits_of(cell.best) for place, cell in one_cell.cells.items()}
+    for figure in (
+        decomposition_grid(paper, "mse"),
+        spectra_grid(one_cell, "mse", fits),
+        path_fit_grid(one_cell, fits),
+    ):
+        figure.canvas.draw()
+        renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+        width, height = figure.get_size_inches()
+        box = figure.get_tightbbox(renderer)
+        assert box.x0 > -0.01
+        assert box.y0 > -0.01
+        assert box.x1 < width + 0.01
+        assert box.y1 < height + 0.01
+        legend = figure.legends[0].get_window_extent(renderer)
+        assert all(not axes.title.get_window_extent(renderer).overlaps(legend) for axes in figure.axes)
+
+
+def test_rows_keep_two_networks_of_a_family_on_one_dataset_apart(tmp_path: Path) -> None:
+    for network in ("resnet", "resnet18", "vgg11"):
+        write_run(tmp_path, architecture=network)
+    write_run(tmp_path, architecture="zoo_3", dataset="svhn")
+    sweep = gather(read(tmp_path))
+    assert sweep.rows == {"VGG": ["vgg11"], "resnet": ["resnet"], "resnet18": ["resnet18"], "zoo": ["zoo_3"]}
+    assert sweep.datasets == ["svhn", "digits"]  # the paper's first
+
+
+def test_spectra_and_fit_are_panels_of_the_numbers_of_each_run(one_cell: Sweep) -> None:
+    fits = {place: fits_of(cell.best) for place, cell in one_cell.cells.items()}
+    comparison = compare_with_path(one_cell.cells["mnist", "vgg11", "mse"].runs[0])
+    assert comparison is not None
+    assert comparison.fit is not None
+    drawn = [list(line.get_ydata()) for line in spectra_grid(one_cell, "mse", fits).axes[0].lines]
+    for expected in (comparison.spectra[:, 2].tolist(), comparison.fit.predicted[:, 2].tolist()):
+        assert any(len(one) == len(expected) and numpy.allclose(one, expected) for one in drawn)
+    misses = [list(line.get_ydata()) for line in path_fit_grid(one_cell, fits).axes[0].lines]
+    expected = comparison.fit.residuals.square().mean(1).sqrt().tolist()
+    assert any(len(one) == len(expected) and numpy.allclose(one, expected) for one in misses)
+
+
+def test_every_figure_of_the_paper_is_drawn(one_cell: Sweep, tmp_path: Path) -> None:
+    drawn = {png.stem for _, png in draw_all(one_cell, tmp_path)}
+    assert {"decomposition_mse", "decomposition_cross_entropy", "spectra_mse", "path_fit", "learning_rates"} <= drawn
+    assert {path.stem for path in tmp_path.glob("*.pdf")} == drawn
+
+
+def test_band_is_mean_and_deviation_over_the_epochs_that_all_seeds_have() -> None:
+    seeds = [
+        [{"epoch": 1, "a": 1.0}, {"epoch": 2, "a": 4.0}, {"epoch": 3, "a": 0.0}],
+        [{"epoch": 1, "a": 3.0}, {"epoch": 3, "a": math.nan}, {"epoch": 9, "a": 1.0}],
+    ]
+    linear = band_of(seeds, "a", logarithmic=False)
+    assert linear.epochs.tolist() == [1, 3]
+    assert linear.mean.tolist() == [2.0, 0.0]
+    assert linear.high[0] - linear.mean[0] == pytest.approx(statistics.stdev([1.0, 3.0]), rel=ROUNDING)
+    log = band_of(seeds, "a", logarithmic=True)
+    assert log.mean[0] == pytest.approx(statistics.geometric_mean([1.0, 3.0]), rel=ROUNDING)
+    assert log.high[0] / log.mean[0] == pytest.approx(math.exp(statistics.stdev([0.0, math.log(3)])), rel=ROUNDING)
+    assert math.isnan(log.mean[1])  # neither an exact zero nor an undefined value has a logarithm
+
+
+def test_seeds_are_drawn_as_one_curve_and_a_band(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_run(tmp_path, seed=seed, epochs=EPOCHS)
+    (axes,) = decomposition_grid(gather(read(tmp_path)), "mse").axes
+    assert len(axes.lines) == 4 + 1  # four terms and one red line
+    assert len(axes.collections) == 4
+
+
+def test_differences_are_paired_means_and_standard_errors(tmp_path: Path) -> None:
+    for loss, seeds in (("mse", [0, 1, 2]), ("cross_entropy", [1, 2, 3])):
+        for seed in seeds:
+            write_run(tmp_path, loss=loss, seed=seed, epochs=EPOCHS, more=True)
+    runs = {(run.cell[2], run.seed): run for run in read(tmp_path)}
+    rows = list(csv.DictReader(io.StringIO(differences(gather(read(tmp_path))).csv())))
+    row = next(one for one in rows if one["quantity"] == "test acc. at the end %")
+    end = {key: 100 * (1 - run.records[-1]["test/error"]) for key, run in runs.items()}
+    paired = [end["mse", seed] - end["cross_entropy", seed] for seed in (1, 2)]
+    mse = [end["mse", seed] for seed in (0, 1, 2)]
+    assert row["seeds of both"] == "2"
+    assert float(row["value"]) == pytest.approx(statistics.fmean(mse), rel=ROUNDING)
+    assert float(row["value se"]) == pytest.approx(statistics.stdev(mse) / math.sqrt(3), rel=1e-9)
+    assert float(row["difference"]) == pytest.approx(statistics.fmean(paired), rel=1e-9)
+    assert float(row["difference se"]) == pytest.approx(statistics.stdev(paired) / math.sqrt(2), rel=1e-9)
+    assert {one["quantity"] for one in rows} >= {"gain", "zero-error epoch", "robustness at the end"}
+
+
+def test_gains_state_robustness_won_after_zero_error(paper: Sweep, tmp_path: Path) -> None:
+    row = dict(zip(gains(paper).frame.columns, gains(paper).rows[0], strict=True))
+    won = [
+        run.records[-1]["test/robustness/ratio"]
+        - next(r for r in run.records if r["epoch"] == run.zero_error_epoch)["test/robustness/ratio"]
+        for place, cell in paper.cells.items()
+        for run in cell.best
+        if place[2] == "mse" and run.zero_error_epoch is not None
+    ]
+    assert row["cells with robustness"] == f"{len(won)} of 15"
+    assert float(str(row["median gain in robustness"])) == pytest.approx(statistics.median(won), abs=5e-5)
+    assert float(str(row["mean gain in robustness"])) == pytest.approx(statistics.fmean(won), abs=5e-5)
+    write_run(tmp_path)
+    assert gains(gather(read(tmp_path))).rows[0][4:] == ["0 of 1", "–", "–"]
+
+
+def test_rate_at_the_edge_of_its_grid_is_marked(tmp_path: Path) -> None:
+    for rate in (0.02, 0.05, 0.09):
+        write_run(tmp_path, rate=rate)
+    (row,) = results(gather(read(tmp_path))).rows
+    assert row[3] == "0.02 (edge)"
+    (row,) = learning_rates(gather(read(tmp_path))).rows
+    assert str(row[3]).endswith("] (edge)")
+    assert float(sorted_by(row[3])) == pytest.approx(float(str(row[3]).strip("[").partition("]")[0]))
+    write_run(tmp_path, rate=0.007)
+    (row,) = results(gather(read(tmp_path))).rows
+    assert row[3] == "0.02"
+
+
+def test_results_show_the_decomposition_at_the_end(paper: Sweep) -> None:
+    table = results(paper)
+    assert {"L", "L_NC1", "L_NC2/3", "L_LS⊥/L"} <= set(table.frame.columns)
+    run = paper.cells["mnist", "vgg11", "mse"].runs[0]
+    record = run.records[-1]
+    for column, name in {"L": "mse/loss", "L_LS⊥/L": "path/perp_share", "ω₁/ω_last": "path/snr_ratio"}.items():
+        value = table.frame[column][0]
+        assert isinstance(value, Value)
+        assert value.mean == record[f"train/{name}"]
+    assert record["train/path/perp_share"] == pytest.approx(
+        record["train/mse/loss_ls_perp"] / record["train/mse/loss"], rel=ROUNDING
+    )
+
+
+def test_page_says_once_how_rates_are_chosen(paper: Sweep, tmp_path: Path) -> None:
+    from ncexp.report.page import _lead
+
+    page = render_page(_lead(paper), [results(paper)], [])
+    assert page.count("optimistic") == 1
+    assert "(edge)" not in page

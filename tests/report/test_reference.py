@@ -1,0 +1,181 @@
+"""Reference results: bands of seeds, and which runs are held to agree with them."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from pathlib import Path
+
+import numpy
+import pytest
+import yaml
+from scipy import stats
+from synthetic_sweep import configuration, curves, with_more, write_journals, write_run
+
+from ncexp.cli.compare import main as compare
+from ncexp.cli.reference import main as reference
+from ncexp.record import SavedRun, State, read_run
+from ncexp.report.reference import (
+    MOST_OUTSIDE,
+    Scales,
+    compare_with_reference,
+    make_reference,
+    read_reference,
+    reference_directory,
+)
+
+#: Of the synthetic runs; all are evaluated at them.
+EPOCHS = [1, 3, 8, 24, 71, 350]
+#: Six digits are written.
+WRITTEN = 1e-5
+
+
+def run_of(folder: Path, seed: int, rate: float = 0.02) -> SavedRun:
+    """The numbers of a training with this rate, of a run whose configuration says 0.02: as of a faulty program."""
+    path = write_run(folder, rate=0.02, seed=seed, epochs=EPOCHS, more=True)
+    write_journals(path, with_more(list(curves(rate, seed, 1.2, EPOCHS))))
+    (path / "config.yaml").write_text(yaml.safe_dump(configuration("digits", "resnet", "mse", 0.02, seed)))
+    return read_run(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("runs")
+    for seed in range(5):
+        run_of(made, seed)
+    return made
+
+
+@pytest.fixture(scope="module")
+def seeds(folder: Path) -> list[SavedRun]:
+    return [read_run(path) for path in sorted(folder.iterdir())]
+
+
+def test_band_is_students_prediction_interval(seeds: list[SavedRun]) -> None:
+    made = make_reference(seeds, "r")
+    assert made["seeds"] == [0, 1, 2, 3, 4]
+    factor = stats.t.ppf(0.9995, 4) * math.sqrt(6 / 5)
+    for name, logarithmic in (("train/collapse/nc1_trace", True), ("train/collapse/equinorm_means", False)):
+        values = [next(r for r in run.records if r["epoch"] == 350)[name] for run in seeds]
+        scaled = [math.log(value) for value in values] if logarithmic else values
+        middle, half = statistics.fmean(scaled), factor * statistics.stdev(scaled)
+        expected = [middle - half, middle, middle + half]
+        expected = [math.exp(one) for one in expected] if logarithmic else expected
+        assert made["bands"][name]["350"] == pytest.approx(expected, rel=WRITTEN)
+
+
+def test_interval_holds_one_more_seed_in_999_of_1000_draws() -> None:
+    random = numpy.random.default_rng(0)
+    values = random.normal(size=(6, 40_000))
+    none = numpy.zeros(values.shape[1])
+    low, _, high = Scales(none.astype(bool), none, none).interval(values[:5])
+    assert ((values[5] < low) | (values[5] > high)).mean() == pytest.approx(0.001, abs=0.0005)  # three deviations
+
+
+def test_false_alarms_are_at_most_five_percent_whatever_the_dependence() -> None:
+    """Of forty causes each a fortieth of the numbers, so that one is enough: near the worst for a count."""
+    random = numpy.random.default_rng(0)
+    none, alarms, repeats = numpy.zeros(200), 0, 1000
+    scales = Scales(none.astype(bool), none, none)
+    for _ in range(repeats):
+        values = random.normal(size=(6, 40)).repeat(5, axis=1)
+        low, _, high = scales.interval(values[:5])
+        alarms += ((values[5] < low) | (values[5] > high)).mean() > MOST_OUTSIDE
+    assert 0 < alarms / repeats <= 0.05
+
+
+def test_reference_has_five_epochs_from_the_first_to_the_last(seeds: list[SavedRun]) -> None:
+    made = make_reference(seeds, "r")
+    epochs = [int(epoch) for epoch in made["bands"]["train/loss"]]
+    assert len(epochs) == 5
+    assert (epochs[0], epochs[-1]) == (1, 350)
+    assert made["configuration"]["optimizer.lr"] == 0.02
+    assert "seed" not in made["configuration"]
+    assert made["leave_one_out"] == [share for share in made["leave_one_out"] if share <= MOST_OUTSIDE]
+
+
+def test_another_seed_agrees_and_another_rate_does_not(seeds: list[SavedRun], tmp_path: Path) -> None:
+    made = make_reference(seeds, "r")
+    assert compare_with_reference(run_of(tmp_path, 17), made).agrees
+    wrong = compare_with_reference(run_of(tmp_path, 18, rate=0.2), made)
+    assert not wrong.agrees
+    assert wrong.share > 0.5
+
+
+def test_share_that_is_zero_for_all_seeds_leaves_room_for_a_few_examples(seeds: list[SavedRun]) -> None:
+    scales = Scales.of([("test/error", "350")], numpy.zeros((5, 1)), seeds[0].facts)
+    _, _, high = scales.interval(numpy.zeros((5, 1)))
+    assert 6 / 400 < high[0] < 8 / 400  # t(4, 0.9995) √(6/5) · √½
+    low, _, high = scales.interval(numpy.full((5, 1), 0.3))
+    assert high[0] - low[0] > 2 * 8 * math.sqrt(0.3 * 0.7 / 400)
+
+
+def test_numbers_that_a_run_should_have_and_lacks_lie_outside(seeds: list[SavedRun], tmp_path: Path) -> None:
+    made = make_reference(seeds, "r")
+    path = run_of(tmp_path, 19).path
+    write_journals(path, with_more(list(curves(0.02, 19, 1.2, EPOCHS[:2]))))
+    verdict = compare_with_reference(read_run(path), made)
+    assert {epoch for _, epoch in verdict.outside} >= {"8", "71", "350"}
+    assert not verdict.agrees
+    for journal in (path / "measurements").glob("robustness*"):
+        journal.unlink()
+    assert "test/robustness/ratio" in compare_with_reference(read_run(path), made).lacking
+
+
+@pytest.mark.parametrize(
+    ("count", "change", "message"),
+    [
+        (2, None, "expected at least 3 of different seeds, got 0, 1"),
+        (3, {"batch_size": 64}, "expected runs that differ in their seed alone, got batch_size = 64"),
+    ],
+)
+def test_make_reference_refuses(seeds: list[SavedRun], count: int, change: dict[str, int] | None, message: str) -> None:
+    chosen = seeds[:count]
+    if change:
+        last = chosen[-1]
+        raw = {**last.raw, **change}
+        chosen[-1] = SavedRun(last.path, raw, last.facts, last.state, "", last.training, last.records)
+    with pytest.raises(ValueError, match=message):
+        make_reference(chosen, "r")
+
+
+def test_make_reference_refuses_a_run_that_is_not_completed(seeds: list[SavedRun]) -> None:
+    one = seeds[0]
+    failed = SavedRun(one.path, one.raw, one.facts, State.DIVERGED, "", one.training, one.records)
+    with pytest.raises(ValueError, match="expected a completed run, got diverged"):
+        make_reference([failed, *seeds[1:]], "r")
+
+
+def test_commands_make_a_reference_and_hold_runs_against_it(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert reference([str(folder), "--name", "digits", "--to", str(tmp_path)]) == 0
+    assert "0 of 5 would be refused" in capsys.readouterr().out
+    file = str(tmp_path / "digits.json")
+    assert json.loads(Path(file).read_text())["name"] == "digits"
+    good, wrong = run_of(tmp_path / "more", 20), run_of(tmp_path / "more", 21, rate=0.2)
+    assert compare([str(good.path), "--reference", file]) == 0
+    printed = capsys.readouterr().out
+    assert "agrees with digits" in printed
+    rows = [line.split() for line in printed.splitlines()]
+    said = {row[0]: row[1] for row in rows if row and "/" in row[0]}
+    assert set(said) == {name for name in read_reference(file)["bands"] if "/" in name}
+    assert list(said.values()).count("yes") > 0.9 * len(said)
+    assert compare([str(good.path), str(wrong.path), "--reference", file]) == 1
+    assert "differs from digits" in capsys.readouterr().out
+    assert compare([str(good.path), "--reference", "nothing"]) == 2
+    assert "reference: expected a name or a file.json, got 'nothing'" in capsys.readouterr().err
+    assert reference([str(good.path), "--name", "digits", "--to", str(tmp_path)]) == 2
+
+
+def test_shipped_references_are_references() -> None:
+    names = [path.stem for path in reference_directory().glob("*.json")]
+    assert names
+    for name in names:
+        content = read_reference(name)
+        assert content["name"] == name
+        assert len(content["seeds"]) >= 3
+        assert max(content["leave_one_out"]) <= MOST_OUTSIDE
+        bands = [band for by_epoch in content["bands"].values() for band in by_epoch.values()]
+        assert all(low <= mean <= high for low, mean, high in bands)

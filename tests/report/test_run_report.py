@@ -1,0 +1,115 @@
+"""What is printed and drawn of one run, or of one simulation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from synthetic_path import records_of_path
+from synthetic_sweep import write_journals, write_run
+
+from ncexp.measure.quantities import shown
+from ncexp.record import RunDirectory, read_json, read_run
+from ncexp.report import report_run, report_simulation
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take seconds, and the summary is printed before."""
+    monkeypatch.setattr("ncexp.report.run.draw_run", lambda directory: [])
+
+
+def printed(console: Console) -> str:
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_summary_shows_the_catalogue_at_three_epochs(tmp_path: Path, console: Console) -> None:
+    path = write_run(tmp_path)
+    run = read_run(path)
+    report_run(RunDirectory(path), console)
+    text = printed(console)
+    for name, row in shown("summary"):
+        if name in run.records[-1]:
+            line = next(line for line in text.splitlines() if row.short in line)
+            assert len(line.split()) >= 4
+    assert f"zero error ({run.zero_error_epoch})" in text
+    nc1 = [f"{run.records[place]['train/collapse/nc1_trace']:.3g}" for place in (0, -1)]
+    line = next(line for line in text.splitlines() if line.startswith("NC1 "))
+    assert [line.split()[1], line.split()[-1]] == nc1
+    assert max(map(len, text.partition("figure")[0].splitlines())) <= 80
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_summary_puts_the_test_errors_of_three_classifiers_side_by_side(tmp_path: Path, console: Console) -> None:
+    path = write_run(tmp_path)
+    report_run(RunDirectory(path), console)
+    last = read_run(path).records[-1]
+    names = ("test/error", "test/decisions/least_squares_error", "test/decisions/nearest_class_center_error")
+    *_, line = (line for line in printed(console).splitlines() if line.startswith("last epoch"))
+    assert line.split()[-3:] == [f"{last[name]:.2%}" for name in names]
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_summary_of_a_run_that_never_reached_zero_error(tmp_path: Path, console: Console) -> None:
+    path = write_run(tmp_path, epochs=[1, 2])
+    report_run(RunDirectory(path), console)
+    assert "zero error (not reached)" in printed(console)
+
+
+def test_report_run_without_records_prints_nothing(tmp_path: Path, console: Console) -> None:
+    path = write_run(tmp_path)
+    for journal in (path / "measurements").iterdir():
+        journal.unlink()
+    report_run(RunDirectory(path), console)
+    assert printed(console) == ""
+
+
+def test_report_run_writes_the_path_fit(tmp_path: Path, console: Console) -> None:
+    path = write_run(tmp_path)
+    facts = {"num_classes": 4, "num_features": 8, "smallest_class": 10, "largest_class": 10}
+    (path / "facts.json").write_text(str(facts).replace("'", '"'))
+    for journal in (path / "measurements").iterdir():
+        journal.unlink()
+    write_journals(path, records_of_path())
+    report_run(RunDirectory(path), console)
+    assert "closed form fitted from epoch 3" in printed(console)
+    assert read_json(path / "path_fit.json")["records"][0]["epoch"] == 3
+    drawn = {f"{name}{suffix}" for name in ("central_path", "path_portrait") for suffix in (".pdf", ".png")}
+    assert {figure.name for figure in (path / "figures").iterdir()} == drawn
+
+
+def test_report_simulation_prints_one_line_and_draws(
+    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ncexp.report.figures.save", lambda figure, path, *others: path)  # takes seconds
+    path = write_run(tmp_path)
+    for journal in (path / "measurements").iterdir():
+        journal.unlink()
+    records = records_of_path()
+    for place, record in enumerate(records):
+        record |= {f"train/theory/snr_{j}": record[f"train/path/snr_{j}"] for j in (1, 2, 3)}
+        record |= {f"train/{family}/{name}": 0.1 for family in ("theory", "path") for name in ("loss_ls", "loss_nc1")}
+        record |= {
+            "train/theory/loss_nc23": 0.1,
+            "train/path/loss_nc23": 0.1,
+            "train/collapse/nc1_trace": 2.0 / 2**place,
+        }
+        record |= {"train/path/time": 10.0**place if place else 0.0, "train/theory/residual": 1e-9 * place}
+    write_journals(path, records)
+    report_simulation(RunDirectory(path), console)
+    line, figure = printed(console).splitlines()
+    assert line.startswith("10 times up to t = 1e+09; simulation and closed form differ by at most 9.0e-09")
+    assert line.endswith("NC1 falls from 2 to 0.00391")
+    assert figure == f"figure    {path / 'figures' / 'path_portrait.png'}"
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_summary_without_decisions_prints_dashes(tmp_path: Path, console: Console) -> None:
+    path = write_run(tmp_path)
+    next((path / "measurements").glob("decisions_*.jsonl")).unlink()
+    report_run(RunDirectory(path), console)
+    *_, line = (line for line in printed(console).splitlines() if line.startswith("last epoch"))
+    assert line.split()[-2:] == ["–", "–"]

@@ -1,0 +1,64 @@
+"""docs/tutorial.md and the notebook made of it: one text, which runs from top to bottom."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ncexp.record import State, load
+
+DOCS = Path(__file__).parents[1] / "docs"
+MAKER = runpy.run_path(str(DOCS / "tutorial_notebook.py"))
+TEXT = (DOCS / "tutorial.md").read_text()
+NOTEBOOK = json.loads((DOCS / "tutorial.ipynb").read_text())
+SOURCES = ["".join(cell["source"]) for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
+
+
+def test_notebook_is_the_page() -> None:
+    assert MAKER["notebook"](TEXT) == NOTEBOOK
+    commands = [line for source in SOURCES if source.startswith("%%bash") for line in source.splitlines()]
+    assert [line.split()[1] for line in commands if line.startswith("ncexp ")] == [
+        "architecture=mlp", "-m", "report", "measure", "measure",
+    ]  # fmt: skip
+    assert TEXT.count("```sh") + TEXT.count("```python") == len(SOURCES)
+
+
+def test_notebook_is_small_and_has_no_outputs() -> None:
+    assert (DOCS / "tutorial.ipynb").stat().st_size < 30_000
+    assert all(cell["outputs"] == [] for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code")
+
+
+@pytest.mark.slow
+def test_notebook_runs_from_top_to_bottom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its three kinds of cells as Jupyter carries them out: %%bash, %%writefile, and Python in one namespace."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    names: dict[str, object] = {}
+    for source in SOURCES:
+        first, _, rest = source.partition("\n")
+        if first == "%%bash":
+            done = subprocess.run(["bash", "-ec", rest], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{rest}\n{done.stdout}{done.stderr}"
+        elif first.startswith("%%writefile "):
+            (tmp_path / first.split()[1]).write_text(rest + "\n")
+        else:
+            exec(compile(source, "docs/tutorial.ipynb", "exec"), names)
+    shown = capsys.readouterr().out
+    assert 0 < float(shown.splitlines()[0]) < 1  # the robustness
+    assert "cross_entropy" in shown
+    runs = {run.name: run for run in load(tmp_path / "outputs")}
+    assert len([name for name in runs if name.startswith("digits-mlp-")]) == 8
+    assert all(run.state is State.COMPLETED for run in runs.values())
+    measured = runs["my_training.data-my_network.make-mse_mean_checkpoints"]
+    assert [record["epoch"] for record in measured.records] == list(range(1, 11))
+    for figure in re.findall(r"`figures/(\w+\.png)`", TEXT):
+        assert list(tmp_path.glob(f"outputs/digits-mlp-mse_mean_lr0.12_*/figures/{figure}")), figure

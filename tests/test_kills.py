@@ -1,0 +1,122 @@
+"""Killed at any moment of training and of measuring, or measured beside the training: every journal is the same."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from support import PATIENCE_S, SMALL, Compose, journals, train
+
+from ncexp.config import check
+from ncexp.config.composing import compose_plain
+from ncexp.main import measure, run
+from ncexp.record import RunDirectory, State
+
+MORE = ["analysis=[robustness,layers]", "analysis.layers.modules=[backbone.1]", "analysis.robustness.num_examples=5"]
+ALL = ["analysis=[collapse,decisions,decomposition,central_path,robustness,layers]", *MORE[1:]]
+KEPT = ["keep.checkpoints=evaluated", "tracking.enabled=false", "device=cpu"]
+
+#: The command, killed without warning at the n-th call of any function, in Python or in C, after its work has begun.
+KILLED = """
+import importlib, os, signal, sys
+module, path, left = sys.argv.pop(1), sys.argv.pop(1), int(sys.argv.pop(1))
+owner = importlib.import_module(module)
+*outer, name = path.split(".")
+for part in outer:
+    owner = getattr(owner, part)
+begin = getattr(owner, name)
+def count(frame, event, argument):
+    global left
+    if event in ("call", "c_call"):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+def begun(*arguments):
+    sys.setprofile(count)
+    return begin(*arguments)
+setattr(owner, name, begun)
+from ncexp.__main__ import main
+sys.exit(main())
+"""
+#: What begins the work: module and function. Of a training of SMALL about 100,000 calls follow, of a measuring of it
+#: 60,000; before them are some millions, of imports and of composing the configuration.
+TRAINING = ("ncexp.measure.recorded_training", "RecordedTraining.resume")
+MEASURING = ("ncexp.measure.stored", "evaluate")
+#: The command, held in every epoch after the second until a file is there.
+HELD = """
+import os, sys, time
+from ncexp.training import Training
+place, original = sys.argv.pop(1), Training.run_epoch
+def held(self, should_stop):
+    while self.position.epoch > 3 and not os.path.exists(place):
+        time.sleep(0.05)
+    return original(self, should_stop)
+Training.run_epoch = held
+from ncexp.__main__ import main
+sys.exit(main())
+"""
+
+
+def kill_and_finish(begin: tuple[str, str], command: list[str], moments: list[int]) -> None:
+    """Start a command again and again, killed after so many calls each time, and at last to its end."""
+    for moment in moments:
+        killed = _start(begin, command, moment)
+        assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
+    done = _start(begin, command, 0)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _start(begin: tuple[str, str], command: list[str], calls: int) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-c", KILLED, *begin, str(calls), *command]
+    return subprocess.run(line, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_twenty_kills_of_training_and_measuring_leave_every_journal_as_undisturbed(
+    composed: Compose, seed: int, tmp_path: Path
+) -> None:
+    """Five of the training and five of the measuring, with each of two seeds."""
+    rng = random.Random(seed)
+    expected = journals(train(composed(*KEPT, *ALL, f"outputs={tmp_path / 'undisturbed'}")).path)
+    raw = composed(*KEPT)
+    path = check(raw).directory
+    command = [*SMALL, *KEPT, f"outputs={raw['outputs']}"]
+    kill_and_finish(TRAINING, command, [rng.randrange(1, 30_000) for _ in range(5)])
+    command = ["measure", str(path), *MORE, "device=cpu"]
+    kill_and_finish(MEASURING, command, [rng.randrange(1, 20_000) for _ in range(5)])
+    assert journals(path) == expected
+    assert RunDirectory(path).state() is State.COMPLETED
+
+
+@pytest.mark.slow
+def test_measuring_beside_a_training_that_goes_on(composed: Compose, console: Console, tmp_path: Path) -> None:
+    expected = journals(train(composed(*KEPT, *ALL, f"outputs={tmp_path / 'undisturbed'}")).path)
+    raw, go = composed(*KEPT), tmp_path / "go"
+    directory = RunDirectory(check(raw).directory)
+    command = [sys.executable, "-c", HELD, str(go), *SMALL, *KEPT, f"outputs={raw['outputs']}"]
+    training = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        while directory.covered_epoch() < 2:  # epoch 3 is trained, 4 is held
+            assert training.poll() is None
+            time.sleep(0.05)
+        asked = compose_plain("measure", [f"run={directory.path}", "device=cpu", *MORE])
+        assert measure(asked, console) == "completed"
+        (beside,) = directory.measurements.glob("robustness_*.jsonl")
+        assert [line[:11] for line in beside.read_text().splitlines()] == ['{"epoch": 1', '{"epoch": 2']
+        assert directory.actual_state() is State.RUNNING
+        go.touch()
+        assert training.wait(timeout=PATIENCE_S) == 0
+    finally:
+        training.kill()
+        training.wait()
+    assert measure(asked, console) == "completed"
+    assert journals(directory.path) == expected
+    assert run(raw, console) == "completed"
+    assert journals(directory.path) == expected

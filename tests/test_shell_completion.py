@@ -1,0 +1,177 @@
+"""`ncexp --shell-completion`: what the Tab key offers, by itself, beside Hydra's own completion, and in bash."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ncexp.cli import COMMANDS, main
+from ncexp.cli.list import WHAT
+from ncexp.cli.shell_completion import candidates
+from ncexp.config.composing import config_directory
+
+#: Modules that take 0.1 s of processor time or more to import.
+HEAVY = {"torch", "hydra", "mlflow", "pydantic", "omegaconf", "rich", "pandas", "numpy"}
+RUNS = ["digits-mlp-mse_lr0.1_seed0_0123456789", "digits-vgg-mse_lr0.1_seed0_abcdef0123"]
+
+
+@pytest.fixture
+def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory's folder of two runs and a sweep of one of them."""
+    monkeypatch.chdir(tmp_path)
+    for name in RUNS:
+        (tmp_path / "outputs" / name).mkdir(parents=True)
+        (tmp_path / "outputs" / name / "config.yaml").touch()
+    (tmp_path / "outputs" / "not_a_run").mkdir()
+    sweep = tmp_path / "outputs" / "sweeps" / "quick_1234"
+    sweep.mkdir(parents=True)
+    (sweep / "manifest.jsonl").write_text(json.dumps({"num": 0, "key": "0123456789"}) + "\n")
+    return tmp_path / "outputs"
+
+
+def test_first_word_is_a_command_a_group_or_a_key() -> None:
+    assert candidates("ncexp st") == ["status"]
+    assert candidates("ncexp se") == ["seed="]
+    assert candidates("ncexp o") == ["optimizer.", "optimizer/schedule=", "optimizer=", "outputs="]
+    assert set(COMMANDS) < set(candidates("ncexp "))
+    assert "status" not in candidates("ncexp seed=1 ")
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("ncexp loss=m", ["loss=mse", "loss=mse_mean"]),
+        ("ncexp -m loss=mse,f", ["loss=mse,focal"]),
+        ("ncexp analysis=[collapse,la", ["analysis=[collapse,layers"]),
+        ("ncexp optimizer/schedule=c", ["optimizer/schedule=constant", "optimizer/schedule=cosine"]),
+        ("ncexp hydra/launcher=", ["hydra/launcher=local", "hydra/launcher=slurm"]),
+        ("ncexp hydra/launcher=slurm hydra.launcher.part", ["hydra.launcher.partition="]),
+        ("ncexp experiment=han2022/svhn_v", ["experiment=han2022/svhn_vgg"]),
+        ("ncexp optimizer.l", ["optimizer.lr="]),
+        ("ncexp optimizer.schedule.de", ["optimizer.schedule.decays="]),
+        ("ncexp optimizer=adam optimizer.momentum", []),
+        ("ncexp dataset=gaussian_mixture dataset.sep", ["dataset.separation="]),
+        ("ncexp analysis=[robustness] analysis.robustness.num", ["analysis.robustness.num_examples="]),
+        ("ncexp experiment=han2022/mnist_densenet architecture.gr", ["architecture.growth_rate="]),
+        ("ncexp measure checkpoints=x.pt optimizer.m", ["optimizer.momentum="]),
+        ("ncexp keep.", ["keep.checkpoints=", "keep.snapshots="]),
+        ("ncexp compile=", ["compile=false"]),
+        ("ncexp epochs=", ["epochs=350"]),
+        ("ncexp prepare dataset=fa", ["dataset=fashion_mnist"]),
+        ("ncexp prepare ", ["dataset.", "dataset="]),
+        ("ncexp simulate simulation.num_cl", ["simulation.num_classes="]),
+        ("ncexp measure checkpoints=x.pt checkpoint.", ["checkpoint.epoch=", "checkpoint.key="]),
+        ("ncexp list loss fo", ["focal"]),
+        ("ncexp nonsense.", []),
+        ("ncexp nonsense=", []),
+        ("ncexp doctor ", []),
+    ],
+)
+def test_overrides_are_completed(line: str, offered: list[str]) -> None:
+    assert candidates(line) == offered
+
+
+def test_list_offers_what_list_takes() -> None:
+    assert set(candidates("ncexp list ")) == set(WHAT)
+
+
+def test_every_choice_of_a_folder_of_ones_own_is_offered(tmp_path: Path) -> None:
+    (tmp_path / "loss").mkdir()
+    (tmp_path / "loss" / "pull.yaml").write_text("name: pull\n_target_: pull.pull\nstrength: 1.0\n")
+    assert candidates(f"ncexp --config-dir {tmp_path} loss=p") == ["loss=pull"]
+    assert candidates(f"ncexp --config-dir {tmp_path} loss=pull loss.s") == ["loss.strength="]
+
+
+@pytest.mark.usefixtures("outputs")
+def test_runs_and_sweeps_are_offered() -> None:
+    assert candidates("ncexp compare digits-v") == [RUNS[1]]
+    assert candidates("ncexp compare ") == RUNS
+    assert candidates("ncexp reference d") == RUNS
+    assert candidates("ncexp measure digits-m") == [RUNS[0]]
+    assert candidates("ncexp measure q") == ["quick_1234"]
+    assert candidates("ncexp status ") == ["last", "quick_1234"]
+    assert candidates("ncexp cancel q") == ["quick_1234"]
+    assert candidates("ncexp logs ") == ["last", "quick_1234"]
+    assert candidates("ncexp logs quick_1234 ") == ["0123456789"]
+    assert candidates("ncexp logs last 0") == ["0123456789"]
+    assert candidates("ncexp report ") == ["outputs/"] + [f"outputs/{name}/" for name in RUNS]
+    assert candidates("ncexp export outputs/digits-v") == [f"outputs/{RUNS[1]}/"]
+
+
+def test_runs_are_searched_where_the_command_searches(outputs: Path) -> None:
+    outputs.rename(outputs.with_name("elsewhere"))
+    assert candidates("ncexp measure outputs=elsewhere digits-m") == [RUNS[0]]
+    assert candidates("ncexp compare --in elsewhere digits-m") == [RUNS[0]]
+    assert candidates("ncexp status --outputs elsewhere q") == ["quick_1234"]
+    assert candidates("ncexp compare digits-m") == []
+
+
+def test_completion_imports_nothing_slow(tmp_path: Path) -> None:
+    code = (
+        "import sys; from ncexp.__main__ import main; sys.argv = ['ncexp', '--shell-completion', 'ncexp loss=f']; "
+        f"main(); print(sorted({HEAVY} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert shown.stdout == "loss=focal\n[]\n"
+
+
+#: As bash does it before it calls the function: "=" ends a word, unless somebody took it out of COMP_WORDBREAKS.
+PRESS_TAB = """
+eval "$({command} --shell-completion)"
+complete -p ncexp
+COMP_LINE='{line}' COMP_POINT={point} COMP_WORDBREAKS=$' \\n{breaks}'
+_ncexp_completion {command} '{word}' ''
+printf '<%s>\\n' "${{COMPREPLY[@]}}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "breaks", "word", "offered"),
+    [
+        ("ncexp loss=f", "=", "f", "<focal>"),
+        ("ncexp loss=f", "", "loss=f", "<loss=focal>"),
+        ("ncexp analysis=[collapse,la", "=", "[collapse,la", "<[collapse,layers>"),
+        ("ncexp nonsense.", "=", "nonsense.", "<>"),
+        ("ncexp --config-dir broken loss=mse loss.", "=", "loss.", "<>"),
+    ],
+)
+def test_bash_completes(line: str, breaks: str, word: str, offered: str, tmp_path: Path) -> None:
+    (tmp_path / "broken" / "loss").mkdir(parents=True)
+    (tmp_path / "broken" / "loss" / "mse.yaml").write_text("[")
+    command = tmp_path / "ncexp"
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m ncexp "$@"\n')
+    command.chmod(0o755)
+    script = PRESS_TAB.format(command=command, line=line, point=len(line), breaks=breaks, word=word)
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script], cwd=tmp_path, capture_output=True, text=True, env={**os.environ}, check=False
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[1:] == [offered], done.stdout
+    assert "-F _ncexp_completion ncexp" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "word", ["loss=", "dataset=", "optimizer/schedule=", "optimizer.", "keep.", "tracking.", "epochs="]
+)
+def test_completion_is_hydras_own(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which takes a second for each press of the key, and knows neither commands nor runs."""
+    monkeypatch.setattr(sys, "argv", ["ncexp", "-sc", "query=bash"])
+    monkeypatch.setenv("COMP_LINE", f"ncexp {word}")
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        main()
+    assert candidates(f"ncexp {word}") == [one for one in printed.getvalue().split() if "_target_" not in one]
+
+
+def test_every_choice_in_conf_is_offered() -> None:
+    for group in ("dataset", "architecture", "loss", "optimizer", "analysis", "sweep"):
+        names = {path.stem for path in (config_directory() / group).glob("*.yaml")}
+        assert {one.partition("=")[2] for one in candidates(f"ncexp {group}=")} == names

@@ -1,0 +1,310 @@
+"""The check of gradients: healthy networks pass by a margin, broken layers are named, nothing is left changed."""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from support import Compose
+from torch import Tensor, nn
+
+from ncexp.architectures.densenet import densenet
+from ncexp.architectures.mlp import mlp
+from ncexp.architectures.resnet import resnet
+from ncexp.architectures.unconstrained_features import unconstrained_features
+from ncexp.architectures.vgg import vgg
+from ncexp.config import ConfigError, RunConfig, check
+from ncexp.main import run
+from ncexp.training import assemble
+from ncexp.training.canary import (
+    COMPILED_TOLERANCES,
+    TOLERANCES,
+    GradientCheck,
+    WrongGradients,
+    check_gradients,
+    relative_errors,
+)
+from ncexp.training.losses import MSE, CrossEntropy, objective_of
+
+NUM_CLASSES, NUM_EXAMPLES = 10, 16
+MSE_LOSS, CROSS_ENTROPY = objective_of(MSE(NUM_CLASSES)), objective_of(CrossEntropy(NUM_CLASSES))
+#: How far the healthy stay from a tolerance, and the broken beyond it.
+MARGIN = 6
+SHAPES = [(1, 8, 8), (3, 32, 32)]
+NETWORKS: dict[str, Callable[[tuple[int, ...]], nn.Module]] = {
+    "resnet": lambda shape: resnet(shape, NUM_CLASSES),
+    "resnet_narrow": lambda shape: resnet(shape, NUM_CLASSES, width=4),
+    "vgg19": lambda shape: vgg(shape, NUM_CLASSES, depth=19, width=8),
+    "densenet": lambda shape: densenet(shape, NUM_CLASSES, layers=[2, 2, 2], growth_rate=4),
+    "mlp": lambda shape: mlp(shape, NUM_CLASSES, hidden=[256, 256, 64]),
+}
+
+
+def examples(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    return torch.randn(NUM_EXAMPLES, *shape), torch.arange(NUM_EXAMPLES) % NUM_CLASSES
+
+
+def as_trained(network: nn.Module, precision: str) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    def forward(inputs: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            logits, features = network(inputs)
+        return logits, features
+
+    return forward
+
+
+def channels_last(network: nn.Module) -> Any:
+    return network.to(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("shape", SHAPES, ids=["digits", "colour"])
+@pytest.mark.parametrize("precision", TOLERANCES)
+def test_relative_errors_of_healthy_networks_stay_far_below_the_tolerance(
+    name: str, shape: tuple[int, ...], precision: str
+) -> None:
+    for seed in range(3):
+        torch.manual_seed(seed)
+        network = channels_last(NETWORKS[name](shape))
+        inputs, labels = examples(shape)
+        errors = relative_errors(network, as_trained(network, precision), MSE_LOSS, inputs, labels, compiled=False)
+        assert max(errors.values()) <= TOLERANCES[precision] / MARGIN
+        assert sum(key.startswith("gradient") for key in errors) == len([*network.parameters()])
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[Any, Tensor, Tensor]:
+    """A network whose loss is as good as zero, and its examples."""
+    torch.manual_seed(0)
+    network = channels_last(resnet((1, 8, 8), NUM_CLASSES, width=8))
+    inputs, labels = examples((1, 8, 8))
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
+    for _ in range(400):
+        loss = MSE(NUM_CLASSES)(network(inputs)[0], labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 1e-9
+    return network, inputs, labels
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+@pytest.mark.parametrize(("compiled", "tolerances"), [(False, TOLERANCES), (True, COMPILED_TOLERANCES)])
+def test_relative_errors_stay_as_small_once_the_loss_is_zero(
+    trained: Any, precision: str, compiled: bool, tolerances: dict[str, float]
+) -> None:
+    network, inputs, labels = trained
+    forward = as_trained(network, precision)
+    errors = relative_errors(network, forward, MSE_LOSS, inputs, labels, compiled=compiled)
+    assert max(errors.values()) <= tolerances[precision] / MARGIN
+
+
+class Broken(torch.autograd.Function):
+    """inputs @ weightᵀ, whose gradients or values are off by a factor, though not in float64: a kernel's fault."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, where: str, factor: float) -> Tensor:
+        ctx.save_for_backward(inputs, weight)
+        ctx.factors = [factor if where == part and weight.dtype != torch.float64 else 1 for part in ("input", "weight")]
+        return inputs @ weight.T * (factor if where == "output" and weight.dtype != torch.float64 else 1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (gradient,), (inputs, weight) = gradients, ctx.saved_tensors
+        return gradient @ weight * ctx.factors[0], gradient.T @ inputs * ctx.factors[1], None, None
+
+
+class BrokenLinear(nn.Linear):
+    def __init__(self, where: str, factor: float) -> None:
+        super().__init__(64, 64)
+        self.where, self.factor = where, factor
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return Broken.apply(inputs.to(self.weight.dtype), self.weight, self.where, self.factor) + self.bias
+
+
+def broken_network(where: str, factor: float) -> Any:
+    network: Any = mlp((1, 8, 8), NUM_CLASSES, hidden=[64, 64, 64])
+    network.backbone[4] = BrokenLinear(where, factor)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("where", "named"),
+    [
+        ("weight", "gradient of backbone.4.weight"),
+        ("input", "gradient of backbone.2.bias"),
+        ("output", "output of backbone.4"),
+    ],
+)
+@pytest.mark.parametrize("factor", [0.0, -1.0, 600.0])
+@pytest.mark.parametrize("precision", TOLERANCES)
+def test_check_gradients_names_the_broken_layer(where: str, named: str, factor: float, precision: str) -> None:
+    torch.manual_seed(0)
+    network = broken_network(where, factor)
+    inputs, labels = examples((1, 8, 8))
+    with pytest.raises(WrongGradients, match="ONEDNN_MAX_CPU_ISA") as refusal:
+        check_gradients(
+            network,
+            as_trained(network, precision),
+            CROSS_ENTROPY,
+            inputs,
+            labels,
+            precision=precision,
+        )
+    assert str(refusal.value).startswith(f"{named}: expected a relative error of at most {TOLERANCES[precision]:g}")
+    assert ("precision=fp32" in str(refusal.value)) == (precision == "bf16")
+
+
+def test_check_gradients_passes_the_same_layer_when_it_is_right() -> None:
+    torch.manual_seed(0)
+    network = broken_network("weight", 1.0)
+    check_gradients(network, network, MSE_LOSS, *examples((1, 8, 8)), precision="fp32")
+
+
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
+def test_check_gradients_of_a_compiled_network_passes_it_and_refuses_a_broken_one(precision: str) -> None:
+    torch.manual_seed(0)
+    inputs, labels = examples((1, 8, 8))
+    for network, right in (
+        (channels_last(resnet((1, 8, 8), NUM_CLASSES)), True),
+        (broken_network("weight", 1e3), False),
+    ):
+        forward = torch.compile(as_trained(network, precision), backend="aot_eager")
+        options: dict[str, Any] = {"precision": precision, "compiled": True}
+        if right:
+            check_gradients(network, forward, MSE_LOSS, inputs, labels, **options)
+        else:
+            with pytest.raises(WrongGradients, match=r"gradient of backbone\.4\.weight.*compile=false"):
+                check_gradients(network, forward, MSE_LOSS, inputs, labels, **options)
+
+
+def with_dropout() -> Any:
+    network: Any = resnet((1, 8, 8), NUM_CLASSES)
+    network.backbone.insert(4, nn.Dropout(0.5))
+    network.backbone.insert(2, nn.Dropout2d(0.5))
+    return channels_last(network)
+
+
+def impossible_loss(logits: Tensor, labels: Tensor, features: Tensor) -> Tensor:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+@pytest.mark.parametrize("fails", [False, True])
+def test_check_gradients_leaves_everything_as_found_bit_for_bit(precision: str, fails: bool) -> None:
+    torch.manual_seed(0)
+    network = with_dropout()
+    inputs, labels = examples((1, 8, 8))
+    MSE(NUM_CLASSES)(network(inputs)[0], labels).backward()  # gradients and running statistics that are not the first
+    network.backbone[1].eval()
+    network.classifier.bias.grad = None
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    found = {name: value.detach().clone() for name, value in tensors.items()}
+    gradients = {name: (p.grad, copy.deepcopy(p.grad)) for name, p in network.named_parameters()}
+    modes = [module.training for module in network.modules()]
+    generators = torch.get_rng_state(), random.getstate()
+    if fails:
+        forward = as_trained(network, precision)
+        with pytest.raises(ZeroDivisionError):
+            check_gradients(network, forward, impossible_loss, inputs, labels, precision=precision)
+    else:
+        check_gradients(network, as_trained(network, precision), MSE_LOSS, inputs, labels, precision=precision)
+    for name, value in {**dict(network.named_parameters()), **dict(network.named_buffers())}.items():
+        assert value is tensors[name]
+        assert torch.equal(value, found[name])
+    for name, parameter in network.named_parameters():
+        same, value = gradients[name]
+        assert parameter.grad is same
+        assert same is value is None or torch.equal(same, value)
+    assert [module.training for module in network.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), generators[0])
+    assert random.getstate() == generators[1]
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_check_gradients_passes_float64_networks_and_gradients_that_are_exactly_zero() -> None:
+    torch.manual_seed(0)
+    features = unconstrained_features((20,), NUM_CLASSES, num_features=3)
+    check_gradients(
+        features,
+        features,
+        MSE_LOSS,
+        torch.eye(20).double(),
+        torch.arange(20) // 2,
+        precision="fp32",
+    )
+    network = channels_last(resnet((1, 8, 8), NUM_CLASSES))
+    nn.init.zeros_(network.backbone[3].residual[4].weight)
+    check_gradients(network, network, MSE_LOSS, *examples((1, 8, 8)), precision="fp32")
+
+
+def test_check_gradients_leaves_a_loss_that_is_not_finite_to_the_training() -> None:
+    network = mlp((1, 8, 8), NUM_CLASSES, hidden=[8])
+    inputs, labels = examples((1, 8, 8))
+    check_gradients(network, network, MSE_LOSS, inputs * math.nan, labels, precision="fp32")
+
+
+def test_check_gradients_refuses_a_precision_without_a_tolerance() -> None:
+    network = mlp((1, 8, 8), NUM_CLASSES, hidden=[8])
+    with pytest.raises(ValueError, match="precision: expected one of fp32, bf16, got tf32"):
+        check_gradients(network, network, MSE_LOSS, *examples((1, 8, 8)), precision="tf32")
+
+
+def test_gradient_check_runs_once_for_each_shape_precision_and_compilation() -> None:
+    torch.manual_seed(0)
+    calls, check = [], GradientCheck()
+    narrow, wide = (resnet((1, 8, 8), NUM_CLASSES, width=width) for width in (4, 8))
+    inputs, labels = examples((1, 8, 8))
+
+    def run(network: nn.Module, inputs: Tensor, **options: Any) -> None:
+        def forward(inputs: Tensor) -> Any:
+            calls.append(1)
+            return network(inputs)
+
+        check(network, forward, MSE_LOSS, inputs, labels[: len(inputs)], **options)
+
+    plain: dict[str, Any] = {"precision": "fp32", "compiled": False}
+    for expected, network, some, options in [
+        (1, narrow, inputs, plain),
+        (1, resnet((1, 8, 8), NUM_CLASSES, width=4), inputs, plain),
+        (2, wide, inputs, plain),
+        (3, narrow, inputs[:8], plain),
+        (4, narrow, inputs, plain | {"compiled": True}),
+        (5, narrow, inputs, plain | {"precision": "bf16"}),
+        (6, channels_last(copy.deepcopy(narrow)), inputs, plain),
+    ]:
+        run(network, some, **options)
+        assert len(calls) == expected
+
+
+def test_gradient_check_forgets_what_was_wrong() -> None:
+    torch.manual_seed(0)
+    check, network = GradientCheck(), broken_network("weight", 0.0)
+    for _ in range(2):
+        with pytest.raises(WrongGradients):
+            check(network, network, MSE_LOSS, *examples((1, 8, 8)), precision="fp32", compiled=False)
+
+
+def test_a_run_whose_gradients_are_wrong_is_refused_before_anything_is_written(
+    composed: Compose, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = assemble
+
+    def with_a_broken_layer(config: RunConfig, **given: Any) -> Any:
+        assembly = built(config, **given)
+        assembly.training.network.backbone.append(BrokenLinear("weight", -1.0))
+        return assembly
+
+    monkeypatch.setattr("ncexp.main.assemble", with_a_broken_layer)
+    raw = composed("architecture=mlp", "architecture.hidden=[64]")
+    with pytest.raises(ConfigError, match=r"gradient of backbone\.\d\.weight: expected a relative error"):
+        run(raw, console)
+    assert not check(raw).outputs.exists()
