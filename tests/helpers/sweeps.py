@@ -130,10 +130,10 @@ class Project:
     def states(self) -> list[str | None]:
         return [self.status(entry).get("state") for entry in self.manifest()]
 
-    def wait_for(self, entry: dict[str, Any], lines: int = 1) -> None:
-        """Until so many epochs of the run are trained."""
-        journal = Path(entry["directory"]) / "training.jsonl"
-        until(lambda: journal.exists() and journal.read_text().count("\n") >= lines, f"{lines} lines in {journal}")
+    def wait_for(self, entry: dict[str, Any]) -> None:
+        """Until the run has a checkpoint from which it can go on, however it ends."""
+        checkpoint = Path(entry["directory"]) / "checkpoints" / "resume.safetensors"
+        until(checkpoint.exists, str(checkpoint))
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
