@@ -1,4 +1,4 @@
-"""`ncexp --shell-completion`: what the Tab key offers, by itself, beside Hydra's own completion, and in bash."""
+"""`ncexp --shell-completion`: what the Tab key offers, by itself, beside Hydra's own completion, in bash and in zsh."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import contextlib
 import io
 import json
 import os
+import pty
+import select
 import shlex
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from support import PATIENCE_S
 
 from ncexp.cli import COMMANDS, main
 from ncexp.cli.list import WHAT
@@ -123,6 +128,15 @@ def test_completion_imports_nothing_slow(tmp_path: Path) -> None:
     assert shown.stdout == "loss=focal\n[]\n"
 
 
+@pytest.fixture
+def command(tmp_path: Path) -> Path:
+    """The executable `ncexp`, as the shell finds it."""
+    path = tmp_path / "ncexp"
+    path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m ncexp "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
 #: As bash does it before it calls the function: "=" ends a word, unless somebody took it out of COMP_WORDBREAKS.
 PRESS_TAB = """
 eval "$({command} --shell-completion)"
@@ -143,12 +157,9 @@ printf '<%s>\\n' "${{COMPREPLY[@]}}"
         ("ncexp --config-dir broken loss=mse loss.", "=", "loss.", "<>"),
     ],
 )
-def test_bash_completes(line: str, breaks: str, word: str, offered: str, tmp_path: Path) -> None:
+def test_bash_completes(line: str, breaks: str, word: str, offered: str, tmp_path: Path, command: Path) -> None:
     (tmp_path / "broken" / "loss").mkdir(parents=True)
     (tmp_path / "broken" / "loss" / "mse.yaml").write_text("[")
-    command = tmp_path / "ncexp"
-    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m ncexp "$@"\n')
-    command.chmod(0o755)
     script = PRESS_TAB.format(command=command, line=line, point=len(line), breaks=breaks, word=word)
     done = subprocess.run(
         ["bash", "--norc", "-c", script], cwd=tmp_path, capture_output=True, text=True, env={**os.environ}, check=False
@@ -156,6 +167,50 @@ def test_bash_completes(line: str, breaks: str, word: str, offered: str, tmp_pat
     assert done.stderr == ""
     assert done.stdout.splitlines()[1:] == [offered], done.stdout
     assert "-F _ncexp_completion ncexp" in done.stdout
+
+
+#: What is typed before the Tab key → the line after it.
+IN_ZSH = {
+    "ncexp loss=f": "ncexp loss=focal ",
+    "ncexp optimizer.mom": "ncexp optimizer.momentum=",
+    "ncexp analysis=\\[collapse,la": "ncexp analysis=\\[collapse,layers ",
+    "ncexp report fold": "ncexp report folder/",
+}
+
+
+@pytest.mark.usefixtures("command")
+@pytest.mark.skipif(shutil.which("zsh") is None and "CI" not in os.environ, reason="zsh is not installed")
+def test_zsh_completes(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    terminal, other_end = pty.openpty()
+    shell = subprocess.Popen(
+        ["zsh", "-f", "-i"],
+        cwd=tmp_path,
+        env={**os.environ, "TERM": "dumb", "ZDOTDIR": str(tmp_path)},  # no escape sequences; its files go here
+        stdin=other_end,
+        stdout=other_end,
+        stderr=other_end,
+        start_new_session=True,
+    )
+
+    def typed(text: str, until: str) -> None:
+        os.write(terminal, text.encode())
+        printed, began = "", time.monotonic()
+        while until not in printed:
+            assert time.monotonic() - began < PATIENCE_S, f"expected {until!r}, got {printed!r}"
+            if select.select([terminal], [], [], 1.0)[0]:
+                printed += os.read(terminal, 4096).decode()
+
+    try:
+        typed('PATH=.:$PATH; eval "$(ncexp --shell-completion)"; print rea""dy\n', until="ready")
+        for line, completed in IN_ZSH.items():
+            typed(f"{line}\t", until=completed)
+            typed('\x15print cle""ared\n', until="cleared")  # Ctrl-U first
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(terminal)
+        os.close(other_end)
 
 
 @pytest.mark.slow

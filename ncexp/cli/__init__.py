@@ -60,7 +60,7 @@ Groups (ncexp list GROUP)
   analysis      [collapse, decisions, decomposition, central_path], geometry,
                 layers, robustness
   experiment    unconstrained_features, decay, quick/..., regimes/...,
-                han2022/...
+                han2022/..., fashion_mnist/...
   sweep         quick, learning_rates, han2022, decay, regimes
 
 Options of a run (ncexp --cfg job)
@@ -85,7 +85,7 @@ Choices of one's own (docs/extending.md)
 Runs lie in outputs/, one directory each, named by what they are and a key of
 what determines their weights. The same command again goes on where it was
 stopped, or shows what is there. Hydra's own options: ncexp --hydra-help.
-Tab completion in bash: eval "$(ncexp --shell-completion)"
+Tab completion in bash and zsh: eval "$(ncexp --shell-completion)"
 """.format(commands="\n".join(f"  {word:<11}{line}" for word, line in COMMANDS.items()))
 
 

@@ -1,6 +1,6 @@
-"""`ncexp --shell-completion`: what the Tab key offers in bash: commands, groups, choices, keys, runs and sweeps.
+"""`ncexp --shell-completion`: what the Tab key offers in bash and zsh: commands, groups, choices, keys, runs, sweeps.
 
-    eval "$(ncexp --shell-completion)"      in ~/.bashrc
+    eval "$(ncexp --shell-completion)"      in ~/.bashrc or ~/.zshrc
 
 Hydra's own completion imports and composes, a second for each press of the key, and knows neither commands nor runs.
 So the YAML files of conf/, and of --config-dir, are read here as they are: the defaults of a file lead to others.
@@ -18,21 +18,33 @@ import yaml
 
 from ncexp.cli import COMMANDS, home
 
-#: The function that bash calls. It takes what follows "=" for a word of its own, so what stands before it is cut off.
-BASH = """\
-_ncexp_completion() {
-    local line="${COMP_LINE:0:COMP_POINT}"
-    local word="${line##* }"
-    mapfile -t COMPREPLY < <("$1" --shell-completion "$line" 2>/dev/null)
-    if [[ $COMP_WORDBREAKS == *=* && $word == *=* ]]; then
-        COMPREPLY=("${COMPREPLY[@]#"${word%=*}="}")
-    fi
-    if [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[=./] ]]; then
-        compopt -o nospace 2>/dev/null
-    fi
-    return 0
-}
-complete -o default -F _ncexp_completion ncexp
+#: The function that the shell calls. bash takes what follows "=" for a word of its own, so what stands before it is cut
+#: off. zsh quotes what has a meaning to it, as "[", so the word is unquoted first.
+SCRIPT = """\
+if [ -n "$ZSH_VERSION" ]; then
+    (( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
+    _ncexp_completion() {
+        local -a offered
+        offered=("${(@f)$("$words[1]" --shell-completion "${(j: :)words[1,CURRENT-1]} ${(Q)PREFIX}" 2>/dev/null)}")
+        compadd -S '' -- ${(M)offered:#*[=./]}
+        compadd -- ${offered:#*[=./]} || (( $#offered[1] )) || _files
+    }
+    compdef _ncexp_completion ncexp
+else
+    _ncexp_completion() {
+        local line="${COMP_LINE:0:COMP_POINT}"
+        local word="${line##* }"
+        mapfile -t COMPREPLY < <("$1" --shell-completion "$line" 2>/dev/null)
+        if [[ $COMP_WORDBREAKS == *=* && $word == *=* ]]; then
+            COMPREPLY=("${COMPREPLY[@]#"${word%=*}="}")
+        fi
+        if [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *[=./] ]]; then
+            compopt -o nospace 2>/dev/null
+        fi
+        return 0
+    }
+    complete -o default -F _ncexp_completion ncexp
+fi
 """
 #: Groups that no file of conf/ lists among its defaults.
 LAUNCHER = "hydra/launcher"
@@ -45,8 +57,8 @@ FOLDER = ("--outputs", "--in")
 
 
 def main(arguments: list[str]) -> int:
-    """Print the script for bash, or, of a line up to the cursor, what may stand in place of its last word."""
-    print("\n".join(candidates(arguments[0])) if arguments else BASH, end="" if not arguments else "\n")
+    """Print the script for the shell, or, of a line up to the cursor, what may stand in place of its last word."""
+    print("\n".join(candidates(arguments[0])) if arguments else SCRIPT, end="" if not arguments else "\n")
     return 0
 
 
