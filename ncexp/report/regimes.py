@@ -55,8 +55,8 @@ def _draw_cell(axes: Axes, cell: Cell) -> str:
     if not fits:
         return compared[0][1].reason
     spreads = [fit.explained_spread for fit in fits if not math.isnan(fit.explained_spread)]
-    explained = f", explains {_range([100 * share for share in spreads])} %" if spreads else ""
-    return f"rms {_range([100 * fit.rms for fit in fits])} %{explained}"
+    explained = f", explains {_range([100 * share for share in spreads], ',.0f')} %" if spreads else ""
+    return f"rms {_range([100 * fit.rms for fit in fits], '.3g')} %{explained}"
 
 
 def _draw_run(axes: Axes, run: SavedRun, comparison: Comparison) -> None:
@@ -68,6 +68,6 @@ def _draw_run(axes: Axes, run: SavedRun, comparison: Comparison) -> None:
     draw_zero_line(axes, run)
 
 
-def _range(values: list[float]) -> str:
-    low, high = f"{min(values):.3g}", f"{max(values):.3g}"
+def _range(values: list[float], places: str) -> str:
+    low, high = (f"{value:{places}}".replace("-", "−") for value in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"
