@@ -22,7 +22,7 @@ def print_summary(console: Console, run: SavedRun) -> None:
     """Two tables: the catalogue's summary at three epochs, and the test errors of three classifiers side by side."""
     zero = None if run.zero_error_epoch is None else record_at(run, run.zero_error_epoch)
     epochs = {"first epoch": run.records[0], "zero error": zero, "last epoch": run.records[-1]}
-    heads = {f"{head} ({one['epoch']:.0f})" if one else f"{head} (not reached)": one for head, one in epochs.items()}
+    heads = {f"{head} ({one['epoch']:.0f})" if one else f"{head} (none)": one for head, one in epochs.items()}
     console.print(_quantities(heads, run.records[-1]))
     if CLASSIFIERS["network"] in run.records[-1]:
         console.print(_errors(heads))

@@ -56,7 +56,7 @@ def test_summary_puts_the_test_errors_of_three_classifiers_side_by_side(tmp_path
 def test_summary_of_a_run_that_never_reached_zero_error(tmp_path: Path, console: Console) -> None:
     path = write_run(tmp_path, epochs=[1, 2])
     report_run(RunDirectory(path), console)
-    assert "zero error (not reached)" in printed(console)
+    assert "zero error (none)" in printed(console)
 
 
 def test_report_run_without_records_prints_nothing(tmp_path: Path, console: Console) -> None:
