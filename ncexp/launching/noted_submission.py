@@ -21,7 +21,7 @@ from ncexp.launching.sweep_directory import SweepDirectory
 from ncexp.record import write_json
 
 #: How long jobs that sbatch did not confirm are searched for: a controller under load lists them late.
-SEARCH_S = 5.0
+SEARCH_S = 30.0
 
 
 @dataclass(frozen=True)
