@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from synthetic_sweep import configuration, curves, with_more, write_journals, wr
 
 from ncexp.cli.compare import main as compare
 from ncexp.cli.reference import main as reference
+from ncexp.config.composing import compose_plain
 from ncexp.record import SavedRun, State, read_run
+from ncexp.record.saved_run import _choices
 from ncexp.report.reference import (
     MOST_OUTSIDE,
     Scales,
@@ -25,6 +28,7 @@ from ncexp.report.reference import (
     reference_directory,
 )
 
+PAGE = Path(__file__).parents[2] / "docs" / "reference.md"
 #: Of the synthetic runs; all are evaluated at them.
 EPOCHS = [1, 3, 8, 24, 71, 350]
 #: Six digits are written.
@@ -167,6 +171,15 @@ def test_commands_make_a_reference_and_hold_runs_against_it(
     assert compare([str(good.path), "--reference", "nothing"]) == 2
     assert "reference: expected a name or a file.json, got 'nothing'" in capsys.readouterr().err
     assert reference([str(good.path), "--name", "digits", "--to", str(tmp_path)]) == 2
+
+
+def test_documented_commands_are_those_of_the_shipped_references() -> None:
+    """A default that changes would leave them behind: who follows the page would be told that nothing works."""
+    rows = re.findall(r"^\| `(\w+)` \| `ncexp -m(.*) seed=[\d,]+` \|", PAGE.read_text(), flags=re.MULTILINE)
+    assert {name for name, _ in rows} == {path.stem for path in reference_directory().glob("*.json")}
+    for name, words in rows:
+        chosen = _choices(compose_plain("config", words.split()))
+        assert {key: value for key, value in chosen.items() if key != "seed"} == read_reference(name)["configuration"], name
 
 
 def test_shipped_references_are_references() -> None:
