@@ -18,8 +18,8 @@ from rich.console import Console
 from support import SMALL, Compose, compose
 from xdist.scheduler import LoadScopeScheduling
 
-#: Files whose slow tests one process runs: they share a cluster of two processors, or a run that takes minutes, or start
-#: many processes, which would keep the servers of another test from responding in time.
+#: Files whose slow tests one process runs: they share a cluster of two processors, or a run that takes minutes, or
+#: start many processes, which would keep the servers of another test from responding in time.
 TOGETHER = {
     **dict.fromkeys(("test_slurm", "test_slurm_faults", "test_soak", "test_measuring", "test_doctor"), "cluster"),
     "test_uploader": "servers",

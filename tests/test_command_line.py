@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from support import SMALL, Compose, train
 
-from ncexp.cli import COMMANDS, HELP
+from ncexp.cli import COMMANDS, HELP, READER_GONE
 from ncexp.cli import main as ncexp_main
 
 QUICK = ["tracking.enabled=false", "outputs=outputs"]
@@ -217,3 +217,15 @@ def test_command_takes_choices_from_a_folder_of_ones_own(
     assert code == 0, printed + refused
     (directory,) = (tmp_path / "outputs").iterdir()
     assert directory.name.startswith("gaussian_mixture-linear-mse_lr")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["list", "loss"], ["list", "quantities"]])
+def test_reader_that_has_enough_causes_no_traceback(words: list[str]) -> None:
+    """As `ncexp list loss | head`, whose reader has ended."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "ncexp", *words]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert done.stderr == ""
+    assert done.returncode == (1 if words[-1] == "quantities" else READER_GONE)  # 1: rich's, which prints the tables

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import sys
 from importlib import import_module
 
@@ -27,6 +28,8 @@ COMMANDS: dict[str, str] = {
 }
 #: What a sweep's worker starts; not for people.
 WORKER = "run-frozen"
+#: Exit code where what read our output has ended: as of a program that SIGPIPE ends.
+READER_GONE = 141
 
 HELP = """\
 ncexp: train a classifier past zero error, watch neural collapse, record every
@@ -100,6 +103,27 @@ HELP += f"\nFirst steps: docs/tutorial.md. The folders docs/ and launch/ are in\
 
 def main() -> int:
     """Carry out the command in sys.argv; returns the exit code. Without a command's name it is `train`."""
+    try:
+        code = _command()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        if not _output_is_closed():
+            raise
+        return READER_GONE
+
+
+def _output_is_closed() -> bool:
+    """Whether what reads our output has ended, as in `ncexp list loss | head`. What is left to print is dropped."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    closed = any(event & select.POLLERR for _, event in poll.poll(0))
+    if closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at its end
+    return closed
+
+
+def _command() -> int:
     gc.set_threshold(50_000)  # of torch's import the garbage collector takes a third, and finds nothing
     first, *rest = sys.argv[1:] or [""]
     if first in COMMANDS or first == WORKER:

@@ -179,7 +179,8 @@ def test_documented_commands_are_those_of_the_shipped_references() -> None:
     assert {name for name, _ in rows} == {path.stem for path in reference_directory().glob("*.json")}
     for name, words in rows:
         chosen = _choices(compose_plain("config", words.split()))
-        assert {key: value for key, value in chosen.items() if key != "seed"} == read_reference(name)["configuration"], name
+        del chosen["seed"]
+        assert chosen == read_reference(name)["configuration"], name
 
 
 def test_shipped_references_are_references() -> None:
