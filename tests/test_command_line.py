@@ -222,10 +222,26 @@ def test_command_takes_choices_from_a_folder_of_ones_own(
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["list", "loss"], ["list", "quantities"]])
 def test_reader_that_has_enough_causes_no_traceback(words: list[str]) -> None:
     """As `ncexp list loss | head`, whose reader has ended."""
-    reading, writing = os.pipe()
-    os.close(reading)
-    command = [sys.executable, "-m", "ncexp", *words]
-    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
-    os.close(writing)
+    done = _unread(*words)
     assert done.stderr == ""
     assert done.returncode == (1 if words[-1] == "quantities" else READER_GONE)  # 1: rich's, which prints the tables
+
+
+@pytest.mark.slow
+def test_training_goes_on_without_a_reader(outputs: Path) -> None:
+    """As `ncexp | tee log` once tee was killed; it was recorded as failed: "SystemExit: 1"."""
+    done = _unread(*SMALL, f"outputs={outputs}")
+    assert (done.returncode, done.stderr) == (0, "")
+    (status,) = outputs.glob("*/status.json")
+    assert json.loads(status.read_text())["state"] == "completed"
+
+
+def _unread(*words: str) -> subprocess.CompletedProcess[str]:
+    """`ncexp WORDS` into a pipe whose reader has ended."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        command = [sys.executable, "-m", "ncexp", *words]
+        return subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writing)

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 from rich.console import Console
 
+#: Rich's options under which text stays as it is.
+LITERAL: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+
 
 def literal_console(**options: Any) -> Console:
     """A console without markup, emoji codes and highlighting; options: of rich's Console."""
-    return Console(markup=False, emoji=False, highlight=False, **options)
+    return Console(**LITERAL, **options)
+
+
+class _LastingConsole(Console):
+    """Stops printing where the reader of the output has ended; rich's own ends the program."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def process_console() -> Console:
-    """Of several processes that share a run the first prints."""
-    return literal_console(quiet=not is_first_process())
+    """What a training prints on. It goes on where nobody reads that any more: its record is on the disk.
+
+    Of several processes that share a run the first prints.
+    """
+    return _LastingConsole(**LITERAL, quiet=not is_first_process())
 
 
 def is_first_process() -> bool:
