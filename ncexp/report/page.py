@@ -53,7 +53,9 @@ PAGE = """\
 <nav>{% for table in tables %}<a href="#{{ table.name }}">{{ table.title }}</a>{% endfor %}
 <a href="#figures">Figures</a></nav>
 {%- for table in tables %}
-<h2 id="{{ table.name }}">{{ table.title }}</h2>{% if not table.rows %}<p>None.</p>{% endif %}
+<h2 id="{{ table.name }}">{{ table.title }}</h2>
+{%- if not table.rows %}<p>None.</p>
+{%- else %}
 <div class="scroll"><table>
 <thead><tr>{% for name in table.frame.columns %}<th>{{ name }}</th>{% endfor %}</tr></thead><tbody>
 {%- for row in table.rows %}
@@ -68,6 +70,7 @@ PAGE = """\
 </tr>
 {%- endfor %}
 </tbody></table></div>
+{%- endif %}
 {%- endfor %}
 <h2 id="figures">Figures</h2>
 {%- for caption, image in figures %}
