@@ -142,6 +142,8 @@ def _begin(
         f"{facts['num_train']} training and {facts['num_test']} test examples, {facts['num_parameters']:,} "
         f"parameters, {facts['num_features']} features; {facts['ridge_convention']}"
     )
+    if isinstance(recorded, RecordedTraining):
+        lines.append(f"trains    {_steps(config)}")
     lines.append(f"keeps     {recorded.describe_kept()}")
     if assembly.dataset.origin:
         lines.append(f"data      {assembly.dataset.origin}")
@@ -152,6 +154,13 @@ def _begin(
     lines.append(f"threads   {threads}")
     for line in lines:
         console.print(line, soft_wrap=True, markup=False)
+
+
+def _steps(config: RunConfig) -> str:
+    """What the defaults of other data would hide: "350 epochs in batches of 128; sgd, lr 0.25, weight_decay 0.002"."""
+    options = {name: config.optimizer.options.get(name) for name in ("lr", "weight_decay")}
+    chosen = [f"{name} {value:g}" for name, value in options.items() if isinstance(value, int | float)]
+    return f"{config.epochs} epochs in batches of {config.batch_size}; {', '.join([config.optimizer.name, *chosen])}"
 
 
 def _work_and_report(
