@@ -88,7 +88,7 @@ def test_run_leaves_everything_behind(drawn: None, composed: Compose, console: C
     assert f"sqlite:///{outputs}/mlflow.db" in printed
     assert "http://ncexp.localhost:5000/#/experiments/1/runs/" in printed
     assert str(directory.path) in printed
-    assert "trains    6 epochs in batches of 32; sgd, lr 0.0184202, weight_decay 0.0005" in printed
+    assert "trains    6 epochs in batches of 32; sgd, lr 0.0184202, weight_decay 0.002" in printed
     assert "keeps     4 snapshots of " in printed
     assert not (outputs / "mlruns").exists()
     assert not Path("mlruns").exists()
