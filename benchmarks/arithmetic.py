@@ -4,7 +4,8 @@
 
 The matrix rate is measured in the same run: square matrices, multiplied in the same arithmetic. The operations of a
 step are counted by torch.utils.flop_counter: additions and multiplications of convolutions and matrix products, forward
-and backward. On a CPU an epoch is scaled up from a few hundred images.
+and backward. On a CPU an epoch is scaled up from a few hundred images, and bf16 is left out where it has no
+instructions for it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from functools import partial
 from itertools import product
 
 import torch
-from timing import device, interleaved_medians, parser, report
+from timing import bf16_pays, device, interleaved_medians, parser, report
 from workloads import assembled, generated, operations_an_example, train_epoch
 
 from ncexp.config import Precision
@@ -21,7 +22,7 @@ from ncexp.training.precision import rounding
 
 SHAPE, NUM_EXAMPLES = (3, 32, 32), 50_000
 ON_GPU = device().type == "cuda"
-PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16") if ON_GPU else ("fp32", "bf16")
+PRECISIONS: tuple[Precision, ...] = ("fp32", *(["tf32"] if ON_GPU else []), *(["bf16"] if bf16_pays() else []))
 MATRIX = 8192 if ON_GPU else 2048
 
 

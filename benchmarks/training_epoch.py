@@ -5,6 +5,7 @@
 By hand: the tensors on the device already, a permutation, forward, backward, optimizer, nothing else; network, layout,
 optimizer and the keeping of memory are ours, so that the loops alone differ. The usual loop: images that become tensors
 one by one, torch's defaults for layout and optimizer, the loss read at every step; with no worker process and with two.
+bf16 is left out on a processor without instructions for it.
 Every contender is a process of its own, so that none has what another has set for its process; they take turns.
 """
 
@@ -19,7 +20,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 import torch
 from PIL import Image
-from timing import device, interleaved_medians, parser, report
+from timing import bf16_pays, device, interleaved_medians, parser, report
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -121,8 +122,9 @@ CONTENDERS: dict[str, Callable[[Workload], Callable[[], None]]] = {
     "DataLoader": partial(usual, num_workers=0),
     "DataLoader, 2 workers": partial(usual, num_workers=2),
     "ours, compile=true": lambda workload: ours(workload, "compile=true"),
-    "ours, precision=bf16": lambda workload: ours(workload, "precision=bf16"),
 }
+if bf16_pays():
+    CONTENDERS["ours, precision=bf16"] = lambda workload: ours(workload, "precision=bf16")
 if device().type == "cuda":
     CONTENDERS["ours, precision=tf32"] = lambda workload: ours(workload, "precision=tf32")
 
