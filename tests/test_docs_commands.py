@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from ncexp.config import ConfigError, check, check_measurement, check_simulation
 
 DOCS = Path(__file__).parents[1] / "docs"
 #: Page → how many different commands it has at least: a page whose commands are no longer found would test nothing.
-PAGES = {"beyond_balanced": 7, "central_path": 9, "optimizers": 3}
+PAGES = {"beyond_balanced": 7, "central_path": 9, "fashion_mnist": 5, "optimizers": 3}
 #: How the overrides of a subcommand are composed, and what checks the result; the others take none.
 CHECKS: dict[str, tuple[str, Callable[..., object]]] = {
     "train": ("config", check),
@@ -44,7 +45,15 @@ def accept(words: list[str]) -> None:
         others = [word for word in rest if "=" not in word and word != "-m"]
         assert bool(others) == (subcommand == "measure"), f"neither override nor subcommand: {others}"
         overrides = [word for word in rest if "=" in word] + [f"run={run}" for run in others]
-        checked(compose(name, overrides))
+        for run in expanded(overrides) if "-m" in rest else [overrides]:
+            checked(compose(name, run))
+
+
+def expanded(overrides: list[str]) -> list[list[str]]:
+    """The runs of a sweep over values between commas; brackets hold one value."""
+    values = [one.split("=", 1) for one in overrides]
+    choices = [[text] if text[:1] in "[{" else text.split(",") for _, text in values]
+    return [[f"{key}={one}" for (key, _), one in zip(values, run, strict=True)] for run in product(*choices)]
 
 
 FOUND = [(page, words) for page in PAGES for words in commands((DOCS / f"{page}.md").read_text())]

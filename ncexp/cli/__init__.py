@@ -63,7 +63,7 @@ Groups (ncexp list GROUP)
   analysis      [collapse, decisions, decomposition, central_path], geometry,
                 layers, robustness
   experiment    unconstrained_features, decay, quick/..., regimes/...,
-                han2022/...
+                fashion_mnist/..., han2022/...
   sweep         quick, learning_rates, han2022, decay, regimes
 
 Options of a run (ncexp --cfg job)

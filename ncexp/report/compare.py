@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ncexp.measure.quantities import shown
 from ncexp.record import SavedRun
-from ncexp.report.reference import MOST_OUTSIDE, Verdict
+from ncexp.report.reference import MOST_OUTSIDE, Verdict, configuration_of
 from ncexp.report.summary import number, record_at, row_label
 
 
@@ -64,12 +64,11 @@ def verdict_table(run: SavedRun, verdict: Verdict) -> Table:
 
 def verdict_words(run: SavedRun, verdict: Verdict, reference: Mapping[str, Any]) -> list[str]:
     """What the run lacks or has chosen otherwise, and whether it agrees."""
-    asked = reference["configuration"]
-    names = dict.fromkeys([*asked, *(name for name in run.choices if name != "seed")])
+    asked, chosen = reference["configuration"], configuration_of(run)
     lines = [
-        f"chosen otherwise: {name} = {run.choices.get(name)}, the reference {asked.get(name)}"
-        for name in names
-        if str(run.choices.get(name)) != str(asked.get(name))
+        f"chosen otherwise: {name} = {chosen.get(name)}, the reference {asked.get(name)}"
+        for name in dict.fromkeys([*asked, *chosen])
+        if str(chosen.get(name)) != str(asked.get(name))
     ]
     if verdict.lacking:
         lines.append(f"not measured, so not compared: {', '.join(verdict.lacking)}")

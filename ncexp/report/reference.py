@@ -108,13 +108,18 @@ def make_reference(runs: Sequence[SavedRun], name: str) -> dict[str, Any]:
     return {
         "name": name,
         "seeds": sorted(run.seed for run in runs if run.seed is not None),
-        "configuration": {key: value for key, value in runs[0].choices.items() if key != "seed"},
+        "configuration": configuration_of(runs[0]),
         "versions": {key: _each(environments, key) for key in ("ncexp", "torch", "torchvision", "python")},
         "machine": {key: _each(environments, key) for key in ("device", "instructions", "threads")},
         "level": LEVEL,
         "leave_one_out": [float(f"{share:.4g}") for share in scales.leave_one_out(values)],
         "bands": bands,
     }
+
+
+def configuration_of(run: SavedRun) -> dict[str, Any]:
+    """The choices that runs of one reference share: all but the seed, and the folder that the data lie in."""
+    return {name: value for name, value in run.choices.items() if name not in ("seed", "dataset.root")}
 
 
 def compare_with_reference(run: SavedRun, reference: Mapping[str, Any]) -> Verdict:
@@ -213,11 +218,12 @@ def _check(runs: Sequence[SavedRun]) -> None:
     for run in runs:
         if run.state is not State.COMPLETED:
             raise ValueError(f"{run.name}: expected a completed run, got {run.state}. Let it end first.")
-        for name in run.choices.keys() | runs[0].choices.keys():
-            if name != "seed" and str(run.choices.get(name)) != str(runs[0].choices.get(name)):
+        chosen, first = configuration_of(run), configuration_of(runs[0])
+        for name in chosen.keys() | first.keys():
+            if str(chosen.get(name)) != str(first.get(name)):
                 raise ValueError(
-                    f"{run.name}: expected runs that differ in their seed alone, got {name} = {run.choices.get(name)} "
-                    f"and {runs[0].choices.get(name)}. Name runs of one configuration."
+                    f"{run.name}: expected runs that differ in their seed alone, got {name} = {chosen.get(name)} "
+                    f"and {first.get(name)}. Name runs of one configuration."
                 )
 
 

@@ -19,6 +19,7 @@ from ncexp.cli.reference import main as reference
 from ncexp.config.composing import compose_plain
 from ncexp.record import SavedRun, State, read_run
 from ncexp.record.saved_run import _choices
+from ncexp.report.compare import verdict_words
 from ncexp.report.reference import (
     MOST_OUTSIDE,
     Scales,
@@ -151,6 +152,26 @@ def test_make_reference_refuses_a_run_that_is_not_completed(seeds: list[SavedRun
         make_reference([failed, *seeds[1:]], "r")
 
 
+def test_folder_of_the_data_is_no_choice(seeds: list[SavedRun]) -> None:
+    moved = [
+        SavedRun(
+            run.path,
+            {**run.raw, "dataset": {**run.raw["dataset"], "root": f"/data/{run.seed}"}},
+            run.facts,
+            run.state,
+            "",
+            run.training,
+            run.records,
+        )
+        for run in seeds
+    ]
+    assert moved[1].choices["dataset.root"] == "/data/1"
+    made = make_reference(moved, "r")
+    assert "/data" not in json.dumps(made)
+    said = verdict_words(moved[1], compare_with_reference(moved[1], made), made)
+    assert not [line for line in said if "chosen otherwise" in line]
+
+
 def test_commands_make_a_reference_and_hold_runs_against_it(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,7 +200,8 @@ def test_documented_commands_are_those_of_the_shipped_references() -> None:
     assert {name for name, _ in rows} == {path.stem for path in reference_directory().glob("*.json")}
     for name, words in rows:
         chosen = _choices(compose_plain("config", words.split()))
-        del chosen["seed"]
+        for free in ("seed", "dataset.root"):
+            chosen.pop(free, None)
         assert chosen == read_reference(name)["configuration"], name
 
 
