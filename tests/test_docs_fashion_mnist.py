@@ -6,7 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from support import Compose
 
+from ncexp.main import run
 from ncexp.report.reference import read_reference
 
 PAGE = (Path(__file__).parents[1] / "docs" / "fashion_mnist.md").read_text()
@@ -53,3 +56,16 @@ def test_numbers_at_the_end_are_those_of_the_reference(name: str) -> None:
         half_a_digit = 0.5 * 10.0 ** -len(end.partition(".")[2])
         mean = scale * bands[quantity][LAST][1]
         assert float(end) == pytest.approx(mean, rel=MEANS_DIFFER_BY, abs=half_a_digit), heading
+
+
+def test_example_prints_a_share_of_every_run(
+    composed: Compose, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    run(composed("epochs=1", "tracking.enabled=false"), console)
+    capsys.readouterr()
+    monkeypatch.chdir(tmp_path)
+    block = re.search(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    assert block is not None
+    exec(compile(block[1], "docs/fashion_mnist.md", "exec"), {})
+    (line,) = capsys.readouterr().out.splitlines()
+    assert 0 < float(line.split()[-1]) < 1
