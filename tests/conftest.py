@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Before torch is imported, here and in every process that a test starts: tests run in parallel, and threads of several
 # processes on the same processors wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from rich.console import Console
-from support import SMALL, Compose, compose
 from xdist.scheduler import LoadScopeScheduling
+
+# What takes seconds to import is imported by the fixtures: the process that only hands out the tests needs none of it.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Console
+    from support import Compose
+
+# Importing makes millions of objects that stay. Looking for garbage among them took a third of the collection's time,
+# and seconds of a test in whose time it fell.
+gc.disable()
 
 #: Files whose slow tests one process runs: they share a cluster of two processors, or a run that takes minutes, or
 #: start many processes, which would keep the servers of another test from responding in time.
@@ -45,6 +54,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
     return Groups(config, log)
 
 
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def uploader_closed() -> Iterator[None]:
     """What sends the numbers of runs that this process trains ends when its pipe is closed."""
@@ -62,6 +80,7 @@ def outputs(tmp_path: Path) -> Path:
 @pytest.fixture
 def composed(outputs: Path) -> Compose:
     """compose("loss=cross_entropy", ...) → the plain configuration of a small run under a temporary outputs folder."""
+    from support import SMALL, compose
 
     def build(*overrides: str, base: list[str] = SMALL) -> dict[str, Any]:
         return compose("config", [*base, f"outputs={outputs}", *overrides])
@@ -72,4 +91,28 @@ def composed(outputs: Path) -> Compose:
 @pytest.fixture
 def console() -> Console:
     """A console whose output is read with `console.file.getvalue()`."""
+    from rich.console import Console
+
     return Console(file=io.StringIO(), width=120, highlight=False)
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of this process end without figures: those of one take two seconds."""
+    for place in ("ncexp.report.run.draw_run", "ncexp.recorder.draw_run"):
+        monkeypatch.setattr(place, lambda directory: [])
+
+
+@pytest.fixture
+def no_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are made, and their files are written, empty: to render one takes half a second."""
+    from matplotlib import pyplot
+
+    def write_empty(figure: Figure, path: Path, *others: Path) -> Path:
+        for target in (path, *others):
+            target.touch()
+        pyplot.close(figure)
+        return path
+
+    for place in ("ncexp.report.figures.save", "ncexp.report.grids.save"):
+        monkeypatch.setattr(place, write_empty)

@@ -219,7 +219,10 @@ def test_command_takes_choices_from_a_folder_of_ones_own(
     assert directory.name.startswith("gaussian_mixture-linear-mse_lr")
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["list", "loss"], ["list", "quantities"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["--version"], ["list", "loss"], pytest.param(["list", "quantities"], marks=pytest.mark.slow)],
+)
 def test_reader_that_has_enough_causes_no_traceback(words: list[str]) -> None:
     """As `ncexp list loss | head`, whose reader has ended."""
     done = _unread(*words)

@@ -51,6 +51,7 @@ def test_figure_of_frames_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ],
 )
 @pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.usefixtures("no_figures")
 def test_recorder_examples_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], library: str
 ) -> None:
@@ -60,7 +61,6 @@ def test_recorder_examples_run(
     if library:
         required(library)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ncexp.recorder.draw_run", lambda directory: [])  # figures take seconds
     run(code, "recorder.md")
     if library == "torchmetrics":
         assert "tensor(" in capsys.readouterr().out

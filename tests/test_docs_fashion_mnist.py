@@ -58,6 +58,7 @@ def test_numbers_at_the_end_are_those_of_the_reference(name: str) -> None:
         assert float(end) == pytest.approx(mean, rel=MEANS_DIFFER_BY, abs=half_a_digit), heading
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_example_prints_a_share_of_every_run(
     composed: Compose, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

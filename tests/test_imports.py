@@ -141,7 +141,11 @@ ALL_BUT_INTEGRATIONS = "import ncexp.main, ncexp.cli, ncexp.launching, ncexp.sim
     [
         (FACE, ["torch", "mlflow", "hydra", "torchvision", "pandas", "lightning", "transformers", "torchmetrics"]),
         ("import torch, ncexp.collapse", ["scipy", "mlflow", "hydra", "torchvision", "pandas", "pydantic", "rich"]),
-        (ALL_BUT_INTEGRATIONS, ["lightning", "pytorch_lightning", "transformers", "torchmetrics", "accelerate"]),
+        pytest.param(
+            ALL_BUT_INTEGRATIONS,
+            ["lightning", "pytorch_lightning", "transformers", "torchmetrics", "accelerate"],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["face", "collapse", "package"],
 )
@@ -177,7 +181,8 @@ def test_consoles_are_made_in_one_place() -> None:
 def test_no_folder_of_the_tests_stands_for_a_package() -> None:
     """As tests/datasets once did for the library `datasets`, which transformers then took for installed."""
     tests = Path(__file__).parent
-    for folder in (path.name for path in tests.iterdir() if path.is_dir() and path.name.isidentifier()):
+    folders = {path.name for path in tests.iterdir() if path.is_dir() and path.name.isidentifier()} - {"__pycache__"}
+    for folder in folders:
         found = find_spec(folder)
         places = (found.submodule_search_locations or []) if found else []
         assert not [place for place in places if Path(place).is_relative_to(tests)]

@@ -190,24 +190,20 @@ def test_same_command_with_an_analysis_that_has_no_input_says_so(composed: Compo
     assert run(composed("tracking.enabled=false"), console) == "completed"  # the run itself is well
 
 
-def slow(*values: object) -> Any:
-    """A case that runs with the slow tests: one of them is enough while one works."""
-    return pytest.param(*values, marks=pytest.mark.slow)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "function", "count"),
     [
-        slow("ncexp.training.loop", "Training._step", 1),
+        ("ncexp.training.loop", "Training._step", 1),
         ("ncexp.training.loop", "Training._step", 5),
-        slow("ncexp.record.journal", "Journal.append", 2),
-        slow("ncexp.record.journal", "Journal.put", 3),
-        slow("ncexp.training.checkpoint", "write_tensors", 1),
-        slow("ncexp.training.checkpoint", "write_tensors", 3),
-        slow("ncexp.measure.snapshot", "write_tensors", 2),
-        slow("ncexp.record.files", "os.fsync", 9),
-        slow("ncexp.record.files", "os.fsync", 40),
-        slow("ncexp.report.figures", "draw_figures", 1),
+        ("ncexp.record.journal", "Journal.append", 2),
+        ("ncexp.record.journal", "Journal.put", 3),
+        ("ncexp.training.checkpoint", "write_tensors", 1),
+        ("ncexp.training.checkpoint", "write_tensors", 3),
+        ("ncexp.measure.snapshot", "write_tensors", 2),
+        ("ncexp.record.files", "os.fsync", 9),
+        ("ncexp.record.files", "os.fsync", 40),
+        ("ncexp.report.figures", "draw_figures", 1),
     ],
 )
 def test_run_killed_anywhere_and_started_again_ends_the_same(

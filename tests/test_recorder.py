@@ -16,18 +16,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import ncexp
-from ncexp import recorder as recorder_module
 from ncexp.collapse import class_statistics
 from ncexp.config import check
 from ncexp.datasets import Split
 from ncexp.record import read_json, read_run
 from ncexp.training import assemble
 
-
-@pytest.fixture(autouse=True)
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take seconds, and are drawn in tests/test_recorder_directory.py."""
-    monkeypatch.setattr(recorder_module, "draw_run", lambda directory: [])
+#: They are drawn in tests/test_recorder_directory.py.
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 def generators() -> list[object]:

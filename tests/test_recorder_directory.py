@@ -39,6 +39,7 @@ def drawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(recorder_module, "draw_run", lambda directory: [])
 
 
+@pytest.mark.usefixtures("no_rendering")
 def test_result_is_a_run_directory_like_any_other(
     tmp_path: Path, drawn: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -59,6 +60,7 @@ def test_result_is_a_run_directory_like_any_other(
     assert "| gaussians | small | mse | 0.05 |" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("no_rendering")
 @pytest.mark.parametrize(("tested", "rate"), [(True, None), (False, None), (False, 0.05)])
 def test_report_takes_runs_without_rate_or_test_examples(
     tmp_path: Path, tested: bool, rate: float | None, capsys: pytest.CaptureFixture[str]

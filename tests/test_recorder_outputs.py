@@ -9,7 +9,6 @@ from own_loops import NUM_CLASSES, loaders, network
 from torch import Tensor, nn
 
 import ncexp
-from ncexp import recorder as recorder_module
 from ncexp.record import Record
 
 
@@ -25,8 +24,8 @@ class WithFeatures(nn.Module):
         return self.network[-1](features), features
 
 
-def test_network_that_returns_logits_and_features_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder_module, "draw_run", lambda directory: [])
+@pytest.mark.usefixtures("no_figures")
+def test_network_that_returns_logits_and_features_is_recorded(tmp_path: Path) -> None:
     plain = network()
     numbers: list[Record] = []
     for model, last in ((plain, "last"), (WithFeatures(plain), "network.last")):

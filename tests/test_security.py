@@ -56,6 +56,7 @@ def test_yaml_of_runs_names_no_code() -> None:
         yaml.load("!!python/object/apply:os.getpid []", saved_run._LOADER)
 
 
+@pytest.mark.usefixtures("no_rendering")
 def test_reading_a_run_runs_nothing_that_it_names(
     composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

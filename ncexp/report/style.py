@@ -131,12 +131,17 @@ def omega(mode: int) -> str:
     return "ω" + str(mode).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
 
 
-def save(figure: Figure, path: Path, *others: Path) -> Path:
-    """Write the figure, also to the `others`, and close it; returns `path`. The same figure gives the same bytes."""
+def lay_out(figure: Figure) -> None:
+    """Lay the figure out, once: else each of its files would be laid out anew, and drawn twice for it."""
     figure.set_dpi(DPI)
     if engine := figure.get_layout_engine():
         engine.execute(figure)
-        figure.set_layout_engine(None)  # else each file would be laid out, and drawn twice, anew
+        figure.set_layout_engine(None)
+
+
+def save(figure: Figure, path: Path, *others: Path) -> Path:
+    """Write the figure, also to the `others`, and close it; returns `path`. The same figure gives the same bytes."""
+    lay_out(figure)
     for target in (path, *others):
         figure.savefig(target, dpi=DPI, metadata={"CreationDate": None} if target.suffix == ".pdf" else None)
     pyplot.close(figure)

@@ -27,7 +27,8 @@ BUILDERS = {
         [29, 96, 224],
     ),
 }
-CASES = [(name, channels, side) for name, (_, sides) in BUILDERS.items() for side in sides for channels in (1, 3)]
+CASES = [(name, 3, side) for name, (_, sides) in BUILDERS.items() for side in sides]
+CASES += [(name, 1, sides[0]) for name, (_, sides) in BUILDERS.items()]
 #: float32 sums of up to 2048 terms in another order, relative to the largest logit.
 TOLERANCE = 1e-5
 
@@ -47,8 +48,10 @@ def test_logits_equal_features_times_weight_plus_bias(name, channels, side):
     assert not any(module._forward_hooks for module in network.modules())
 
 
-@pytest.mark.parametrize("name", ["resnet", "vgg11", "densenet_small"])
-@pytest.mark.parametrize("classifier", ["linear", "simplex_etf"])
+@pytest.mark.parametrize(
+    ("name", "classifier"),
+    [("resnet", "linear"), ("vgg11", "linear"), ("densenet_small", "linear"), ("resnet", "simplex_etf")],
+)
 def test_forward_is_one_graph_for_torch_compile(name, classifier):
     torch.manual_seed(0)
     network = BUILDERS[name][0]((1, 8, 8), 5, classifier=classifier).eval()

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from ncexp.measure import Comparison, compare_with_path
 from ncexp.record import SavedRun
+from ncexp.report.style import lay_out
 
 
 def comparison_of(run: SavedRun) -> Comparison:
@@ -16,8 +17,8 @@ def comparison_of(run: SavedRun) -> Comparison:
 
 
 def assert_nothing_sticks_out(figure: Figure) -> None:
-    """All that is drawn lies within the figure, to 0.05 inches."""
-    figure.canvas.draw()
-    bounds = figure.get_tightbbox(figure.canvas.get_renderer())  # type: ignore[attr-defined]
+    """All that is drawn lies within the figure, laid out as its files are, to 0.05 inches."""
+    lay_out(figure)
+    bounds = figure.get_tightbbox()
     width, height = figure.get_size_inches()
     assert min(bounds.x0, bounds.y0, width - bounds.x1, height - bounds.y1) > -0.05

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -16,12 +17,20 @@ from torch import Tensor, nn
 
 from ncexp.collapse import LinearClassifier, class_statistics, measure_collapse
 
-torchmetrics = required("torchmetrics")
-
-from ncexp.integrations.torchmetrics import NeuralCollapse  # noqa: E402  (only where torchmetrics is)
+if TYPE_CHECKING:
+    from ncexp.integrations.torchmetrics import NeuralCollapse
 
 #: float64 sums in another order.
 ROUNDING = 1e-9
+
+
+@pytest.fixture
+def metric_of() -> type[NeuralCollapse]:
+    """metric_of(layer) → the metric; imported here, as torchmetrics takes seconds and may be missing."""
+    required("torchmetrics")
+    from ncexp.integrations.torchmetrics import NeuralCollapse
+
+    return NeuralCollapse
 
 
 def drawn(count: int = 60, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -39,9 +48,9 @@ def computed(metric: NeuralCollapse) -> dict[str, float]:
     return {name: value.item() for name, value in metric.compute().items()}
 
 
-def test_metric_is_that_of_all_batches_since_the_last_reset() -> None:
+def test_metric_is_that_of_all_batches_since_the_last_reset(metric_of: type[NeuralCollapse]) -> None:
     layer, (features, labels) = nn.Linear(7, 4), drawn()
-    metric = NeuralCollapse(layer)
+    metric = metric_of(layer)
     for _ in range(2):
         metric.update(*drawn(9, seed=1))
         metric.reset()
@@ -50,9 +59,9 @@ def test_metric_is_that_of_all_batches_since_the_last_reset() -> None:
         assert computed(metric) == pytest.approx(expected(features, labels, layer), rel=ROUNDING)
 
 
-def test_reset_forgets_everything_and_an_empty_class_is_refused() -> None:
+def test_reset_forgets_everything_and_an_empty_class_is_refused(metric_of: type[NeuralCollapse]) -> None:
     layer = nn.Linear(7, 4)
-    metric = NeuralCollapse(layer)
+    metric = metric_of(layer)
     metric.update(*drawn())
     metric.reset()
     metric.update(torch.randn(3, 7), torch.tensor([0, 1, 2]))
@@ -62,9 +71,9 @@ def test_reset_forgets_everything_and_an_empty_class_is_refused() -> None:
     assert metric.counts.tolist() == [0, 0, 0, 0]
 
 
-def test_metric_reads_the_layer_as_it_stands_and_does_not_own_it() -> None:
+def test_metric_reads_the_layer_as_it_stands_and_does_not_own_it(metric_of: type[NeuralCollapse]) -> None:
     layer, (features, labels) = nn.Linear(7, 4), drawn()
-    metric = NeuralCollapse(layer)
+    metric = metric_of(layer)
     assert not list(metric.parameters())
     assert not metric.state_dict()
     metric.update(features, labels)
@@ -77,9 +86,9 @@ def test_metric_reads_the_layer_as_it_stands_and_does_not_own_it() -> None:
         metric.compute()
 
 
-def test_clones_and_collections_of_metrics_are_apart() -> None:
+def test_clones_and_collections_of_metrics_are_apart(metric_of: type[NeuralCollapse]) -> None:
     layer = nn.Linear(7, 4)
-    collection = torchmetrics.MetricCollection({"of_train": NeuralCollapse(layer), "of_test": NeuralCollapse(layer)})
+    collection = required("torchmetrics").MetricCollection({"of_train": metric_of(layer), "of_test": metric_of(layer)})
     collection["of_train"].update(*drawn())
     collection["of_test"].update(*drawn(40, seed=2))
     clone = collection["of_train"].clone()

@@ -14,15 +14,17 @@ import ncexp
 from ncexp.datasets import Split, digits
 from ncexp.record import State, read_run
 
-transformers = required("transformers")
-required("accelerate")
-
-from ncexp.integrations.transformers import RecorderCallback  # noqa: E402  (only where transformers is)
-
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 
 
-def vit() -> tuple[Any, list[dict[str, Tensor]]]:
+@pytest.fixture(scope="module")
+def transformers() -> Any:
+    """Takes seconds to import, and may be missing."""
+    required("accelerate")
+    return required("transformers")
+
+
+def vit(transformers: Any) -> tuple[Any, list[dict[str, Tensor]]]:
     data = digits.load(examples_per_class=8)
     assert isinstance(data.train, Split)
     config = transformers.ViTConfig(**SMALL, image_size=8, patch_size=4, num_channels=1, num_labels=10)
@@ -30,7 +32,7 @@ def vit() -> tuple[Any, list[dict[str, Tensor]]]:
     return transformers.ViTForImageClassification(config), [{"pixel_values": x, "labels": y} for x, y in rows]
 
 
-def bert() -> tuple[Any, list[dict[str, Tensor]]]:
+def bert(transformers: Any) -> tuple[Any, list[dict[str, Tensor]]]:
     config = transformers.BertConfig(**SMALL, vocab_size=20, max_position_embeddings=8, num_labels=4)
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(60) % 4
@@ -40,9 +42,9 @@ def bert() -> tuple[Any, list[dict[str, Tensor]]]:
     return transformers.BertForSequenceClassification(config), [{"input_ids": x, "labels": y} for x, y in rows]
 
 
-def train(make: Any, folder: Path, recorder: ncexp.Recorder | None = None) -> Any:
+def train(transformers: Any, make: Any, folder: Path, recorder: ncexp.Recorder | None = None) -> Any:
     transformers.set_seed(0)
-    model, rows = make()
+    model, rows = make(transformers)
     options = transformers.TrainingArguments(
         output_dir=str(folder / "trainer"),
         num_train_epochs=2,
@@ -55,21 +57,27 @@ def train(make: Any, folder: Path, recorder: ncexp.Recorder | None = None) -> An
     )
     trainer = transformers.Trainer(model, options, train_dataset=rows, eval_dataset=rows[:40])
     if recorder is not None:
+        from ncexp.integrations.transformers import RecorderCallback
+
         trainer.add_callback(RecorderCallback(recorder, trainer.get_eval_dataloader()))
     trainer.train()
     return trainer
 
 
-@pytest.mark.parametrize(("make", "num_classes"), [pytest.param(vit, 10, marks=pytest.mark.slow), (bert, 4)])
-def test_trainers_run_is_recorded_and_left_alone(tmp_path: Path, make: Any, num_classes: int) -> None:
-    without = train(make, tmp_path)
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(("make", "num_classes"), [(vit, 10), (bert, 4)])
+def test_trainers_run_is_recorded_and_left_alone(
+    transformers: Any, tmp_path: Path, make: Any, num_classes: int
+) -> None:
+    without = train(transformers, make, tmp_path)
     options: dict[str, Any] = {
         "num_classes": num_classes,
         "classifier": "classifier",
         "analyses": ["collapse", "decisions"],
     }
     with ncexp.Recorder(tmp_path / "mine", decoupled_weight_decay=True, **options) as recorder:
-        trainer = train(make, tmp_path, recorder)
+        trainer = train(transformers, make, tmp_path, recorder)
     weights = trainer.model.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in without.model.state_dict().items())
     run = read_run(tmp_path / "mine")

@@ -51,6 +51,7 @@ def words(figure: Figure) -> str:
     return "\n".join([figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)])
 
 
+@pytest.mark.slow
 def test_every_figure_says_what_its_red_line_is(tmp_path: Path) -> None:
     for run, figure in figures(tmp_path):
         assert f"red line: first epoch with train error ≤ 0.1 %, {run.zero_error_epoch}" in words(figure)
@@ -84,6 +85,7 @@ def test_decomposition_shows_the_decay_only_where_there_is_one(
     assert decomposition_grid(gather([run]), run.cell[2]).get_supylabel() == f"{label}, trained with {run.cell[2]}"
 
 
+@pytest.mark.slow
 def test_every_figure_lies_there_as_png_and_as_the_same_pdf_each_time(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path))
     drawn = draw_figures(run, tmp_path / "figures")

@@ -106,8 +106,8 @@ def test_figures_draw_the_zero_error_epoch_in_red(tmp_path: Path) -> None:
             assert list(axes.lines[-1].get_xdata()) == [run.zero_error_epoch] * 2
 
 
-def test_draw_figures_draws_what_the_record_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ncexp.report.figures.save", lambda figure, path, *others: path)  # takes seconds
+@pytest.mark.usefixtures("no_rendering")
+def test_draw_figures_draws_what_the_record_holds(tmp_path: Path) -> None:
     run = run_with(records_of_path())
     assert draw_figures(run, tmp_path / "a") == []
     drawn = draw_figures(run, tmp_path / "a", comparison_of(run))

@@ -110,6 +110,7 @@ def test_spectra_and_fit_are_panels_of_the_numbers_of_each_run(one_cell: Sweep) 
     assert any(len(one) == len(expected) and numpy.allclose(one, expected) for one in misses)
 
 
+@pytest.mark.slow
 def test_every_figure_of_the_paper_is_drawn(one_cell: Sweep, tmp_path: Path) -> None:
     drawn = {png.stem for _, png in draw_all(one_cell, tmp_path)}
     assert {"decomposition_mse", "decomposition_cross_entropy", "spectra_mse", "path_fit", "learning_rates"} <= drawn

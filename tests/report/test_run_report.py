@@ -14,12 +14,6 @@ from ncexp.record import RunDirectory, read_json, read_run
 from ncexp.report import report_run, report_simulation
 
 
-@pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take seconds, and the summary is printed before."""
-    monkeypatch.setattr("ncexp.report.run.draw_run", lambda directory: [])
-
-
 def printed(console: Console) -> str:
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
@@ -67,6 +61,7 @@ def test_report_run_without_records_prints_nothing(tmp_path: Path, console: Cons
     assert printed(console) == ""
 
 
+@pytest.mark.usefixtures("no_rendering")
 def test_report_run_writes_the_path_fit(tmp_path: Path, console: Console) -> None:
     path = write_run(tmp_path)
     facts = {"num_classes": 4, "num_features": 8, "smallest_class": 10, "largest_class": 10}
@@ -81,10 +76,8 @@ def test_report_run_writes_the_path_fit(tmp_path: Path, console: Console) -> Non
     assert {figure.name for figure in (path / "figures").iterdir()} == drawn
 
 
-def test_report_simulation_prints_one_line_and_draws(
-    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ncexp.report.figures.save", lambda figure, path, *others: path)  # takes seconds
+@pytest.mark.usefixtures("no_rendering")
+def test_report_simulation_prints_one_line_and_draws(tmp_path: Path, console: Console) -> None:
     path = write_run(tmp_path)
     for journal in (path / "measurements").iterdir():
         journal.unlink()

@@ -66,6 +66,7 @@ def _check_derived(path: Path, database: Path) -> None:
     assert found == expected
 
 
+@pytest.mark.slow
 def test_every_number_of_a_simulation_is_in_mlflow(
     tmp_path: Path, console: Console, store_template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,10 +14,8 @@ from ncexp.record import read_run
 from ncexp.tracking import sync_runs, tracking_uri
 
 
-def test_recorded_loop_is_sent_with_all_its_numbers(
-    tmp_path: Path, store_template: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ncexp.recorder.draw_run", lambda directory: [])  # figures take seconds
+@pytest.mark.usefixtures("no_figures")
+def test_recorded_loop_is_sent_with_all_its_numbers(tmp_path: Path, store_template: Path) -> None:
     shutil.copy(store_template, tmp_path / "mlflow.db")
     recorder = ncexp.Recorder(
         tmp_path / "mine", num_classes=NUM_CLASSES, classifier="last", dataset="gaussians", architecture="small"

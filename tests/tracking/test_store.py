@@ -44,6 +44,7 @@ def test_outputs_of_simulation_is_the_folder_of_the_trainings() -> None:
     assert outputs_of(Path("/a/run_1")) == outputs_of(Path("/a/simulations/path_1")) == Path("/a")
 
 
+@pytest.mark.slow
 def test_prepare_makes_each_experiment_once(tmp_path: Path) -> None:
     uri = tracking_uri(None, tmp_path)
     for _ in range(2):

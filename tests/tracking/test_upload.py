@@ -221,7 +221,7 @@ def test_send_from_a_cluster_job_never_opens_sqlite(tmp_path: Path, monkeypatch:
     "content", ["", '{"embedded": {"run', "[1]", '{"embedded": 3}', '{"embedded": {"run_id": "0"}}', "\0"]
 )
 def test_send_damaged_memory_is_set_aside_and_nothing_is_doubled(tmp_path: Path, content: str) -> None:
-    path = write_run(tmp_path)
+    path = write_run(tmp_path, epochs=[1, 2, 3])
     _upload(path).send()
     (path / "mlflow.json").write_text(content)
     assert _upload(path).send() == "sent"

@@ -36,7 +36,7 @@ NUM_CLASSES, NUM_EXAMPLES = 10, 16
 MSE_LOSS, CROSS_ENTROPY = objective_of(MSE(NUM_CLASSES)), objective_of(CrossEntropy(NUM_CLASSES))
 #: How far the healthy stay from a tolerance, and the broken beyond it.
 MARGIN = 6
-SHAPES = [(1, 8, 8), (3, 32, 32)]
+DIGITS, COLOUR = (1, 8, 8), (3, 32, 32)
 NETWORKS: dict[str, Callable[[tuple[int, ...]], nn.Module]] = {
     "resnet": lambda shape: resnet(shape, NUM_CLASSES),
     "resnet_narrow": lambda shape: resnet(shape, NUM_CLASSES, width=4),
@@ -64,12 +64,12 @@ def channels_last(network: nn.Module) -> Any:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("shape", SHAPES, ids=["digits", "colour"])
+@pytest.mark.parametrize("shape", [DIGITS, COLOUR], ids=["digits", "colour"])
 @pytest.mark.parametrize("precision", TOLERANCES)
 def test_relative_errors_of_healthy_networks_stay_far_below_the_tolerance(
     name: str, shape: tuple[int, ...], precision: str
 ) -> None:
-    for seed in range(3):
+    for seed in range(3 if shape == DIGITS else 1):
         torch.manual_seed(seed)
         network = channels_last(NETWORKS[name](shape))
         inputs, labels = examples(shape)
@@ -169,7 +169,8 @@ def test_check_gradients_passes_the_same_layer_when_it_is_right() -> None:
     check_gradients(network, network, MSE_LOSS, *examples((1, 8, 8)), precision="fp32")
 
 
-@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", TOLERANCES)
 def test_check_gradients_of_a_compiled_network_passes_it_and_refuses_a_broken_one(precision: str) -> None:
     torch.manual_seed(0)
     inputs, labels = examples((1, 8, 8))

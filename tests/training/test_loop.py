@@ -218,6 +218,7 @@ def test_stopped_and_resumed_epoch_equals_a_whole_one() -> None:
     assert ours.run_epoch(lambda: False) == whole.run_epoch(lambda: False)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_epochs(composed: Any) -> None:
     def held() -> int:
         gc.collect()
