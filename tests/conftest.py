@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import io
 import os
@@ -57,10 +58,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
-
-
-def pytest_unconfigure() -> None:
-    gc.unfreeze()
+    atexit.register(gc.unfreeze)  # else libraries that count their objects at the end report them all as leaked
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -75,6 +73,16 @@ def uploader_closed() -> Iterator[None]:
 @pytest.fixture
 def outputs(tmp_path: Path) -> Path:
     return tmp_path / "outputs"
+
+
+@pytest.fixture(scope="session")
+def store_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite store with MLflow's tables and nothing in them, to be copied: MLflow takes seconds to make one."""
+    from ncexp.tracking import prepare, tracking_uri
+
+    folder = tmp_path_factory.mktemp("store")
+    prepare(tracking_uri(None, folder), [], folder)
+    return folder / "mlflow.db"
 
 
 @pytest.fixture

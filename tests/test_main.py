@@ -6,6 +6,7 @@ import inspect
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,7 +69,11 @@ def _assert_uploaded(directory: RunDirectory, outputs: Path) -> None:
     assert stored(outputs / "mlflow.db") == journalled([directory.path])
 
 
-def test_run_leaves_everything_behind(drawn: None, composed: Compose, console: Console, outputs: Path) -> None:
+def test_run_leaves_everything_behind(
+    drawn: None, composed: Compose, console: Console, outputs: Path, store_template: Path
+) -> None:
+    outputs.mkdir()
+    shutil.copy(store_template, outputs / "mlflow.db")
     raw = composed()
     assert run(raw, console) == "completed"
     directory = RunDirectory(check(raw).directory)

@@ -11,8 +11,9 @@ import hashlib
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Hashable, Mapping, Set
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -172,7 +173,9 @@ def _locate(group: str, target: str) -> Callable[..., Any]:
 def _signature_model(group: str, target: Callable[..., Any], supplied: tuple[str, ...]) -> type[BaseModel]:
     """A strict model of the options that `target` takes, read off its signature."""
     try:
-        return _model_of(group, target, supplied)
+        # Once for each target, as every run of a sweep is checked; one that cannot be hashed is looked at each time.
+        model_of = _model_of if isinstance(target, Hashable) else _model_of.__wrapped__
+        return model_of(group, target, supplied)
     except (TypeError, ValueError, NameError, AttributeError, SyntaxError, PydanticUserError) as error:
         if isinstance(error, ConfigError):
             raise
@@ -182,6 +185,7 @@ def _signature_model(group: str, target: Callable[..., Any], supplied: tuple[str
         ) from error
 
 
+@cache
 def _model_of(group: str, target: Callable[..., Any], supplied: tuple[str, ...]) -> type[BaseModel]:
     parameters = inspect.signature(target, eval_str=True).parameters
     if by_place := [p.name for p in parameters.values() if p.kind is p.POSITIONAL_ONLY]:

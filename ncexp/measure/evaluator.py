@@ -6,13 +6,11 @@ The training loop and `ncexp measure` both call `evaluate`: there is no second w
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +20,7 @@ from ncexp.measure.probes import Probe, Probes
 from ncexp.measure.ridge import Ridge
 from ncexp.measure.snapshot import Snapshot, SplitSnapshot, as_stored
 from ncexp.training import SINGLE, Diverged, Objective, Processes
+from ncexp.training.seeding import seeded
 
 #: Features of a split up to this size are kept from the pass; larger ones are computed a second time when asked for.
 FEATURE_BUDGET_BYTES = 2**30
@@ -119,19 +118,10 @@ def undisturbed(network: nn.Module, seed: int) -> Iterator[None]:
     So the training that goes on does not depend on what was measured, and a measurement is the same years later.
     """
     modes = {module: module.training for module in network.modules()}
-    python, of_numpy, of_torch = random.getstate(), numpy.random.get_state(), torch.get_rng_state()
-    of_devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     try:
-        random.seed(seed)
-        numpy.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
-        yield
+        with seeded(seed):
+            yield
     finally:
-        random.setstate(python)
-        numpy.random.set_state(of_numpy)
-        torch.set_rng_state(of_torch)
-        if of_devices:
-            torch.cuda.set_rng_state_all(of_devices)
         for module, mode in modes.items():
             module.training = mode
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import math
-import random
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ncexp.training.losses import Objective
+from ncexp.training.seeding import seeded
 
 Forward = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -138,17 +138,14 @@ def _gradients(
     for module in network.modules():
         if not [*module.children(), *module.parameters(), *module.buffers()]:
             module.eval()
-    random.seed(_SEED)
-    torch.default_generator.manual_seed(_SEED)  # torch.manual_seed would reseed GPUs that are not in use as yet
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed_all(_SEED)
-    logits, features = forward(inputs)
-    if logits.dtype == torch.bfloat16:
-        logits, features = logits.float(), features.float()
-    value = loss(logits, (labels + 1) % logits.shape[1], features)
-    if not value.isfinite():
-        return {}
-    value.backward()
+    with seeded(_SEED):
+        logits, features = forward(inputs)
+        if logits.dtype == torch.bfloat16:
+            logits, features = logits.float(), features.float()
+        value = loss(logits, (labels + 1) % logits.shape[1], features)
+        if not value.isfinite():
+            return {}
+        value.backward()
     return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
 
 
@@ -191,14 +188,11 @@ def _left_as_found(network: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in network.modules()]
     gradients = [(parameter, parameter.grad) for parameter in network.parameters()]
     buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    state, gpus = random.getstate(), range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     for parameter, _ in gradients:
         parameter.grad = None
     try:
-        with torch.random.fork_rng(devices=gpus):
-            yield
+        yield
     finally:
-        random.setstate(state)
         for parameter, gradient in gradients:
             parameter.grad = gradient
         with torch.no_grad():

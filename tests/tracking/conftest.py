@@ -1,4 +1,4 @@
-"""One empty store, made once, and one server for all tests that only need a server."""
+"""One server for all tests that only need a server."""
 
 from __future__ import annotations
 
@@ -8,16 +8,6 @@ from pathlib import Path
 
 import pytest
 from tracking_stores import free_port, server
-
-from ncexp.tracking import prepare, tracking_uri
-
-
-@pytest.fixture(scope="session")
-def store_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite store with MLflow's tables and nothing in them."""
-    folder = tmp_path_factory.mktemp("store")
-    prepare(tracking_uri(None, folder), [], folder)
-    return folder / "mlflow.db"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,53 @@
+"""A choice is checked against the signature of what it calls, which is read once."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from ncexp.config import Component, ConfigError
+
+
+@dataclass
+class Scaled:
+    """Callable, and compared by value: it has no hash."""
+
+    factor: float
+
+    def __call__(self, num_classes: int, width: int = 3) -> float:
+        return self.factor * num_classes * width
+
+
+def twice(num_classes: int, width: int = 3) -> int:
+    return 2 * num_classes * width
+
+
+scaled = Scaled(2.0)
+
+
+def check(target: str, **options: Any) -> Component:
+    raw = {"name": "mine", "_target_": f"components_of_tests.{target}", **options}
+    return Component.check("loss", raw, ("num_classes",))
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "components_of_tests", inspect.getmodule(importable))
+
+
+@pytest.mark.parametrize("target", ["twice", "scaled"])
+def test_function_and_unhashable_object_are_called_with_their_options(target: str) -> None:
+    assert check(target, width=5).build(num_classes=4) == 40
+    assert check(target).options == {"width": 3}
+    with pytest.raises(ConfigError, match=r"loss\.widht: no such key"):
+        check(target, widht=5)
+
+
+def test_signature_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    check("twice")
+    monkeypatch.setattr("ncexp.config.components.create_model", None)
+    assert check("twice", width=7).options == {"width": 7}
