@@ -75,16 +75,6 @@ def outputs(tmp_path: Path) -> Path:
     return tmp_path / "outputs"
 
 
-@pytest.fixture(scope="session")
-def store_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite store with MLflow's tables and nothing in them, to be copied: MLflow takes seconds to make one."""
-    from ncexp.tracking import prepare, tracking_uri
-
-    folder = tmp_path_factory.mktemp("store")
-    prepare(tracking_uri(None, folder), [], folder)
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
 def composed(outputs: Path) -> Compose:
     """compose("loss=cross_entropy", ...) → the plain configuration of a small run under a temporary outputs folder."""

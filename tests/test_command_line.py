@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from support import SMALL, Compose, train
+from support import SMALL, Compose, slow, train
 
 from ncexp.cli import COMMANDS, HELP, READER_GONE
 from ncexp.cli import main as ncexp_main
@@ -221,7 +221,7 @@ def test_command_takes_choices_from_a_folder_of_ones_own(
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["--version"], ["list", "loss"], pytest.param(["list", "quantities"], marks=pytest.mark.slow)],
+    [["--help"], ["--version"], ["list", "loss"], slow(["list", "quantities"])],
 )
 def test_reader_that_has_enough_causes_no_traceback(words: list[str]) -> None:
     """As `ncexp list loss | head`, whose reader has ended."""

@@ -41,15 +41,8 @@ def test_figure_of_frames_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "nc1.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize(
-    "library",
-    [
-        "",
-        pytest.param("lightning", marks=pytest.mark.slow),
-        pytest.param("transformers", marks=pytest.mark.slow),
-        "torchmetrics",
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["", "lightning", "transformers", "torchmetrics"])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.usefixtures("no_figures")
 def test_recorder_examples_run(

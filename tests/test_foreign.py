@@ -14,7 +14,7 @@ import plain_training
 import pytest
 import torch
 from rich.console import Console
-from support import Compose, compose, journals
+from support import Compose, compose, journals, slow
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torchvision import models
@@ -129,7 +129,7 @@ def inputs_of_last_layers() -> Iterator[list[torch.Tensor]]:
     ("make", "architecture", "last"),
     [
         (lambda: foreign_networks.make(10), THEIRS, "head"),
-        pytest.param(lambda: models.resnet18(num_classes=10), RESNET, "fc", marks=pytest.mark.slow),
+        slow(lambda: models.resnet18(num_classes=10), RESNET, "fc"),
     ],
     ids=["small", "resnet18"],
 )

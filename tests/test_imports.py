@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from support import slow
 
 PACKAGE = Path(__file__).parents[1] / "ncexp"
 
@@ -141,11 +142,7 @@ ALL_BUT_INTEGRATIONS = "import ncexp.main, ncexp.cli, ncexp.launching, ncexp.sim
     [
         (FACE, ["torch", "mlflow", "hydra", "torchvision", "pandas", "lightning", "transformers", "torchmetrics"]),
         ("import torch, ncexp.collapse", ["scipy", "mlflow", "hydra", "torchvision", "pandas", "pydantic", "rich"]),
-        pytest.param(
-            ALL_BUT_INTEGRATIONS,
-            ["lightning", "pytorch_lightning", "transformers", "torchmetrics", "accelerate"],
-            marks=pytest.mark.slow,
-        ),
+        slow(ALL_BUT_INTEGRATIONS, ["lightning", "pytorch_lightning", "transformers", "torchmetrics", "accelerate"]),
     ],
     ids=["face", "collapse", "package"],
 )

@@ -78,6 +78,7 @@ def test_strided_pointwise_convolutions_of_foreign_networks_are_replaced() -> No
     assert isinstance(network.model.layer2[0].downsample[0], StridedPointwise)
 
 
+@pytest.mark.slow
 def test_foreign_network_can_be_copied_and_compiled_as_one_graph() -> None:
     torch.manual_seed(0)
     network = ForeignNetwork(Their(linear(4), linear(), nn.Identity()), "theirs", (1, 2, 2), 3).eval()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from support import slow
 from torch import nn
 
 from ncexp.architectures.catalogue import ArchitectureSize, describe_architectures, list_architectures, measure_size
@@ -41,11 +42,11 @@ DEEP = [name for name in TORCHVISION_IMAGENET if not name.startswith("vgg")]
 VGGS = [name for name in TORCHVISION_IMAGENET if name.startswith("vgg")]
 
 #: A second or two each, of families that have others.
-LONG = ("resnet101", "resnet152", "densenet169", "densenet250")
+LONG = ("resnet101", "resnet152", "densenet169", "densenet201", "densenet250")
 
 
 def with_long_ones_slow(names: Iterable[str]) -> list[Any]:
-    return [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in names]
+    return [slow(name) if name in LONG else name for name in names]
 
 
 def component(name: str, **options) -> Component:

@@ -8,10 +8,10 @@ import itertools
 import pytest
 import torch
 import yaml
-from support import measured, subject_of
+from support import compose, measured, subject_of
 
 from ncexp.config import RunConfig, check
-from ncexp.config.composing import compose_plain, config_directory
+from ncexp.config.composing import config_directory
 from ncexp.datasets import Dataset, Split, images
 from ncexp.training import assemble
 
@@ -41,7 +41,7 @@ GRID = [float(f"{1e-4 * 2500 ** (k / 24):.9f}") for k in range(25)]
 
 @functools.cache  # Hydra takes a third of a second to compose one
 def preset(cell: str, *overrides: str) -> RunConfig:
-    return check(compose_plain("config", [f"experiment=han2022/{cell}", *overrides]))
+    return check(compose("config", [f"experiment=han2022/{cell}", *overrides]))
 
 
 def sweep_params(name: str) -> dict[str, list[str]]:
@@ -97,7 +97,7 @@ def test_sweep_quick_is_three_networks_two_losses_three_rates():
     assert [len(values) for values in params.values()] == [3, 2, 3]
     assert {float(rate) for rate in params["optimizer.lr"]} <= set(GRID)
     for experiment, loss in zip(params["experiment"], itertools.cycle(params["loss"])):
-        assert check(compose_plain("config", [f"experiment={experiment}", f"loss={loss}"])).dataset.name == "digits"
+        assert check(compose("config", [f"experiment={experiment}", f"loss={loss}"])).dataset.name == "digits"
 
 
 def generated_images(shape: tuple[int, ...], num_examples: int) -> Dataset:

@@ -171,6 +171,11 @@ def trained(raw: dict[str, Any], stop_after: int | None = None) -> RunDirectory:
     return directory
 
 
+def slow(*values: object) -> Any:
+    """A case that runs with the slow tests."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def required(name: str) -> Any:
     """A library that ncexp does without. Where it is missing a test is skipped; in CI, which must have it, it fails."""
     return importlib.import_module(name) if os.environ.get("CI") else pytest.importorskip(name)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from support import Compose, journals, train, trained
+from support import Compose, journals, slow, train, trained
 
 from ncexp.main import run
 from ncexp.record import RunDirectory, State, exit_code, read_run
@@ -128,7 +128,7 @@ def test_training_journal_that_no_checkpoint_covers_is_said_to_be_lost(
 
 
 @pytest.mark.parametrize("damage", [without_line(2), cut_after(1), Path.unlink, empty, garble])
-@pytest.mark.parametrize("analysis", ["errors", "collapse", "decisions"])
+@pytest.mark.parametrize("analysis", ["errors", *map(slow, ["collapse", "decisions"])])
 def test_what_a_journal_lacks_is_measured_again_from_what_is_kept(
     left: Any, console: Console, analysis: str, damage: Damage
 ) -> None:
@@ -184,7 +184,7 @@ def test_snapshot_is_written_again_from_the_weights(left: Any, console: Console,
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES[:3], Path.unlink])
-@pytest.mark.parametrize("kind", ["snapshot", "checkpoint"])
+@pytest.mark.parametrize("kind", ["snapshot", slow("checkpoint")])
 def test_snapshot_or_weights_that_nothing_can_write_again_are_said_to_be_lost(
     left: Any, console: Console, kind: str, damage: Damage
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from support import Compose, compose, journals, train, trained
+from support import Compose, compose, journals, slow, train, trained
 
 from ncexp.config import ConfigError, MeasureConfig, check_measurement
 from ncexp.measure import load_snapshot, measure_stored, missing_epochs, stored
@@ -19,6 +19,7 @@ LAYERS = "analysis.layers.modules=[backbone.1,backbone.3]"
 MORE = ["analysis=[robustness,layers]", LAYERS, "analysis.robustness.num_examples=5"]
 ALL = ["analysis=[collapse,decisions,decomposition,central_path,layers,robustness]", *MORE[1:]]
 KEPT = "keep.checkpoints=evaluated"
+CONVOLUTIONS = ["dataset=digits", "architecture=resnet"]
 
 
 def asked(run: Path, *overrides: str) -> MeasureConfig:
@@ -51,7 +52,7 @@ def run(composed: Compose, no_training: Any) -> Path:
     "network",
     [
         [],
-        ["dataset=digits", "architecture=resnet", "epochs=2", "optimizer=adam", "loss=cross_entropy", "batch_size=256"],
+        slow([*CONVOLUTIONS, "epochs=2", "optimizer=adam", "loss=cross_entropy", "batch_size=256"]),
     ],
     ids=["mlp", "convolutions"],
 )

@@ -12,11 +12,11 @@ import numpy
 import pytest
 import yaml
 from scipy import stats
+from support import compose
 from synthetic_sweep import configuration, curves, with_more, write_journals, write_run
 
 from ncexp.cli.compare import main as compare
 from ncexp.cli.reference import main as reference
-from ncexp.config.composing import compose_plain
 from ncexp.record import SavedRun, State, read_run
 from ncexp.record.saved_run import _choices
 from ncexp.report.compare import verdict_words
@@ -199,7 +199,7 @@ def test_documented_commands_are_those_of_the_shipped_references() -> None:
     rows = re.findall(r"^\| `(\w+)` \| `ncexp -m(.*) seed=[\d,]+` \|", PAGE.read_text(), flags=re.MULTILINE)
     assert {name for name, _ in rows} == {path.stem for path in reference_directory().glob("*.json")}
     for name, words in rows:
-        chosen = _choices(compose_plain("config", words.split()))
+        chosen = _choices(compose("config", words.split()))
         for free in ("seed", "dataset.root"):
             chosen.pop(free, None)
         assert chosen == read_reference(name)["configuration"], name

@@ -124,6 +124,7 @@ def test_report_is_the_same_from_folders_and_from_mlflow(tmp_path: Path) -> None
     assert "4 runs in 2 cells: 2 completed, 1 diverged, 1 failed" in (folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_report_page_needs_nothing_else(tmp_path: Path) -> None:
     write_sweep(tmp_path / "runs", datasets=1, architectures=1, rates=RATES[2:])
     assert report([str(tmp_path / "runs"), "--to", str(tmp_path / "a")]) == 0

@@ -94,6 +94,7 @@ def trained() -> tuple[Any, Tensor, Tensor]:
     return network, inputs, labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", TOLERANCES)
 @pytest.mark.parametrize(("compiled", "tolerances"), [(False, TOLERANCES), (True, COMPILED_TOLERANCES)])
 def test_relative_errors_stay_as_small_once_the_loss_is_zero(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import measured, subject_of
+from support import measured, slow, subject_of
 from torch import Tensor, nn
 
 from ncexp.architectures.resnet import resnet
@@ -93,7 +93,7 @@ def test_run_epoch_counts_and_names_the_wrong_decisions_of_the_steps() -> None:
     [
         ({"layout": torch.contiguous_format}, ROUNDING),
         ({"precision": "bf16"}, BFLOAT16),
-        pytest.param({"compiled": True}, ROUNDING, marks=pytest.mark.slow),  # compiles C++ for half a minute
+        slow({"compiled": True}, ROUNDING),  # compiles C++ for half a minute
     ],
 )
 def test_run_epoch_other_ways_give_the_same_losses_to_rounding(options: dict[str, Any], tolerance: float) -> None:
