@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support import slow
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision import models
@@ -104,7 +105,7 @@ def test_gradients_reach_all_of_a_foreign_network() -> None:
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("model", ["googlenet", "inception_v3"])
+@pytest.mark.parametrize("model", ["googlenet", slow("inception_v3")])
 def test_auxiliary_classifiers_are_off(model: str) -> None:
     with torch.device("meta"):
         network = torchvision_model((3, 96, 96), 5, model=model).train()

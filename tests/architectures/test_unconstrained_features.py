@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from support import Compose, measured
+from support import Compose, measured, slow
 
 from ncexp.config import ConfigError, check
 from ncexp.training import Assembly, assemble
@@ -51,7 +51,7 @@ def _global_minimum(scale: float, weight_decay: float) -> tuple[float, float, fl
     return (C - 1) * mode + mean, z, x / math.sqrt(n * C)
 
 
-@pytest.mark.parametrize(("scale", "weight_decay"), [("1.0", 0.02), ("2/C", 0.01), ("1.0", 0.2)])
+@pytest.mark.parametrize(("scale", "weight_decay"), [("1.0", 0.02), slow("2/C", 0.01), slow("1.0", 0.2)])
 def test_unconstrained_features_train_to_the_global_minimum_of_regularised_mse(
     composed: Compose, scale: str, weight_decay: float
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import Compose, journals, train
+from support import Compose, journals, slow, train
 
 from ncexp.config import check
 from ncexp.measure import RecordedTraining, evaluator, load_snapshot, recorded_training, train_error_at_most
@@ -75,7 +75,7 @@ def test_description_of_what_is_kept_tells_its_size(composed: Compose) -> None:
     assert not config.directory.exists()  # nothing is written before the first step
 
 
-@pytest.mark.parametrize("stop_after", [1, 2, 3, 5])
+@pytest.mark.parametrize("stop_after", [1, slow(2), 3, slow(5)])
 def test_training_left_after_an_epoch_and_resumed_leaves_the_same(composed: Compose, stop_after: int) -> None:
     keep = "keep.checkpoints=evaluated"
     undisturbed = train(composed(keep))
@@ -98,7 +98,7 @@ def test_run_that_was_left_is_read_as_far_as_its_checkpoint(composed: Compose) -
     assert [record["epoch"] for record in run.records] == [1, 2]
 
 
-@pytest.mark.parametrize(("loss", "seed"), [("mse", 0), ("mse", 1), ("cross_entropy", 0)])
+@pytest.mark.parametrize(("loss", "seed"), [("mse", 0), slow("mse", 1), ("cross_entropy", 0)])
 def test_zero_error_epoch_is_exact(composed: Compose, loss: str, seed: int) -> None:
     """Against the same training evaluated after every epoch."""
     choice = [*EASY, f"loss={loss}", f"seed={seed}"]

@@ -45,6 +45,7 @@ def test_features_are_the_inputs_of_the_last_layer(after: Any) -> None:
     assert not model.fc._forward_pre_hooks
 
 
+@pytest.mark.slow
 def test_submodules_keep_their_names_within_wrappers() -> None:
     model = network()
     for wrapped in (model, nn.DataParallel(model), torch.compile(model)):

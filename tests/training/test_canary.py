@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
-from support import Compose
+from support import Compose, slow
 from torch import Tensor, nn
 
 from ncexp.architectures.densenet import densenet
@@ -64,7 +64,7 @@ def channels_last(network: nn.Module) -> Any:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("shape", [DIGITS, COLOUR], ids=["digits", "colour"])
+@pytest.mark.parametrize("shape", [DIGITS, slow(COLOUR)], ids=["digits", "colour"])
 @pytest.mark.parametrize("precision", TOLERANCES)
 def test_relative_errors_of_healthy_networks_stay_far_below_the_tolerance(
     name: str, shape: tuple[int, ...], precision: str
