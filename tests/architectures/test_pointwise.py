@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from support import slow
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import resnet as torchvision_resnet
@@ -74,7 +73,7 @@ def test_replacement_leaves_torchvisions_network_what_it_was() -> None:
     assert counted(network, inputs) == before
 
 
-@pytest.mark.parametrize("depth", [18, slow(50)])
+@pytest.mark.parametrize("depth", [18, pytest.param(50, marks=pytest.mark.slow)])
 def test_deep_resnet_is_torchvisions_but_for_the_class_of_its_shortcuts(depth: Any) -> None:
     torch.manual_seed(0)
     ours = deep_resnet((3, 32, 32), 10, depth=depth, stem="imagenet").backbone
