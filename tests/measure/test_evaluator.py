@@ -138,6 +138,19 @@ def test_undisturbed_leaves_generators_and_modes_as_found(assembly: Assembly) ->
     assert [module.training for module in network.modules()] == modes
 
 
+def test_undisturbed_seeds_no_gpu_that_is_not_in_use(assembly: Assembly, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the first use of a GPU, in the training that goes on, would begin with the seed of an evaluation."""
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [torch.zeros(16, dtype=torch.uint8)])
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", lambda states: None)
+    for in_use in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda in_use=in_use: in_use)
+        with undisturbed(assembly.training.network, 5):
+            pass
+        assert seeded == [5] * in_use
+
+
 class Careless:
     """An analysis that draws random numbers, trains the mode away and uses gradients."""
 
