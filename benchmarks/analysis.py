@@ -77,7 +77,7 @@ def analyse_statistics(snapshot: Snapshot) -> None:
 def measure(name: str, network: nn.Module, num_examples: int, repeats: int) -> dict[str, object]:
     """One row of the table."""
     shape = (1, 8, 8) if "digits" in name else (3, 32, 32)
-    dataset = generated(num_examples, shape).to(device())
+    dataset = generated(num_examples, shape, num_test=min(256, num_examples)).to(device())
     network = network.to(device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
     subject = Subject(network, objective_of(MSE(NUM_CLASSES)), dataset, RIDGE)
     snapshot = analyse(subject).snapshot
@@ -213,10 +213,10 @@ def main() -> None:
     arguments = parser(__doc__, repeats=7).parse_args()
     torch.manual_seed(0)
     allow_tf32(False)
-    many = 512 if arguments.short else 50_000 if device().type == "cuda" else 4096
+    few, many = (140, 16) if arguments.short else (1400, 50_000 if device().type == "cuda" else 4096)
     small, large = resnet((1, 8, 8), NUM_CLASSES), deep_resnet((3, 32, 32), NUM_CLASSES, depth=18)
     rows = [
-        measure("digits ResNet-8, P = 64", small, 1400, arguments.repeats),
+        measure("digits ResNet-8, P = 64", small, few, arguments.repeats),
         measure("ResNet-18 on 32×32, P = 512", large, many, arguments.repeats),
     ]
     title = "Full analysis of both splits over a bare forward pass"

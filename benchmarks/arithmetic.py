@@ -26,6 +26,10 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", *(["tf32"] if ON_GPU else []), *(["
 MATRIX = 8192 if ON_GPU else 2048
 
 
+#: --short: so many images, a batch of them, and matrices of this size.
+SHORT_EXAMPLES, SHORT_MATRIX = 4, 64
+
+
 def multiply(precision: Precision, matrix: torch.Tensor) -> None:
     """One product of square matrices."""
     with rounding(precision):
@@ -34,16 +38,18 @@ def multiply(precision: Precision, matrix: torch.Tensor) -> None:
 
 def main() -> None:
     arguments = parser(__doc__, repeats=5).parse_args()
-    num_examples = NUM_EXAMPLES if ON_GPU and not arguments.short else 256
+    num_examples = SHORT_EXAMPLES if arguments.short else NUM_EXAMPLES if ON_GPU else 256
+    size = SHORT_MATRIX if arguments.short else MATRIX
+    batches = f"batch_size={min(128, num_examples)}"
     data = generated(num_examples, SHAPE)
     compiled = (False,) if arguments.short else (False, True)
     trainings, products = {}, {}
     for precision, compile in product(PRECISIONS, compiled):
         choice = (f"precision={precision}", f"compile={str(compile).lower()}")
-        trainings[choice] = assembled(data, "architecture=resnet18", *choice)
+        trainings[choice] = assembled(data, "architecture=resnet18", batches, *choice)
     for precision in PRECISIONS:
         kind = torch.bfloat16 if precision == "bf16" else torch.float32
-        matrix = torch.randn(MATRIX, MATRIX, device=device(), dtype=kind)
+        matrix = torch.randn(size, size, device=device(), dtype=kind)
         products[f"precision={precision}"] = partial(multiply, precision, matrix)
     operations = operations_an_example(next(iter(trainings.values())))
     epochs = {" ".join(choice): partial(train_epoch, assembly) for choice, assembly in trainings.items()}
@@ -51,7 +57,7 @@ def main() -> None:
     rows = []
     for choice in trainings:
         rate = num_examples / seconds[" ".join(choice)]
-        matrix_rate = 2 * MATRIX**3 / seconds[choice[0]]
+        matrix_rate = 2 * size**3 / seconds[choice[0]]
         rows.append(
             {
                 "training": " ".join(choice),

@@ -18,6 +18,8 @@ from workloads import assembled, generated, train_epoch
 from ncexp.training import Assembly, Training
 
 BATCH_SIZE = 128
+#: --short: one batch of so many.
+SHORT_EXAMPLES = 4
 ON_GPU = device().type == "cuda"
 #: Input, number of examples, overrides.
 WORKLOADS: dict[str, tuple[tuple[int, int, int], int, tuple[str, ...]]] = {
@@ -87,8 +89,9 @@ def main() -> None:
     choices = [name for name in CHOICES if not (arguments.short and "compiled" in name)]
     rows: list[dict[str, object]] = []
     for workload, (_, num_examples, _) in WORKLOADS.items():
-        count = 2 * BATCH_SIZE if arguments.short else num_examples
-        rows += measure(workload, choices, count, arguments.repeats, arguments.overrides)
+        count = SHORT_EXAMPLES if arguments.short else num_examples
+        overrides = [*arguments.overrides, f"batch_size={min(BATCH_SIZE, count)}"]
+        rows += measure(workload, choices, count, arguments.repeats, overrides)
     report(f"One choice changed at a time, batches of {BATCH_SIZE}", rows, arguments.json)
 
 

@@ -19,6 +19,8 @@ from ncexp.training import assemble
 #: How a name of the record ends that is a rounding error of the measurement itself, and no result.
 NO_METRICS = ("epoch", "identity_residual", "path/rank", "path/condition_number")
 
+#: What --short leaves of a run.
+SHORT = ["epochs=2", "architecture=mlp", "dataset.examples_per_class=10", "batch_size=32"]
 
 def last_record(overrides: list[str]) -> dict[str, float]:
     """The record after the last epoch."""
@@ -36,7 +38,7 @@ def main() -> None:
     options.add_argument("overrides", nargs="*", help="of Hydra, for every run")
     arguments = options.parse_args()
     num_seeds = 2 if arguments.short else arguments.seeds
-    overrides = [*arguments.overrides, *(["epochs=2"] if arguments.short else [])]
+    overrides = [*arguments.overrides, *(SHORT if arguments.short else [])]
     records = {
         precision: [last_record([f"precision={precision}", f"seed={seed}", *overrides]) for seed in range(num_seeds)]
         for precision in ("fp32", arguments.precision)

@@ -2,7 +2,7 @@
 
     python benchmarks/report_cost.py [--seeds 1] [--rates 25] [--profile FILE] [--json FILE] [--short]
 
-Writes the runs without training, as `tests/synthetic_sweep.py` writes them, with 50 evaluated epochs each, then runs
+Writes the runs without training, as `tests/helpers/synthetic_sweep.py` writes them, with 50 evaluated epochs each, then runs
 `ncexp report` on them in a process of its own, and prints the seconds of that process, which do not depend on what else
 the machine does, and those of the clock.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from timing import parser, report
 
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
 from synthetic_sweep import write_paper
 
 #: Evaluated epochs of a run of the paper.

@@ -16,6 +16,7 @@ import statistics
 import time
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from typing import Any
 
 import torch
 from timing import device, parser, report
@@ -57,9 +58,12 @@ def steps_a_second(training: Training, seconds: float) -> float:
     return steps / (time.perf_counter() - began)
 
 
-def measure(name: str, at_once: list[int], seconds: float, repeats: int) -> dict[int, float]:
-    """Median steps a second of k processes together, for each k in turn, after a round that does not count."""
-    context = multiprocessing.get_context("spawn")
+def measure(name: str, at_once: list[int], seconds: float, repeats: int, start: str = "spawn") -> dict[int, float]:
+    """Median steps a second of k processes together, for each k in turn, after a round that does not count.
+
+    start: how multiprocessing starts them.
+    """
+    context: Any = multiprocessing.get_context(start)
     wires: list[Connection] = []
     for _ in range(max(at_once)):
         wire, theirs = context.Pipe()
@@ -88,7 +92,8 @@ def main() -> None:
     names = list(WORKLOADS)[:1] if arguments.short else list(WORKLOADS)
     rows: list[dict[str, object]] = []
     for name in names:
-        rates = measure(name, arguments.at_once, 0.5 if arguments.short else arguments.seconds, arguments.repeats)
+        seconds, start = (0.2, "fork") if arguments.short and not ON_GPU else (arguments.seconds, "spawn")
+        rates = measure(name, arguments.at_once, seconds, arguments.repeats, start)
         for count, rate in rates.items():
             over_one = rate / (rates[min(rates)] / min(rates))
             rows.append({"training": name, "at once": count, "steps a second, all": rate, "over one": over_one})

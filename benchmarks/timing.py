@@ -37,12 +37,14 @@ class _Short(argparse.Action):
 
 
 def interleaved_medians(
-    contenders: Mapping[str, Callable[[], object]], repeats: int, uncounted: int = 1
+    contenders: Mapping[str, Callable[[], object]], repeats: int, uncounted: int | None = None
 ) -> dict[str, float]:
     """Median seconds of each contender over `repeats` rounds A B C A B C ..., after `uncounted` rounds.
 
-    Interleaved, because the machine's speed drifts: a ratio of two medians of one call compares like with like.
+    Interleaved, because the machine's speed drifts: a ratio of two medians of one call compares like with like. One
+    round is uncounted where several are counted, and none where a single one only shows that all of it runs.
     """
+    uncounted = int(repeats > 1) if uncounted is None else uncounted
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for round_number in range(uncounted + repeats):
         for name, contender in contenders.items():

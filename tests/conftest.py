@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
 
 # What takes seconds to import is imported by the fixtures: the process that only hands out the tests needs none of it.
 if TYPE_CHECKING:
@@ -28,31 +27,15 @@ if TYPE_CHECKING:
 # and seconds of a test in whose time it fell.
 gc.disable()
 
-#: Files whose slow tests one process runs: they share a cluster of two processors, or a run that takes minutes, or
-#: start many processes, which would keep the servers of another test from responding in time.
-TOGETHER = {
-    **dict.fromkeys(("test_slurm", "test_slurm_faults", "test_soak", "test_measuring", "test_doctor"), "cluster"),
-    "test_uploader": "servers",
-    "test_main_job": "main job",
-}
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A slow test's processes, and those of its fixtures, begin with their libraries imported, but for `cold` ones."""
+    if item.get_closest_marker("slow") is None or item.get_closest_marker("cold"):
+        return (yield)
+    import warm
 
-
-class Groups(LoadScopeScheduling):
-    """Which tests one process runs: the quick ones of a file, which share what it makes; the slow ones of TOGETHER.
-
-    Not by pytest-xdist's own marks: with pytest 9.2 it loses them, and every test was a group.
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        if "not slow" in self.config.option.markexpr:
-            return file
-        return TOGETHER.get(Path(file).stem, nodeid)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
-    return Groups(config, log)
+    with warm.processes():
+        return (yield)
 
 
 def pytest_collection_finish() -> None:

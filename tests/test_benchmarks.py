@@ -1,4 +1,4 @@
-"""That the benchmarks of trainings run where MLflow is not installed, as on a machine with a GPU lent for an hour."""
+"""That every benchmark runs, in short; those of trainings also where MLflow is not installed, as on a lent GPU."""
 
 from __future__ import annotations
 
@@ -18,8 +18,25 @@ train_epoch(assembly)
 print(evaluated(assembly, configured())["train/collapse/nc1_trace"])
 """
 
+#: What the short forms need beside --short.
+WORDS = {"collapse_many_classes": ["100", "32", "1000"], "regimes": ["OUTPUTS", "--short"]}
+#: What the others import; full_collapse is run by a test of its numbers, test_full_collapse.py.
+NO_COMMANDS = {"timing", "workloads", "float32_analysis", "full_collapse"}
+NAMES = sorted(path.stem for path in BENCHMARKS.glob("*.py") if path.stem not in NO_COMMANDS)
+
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_benchmark_runs_in_short(name: str, tmp_path: Path) -> None:
+    words = [word.replace("OUTPUTS", str(tmp_path)) for word in WORDS.get(name, ["--short"])]
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip()
+
+
+@pytest.mark.slow
+@pytest.mark.cold
 def test_trainings_are_measured_without_mlflow(tmp_path: Path) -> None:
     (tmp_path / "mlflow.py").write_text("raise ImportError('there is no MLflow here')")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(BENCHMARKS)])}

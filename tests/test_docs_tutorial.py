@@ -7,10 +7,10 @@ import os
 import re
 import runpy
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm
 
 from ncexp.record import State, load
 
@@ -41,7 +41,8 @@ def test_notebook_runs_from_top_to_bottom(
 ) -> None:
     """Its three kinds of cells as Jupyter carries them out: %%bash, %%writefile, and Python in one namespace."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    warm.commands(programs := tmp_path.parent / "commands")
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     names: dict[str, object] = {}
     for source in SOURCES:
         first, _, rest = source.partition("\n")

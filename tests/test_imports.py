@@ -137,6 +137,7 @@ FACE = "import ncexp; ncexp.__version__; dir(ncexp)"
 ALL_BUT_INTEGRATIONS = "import ncexp.main, ncexp.cli, ncexp.launching, ncexp.simulations; ncexp.Recorder, ncexp.load"
 
 
+@pytest.mark.cold
 @pytest.mark.parametrize(
     ("code", "libraries"),
     [

@@ -86,6 +86,7 @@ def test_files_have_the_modes_that_the_umask_allows(composed: Compose) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.cold
 def test_a_run_contacts_nobody(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(WATCH)
     contacted = tmp_path / "contacted"

@@ -11,6 +11,7 @@ import ctypes
 import gc
 import json
 import os
+import sys
 import traceback
 import warnings
 from pathlib import Path
@@ -113,7 +114,10 @@ def _free_memory() -> None:
     """Give back what nobody needs any more of a task: memory, which other workers share, and compiled programs."""
     import torch
 
-    torch.compiler.reset()  # it compiles a function for so many networks only, then for none, with other roundings
+    # It compiles a function for so many networks only, then for none, with other roundings; nothing is compiled without
+    # _dynamo, which takes a second to import.
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
     gc.collect()
     torch.cuda.empty_cache()
     if hasattr(_C, "malloc_trim"):

@@ -131,6 +131,7 @@ def narrow_network_trains_right() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.cold
 @pytest.mark.parametrize("instructions", [AVX2, {}], ids=["avx2", "as_the_cpu_has"])
 def test_narrow_resnet_in_channels_last_trains_right(instructions: dict[str, str]) -> None:
     run = subprocess.run([sys.executable, __file__], env={**os.environ, **instructions}, capture_output=True, text=True)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+import warm
 
 
 def run_commands(commands: Iterable[str], folder: Path) -> None:
     """Each in bash in `folder`, whose modules it can import; the first that fails is shown with what it printed."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PYTHONPATH": str(folder), "PATH": path}
+    warm.commands(programs := folder.parent / f"{folder.name}_commands")
+    environment = {**os.environ, "PYTHONPATH": str(folder), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     for command in commands:
         done = subprocess.run(
             ["bash", "-c", command], cwd=folder, capture_output=True, text=True, check=False, env=environment

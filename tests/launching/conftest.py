@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from scripted_workers import Scripted
 from sweeps import Project
 
@@ -25,13 +27,18 @@ def _why_no_slurm() -> str | None:
     return None
 
 
-@pytest.fixture(scope="session")
-def slurm() -> None:
-    """Skips the test where there is no SLURM to test against; in CI that is a failure."""
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[None]:
+    """The cluster, for the tests of one file at a time: some of them declare its node dead.
+
+    Skips the test where there is no SLURM; in CI that is a failure.
+    """
     if reason := _why_no_slurm():
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
+    with FileLock(Path(tempfile.gettempdir()) / "ncexp_tests_slurm.lock"):
+        yield
 
 
 @pytest.fixture
