@@ -18,6 +18,8 @@ from support import PATIENCE_S, SMALL_DATA
 
 #: A package of networks that is not ours; jobs import it by PYTHONPATH.
 PARTS = Path(__file__).parents[1] / "launching" / "parts"
+#: What has SLURM's jobs fork what they start, see warm.py.
+JOBS = Path(__file__).parents[1] / "launching" / "jobs"
 
 PACED = """\
 name: paced
@@ -56,8 +58,10 @@ KINDS = {
 class Project:
     """A folder in which somebody sweeps: choices of their own, a network of their own, outputs/."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, cold: bool = False) -> None:
+        """cold: SLURM's jobs and what they start import their libraries themselves, and render figures."""
         self.folder = folder
+        self._path = os.pathsep.join(map(str, [PARTS] if cold else [PARTS, JOBS]))
         self.outputs = folder / "outputs"
         self.started: list[subprocess.Popen[str]] = []
         self.choice = folder / "choices" / "architecture" / "paced.yaml"
@@ -69,7 +73,7 @@ class Project:
         process = subprocess.Popen(
             [sys.executable, "-m", "ncexp", *arguments],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(PARTS), "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "PYTHONPATH": self._path, "OMP_NUM_THREADS": "1"},
             stdout=stdout,
             stderr=subprocess.STDOUT,
             text=True,

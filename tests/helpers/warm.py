@@ -5,8 +5,8 @@ what `subprocess` starts of this Python (`-m MODULE`, `-c CODE` or a script) is 
 child of whoever asked, with its own number, folder, environment and files; it dies of `kill -9`, and it ends with an exit
 code. Only its libraries were imported before; ncexp is not among them, so a command begins at its entry point. Whatever
 Python it starts itself is started in the same way. A test of the imports themselves, of variables that a library reads
-when it is imported, or of what figures look like is marked `cold`: its processes are ordinary ones. So are SLURM's jobs,
-and MLflow's server.
+when it is imported, or of what figures look like is marked `cold`: its processes are ordinary ones. So are MLflow's
+servers, and SLURM's jobs, which in most tests fork what they start themselves.
 
 How: a *nursery* has imported the libraries and waits for requests. It forks twice; the first fork ends at once, and the
 system gives the second to the process that asked, which has declared itself the parent of its orphans. Each process
@@ -29,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -37,11 +38,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+#: What every run imports.
+OF_RUNS = (
+    "torch", "torchvision", "torch.distributed", "torch.utils.flop_counter", "torch._dynamo", "omegaconf", "pydantic",
+    "rich.live", "rich.table", "yaml", "matplotlib.pyplot", "matplotlib.backends.backend_pdf", "scipy.optimize",
+    "safetensors.torch", "filelock",
+)  # fmt: skip
+#: And what other commands import beside it.
 LIBRARIES = (
-    "torch", "torchvision", "torch.distributed", "torch.utils.flop_counter", "hydra._internal.hydra", "omegaconf",
-    "pydantic", "rich.live", "rich.table", "yaml", "pandas", "matplotlib.pyplot", "matplotlib.backends.backend_pdf",
-    "scipy.integrate", "scipy.optimize", "sklearn.datasets", "safetensors.torch", "filelock", "submitit", "jinja2",
-    "mlflow", "mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.db.utils",
+    *OF_RUNS, "hydra._internal.hydra", "pandas", "scipy.integrate", "sklearn.datasets", "submitit", "jinja2", "mlflow",
+    "mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.db.utils",
 )  # fmt: skip
 #: Of prctl(2): whether orphans among our descendants become our children.
 SET_CHILD_SUBREAPER = 36
@@ -89,6 +95,18 @@ def commands(folder: Path) -> None:
     for name, before in (("ncexp", ["-m", "ncexp"]), ("python", [])):
         (folder / name).write_text(COMMAND.format(python=sys.executable, address=_address, before=before))
         (folder / name).chmod(0o755)
+
+
+def fork_from_here() -> None:
+    """Import what runs need in this process, and have it fork the Python that it starts, to its end."""
+    global _nursery
+    _import(OF_RUNS)
+    _nursery, theirs = socket.socketpair()
+    if os.fork() == 0:
+        _nursery.close()
+        _begin(_wait(theirs))
+    theirs.close()
+    subprocess._fork_exec = _fork_or_exec  # type: ignore[attr-defined]
 
 
 def _begin_nursery() -> None:
@@ -154,21 +172,22 @@ def _received(connection: socket.socket, size: int) -> bytes:
 
 def serve(descriptor: int, address: str) -> NoReturn:
     """Import the libraries, then fork what is asked for, until whoever asks has ended."""
-    os.environ["JE_ARROW_MALLOC_CONF"] = "background_thread:false"  # Arrow's memory has a thread otherwise
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen(16)
-    for name in LIBRARIES:
-        import_module(name)
-    _leave_figures_empty()
-    assert len(os.listdir("/proc/self/task")) == 1, "a fork has the first thread only"
-    gc.collect()
-    gc.freeze()
+    _import(LIBRARIES)
     _begin(_wait(socket.socket(fileno=descriptor), listener))
 
 
-def _leave_figures_empty() -> None:
-    """In the forks figures are made and their files are written, empty: to render those of one run takes seconds."""
+def _import(libraries: Sequence[str]) -> None:
+    """Import them, and have figures leave their files empty: to render those of one run takes three seconds."""
+    os.environ["JE_ARROW_MALLOC_CONF"] = "background_thread:false"  # Arrow's memory has a thread otherwise
+    gc.disable()  # millions of objects are made, and stay
+    for name in libraries:
+        import_module(name)
+    gc.freeze()
+    gc.enable()
+    assert len(os.listdir("/proc/self/task")) == 1, "a fork has the first thread only"
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -194,7 +213,10 @@ def _wait(parent: socket.socket, listener: socket.socket | None = None) -> dict[
         if (first := os.fork()) == 0:
             if asking is not parent and os.fork() != 0:
                 os._exit(0)
+            between = os.getpid()
             if (second := os.fork()) == 0:
+                while asking is parent and os.getppid() == between:  # it may ask for its parent
+                    time.sleep(0.001)
                 for connection in filter(None, (parent, listener, asking)):
                     connection.close()
                 os.close(reading)

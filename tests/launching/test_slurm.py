@@ -26,7 +26,7 @@ BEHAVIOURS = ["calm", "raise", "killed", "diverge"]
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory, slurm: None) -> tuple[Project, int, str]:
     """A sweep of which one run is sound, one raises, one is killed -9, one diverges; two at once, two CPUs each."""
-    project = Project(tmp_path_factory.mktemp("mixed"))
+    project = Project(tmp_path_factory.mktemp("mixed"), cold=True)
     code, printed = project.sweep(
         f"architecture.behaviour={','.join(BEHAVIOURS)}",
         "hydra.launcher.array_parallelism=2",

@@ -1,6 +1,6 @@
 """A sweep whose processes are killed at random, again and again, and that is only ever repeated, loses nothing.
 
-pytest -m slow tests/launching/test_soak.py                                     a minute with each launcher
+pytest -m slow tests/launching/test_soak.py                                     a minute in all
 NCEXP_SOAK_MINUTES=10 pytest -m slow -s -n 0 tests/launching/test_soak.py       ten minutes in all
 """
 
@@ -23,7 +23,7 @@ from tracking_stores import journalled, statuses, stored
 pytestmark = [pytest.mark.slow]
 
 #: How long processes are killed, over both launchers; the sweep that is begun by then is brought to its end.
-MINUTES = float(os.environ.get("NCEXP_SOAK_MINUTES", "2"))
+MINUTES = float(os.environ.get("NCEXP_SOAK_MINUTES", "1"))
 #: Longest pause before the next attempt at a kill. A command takes some seconds to begin its runs.
 PAUSE_S = 8.0
 #: How often each kind is chosen: a launcher that never comes to its runs would be all that dies.
