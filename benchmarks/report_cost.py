@@ -2,9 +2,9 @@
 
     python benchmarks/report_cost.py [--seeds 1] [--rates 25] [--profile FILE] [--json FILE] [--short]
 
-Writes the runs without training, as `tests/helpers/synthetic_sweep.py` writes them, with 50 evaluated epochs each, then runs
-`ncexp report` on them in a process of its own, and prints the seconds of that process, which do not depend on what else
-the machine does, and those of the clock.
+Writes the runs without training, as `tests/helpers/synthetic_sweep.py` writes them, with 50 evaluated epochs each, then
+runs `ncexp report` on them in a process of its own, and prints the seconds of that process, which do not depend on what
+else the machine does, and those of the clock.
 """
 
 from __future__ import annotations

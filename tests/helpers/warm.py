@@ -1,12 +1,12 @@
 """Python processes that begin at once: forks of one that has imported the libraries.
 
 `import torch` takes three seconds and MLflow's client four, hundreds of times in the slow tests. Within `processes()`,
-what `subprocess` starts of this Python (`-m MODULE`, `-c CODE` or a script) is such a fork. It is a process of its own: a
-child of whoever asked, with its own number, folder, environment and files; it dies of `kill -9`, and it ends with an exit
-code. Only its libraries were imported before; ncexp is not among them, so a command begins at its entry point. Whatever
-Python it starts itself is started in the same way. A test of the imports themselves, of variables that a library reads
-when it is imported, or of what figures look like is marked `cold`: its processes are ordinary ones. So are MLflow's
-servers, and SLURM's jobs, which in most tests fork what they start themselves.
+what `subprocess` starts of this Python (`-m MODULE`, `-c CODE` or a script) is such a fork. It is a process of its own:
+a child of whoever asked, with its own number, folder, environment and files; it dies of `kill -9`, and it ends with an
+exit code. Only its libraries were imported before; ncexp is not among them, so a command begins at its entry point.
+Whatever Python it starts itself is started in the same way. A test of the imports themselves, of variables that a
+library reads when it is imported, or of what figures look like is marked `cold`: its processes are ordinary ones. So
+are MLflow's servers, and SLURM's jobs, which in most tests fork what they start themselves.
 
 How: a *nursery* has imported the libraries and waits for requests. It forks twice; the first fork ends at once, and the
 system gives the second to the process that asked, which has declared itself the parent of its orphans. Each process
