@@ -110,9 +110,9 @@ def generated_images(shape: tuple[int, ...], num_examples: int) -> Dataset:
 @pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_preset_builds_and_trains_two_steps_at_full_image_size(cell, monkeypatch):
-    config = preset(cell, "batch_size=4", "device=cpu")  # with 10, the largest takes 5 GB
+    config = preset(cell, "batch_size=5", "device=cpu")  # with 10, the largest takes 5 GB
     shape = INPUT_SHAPES[cell.rsplit("_", 1)[0]]
-    monkeypatch.setattr(images, "load", lambda **_: generated_images(shape, num_examples=20))
+    monkeypatch.setattr(images, "load", lambda **_: generated_images(shape, num_examples=10))
     assembly = assemble(config)
     training = assembly.training
     before = [parameter.detach().clone() for parameter in training.network.parameters()]

@@ -39,6 +39,8 @@ SMALL = [
     "evaluate_at=[1,2,3,4]",
     "device=cpu",
 ]
+#: Of a training that is held: ten minutes, which a test ends by what it waits for; a second or two when it is not.
+LONG = "epochs=200"
 #: The words by which a launcher is chosen, quick enough for a test.
 LAUNCHERS = {
     "slurm": ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.poll_s=0.5",

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from support import PATIENCE_S
-from sweeps import Project, processes, until
+from sweeps import LONG, Project, processes, until
 from tracking_stores import journalled, statuses, stored
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,7 @@ def test_local_sweep_trains_several_at_once_and_one_failing_stops_nothing(projec
 
 def test_local_sweep_saves_its_runs_when_interrupted_and_goes_on(project: Project) -> None:
     hold = project.hold()
-    arguments = project.sweep_arguments("seed=1,2,3", "epochs=1000", launcher="local")
+    arguments = project.sweep_arguments("seed=1,2,3", LONG, launcher="local")
     sweep = project.start(*arguments)
     until(lambda: len(list(project.outputs.glob("*/training.jsonl"))) == 2, "two trainings at once")
     assert "2 running, 1 queued" in project.run("status", "last")[1]
@@ -63,7 +63,7 @@ def test_local_sweep_of_one_process_sends_every_run_to_mlflow(project: Project) 
 
 def test_local_sweep_sends_at_its_end_what_a_killed_uploader_did_not(project: Project) -> None:
     hold = project.hold()
-    words = project.sweep_arguments("seed=1", "epochs=1000", launcher="local", tracking=True)
+    words = project.sweep_arguments("seed=1", LONG, launcher="local", tracking=True)
     sweep = project.start(*words)
     until(lambda: len(list(project.outputs.glob("*/training.jsonl"))) == 1, "the training")
     (uploader,) = (number for kind, number in processes(project.folder) if kind == "uploader")
@@ -129,9 +129,9 @@ def test_moved_sweep_is_found_and_goes_on(project: Project) -> None:
 def test_sweep_of_which_a_run_is_trained_elsewhere_trains_the_others(project: Project, launcher: str) -> None:
     hold = project.hold()
     single = [word for word in project.sweep_arguments(launcher="none") if word != "-m"]
-    elsewhere = project.start(*single, "seed=1", "epochs=1000")
+    elsewhere = project.start(*single, "seed=1", LONG)
     until(lambda: len(list(project.outputs.glob("*_seed1_*/training.jsonl"))) == 1, "the other training")
-    sweep = project.start(*project.sweep_arguments("seed=1,2", "epochs=1000", launcher=launcher))
+    sweep = project.start(*project.sweep_arguments("seed=1,2", LONG, launcher=launcher))
     until(lambda: len(list(project.outputs.glob("*_seed2_*/training.jsonl"))) == 1, "the sweep's training")
     elsewhere.send_signal(signal.SIGSTOP)  # it keeps the lock, and ends after the sweep
     hold.unlink()
@@ -145,7 +145,7 @@ def test_sweep_of_which_a_run_is_trained_elsewhere_trains_the_others(project: Pr
 
 def test_sweep_in_turn_stops_as_a_whole_and_goes_on(project: Project) -> None:
     hold = project.hold()
-    arguments = project.sweep_arguments("seed=1,2,3", "epochs=1000", launcher="none")
+    arguments = project.sweep_arguments("seed=1,2,3", LONG, launcher="none")
     sweep = project.start(*arguments)
     until(lambda: len(list(project.outputs.glob("*/training.jsonl"))) == 1, "the first training")
     sweep.send_signal(signal.SIGINT)

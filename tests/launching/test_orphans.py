@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from sweeps import Project, processes, until
+from sweeps import LONG, Project, processes, until
 
 
 def workers(project: Project) -> list[int]:
@@ -36,7 +36,7 @@ def test_worker_whose_parent_is_gone_works_on_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("later", [0.0, 0.1, 1.0])
 def test_launcher_killed_as_its_workers_start_leaves_none(project: Project, later: float) -> None:
     project.hold()
-    launcher = project.start(*project.sweep_arguments("seed=1,2", "epochs=1000", launcher="local"))
+    launcher = project.start(*project.sweep_arguments("seed=1,2", LONG, launcher="local"))
     until(lambda: len(workers(project)) == 2, "the workers")
     time.sleep(later)
     os.kill(launcher.pid, signal.SIGKILL)

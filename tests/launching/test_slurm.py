@@ -14,12 +14,10 @@ from typing import Any
 
 import pytest
 from support import PATIENCE_S, assert_same_record, journals
-from sweeps import Project, job_facts, queue, until
+from sweeps import LONG, Project, job_facts, queue, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("slurm")]
 #: The dev cluster's limit is small on purpose; on a large one there would be a thousand runs to make a chunk.
-#: Five minutes while it is held, some seconds when it is not.
-LONG = "epochs=1000"
 BEHAVIOURS = ["calm", "raise", "killed", "diverge"]
 
 
@@ -134,7 +132,7 @@ def test_slurm_04_submitted_and_left_then_inspected_and_cancelled_from_elsewhere
     assert "2 running" in project.run("status", word)[1]
     _, printed = project.sweep("seed=1,2", LONG, "hydra.launcher.wait=false")  # running ones are left alone
     assert "to submit 0: none; left alone 2: 2 running" in printed
-    assert "epoch 1/1000" in project.run("logs", "last", "1")[1]
+    assert "epoch 1/200" in project.run("logs", "last", "1")[1]
     assert project.run("cancel", word)[0] == 0
     until(lambda: project.states() == ["interrupted"] * 2, "the runs to save themselves")
     until(lambda: not set(queue()) & {entry["job"] for entry in project.manifest()}, "the jobs to end")

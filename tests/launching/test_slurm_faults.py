@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 from support import PATIENCE_S
-from sweeps import Project, queue, until
+from sweeps import LONG, Project, queue, until
 
 from ncexp.record import RunDirectory
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("slurm")]
-LONG = "epochs=1000"
 HELD = "+hydra.launcher.additional_parameters.hold=true"
 LEAVE = "hydra.launcher.wait=false"
 TIMED_OUT = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"

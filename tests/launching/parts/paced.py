@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 class Paced(nn.Module):
-    """One hidden layer. While the file folder/hold exists each training step takes a tenth of a second.
+    """One hidden layer. While the file folder/hold exists a training step takes a tenth of a second, later a second.
 
     behaviour: calm; raise: an exception in the third step, unless folder/cured exists; killed: SIGKILL there;
     diverge: not a number there; talk: says something there in four ways, and has a child read the standard input;
@@ -37,7 +37,7 @@ class Paced(nn.Module):
         if self.training:
             self.steps += 1
             if (self.folder / "hold").exists():
-                time.sleep(0.1)
+                time.sleep(0.1 if self.steps <= 30 else 1.0)
             if self.steps == 3:
                 logits = self._misbehave(logits)
         return logits, features
