@@ -22,6 +22,7 @@ NO_METRICS = ("epoch", "identity_residual", "path/rank", "path/condition_number"
 #: What --short leaves of a run.
 SHORT = ["epochs=2", "architecture=mlp", "dataset.examples_per_class=10", "batch_size=32"]
 
+
 def last_record(overrides: list[str]) -> dict[str, float]:
     """The record after the last epoch."""
     config = configured(*overrides)

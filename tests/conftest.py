@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # and seconds of a test in whose time it fell.
 gc.disable()
 
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """A slow test's processes, and those of its fixtures, begin with their libraries imported, but for `cold` ones."""
