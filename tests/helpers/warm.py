@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import fcntl
 import gc
 import json
 import os
@@ -284,13 +285,17 @@ def _supervise(process: int, asking: socket.socket) -> NoReturn:
 def _begin(request: dict[str, Any]) -> NoReturn:
     """Become the process that was asked for, and run its program to its end."""
     global _nursery
-    _nursery, theirs = socket.socketpair()
+    own, theirs = socket.socketpair()
     if os.fork() == 0:  # the nursery of what this process starts
-        _nursery.close()
+        own.close()
         _close(*request["descriptors"], request["ready"])
         _begin(_wait(theirs))
     theirs.close()
-    _take(request["descriptors"], request["places"])
+    descriptors = [_high(descriptor) for descriptor in request["descriptors"]]
+    _nursery, ready = socket.socket(fileno=_high(own.detach())), _high(request["ready"])
+    for descriptor, place in zip(descriptors, request["places"], strict=True):
+        os.dup2(descriptor, place)
+    _close(*descriptors)
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -299,21 +304,19 @@ def _begin(request: dict[str, Any]) -> NoReturn:
     if request.get("group", -1) >= 0:
         os.setpgid(0, request["group"])
     _show(request["words"])
-    os.write(request["ready"], os.getpid().to_bytes(8, "little"))
-    os.close(request["ready"])
+    os.write(ready, os.getpid().to_bytes(8, "little"))
+    os.close(ready)
     signal.pthread_sigmask(signal.SIG_SETMASK, request.get("blocked", []))
     _forget()
     subprocess._fork_exec = _fork_or_exec  # type: ignore[attr-defined]
     _end(_run, request["words"])
 
 
-def _take(descriptors: list[int], places: list[int]) -> None:
-    """Put each open file where the process is to find it."""
-    high = [os.dup2(descriptor, 200 + number) for number, descriptor in enumerate(descriptors)]
-    _close(*descriptors)
-    for descriptor, place in zip(high, places, strict=True):
-        os.dup2(descriptor, place)
-        os.close(descriptor)
+def _high(descriptor: int) -> int:
+    """The same open file out of the way of all places where the process may have to find one."""
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 300)
+    os.close(descriptor)
+    return moved
 
 
 def _forget() -> None:
