@@ -109,7 +109,8 @@ class DeterminedRange:
         mean = statistics.global_mean
         scaled = mean[self.units] / self.scales
         beyond = (scaled - self.lifts @ (self.directions.T @ scaled)) * self.scales / self.rounding[self.units]
-        most = max(1.0, ROUND_OFF * len(scaled) * float(torch.linalg.vector_norm(mean[self.units] / self.rounding[self.units])))
+        size = float(torch.linalg.vector_norm(mean[self.units] / self.rounding[self.units]))
+        most = max(1.0, ROUND_OFF * len(scaled) * size)
         if float(torch.linalg.vector_norm(beyond)) <= most:
             mean[self.units] -= beyond * self.rounding[self.units]
         return mean
@@ -168,9 +169,24 @@ def determined_range(statistics: ClassStatistics) -> DeterminedRange:
 
 
 def feature_rounding(statistics: ClassStatistics) -> Tensor:
-    """r: what each unit's own precision leaves unsaid, ε_f of its root mean square in the class where it is largest, (P,)."""
+    """r: what a feature's own precision leaves unsaid, ε_f of its size in the class where that is largest, (P,)."""
     moments = statistics.within_class_covariance.diagonal() + statistics.class_means.square().amax(0)
     return statistics.feature_eps * moments.sqrt()
+
+
+def means_rounding(statistics: ClassStatistics) -> Tensor:
+    """What the rounding of features leaves unsaid of each unit's class means, (P,).
+
+    r, at ε_f or what sums in float64 leave, max(C, P) ε. Half-precision features are rounded each for itself: where
+    they spread over more than their rounding, in the class with the least spread too, it averages out as 1/√n_c.
+    """
+    rounding = feature_rounding(statistics)
+    if statistics.feature_eps > torch.finfo(torch.float32).eps:
+        covariance, of_classes = statistics.within_class_covariance, statistics.within_class_variances
+        dithered = covariance.diagonal() * of_classes.min() > rounding.square() * covariance.trace()
+        return torch.where(dithered, rounding / int(statistics.counts.min()) ** 0.5, rounding)
+    of_sums = max(statistics.class_means.shape) * ROUND_OFF / statistics.feature_eps
+    return max(1.0, of_sums) * rounding
 
 
 def _left_out(covariance: Tensor, means: Tensor, most: float) -> tuple[Tensor, float, int]:
@@ -191,7 +207,7 @@ def _left_out(covariance: Tensor, means: Tensor, most: float) -> tuple[Tensor, f
 
 
 def _above(variances: Tensor, directions: Tensor, noise: Tensor) -> int:
-    """How many directions have a variance above that of independent noise of the units, by Sylvester's law of inertia."""
+    """How many directions have a variance above that of independent noise of the units (Sylvester's law of inertia)."""
     if len(variances) == 0 or float(variances[0]) > float(noise.max()):
         return len(variances)
     difference = torch.diag(variances) - (directions.T * noise) @ directions
