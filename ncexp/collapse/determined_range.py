@@ -46,6 +46,7 @@ only d_i^{1/2} is, it separates classes without noise.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 import torch
@@ -68,8 +69,6 @@ class DeterminedRange:
     """Within-class deviation of each unit, of one without any its largest centred class mean, (U,)."""
     directions: Tensor
     """Q: the coordinates that remain are Qᵀ(h/scales); orthonormal, columns of (U, k)."""
-    lifts: Tensor
-    """(U, k): what the coordinates mean for h/scales; Q itself where nothing is left out. Qᵀ lifts = I."""
     variances: Tensor
     """Variance along each, ascending, (k,), at least 0."""
     means: Tensor
@@ -78,10 +77,16 @@ class DeterminedRange:
     """In how many of the k directions the variance is more than rounding."""
     within_rank: int
     """Rank of Σ_W itself, whatever the class means: directions whose variance is more than rounding."""
-    lost: Tensor
-    """f ρ V, (U, l): ‖W lost‖_F bounds what the layer W has on what is left out."""
+    root: Tensor
+    """Rows with rootᵀ root = Σ_W of the units, nothing left out, (U, U)."""
+    left_out: Tensor
+    """V, orthonormal columns of (U, l)."""
     rounding: Tensor
     """ρ of each unit, of a dead one max(n ε, ε_f) of its largest class mean; (P,)."""
+    means_factor: float
+    """f: the most that M̄/ρ has along V."""
+    mean_factor: float
+    """The most that μ_G/ρ has along V where that is rounding: f, with μ_G for the class means."""
 
     @property
     def complete(self) -> bool:
@@ -89,37 +94,40 @@ class DeterminedRange:
         return bool(self.units.all()) and self.directions.shape[0] == self.directions.shape[1]
 
     def freedom(self, weight: Tensor) -> Tensor:
-        """A bound on the root mean square of the logits, less their mean, that a layer has on what is left out.
+        """A bound on the root mean square of the logits that a layer has on what is left out.
 
         Dead units may have their rounding in common: variance and class means of each are at most its rounding.
         """
         dead = torch.linalg.vector_norm(weight[:, ~self.units], dim=0) @ self.rounding[~self.units]
-        return torch.linalg.matrix_norm(weight[:, self.units] @ self.lost) + 2**0.5 * dead
+        along = (weight * self.rounding)[:, self.units] @ self.left_out
+        return math.hypot(self.means_factor, self.mean_factor) * torch.linalg.matrix_norm(along) + 2**0.5 * dead
 
     def class_means(self, statistics: ClassStatistics) -> Tensor:
-        """μ_c with what was projected out of μ_c − μ_G taken away, (C, P)."""
+        """μ_c with what is left out of μ_c − μ_G taken away, (C, P).
+
+        What μ_G has there serves a layer as a constant and stays, unless it is rounding.
+        """
         if self.complete:
             return statistics.class_means
-        cleaned = self._global_mean(statistics).repeat(statistics.num_classes, 1)
-        cleaned[:, self.units] += (self.means @ self.lifts.T) * self.scales
+        mean = statistics.global_mean
+        rest, beyond = self._without(mean[None, self.units])
+        if float(torch.linalg.vector_norm(beyond)) <= self.mean_factor:
+            mean[self.units] = rest[0]
+        cleaned = mean.repeat(statistics.num_classes, 1)
+        cleaned[:, self.units] += self._without(statistics.centered_class_means[:, self.units])[0]
         return cleaned
 
-    def _global_mean(self, statistics: ClassStatistics) -> Tensor:
-        """μ_G. What it has outside of the range serves a layer as a constant, unless it is rounding."""
-        mean = statistics.global_mean
-        scaled = mean[self.units] / self.scales
-        beyond = (scaled - self.lifts @ (self.directions.T @ scaled)) * self.scales / self.rounding[self.units]
-        size = float(torch.linalg.vector_norm(mean[self.units] / self.rounding[self.units]))
-        most = max(1.0, ROUND_OFF * len(scaled) * size)
-        if float(torch.linalg.vector_norm(beyond)) <= most:
-            mean[self.units] -= beyond * self.rounding[self.units]
-        return mean
-
     def covariance_factor(self) -> Tensor:
-        """Rows R (k, P) with RᵀR = Σ_W within the range."""
-        factor = self.directions.new_zeros(len(self.variances), len(self.units))
-        factor[:, self.units] = self.variances.sqrt()[:, None] * self.lifts.T * self.scales
+        """Rows F (U, P) with FᵀF = Σ_W less what is left out."""
+        factor = self.root.new_zeros(len(self.root), len(self.units))
+        factor[:, self.units] = self._without(self.root)[0]
         return factor
+
+    def _without(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """h − ρ V Vᵀ(h/ρ) for rows h of the units, and Vᵀ(h/ρ)."""
+        rounding = self.rounding[self.units]
+        along = (rows / rounding) @ self.left_out
+        return rows - (along @ self.left_out.T) * rounding, along
 
 
 # One evaluation asks for it several times: for the spectrum, and for every problem at λ = 0.
@@ -137,34 +145,37 @@ def determined_range(statistics: ClassStatistics) -> DeterminedRange:
     scaled = covariance[units][:, units] / scales / scales[:, None]
     scaled[still], scaled[:, still] = 0, 0
     variances, directions = torch.linalg.eigh(scaled)
+    root = variances.clamp(min=0).sqrt()[:, None] * directions.T * scales
     of_sums = len(scales) * ROUND_OFF * float(variances[-1]) if len(scales) else 0.0
     # r² + 100 δ² d and ρ² in units of the squared scales.
     own = feature_rounding(statistics)[units].square() / scales.square()
     hidden = 100 * of_sums * scaled.diagonal()
     shared = len(scales) if statistics.feature_eps <= torch.finfo(torch.float32).eps else 1
     relative = (shared * own + hidden).sqrt()
-    scaled_means, lifts, lost, within_rank = means[:, units] / scales, directions, scaled[:, :0], len(scales)
+    rounding[units] = relative * scales
+    scaled_means, left_out, means_factor, within_rank = means[:, units] / scales, root[:, :0], 1.0, len(scales)
     if len(scales) and not float(variances[0]) > float(relative.square().max()):
         most = float(((own + hidden) / relative.square()).sum())
-        left_out, factor, within_rank = _left_out(scaled / relative / relative[:, None], scaled_means / relative, most)
+        covariance = scaled / relative / relative[:, None]
+        left_out, means_factor, within_rank = _left_out(covariance, scaled_means / relative, most)
         if left_out.shape[1]:
             basis = torch.linalg.qr(relative[:, None] * left_out, mode="complete").Q[:, left_out.shape[1] :]
             variances, directions = _within(variances, directions, basis)
-            lost = factor * (relative * scales)[:, None] * left_out
-            lifts = directions - relative[:, None] * left_out @ (left_out.T @ (directions / relative[:, None]))
-    rounding[units] = relative * scales
+    mean_size = float(torch.linalg.vector_norm(statistics.global_mean[units] / rounding[units]))
     return DeterminedRange(
         units=units,
         num_separating=int(separating.sum()),
         scales=scales,
         directions=directions,
-        lifts=lifts,
         variances=variances.clamp(min=0),
         means=scaled_means @ directions,
         rank=_above(variances, directions, own + hidden),
         within_rank=within_rank,
-        lost=lost,
+        root=root,
+        left_out=left_out,
         rounding=rounding,
+        means_factor=means_factor,
+        mean_factor=max(1.0, ROUND_OFF * len(scales) * mean_size),
     )
 
 
