@@ -182,7 +182,7 @@ def decompose_mse(statistics: ClassStatistics, classifier: LinearClassifier, rid
     loss = _spread_and_penalty(statistics, classifier, ridges) + fit.squares / 2
     slack = _rounding_of_loss(statistics, classifier) + _rounding_of_loss(statistics, optimum)
     freedom = problem.freedom(classifier.weight)
-    rounding = freedom * (2 * loss).sqrt() + freedom.square() / 2 + IDENTITY * loss + slack
+    rounding = freedom * (2 * loss).clamp(min=0).sqrt() + freedom.square() / 2 + IDENTITY * loss + slack
     most = (1 + IDENTITY) * determined_loss + slack
     loss, nc1, nc23, perp, most, rounding = torch.stack([loss, nc1, nc23, perp, most, rounding]).tolist()
     assert not nc1 + nc23 > most, f"L_LS = {nc1 + nc23} is above {most}, the loss of another layer on these features"
