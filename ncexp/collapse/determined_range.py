@@ -65,6 +65,8 @@ class DeterminedRange:
     """Which of the P units have a say, (P,) bool: all but the dead ones whose class means agree."""
     num_separating: int
     """Units without within-class variation whose class means differ."""
+    num_still: int
+    """Units constant within classes to the rounding of sums in float64: Σ_W says nothing of them, not even a scale."""
     scales: Tensor
     """Within-class deviation of each unit, of one without any its largest centred class mean, (U,)."""
     directions: Tensor
@@ -165,6 +167,7 @@ def determined_range(statistics: ClassStatistics) -> DeterminedRange:
     return DeterminedRange(
         units=units,
         num_separating=int(separating.sum()),
+        num_still=int(still.sum()),
         scales=scales,
         directions=directions,
         variances=variances.clamp(min=0),

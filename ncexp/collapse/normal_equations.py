@@ -68,11 +68,12 @@ class WhitenedProblem:
 
     @classmethod
     def build(cls, statistics: ClassStatistics, weight_ridge: float, bias_ridge: float) -> WhitenedProblem | None:
-        """The problem, or None where N is not safely positive definite or a direction holds rounding alone at λ_W = 0.
+        """The problem, or None where N is not safely positive definite, or at λ_W = 0 a direction or a unit's variance
+        holds rounding alone.
 
         bias_ridge inf is a layer without bias.
         """
-        if weight_ridge == 0 and not determined_range(statistics).complete:
+        if weight_ridge == 0 and (not (known := determined_range(statistics)).complete or known.num_still):
             return None
         covariance = statistics.within_class_covariance
         identity = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
