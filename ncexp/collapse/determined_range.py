@@ -5,10 +5,10 @@ w ↦ wᵀh on which all features agree to that (behind a linear bottleneck, alo
 between units that are copies) has rounding for its variance and for its class means, which is neither noise nor
 signal: a layer fitted to it would read class labels out of last bits. Those w, and only those, are left out.
 
-**The principle.** What is left out is no larger than its own rounding, as variance and as class means alike. A class-mean
-component above its rounding is signal, however little varies along it; a variance above its rounding is noise, whatever
-the class means do. Each unit is measured in its own rounding, never in its within-class deviation: in collapse the
-deviation falls to the size of the rounding and says nothing of the class means, which are 1/ε_f times as long.
+**The principle.** What is left out is no larger than its own rounding, as variance and as class means alike. A
+class-mean component above its rounding is signal, however little varies along it; a variance above its rounding is
+noise, whatever the class means do. Each unit is measured in its own rounding, never in its within-class deviation: in
+collapse the deviation falls to the size of the rounding and says nothing of the class means, 1/ε_f times as long.
 
 **Rounding of a unit.** With d = diag(Σ_W), R = d^{-1/2} Σ_W d^{-1/2} the correlation form, ε = 2⁻⁵²,
 
@@ -22,14 +22,15 @@ from there on a variance is known to 1 %, and a class mean is ten times the devi
 
 **What is left out.** z = h/ρ (unit by unit) has rounding 1 in every direction. Of the singular vectors v of
 [f·Σ_z^{1/2}; M̄_z], both about z, those with a singular value of at most f span V: variance at most 1, class means at
-most f = max(1, ε max(C, P) ‖M̄_z‖_F), the second being what the decomposition itself leaves. Their variances together are
-at most Σ_i (r_i² + 100 δ² d_i)/ρ_i², the most that rounding leaves in all; those beyond that sum stay. Deciding on both
-together matters in deep collapse: rounding turns the eigenvectors of Σ_z alone, and the class means are long. The layers
-that remain are those with W ρ V = 0, and h counts as h − ρ V Vᵀ(h − μ_G)/ρ.
+most f = max(1, ε max(C, P) ‖M̄_z‖_F), the second being what the decomposition itself leaves. Their variances together
+are at most Σ_i (r_i² + 100 δ² d_i)/ρ_i², the most that rounding leaves in all; those beyond that sum stay. Deciding on
+both together matters in deep collapse: rounding turns the eigenvectors of Σ_z alone, and the class means are long. The
+layers that remain are those with W ρ V = 0, and h counts as h − ρ V Vᵀ(h − μ_G)/ρ.
 
-**The bound.** For any layer W, take away its part on V: W' = W − (W ρ V) Vᵀ ρ⁻¹. Its logits differ from those of W, up to
-a constant that the bias takes, by (W ρ V) Vᵀ(h − μ_G)/ρ, of root mean square q <= f ‖W ρ V‖_F <= f ‖W ρ‖_F, since
-‖[f·Σ_z^{1/2}; M̄_z] v‖ <= f on V. As L = ½ Ave ‖·‖² and W' is one of the layers that remain,
+**The bound.** For any layer W, take away its part on V: W' = W − (W ρ V) Vᵀ ρ⁻¹. Its logits differ from those of W, up
+to a constant that the bias takes, by (W ρ V) Vᵀ(h − μ_G)/ρ, of root mean square q <= f ‖W ρ V‖_F <= f ‖W ρ‖_F, since
+‖[f·Σ_z^{1/2}; M̄_z] v‖ <= f on V (without a bias the constant counts where it is rounding as well: g of ρ V, and
+(f² + g²)^{1/2} for f). As L = ½ Ave ‖·‖² and W' is one of the layers that remain,
 
     √L_LS <= √L(W') <= √L(W) + q/√2    for every W:
 
@@ -38,9 +39,9 @@ L_LS exceeds L by no more than L changes where each feature moves by ρ, its rou
 Accuracy. A variance is taken from R, whose entries are known to ε of themselves however different the units are. Means
 and variances are kept in the coordinates x = h d^{-1/2}, on Q, an orthonormal basis of the w that remain: the
 orthogonal complement of ρ d^{-1/2} V, since W ρ V = 0. A unit that is constant within classes to the rounding of sums,
-n ε of its largest class mean, has variance 0, and its largest centred class mean for its scale. It is dead, and left
-out first, where d_i^{1/2} and its centred class means are both at most max(n ε, ε_f) times its largest class mean; where
-only d_i^{1/2} is, it separates classes without noise.
+n ε of its largest class mean, has variance 0, and its largest centred class mean for its scale. A unit is dead, and
+left out first, where d_i^{1/2} and its centred class means are both at most max(n ε, ε_f) times its largest class mean;
+where only d_i^{1/2} is, it separates classes without noise.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class DeterminedRange:
     means_factor: float
     """f: the most that M̄/ρ has along V."""
     mean_factor: float
-    """The most that μ_G/ρ has along V where that is rounding: f, with μ_G for the class means."""
+    """g: the most that μ_G/ρ has along V where that is rounding; f, with μ_G for the class means."""
 
     @property
     def complete(self) -> bool:
@@ -148,8 +149,8 @@ def determined_range(statistics: ClassStatistics) -> DeterminedRange:
     scaled[still], scaled[:, still] = 0, 0
     variances, directions = torch.linalg.eigh(scaled)
     root = variances.clamp(min=0).sqrt()[:, None] * directions.T * scales
-    of_sums = len(scales) * ROUND_OFF * float(variances[-1]) if len(scales) else 0.0
     # r² + 100 δ² d and ρ² in units of the squared scales.
+    of_sums = len(scales) * ROUND_OFF * float(variances[-1]) if len(scales) else 0.0
     own = feature_rounding(statistics)[units].square() / scales.square()
     hidden = 100 * of_sums * scaled.diagonal()
     shared = len(scales) if statistics.feature_eps <= torch.finfo(torch.float32).eps else 1
@@ -158,8 +159,8 @@ def determined_range(statistics: ClassStatistics) -> DeterminedRange:
     scaled_means, left_out, means_factor, within_rank = means[:, units] / scales, root[:, :0], 1.0, len(scales)
     if len(scales) and not float(variances[0]) > float(relative.square().max()):
         most = float(((own + hidden) / relative.square()).sum())
-        covariance = scaled / relative / relative[:, None]
-        left_out, means_factor, within_rank = _left_out(covariance, scaled_means / relative, most)
+        in_rounding = scaled / relative / relative[:, None]
+        left_out, means_factor, within_rank = _left_out(in_rounding, scaled_means / relative, most)
         if left_out.shape[1]:
             basis = torch.linalg.qr(relative[:, None] * left_out, mode="complete").Q[:, left_out.shape[1] :]
             variances, directions = _within(variances, directions, basis)

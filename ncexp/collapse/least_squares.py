@@ -76,9 +76,9 @@ class MSEDecomposition:
     loss_ls_perp_decay: float
     """(λ_W/2) ‖W − W_LS‖² + (λ_b/2) ‖b − b_LS‖²: the decay part of L_LS^⊥."""
     loss_rounding: float
-    """A bound on |L − (L_NC1 + L_NC2/3 + L_LS^⊥)|. Features rank deficient to their own precision ε_f: with q that of the
-    layer's logits on their rounding (determined_range.py), about ε_f ‖W‖ ‖h‖, it is q √(2L) + ½q². Else 1e-9 of L, and
-    what float64 leaves of the products W h."""
+    """A bound on |L − (L_NC1 + L_NC2/3 + L_LS^⊥)|: 1e-9 of L, what float64 leaves of the products W h, and, of features
+    that are rank deficient to their own precision ε_f, q √(2L) + ½q²: q bounds the root mean square of the layer's
+    logits on their rounding (determined_range.py), about ε_f ‖W‖ ‖h‖."""
 
     @property
     def residual(self) -> float:

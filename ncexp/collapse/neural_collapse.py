@@ -34,8 +34,8 @@ class CollapseMetrics:
     nc1_trace: float
     """tr(Σ_W Σ_B^†)/C, Σ_B^† on rank min(C − 1, P) exactly (PHD20). nan where `rank_means` is less than that."""
     nc1_trace_on_range: float
-    """The same on the `rank_means` directions that the class means do span: `nc1_trace` where that is defined. nan where
-    they span none."""
+    """The same on the `rank_means` directions that the class means do span: `nc1_trace` where that is defined. nan
+    where they span none."""
     nc1_ratio: float
     """tr Σ_W / tr Σ_B. nan where all class means coincide."""
     nc1_snr: float

@@ -141,8 +141,8 @@ class FactoredProblem:
     """The problem in general: F as it stands, on the directions that the statistics determine; see determined_range.py.
 
     Its singular value decomposition is that of F with each feature divided by its deviation, within classes and between
-    them together, which changes neither the row space of F nor the rank, but does change which of them rounding decides:
-    no entry is above 1, and units that are all noise stand beside units that are all signal.
+    them together, which changes neither the row space of F nor the rank, but does change which of them rounding
+    decides: no entry is above 1, and units that are all noise stand beside units that are all signal.
     """
 
     def __init__(self, statistics: ClassStatistics, weight_ridge: float, bias_ridge: float, bias: bool) -> None:

@@ -17,8 +17,8 @@ class PathDistance:
     """Three measures, each 0 on the central path."""
 
     perp_share: float
-    """L_LS^⊥ / L, between 0 and 1: the share of the loss that another last layer would save (HPD22 Thm. 1). Where rounding
-    makes L less than L_LS + L_LS^⊥, it is the share in that sum."""
+    """L_LS^⊥ / L, between 0 and 1: the share of the loss that another last layer would save (HPD22 Thm. 1). Where
+    rounding makes L less than L_LS + L_LS^⊥, it is the share in that sum."""
     classifier_distance: float
     """‖W̃ − W̃_LS‖_F / ‖W̃_LS‖_F, W̃ = [W, b]."""
     prediction_angle: float

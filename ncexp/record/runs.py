@@ -43,7 +43,8 @@ class Runs:
         """Every number, a row each, by run and epoch.
 
         Columns: run (the key), dataset, architecture, loss, lr, seed, state, epoch, split, family, quantity, value,
-        doubt: why a number of the decomposition is not to be relied on (`SavedRun.doubts`), empty as a rule. A number that is not defined at an epoch is nan; a name without family has an empty one. Of a simulation,
+        doubt: why a number of the decomposition is not to be relied on (`SavedRun.doubts`), empty as a rule. A number
+        that is not defined at an epoch is nan; a name without family has an empty one. Of a simulation,
         architecture is its name; dataset and loss are empty, and lr is nan, as lr and seed are where those of another
         training are not known.
         """
@@ -65,12 +66,12 @@ class Runs:
             columns[column] = pandas.Categorical([split_name(name)[place] for name in names]).take(codes)
         columns["value"] = numpy.concatenate([part.values for part in parts])
         doubts = numpy.concatenate([_doubts(run, part, names) for run, part in zip(self._runs, parts, strict=True)])
-        columns["doubt"] = pandas.Categorical(doubts) if any(run.doubts for run in self._runs) else _constant(len(doubts))
+        columns["doubt"] = pandas.Categorical(doubts)
         return pandas.DataFrame(columns, columns=list(COLUMNS))
 
     def table(self) -> DataFrame:
-        """A row a run: its choices and facts by name, its state, the zero-error epoch, every number of the last evaluated
-        epoch under its full name, and why its decomposition is in doubt, if it is.
+        """A row a run: its choices and facts by name, its state, the zero-error epoch, why its decomposition is in
+        doubt, if it is, and every number of the last evaluated epoch under its full name.
         """
         import pandas
 
@@ -129,14 +130,6 @@ def split_name(name: str) -> tuple[str, str, str]:
     """
     split, *family, quantity = name.split("/")
     return split, "/".join(family), quantity
-
-
-def _constant(length: int) -> Any:
-    """A column of empty texts."""
-    import numpy
-    import pandas
-
-    return pandas.Categorical.from_codes(numpy.zeros(length, "int8"), categories=[""])
 
 
 def _doubts(run: SavedRun, numbers: _Numbers, names: Mapping[str, int]) -> ndarray:

@@ -285,7 +285,7 @@ def test_loss_ls_exceeds_loss_by_no_more_than_rounding_the_features_changes(
     squares = shared * (epsilon * examples.abs().amax(0)).square() + 100 * width**2 * 2.0**-52 * deviations
     moved = float((layer.weight.square() @ squares).sum().sqrt())
     floor = 4 * len(examples) * 2.0**-52 * (1 + float(layer.weight.norm()) * float(examples.abs().max()) * width)
-    assert 0 <= measured.loss_ls
+    assert measured.loss_ls >= 0
     assert math.sqrt(2 * measured.loss_ls) <= math.sqrt(2 * max(measured.loss, 0)) + 2 * moved + floor
     assert measured.residual * measured.loss <= measured.loss_rounding
     assert measured.loss_ls <= measured.loss + measured.loss_rounding

@@ -14,7 +14,7 @@ from dataclasses import asdict
 import mpmath
 import pytest
 import torch
-from mpmath import mp, mpf
+from mpmath import mpf
 
 from ncexp.collapse import (
     LinearClassifier,
@@ -83,7 +83,7 @@ class Case:
         self.sizes = [mpmath.sqrt(self.within[i, i] + largest[i] ** 2) for i in range(width)]
         unit = max(eps, n * EPSILON)
         self.rho = [
-            (4 * width * (unit * self.sizes[i]) ** 2 + 100 * width**2 * EPSILON * self.within[i, i]) for i in range(width)
+            4 * width * (unit * self.sizes[i]) ** 2 + 100 * width**2 * EPSILON * self.within[i, i] for i in range(width)
         ]
         self.mean_rounding = max(eps, max(width, self.num_classes) * EPSILON) * norm(self.sizes)
 
@@ -130,7 +130,7 @@ class Case:
         wide = torch.cat([self.layer.weight, self.layer.bias[:, None]], 1) if self.bias else self.layer.weight
         return mpmath.matrix(wide.tolist())
 
-    def correlation_condition(self, ridge: mpf = mpf(0)) -> mpf:
+    def correlation_condition(self, ridge: mpf) -> mpf:
         """λ_max/λ_min of the correlation form of Σ_W + λI; infinite where it is singular."""
         ridged = self.within + ridge * mpmath.eye(self.num_features)
         roots = [mpmath.sqrt(ridged[i, i]) for i in range(self.num_features)]
@@ -141,7 +141,8 @@ class Case:
 
     def least_variance(self) -> mpf:
         """The least variance in units of rounding: above 1 nothing is left out."""
-        return eigenvalues(scaled(self.within, [mpmath.sqrt(rho) for rho in self.rho]))[0] if min(self.rho) > 0 else mpf(0)
+        roots = [mpmath.sqrt(rho) for rho in self.rho]
+        return eigenvalues(scaled(self.within, roots))[0] if min(roots) > 0 else mpf(0)
 
     def resolution(self) -> float:
         """Relative error of a deviation that sums in float64 leave."""
@@ -309,7 +310,8 @@ def check_variability(case: Case, measured: object, sizes: list[mpf], certain: b
         assert not live, "nc1_trace of class means that span less"
     if case.least_variance() > 2:
         spectrum = snr_spectrum(case.statistics)
-        assert spectrum.defined and spectrum.rank == case.num_features
+        assert spectrum.defined
+        assert spectrum.rank == case.num_features
         ratio = case.centered * mpmath.inverse(case.within) * case.centered.T
         values = [mpmath.sqrt(max(value, 0)) for value in eigenvalues(ratio)][::-1][: len(spectrum.singular_values)]
         allowed = 10 * spectrum.rounding + DIGITS + 100 * resolution(case)

@@ -156,7 +156,8 @@ def test_collapse_does_not_see_class_sizes(counts):
         )
         for sizes in (counts, [7] * 10)
     ]
-    of_examples = {"nc1_trace", "nc1_trace_on_range", "nc1_ratio", "nc1_snr"}  # rest on Σ_B, whose centre is the mean of examples
+    # These rest on Σ_B, whose centre is the mean of examples.
+    of_examples = {"nc1_trace", "nc1_trace_on_range", "nc1_ratio", "nc1_snr"}
     for name in set(NAMES) - of_examples:
         assert metrics[0][name] == pytest.approx(metrics[1][name], rel=ROUNDING, abs=ZERO), name
     for name in NAMES:
@@ -287,7 +288,8 @@ def test_class_means_that_agree_to_rounding_coincide(dtype):
     statistics = class_statistics(features.to(dtype), labels, 4)
     metrics = measure_collapse(statistics, classifier)
     assert metrics.rank_means == 2
-    assert math.isnan(metrics.nc1_trace) and math.isnan(metrics.nc1_snr) and math.isnan(metrics.cdnv)
+    for undefined in (metrics.nc1_trace, metrics.nc1_snr, metrics.cdnv):
+        assert math.isnan(undefined)
     assert metrics.nc1_trace_on_range > 0
 
 

@@ -13,9 +13,9 @@ class MSEDecompositionAnalysis:
     """L and its terms as ``train/mse/loss``, ``train/mse/loss_nc1``, ..., and the same on test.
 
     On test the least-squares classifier is the test features' own. ``mse/identity_residual`` is the relative amount by
-    which the terms fail to add up to L; above ``mse/loss_rounding`` / L they are in doubt, and summary, report and frame
-    say so. ``mse/loss_nc1_data`` and ``mse/loss_nc1_decay`` are the parts of L_NC1 that the data and the weight decay
-    have in it, and so for every term that has two.
+    which the terms fail to add up to L; above ``mse/loss_rounding`` / L they are in doubt, and summary, report and
+    frame say so. ``mse/loss_nc1_data`` and ``mse/loss_nc1_decay`` are the parts of L_NC1 that the data and the weight
+    decay have in it, and so for every term that has two.
     """
 
     needs: Needs = "statistics"
