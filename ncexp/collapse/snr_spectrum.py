@@ -87,7 +87,7 @@ def snr_spectrum(statistics: ClassStatistics) -> SNRSpectrum:
         size = "small" if bool(statistics.class_means.square().sum() < 1) else "large"
         return _undefined(statistics, num_values, 0, f"features too {size} to be squared")
     known = determined_range(statistics)
-    if int(known.units.sum()) == known.num_separating:
+    if int(known.units.sum()) == known.num_separating or not len(known.variances):
         return _undefined(statistics, num_values, 0, "no within-class variation in any unit")
     rank = known.rank
     if known.num_separating:
