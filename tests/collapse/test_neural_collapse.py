@@ -234,7 +234,13 @@ BEHIND_A_BOTTLENECK = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16:
 @pytest.mark.parametrize("dtype", BEHIND_A_BOTTLENECK)
 @pytest.mark.parametrize(
     ("num_classes", "num_features", "width", "per_class"),
-    [(10, 64, 2, 100), (10, 64, 2, 1000), (10, 64, 5, 100), (5, 32, 3, 50), (10, 512, 8, 100), (10, 6, 4, 100)],
+    [
+        *((10, 64, 2, 100), (5, 32, 3, 50), (10, 6, 4, 100)),
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in ((10, 64, 2, 1000), (10, 64, 5, 100), (10, 512, 8, 100))
+        ),
+    ],
 )
 @pytest.mark.parametrize("spread", [0.3, 1e-2])
 def test_nc1_behind_a_bottleneck_is_that_of_the_means_directions(
