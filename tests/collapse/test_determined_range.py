@@ -254,7 +254,7 @@ def test_loss_ls_in_collapse_is_that_of_a_layer_as_good_as_a_modest_one(shape, d
 
 
 @pytest.mark.parametrize("near_copies", [1e-3, 1e-8])
-def test_loss_ls_of_a_unit_without_variance_beside_its_near_copy_is_below_loss(near_copies):
+def test_loss_ls_is_below_loss_for_a_still_unit_beside_its_near_copy(near_copies):
     """One unit is constant within classes to the rounding of sums, its copy is not: no scale fits both."""
     features, labels = collapsed(
         torch.float64,
@@ -291,7 +291,7 @@ def test_loss_ls_of_a_unit_without_variance_beside_its_near_copy_is_below_loss(n
     seed=st.integers(0, 2**20),
 )
 @settings(max_examples=200, deadline=None)
-def test_loss_ls_exceeds_loss_by_no_more_than_rounding_the_features_changes(
+def test_loss_ls_exceeds_loss_by_no_more_than_rounding_features_changes(
     dtype, spread, num_classes, bias, decay, **kind
 ):
     """√L_LS <= √L + ‖W∘ρ‖/√2, with ρ straight from the examples: what rounding shared by all units does to L."""

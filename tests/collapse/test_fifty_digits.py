@@ -10,6 +10,7 @@ roots, as a layer of loss U or less is no farther from the best one (Pythagoras)
 import math
 import random
 from dataclasses import asdict
+from functools import cached_property
 
 import mpmath
 import pytest
@@ -139,10 +140,17 @@ class Case:
         values = eigenvalues(scaled(ridged, roots))
         return values[-1] / values[0] if values[0] > 0 else mpmath.inf
 
+    @cached_property
     def least_variance(self) -> mpf:
         """The least variance in units of rounding: above 1 nothing is left out."""
         roots = [mpmath.sqrt(rho) for rho in self.rho]
         return eigenvalues(scaled(self.within, roots))[0] if min(roots) > 0 else mpf(0)
+
+    @cached_property
+    def between_spectrum(self) -> tuple[mpmath.matrix, mpmath.matrix, list[int]]:
+        """Eigenvalues and eigenvectors of Σ_B, and their order, the largest first."""
+        values, vectors = mpmath.eigsy(self.between) if self.num_features > 1 else (self.between, mpmath.eye(1))
+        return values, vectors, sorted(range(self.num_features), key=lambda j: -values[j])
 
     def resolution(self) -> float:
         """Relative error of a deviation that sums in float64 leave."""
@@ -193,7 +201,7 @@ def check_decomposition(case: Case) -> None:
     assert near(measured.loss, data + decay, 1e-10, products**2)
     assert abs(measured.loss - measured.loss_ls - measured.loss_ls_perp) <= measured.loss_rounding
     assert 0 <= distance_to_path(case.statistics, case.layer, case.ridge).perp_share <= 1
-    determined = ridges[0] > 0 or case.least_variance() > 2
+    determined = ridges[0] > 0 or case.least_variance > 2
     condition = float(case.correlation_condition(mpf(ridges[0])))
     if determined and condition < 1e10 and case.resolution() < 1e-3:
         check_terms(case, measured, own, ridges, DIGITS * max(1.0, condition / 1e3) + 100 * case.resolution())
@@ -261,7 +269,8 @@ def check_collapse(case: Case) -> None:
     frame = centered(case.means, mpmath.matrix([[mpf(1) / num_classes] * num_classes]) * case.means)
     weight = mpmath.matrix(case.layer.weight.tolist())
     lengths = [norm(frame[c, :]) for c in range(num_classes)]
-    sizes = [mpmath.sqrt(max(value, 0)) for value in eigenvalues(case.between)][::-1][: min(num_classes - 1, width)]
+    values, _, order = case.between_spectrum
+    sizes = [mpmath.sqrt(max(values[j], 0)) for j in order[: min(num_classes - 1, width)]]
     certain, possible = (sum(size > factor * case.mean_rounding for size in sizes) for factor in (2, mpf(1) / 100))
     assert certain <= measured.rank_means <= possible
     # Relative error of a class mean, and of its square.
@@ -300,15 +309,15 @@ def check_variability(case: Case, measured: object, sizes: list[mpf], certain: b
     rel = DIGITS + 100 * resolution(case)
     if rank and certain:
         rel += float(1000 * EPSILON * (norm(case.sizes) / sizes[rank - 1]) ** 2)
-        values, vectors = mpmath.eigsy(case.between) if case.num_features > 1 else (case.between, mpmath.eye(1))
-        order = sorted(range(case.num_features), key=lambda j: values[j])[-rank:]
-        nc1 = mpmath.fsum((vectors[:, j].T * case.within * vectors[:, j])[0] / values[j] for j in order) / num_classes
+        values, vectors, order = case.between_spectrum
+        shares = [(vectors[:, j].T * case.within * vectors[:, j])[0] / values[j] for j in order[:rank]]
+        nc1 = mpmath.fsum(shares) / num_classes
         if rel < 0.1 and float(case.mean_rounding / sizes[rank - 1]) < 0.1:
             assert near(measured.nc1_trace_on_range, nc1, rel + 10 * float(case.mean_rounding / sizes[rank - 1]) ** 2)
     if certain and rank < min(num_classes - 1, case.num_features):
         live = min(size for size in case.sizes) > 0 and not math.isnan(measured.nc1_trace)
         assert not live, "nc1_trace of class means that span less"
-    if case.least_variance() > 2:
+    if case.least_variance > 2:
         spectrum = snr_spectrum(case.statistics)
         assert spectrum.defined
         assert spectrum.rank == case.num_features
