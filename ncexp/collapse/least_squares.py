@@ -40,6 +40,8 @@ from ncexp.collapse.neural_collapse import require_same_shape
 from ncexp.collapse.normal_equations import FactoredProblem, WhitenedProblem
 
 Ridge = float | tuple[float, float]
+# Of L: what is allowed for a Σ_W that is all but singular in float64.
+IDENTITY = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +52,7 @@ class MSEDecomposition:
     """L of the classifier, from its definition and from nothing below."""
     loss_ls: float
     """L_LS = L_NC1 + L_NC2/3, the least that any last layer could reach on these features. At λ = 0 that is on the
-    range that the features' precision determines: never above L by more than L changes where features are rounded."""
+    range that the features' precision determines: never above L by more than `loss_rounding`."""
     loss_nc1: float
     """L_NC1 = ½ tr{W̃_LS (Σ̃_W + λI) W̃_LSᵀ}: variability that the best layer cannot ignore, and the penalty."""
     loss_nc23: float
@@ -73,14 +75,19 @@ class MSEDecomposition:
     """½ Ave ‖(W̃ − W̃_LS) h̃‖²: the data part of L_LS^⊥."""
     loss_ls_perp_decay: float
     """(λ_W/2) ‖W − W_LS‖² + (λ_b/2) ‖b − b_LS‖²: the decay part of L_LS^⊥."""
+    loss_rounding: float
+    """A bound on |L − (L_NC1 + L_NC2/3 + L_LS^⊥)|: 1e-9 of L, what float64 leaves of the products W h, and, of features
+    that are rank deficient to their own precision ε_f, q √(2L) + ½q²: q bounds the root mean square of the layer's
+    logits on their rounding (determined_range.py), about ε_f ‖W‖ ‖h‖."""
 
     @property
     def residual(self) -> float:
         """|L − (L_NC1 + L_NC2/3 + L_LS^⊥)| / L, 0 where L is 0: a live check, as L is computed apart from the three.
 
-        Below 1e-12 where Σ_W + λ_W I is well conditioned, as deep as collapse goes. More means that λ = 0 and Σ_W is
-        all but singular; that λ = 0 and features are rank deficient to their own precision, when the layer's part on
-        their rounding, about ε_f ‖W‖ ‖h‖ of √L, is in L alone; or that L is nothing but rounding (1e-20 and less).
+        Below 1e-12 where Σ_W + λ_W I is well conditioned, as deep as collapse goes. More, up to `loss_rounding` / L,
+        means that λ = 0 and Σ_W is all but singular; that λ = 0 and features are rank deficient to their own precision,
+        when the layer's part on their rounding is in L alone; or that L is nothing but rounding (1e-20 and less). Above
+        that the terms are wrong.
         """
         gap = abs(self.loss - math.fsum((self.loss_nc1, self.loss_nc23, self.loss_ls_perp)))
         return gap / self.loss if gap else 0.0
@@ -154,7 +161,7 @@ def decompose_mse(statistics: ClassStatistics, classifier: LinearClassifier, rid
         ridge: as for `least_squares_classifier`.
 
     Returns:
-        Thirteen floats; all nan where float64 does not hold the squares of the features (from about 1e150, or below
+        Fourteen floats; all nan where float64 does not hold the squares of the features (from about 1e150, or below
         1e-146), so that a run that diverges can still be recorded.
 
     Raises:
@@ -174,11 +181,15 @@ def decompose_mse(statistics: ClassStatistics, classifier: LinearClassifier, rid
         fit = class_mean_fit(statistics, classifier, problem.class_basis)
     loss = _spread_and_penalty(statistics, classifier, ridges) + fit.squares / 2
     slack = _rounding_of_loss(statistics, classifier) + _rounding_of_loss(statistics, optimum)
-    loss, nc1, nc23, perp, most = torch.stack([loss, nc1, nc23, perp, (1 + 1e-9) * determined_loss + slack]).tolist()
+    freedom = problem.freedom(classifier.weight)
+    rounding = freedom * (2 * loss).clamp(min=0).sqrt() + freedom.square() / 2 + IDENTITY * loss + slack
+    most = (1 + IDENTITY) * determined_loss + slack
+    loss, nc1, nc23, perp, most, rounding = torch.stack([loss, nc1, nc23, perp, most, rounding]).tolist()
     assert not nc1 + nc23 > most, f"L_LS = {nc1 + nc23} is above {most}, the loss of another layer on these features"
     terms = {"loss": loss, "loss_ls": nc1 + nc23, "loss_nc1": nc1, "loss_nc23": nc23, "loss_ls_perp": perp}
     data = _spread_and_penalty(statistics, classifier, (0.0, 0.0)) + fit.squares / 2
-    return MSEDecomposition(**terms, **_parts(terms, float(data), problem.statistics, classifier, optimum, ridges))
+    parts = _parts(terms, float(data), problem.statistics, classifier, optimum, ridges)
+    return MSEDecomposition(**terms, **parts, loss_rounding=rounding)
 
 
 def _parts(

@@ -6,6 +6,8 @@ Symbols: μ_c class means, w_c rows of W, π_c class frequencies. Two centres, o
 concerns the frame that they form: m_c = μ_c − (1/C) Σ_c' μ_c', columns of M. About μ_G the corners of a simplex would
 not be equally long, and NC2 and NC3 not 0 at collapse.
 A metric that these statistics do not define is nan, never a number that rests on a hidden cut-off; its field says when.
+There, a class mean m_c is 0, two coincide, or they span a direction less, where that is so to the rounding of class
+means at the precision of the features (`means_rounding` in determined_range.py).
 Features beyond about 1e150 or class means within 1e-146 of each other, whose squares float64 does not hold, leave what
 rests on their squares nan as well.
 """
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 import torch
 
 from ncexp.collapse.class_statistics import ClassStatistics
-from ncexp.collapse.determined_range import determined_range
+from ncexp.collapse.determined_range import determined_range, means_rounding
 from ncexp.collapse.linear_classifier import LinearClassifier
 from ncexp.collapse.pairwise import PairBlock, RunningMoments, pair_blocks, unit_rows
 from ncexp.collapse.snr_spectrum import SNRSpectrum, snr_spectrum
@@ -30,7 +32,10 @@ class CollapseMetrics:
     """Plain float64 numbers; 0 at collapse where nothing else is said. The names are those of records and figures."""
 
     nc1_trace: float
-    """tr(Σ_W Σ_B^†)/C, Σ_B^† on rank min(C − 1, P) exactly (PHD20). nan where the class means span less than that."""
+    """tr(Σ_W Σ_B^†)/C, Σ_B^† on rank min(C − 1, P) exactly (PHD20). nan where `rank_means` is less than that."""
+    nc1_trace_on_range: float
+    """The same on the `rank_means` directions that the class means do span: `nc1_trace` where that is defined. nan
+    where they span none."""
     nc1_ratio: float
     """tr Σ_W / tr Σ_B. nan where all class means coincide."""
     nc1_snr: float
@@ -77,6 +82,8 @@ class CollapseMetrics:
     """The same of Σ_W^{1/2}; says how many directions the remaining variability has. nan where Σ_W is 0."""
     uniformity_means_variance: float
     """Population variance over pairs c ≠ c' of log ‖u_c − u_c'‖⁻¹ (GNC2). nan as `uniformity_means`."""
+    rank_means: float
+    """How many directions the class means span, by more than their rounding; C − 1 at collapse."""
 
 
 def measure_collapse(
@@ -95,17 +102,26 @@ def measure_collapse(
     require_same_shape(statistics, classifier)
     weight, weight_scale = _scaled(classifier.weight.to(statistics.class_means.device))
     means, means_scale = _scaled(statistics.class_means - statistics.class_means.mean(0))
+    rounding = 0.0
+    if statistics.hold_squares:
+        rounding = float(torch.linalg.vector_norm(means_rounding(statistics))) / means_scale
+    # A class mean within rounding of their centre has no direction: from here on it is 0.
+    means = torch.where(torch.linalg.vector_norm(means, dim=1, keepdim=True) > rounding, means, 0.0)
     variances = statistics.within_class_variances / means_scale / means_scale
     undefined = 0.0 if statistics.hold_squares else math.nan
+    variability = _variability(statistics, spectrum)
+    scales = torch.linalg.svdvals(means)
+    if statistics.hold_squares:
+        scales[int(variability["rank_means"]) :] = 0  # what is left is rounding of a 0
     values = (
-        _variability(statistics, spectrum)
-        | _pairs_of_means(means, variances + undefined)
+        variability
+        | _pairs_of_means(means, variances + undefined, rounding)
         | _geometry("means", means)
         | _geometry("classifier", weight)
         | _angles("classifier", weight)
         | {"nc0_classifier": torch.linalg.vector_norm(weight.sum(0)) / torch.linalg.matrix_norm(weight)}
         | _duality(weight, means)
-        | {"effective_rank_means": effective_rank(torch.linalg.svdvals(means)) + undefined}
+        | {"effective_rank_means": effective_rank(scales) + undefined}
     )
     values["norm_ratio"] = values["norm_ratio"] * (weight_scale / means_scale) * (weight_scale / means_scale)
     values["uniform_duality"] = values["uniform_duality"] * (weight_scale * means_scale) * (weight_scale * means_scale)
@@ -137,32 +153,40 @@ def _variability(statistics: ClassStatistics, known: SNRSpectrum | None) -> dict
     between_trace = statistics.frequencies @ statistics.centered_class_means.square().sum(1)
     if not statistics.hold_squares:
         # Of a run that diverges, or whose features die: no eigenvalues, and no reason to end it.
-        return dict.fromkeys(("nc1_trace", "nc1_ratio", "nc1_snr", "effective_rank_within"), torch.nan)
+        names = ("nc1_trace", "nc1_trace_on_range", "nc1_ratio", "nc1_snr", "effective_rank_within", "rank_means")
+        return dict.fromkeys(names, torch.nan)
     # Beyond the rank an eigenvalue is rounding of a 0, and its root would be 1e-8 of the largest.
     within_scales = torch.linalg.eigvalsh(within).clamp(min=0).sqrt()
     within_scales[: len(within) - determined_range(statistics).within_rank] = 0
     # Where M̄ lies in a range of Σ_W of lower dimension, that bounds the number of ω_j; the spectrum fills up with 0.
     spectrum = snr_spectrum(statistics) if known is None else known
     ratios = spectrum.singular_values[: min(statistics.num_classes - 1, spectrum.rank)]
+    between = within_between_trace(statistics)
     return {
-        "nc1_trace": within_between_trace(statistics) / statistics.num_classes,
+        "nc1_trace": between.full / statistics.num_classes,
+        "nc1_trace_on_range": between.on_range / statistics.num_classes,
         "nc1_ratio": within.trace() / between_trace,
-        "nc1_snr": ratios.pow(-2).sum() if spectrum.defined else torch.nan,
+        "nc1_snr": ratios.pow(-2).sum() if spectrum.defined and spectrum.means_rank == len(ratios) else torch.nan,
         "effective_rank_within": effective_rank(within_scales),
+        "rank_means": between.rank,
     }
 
 
-def _pairs_of_means(means: torch.Tensor, variances: torch.Tensor) -> dict[str, torch.Tensor]:
-    """All that is taken over pairs of class means, in one pass over the blocks."""
+def _pairs_of_means(means: torch.Tensor, variances: torch.Tensor, rounding: float) -> dict[str, torch.Tensor]:
+    """All that is taken over pairs of class means, each known to `rounding`, in one pass over the blocks."""
     units, norms = unit_rows(means)
     angles, uniformity = _AngleStatistics(len(means)), RunningMoments()
-    distance_variance_ratios = means.new_zeros(())
+    distance_variance_ratios, angles_rounding = means.new_zeros(()), rounding / norms
     for block in pair_blocks(units):
         angles.add(block)
         sums = variances[block.rows, None] + variances[None, block.columns]
-        distance_variance_ratios += block.select(sums.div_(block.squared_distances(norms))).sum() / 2
-        # log ‖u − u'‖⁻¹ = −½ log 2(1 − cos).
-        uniformity.add(block.select((2 * block.gaps).log_().div_(-2)))
+        squares = block.squared_distances(norms)
+        squares.masked_fill_(squares <= 2 * rounding**2, 0.0)  # the means coincide
+        distance_variance_ratios += block.select(sums.div_(squares)).sum() / 2
+        # log ‖u − u'‖⁻¹ = −½ log 2(1 − cos); 0 where u and u' agree to their rounding.
+        distances = (2 * block.gaps).sqrt_()
+        distances.masked_fill_(distances <= angles_rounding[block.rows, None] + angles_rounding[block.columns], 0.0)
+        uniformity.add(block.select(distances.log_().neg_()))
     undefined = torch.where((norms > 0).all(), 0.0, torch.nan)
     return angles.named("means", undefined) | {
         "cdnv": distance_variance_ratios / uniformity.count,

@@ -68,11 +68,12 @@ class WhitenedProblem:
 
     @classmethod
     def build(cls, statistics: ClassStatistics, weight_ridge: float, bias_ridge: float) -> WhitenedProblem | None:
-        """The problem, or None where N is not safely positive definite or a direction holds rounding alone at λ_W = 0.
+        """The problem, or None where N is not safely positive definite, or at λ_W = 0 a direction or a unit's variance
+        holds rounding alone.
 
         bias_ridge inf is a layer without bias.
         """
-        if weight_ridge == 0 and not determined_range(statistics).complete:
+        if weight_ridge == 0 and (not (known := determined_range(statistics)).complete or known.num_still):
             return None
         covariance = statistics.within_class_covariance
         identity = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
@@ -84,6 +85,10 @@ class WhitenedProblem:
         if bool(info) or not bool((unexplained > len(covariance) * ROUND_OFF).all()):
             return None
         return cls(statistics, triangle, bias_ridge)
+
+    def freedom(self, weight: torch.Tensor) -> torch.Tensor:
+        """0: nothing is left out. As of `FactoredProblem`."""
+        return weight.new_zeros(())
 
     def minimizer(self) -> LinearClassifier:
         """W̃_LS."""
@@ -135,17 +140,20 @@ class WhitenedProblem:
 class FactoredProblem:
     """The problem in general: F as it stands, on the directions that the statistics determine; see determined_range.py.
 
-    Its singular value decomposition is that of F with each feature divided by its within-class deviation, which changes
-    neither the row space of F nor the rank, but does change which of them rounding decides.
+    Its singular value decomposition is that of F with each feature divided by its deviation, within classes and between
+    them together, which changes neither the row space of F nor the rank, but does change which of them rounding
+    decides: no entry is above 1, and units that are all noise stand beside units that are all signal.
     """
 
     def __init__(self, statistics: ClassStatistics, weight_ridge: float, bias_ridge: float, bias: bool) -> None:
         known = determined_range(statistics)
+        self.freedom = known.freedom
         self.statistics = replace(statistics, class_means=known.class_means(statistics))
         means, self._roots = self.statistics.class_means, statistics.frequencies.sqrt()
         deviations = known.covariance_factor()
-        scales = torch.ones_like(means[0])
-        scales[known.units] = known.scales
+        extents = statistics.centered_class_means.abs().amax(0)
+        scales = torch.hypot(statistics.within_class_covariance.diagonal().sqrt(), extents)
+        scales[~known.units] = 1.0
         if bias:
             means = torch.nn.functional.pad(means, (0, 1), value=1.0)
             deviations = torch.nn.functional.pad(deviations, (0, 1))

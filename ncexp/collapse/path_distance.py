@@ -17,7 +17,8 @@ class PathDistance:
     """Three measures, each 0 on the central path."""
 
     perp_share: float
-    """L_LS^⊥ / L, between 0 and 1: the share of the loss that another last layer would save (HPD22 Thm. 1)."""
+    """L_LS^⊥ / L, between 0 and 1: the share of the loss that another last layer would save (HPD22 Thm. 1). Where
+    rounding makes L less than L_LS + L_LS^⊥, it is the share in that sum."""
     classifier_distance: float
     """‖W̃ − W̃_LS‖_F / ‖W̃_LS‖_F, W̃ = [W, b]."""
     prediction_angle: float
@@ -42,8 +43,9 @@ def distance_to_path(statistics: ClassStatistics, classifier: LinearClassifier, 
     classifier = classifier.to(statistics.class_means.device)
     optimum = least_squares_classifier(statistics, ridge, bias=classifier.bias is not None)
     mine, best = _extended(classifier), _extended(optimum)
+    total = max(terms.loss, terms.loss_ls + terms.loss_ls_perp)
     return PathDistance(
-        perp_share=terms.loss_ls_perp / terms.loss if terms.loss else math.nan,
+        perp_share=terms.loss_ls_perp / total if total else math.nan,
         classifier_distance=float(torch.linalg.norm(mine - best) / torch.linalg.norm(best)),
         prediction_angle=_angle(statistics, mine, best),
     )

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ncexp.collapse.class_statistics import ClassStatistics
-from ncexp.collapse.determined_range import ROUND_OFF, determined_range
+from ncexp.collapse.determined_range import ROUND_OFF, DeterminedRange, determined_range, means_rounding
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class SNRSpectrum:
     """Why there is no spectrum; empty where there is one."""
     rounding: float = math.nan
     """rank · 2⁻⁵² · condition_number: a bound in practice on the relative error that float64 leaves in any ω."""
+    means_rank: int = 0
+    """How many ω are more than what the rounding of the class means makes of 0."""
 
     @property
     def defined(self) -> bool:
@@ -85,7 +87,7 @@ def snr_spectrum(statistics: ClassStatistics) -> SNRSpectrum:
         size = "small" if bool(statistics.class_means.square().sum() < 1) else "large"
         return _undefined(statistics, num_values, 0, f"features too {size} to be squared")
     known = determined_range(statistics)
-    if int(known.units.sum()) == known.num_separating:
+    if int(known.units.sum()) == known.num_separating or not len(known.variances):
         return _undefined(statistics, num_values, 0, "no within-class variation in any unit")
     rank = known.rank
     if known.num_separating:
@@ -98,7 +100,24 @@ def snr_spectrum(statistics: ClassStatistics) -> SNRSpectrum:
     measured = torch.linalg.svdvals(known.means / known.variances.sqrt())[:num_values]
     values[: len(measured)] = measured
     condition = float(known.variances[-1] / known.variances[0])
-    return SNRSpectrum(values, rank, condition, "", rank * ROUND_OFF * condition)
+    rounding = rank * ROUND_OFF * condition
+    return SNRSpectrum(values, rank, condition, "", rounding, _above_rounding(statistics, known, measured))
+
+
+def _above_rounding(statistics: ClassStatistics, known: DeterminedRange, values: Tensor) -> int:
+    """How many ω_j = ‖M̄ᵀ w_j‖, wᵀ Σ_W w = 1, exceed the rounding of class means along w_j.
+
+    That is (Σ_i w_i² ρ_i²)^½ for one class (`means_rounding`), and √(C + k) times it for the largest singular value of
+    C of them on k directions, entries independent.
+    """
+    most = float(sum(known.means.shape)) ** 0.5
+    along = known.directions * (means_rounding(statistics)[known.units] / known.scales)[:, None]
+    noise = along / known.variances.sqrt()
+    if len(values) == 0 or float(values[-1]) > most * float(torch.linalg.matrix_norm(noise)):
+        return len(values)
+    _, sizes, turns = torch.linalg.svd(known.means / known.variances.sqrt(), full_matrices=False)
+    roundings = torch.linalg.vector_norm(noise @ turns.T, dim=0)
+    return int((sizes > most * roundings)[: len(values)].sum())
 
 
 def _undefined(statistics: ClassStatistics, num_values: int, rank: int, reason: str) -> SNRSpectrum:

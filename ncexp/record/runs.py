@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 #: Columns of `Runs.frame` that are the same in all rows of a run.
 OF_A_RUN = ("run", "dataset", "architecture", "loss", "lr", "seed", "state")
-COLUMNS = (*OF_A_RUN, "epoch", "split", "family", "quantity", "value")
+COLUMNS = (*OF_A_RUN, "epoch", "split", "family", "quantity", "value", "doubt")
+#: Families that rest on the decomposition; in doubt where its terms do not add up.
+DECOMPOSED = ("mse", "path")
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 
@@ -40,8 +42,9 @@ class Runs:
     def frame(self) -> DataFrame:
         """Every number, a row each, by run and epoch.
 
-        Columns: run (the key), dataset, architecture, loss, lr, seed, state, epoch, split, family, quantity, value. A
-        number that is not defined at an epoch is nan; a name without family has an empty one. Of a simulation,
+        Columns: run (the key), dataset, architecture, loss, lr, seed, state, epoch, split, family, quantity, value,
+        doubt: why a number of the decomposition is not to be relied on (`SavedRun.doubts`), empty as a rule. A number
+        that is not defined at an epoch is nan; a name without family has an empty one. Of a simulation,
         architecture is its name; dataset and loss are empty, and lr is nan, as lr and seed are where those of another
         training are not known.
         """
@@ -62,11 +65,13 @@ class Runs:
         for place, column in enumerate(("split", "family", "quantity")):
             columns[column] = pandas.Categorical([split_name(name)[place] for name in names]).take(codes)
         columns["value"] = numpy.concatenate([part.values for part in parts])
+        doubts = numpy.concatenate([_doubts(run, part, names) for run, part in zip(self._runs, parts, strict=True)])
+        columns["doubt"] = pandas.Categorical(doubts)
         return pandas.DataFrame(columns, columns=list(COLUMNS))
 
     def table(self) -> DataFrame:
-        """A row a run: its choices and facts by name, its state, the zero-error epoch, and every number of the last
-        evaluated epoch under its full name.
+        """A row a run: its choices and facts by name, its state, the zero-error epoch, why its decomposition is in
+        doubt, if it is, and every number of the last evaluated epoch under its full name.
         """
         import pandas
 
@@ -77,6 +82,7 @@ class Runs:
                 **run.parameters,
                 "state": str(run.state),
                 "zero_error_epoch": run.zero_error_epoch,
+                "doubt": "; ".join(f"{split}: {why}" for split, why in _last_doubts(run)),
                 **(run.records[-1] if run.records else {}),
             }
             for run in self._runs
@@ -124,6 +130,23 @@ def split_name(name: str) -> tuple[str, str, str]:
     """
     split, *family, quantity = name.split("/")
     return split, "/".join(family), quantity
+
+
+def _doubts(run: SavedRun, numbers: _Numbers, names: Mapping[str, int]) -> ndarray:
+    """What is in doubt of each number."""
+    import numpy
+
+    found = numpy.full(len(numbers.values), "", dtype=object)
+    if run.doubts:
+        known = [split_name(name) for name in names]
+        for place, (epoch, code) in enumerate(zip(numbers.epochs.tolist(), numbers.codes.tolist(), strict=True)):
+            if known[code][1] in DECOMPOSED:
+                found[place] = run.doubts.get((epoch, known[code][0]), "")
+    return found
+
+
+def _last_doubts(run: SavedRun) -> list[tuple[str, str]]:
+    return [(split, why) for (epoch, split), why in run.doubts.items() if epoch == run.records[-1]["epoch"]]
 
 
 def _of_a_run(run: SavedRun) -> tuple[Any, ...]:

@@ -117,6 +117,11 @@ class SavedRun:
         loss = str(chosen["loss"]) if regime == "plain" else f"{chosen['loss']}_{regime}"
         return str(chosen["dataset"]), str(chosen["architecture"]), loss
 
+    @cached_property
+    def doubts(self) -> dict[tuple[int, str], str]:
+        """(epoch, split) → why its decomposition is not to be relied on; empty as a rule."""
+        return {(int(one["epoch"]), split): why for one in self.records for split, why in doubtful_splits(one).items()}
+
     @property
     def family(self) -> str:
         """The row of the paper's grid: VGG, ResNet, DenseNet, or another family of architectures."""
@@ -127,6 +132,19 @@ def zero_error_epoch(records: Iterable[Record]) -> int | None:
     """The first epoch whose train/error is at most 0.1 %; None where there is none."""
     reached = [int(one["epoch"]) for one in records if "train/error" in one and one["train/error"] <= ZERO_ERROR]
     return min(reached, default=None)
+
+
+def doubtful_splits(record: Record) -> dict[str, str]:
+    """Split → by how much the terms of L miss it, where that is more than rounding can make of them.
+
+    `mse/identity_residual` · `mse/loss` is held against `mse/loss_rounding`; 1 % of L where it was not recorded yet.
+    """
+    found = {}
+    for split in ("train", "test"):
+        residual, loss = (record.get(f"{split}/mse/{name}", 0.0) for name in ("identity_residual", "loss"))
+        if residual * loss > record.get(f"{split}/mse/loss_rounding", 0.01 * loss):
+            found[split] = f"the terms of L miss it by {residual:.1e} of it, more than rounding allows"
+    return found
 
 
 def read_run(path: Path) -> SavedRun:

@@ -26,6 +26,18 @@ def print_summary(console: Console, run: SavedRun) -> None:
     console.print(_quantities(heads, run.records[-1]))
     if CLASSIFIERS["network"] in run.records[-1]:
         console.print(_errors(heads))
+    for line in describe_doubts(run):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def describe_doubts(run: SavedRun) -> list[str]:
+    """A line for each split whose decomposition is not to be relied on: at how many epochs, and why at the last."""
+    lines = []
+    for split in sorted({split for _, split in run.doubts}):
+        epochs = [epoch for epoch, one in run.doubts if one == split]
+        why = run.doubts[epochs[-1], split]
+        lines.append(f"in doubt: {split}/mse and {split}/path at {len(epochs)} epochs; at {epochs[-1]} {why}")
+    return lines
 
 
 def record_at(run: SavedRun, epoch: int) -> Record | None:

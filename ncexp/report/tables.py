@@ -12,7 +12,7 @@ from pandas import DataFrame
 
 from ncexp.measure.quantities import Quantity, shown
 from ncexp.record import Record, SavedRun, State
-from ncexp.report.summary import record_at
+from ncexp.report.summary import describe_doubts, record_at
 from ncexp.report.sweep import Cell, Sweep
 
 #: What marks a learning rate that is the smallest or the largest of its cell's grid.
@@ -143,13 +143,15 @@ def learning_rates(sweep: Sweep) -> Table:
 
 
 def troubles(sweep: Sweep) -> Table:
-    """The runs that are not completed: how far they came, and why."""
+    """The runs that are not completed: how far they came, and why; and those of whose numbers some are in doubt."""
     rows = [
-        [run.name, run.key, str(run.state), str(_reached(run)), run.message]
+        [run.name, run.key, str(run.state), str(_reached(run)), "; ".join(filter(None, whys))]
         for run in sweep.runs
-        if run.state is not State.COMPLETED
+        for whys in [[run.message if run.state is not State.COMPLETED else "", *describe_doubts(run)]]
+        if run.state is not State.COMPLETED or run.doubts
     ]
-    return Table.of("troubles", "Runs that did not complete", ["run", "key", "state", "last epoch", "why"], rows)
+    columns = ["run", "key", "state", "last epoch", "why"]
+    return Table.of("troubles", "Runs that did not complete, or with numbers in doubt", columns, rows)
 
 
 def gain(run: SavedRun) -> float:

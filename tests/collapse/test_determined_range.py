@@ -170,3 +170,146 @@ def test_loss_ls_never_exceeds_loss(
     assert measured.loss_ls >= 0
     assert math.sqrt(measured.loss_ls) <= math.sqrt(max(measured.loss, 0)) * (1 + 1e-9) + freedom
     assert measured.loss_ls_perp >= 0
+
+
+def collapsed(
+    dtype: torch.dtype,
+    spread: float,
+    *,
+    num_classes: int = 6,
+    num_features: int = 32,
+    per_class: int = 40,
+    unequal: bool = False,
+    additive: bool = False,
+    relu: bool = True,
+    offset: float = 0.0,
+    near_copies: float | None = None,
+    bottleneck_width: int | None = None,
+    seed: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Features of a collapsed network: class means of size 1, clearly apart, with a spread down to their rounding."""
+    counts = torch.full((num_classes,), per_class)
+    if unequal:
+        counts[0], counts[-1] = 2, 3 * per_class
+    labels = torch.arange(num_classes).repeat_interleave(counts)
+    width = num_features if bottleneck_width is None else bottleneck_width
+    means = gaussian(seed, num_classes, width)
+    means = means.relu() if relu else means
+    noise = spread * gaussian(seed + 1, len(labels), width)
+    features = means[labels] + noise if additive else means[labels] * (1 + noise)
+    if bottleneck_width is not None:
+        features = features.to(dtype) @ (gaussian(seed + 2, width, num_features) / width**0.5).to(dtype)
+    if near_copies is not None:
+        features = features.double()
+        half = features[:, : features.shape[1] // 2]
+        features = torch.cat([half, half * (1 + near_copies * gaussian(seed + 3, *half.shape))], 1)
+    return (features.double() + offset).to(dtype), labels
+
+
+def modest_layer(features: Tensor, labels: Tensor, bias: bool, size: float = 1e-6) -> LinearClassifier:
+    """What training leaves: a layer fitted with a small decay."""
+    extended = torch.cat([features.double(), torch.ones(len(features), int(bias))], 1).double()
+    targets = torch.nn.functional.one_hot(labels).double()
+    moments = extended.T @ extended / len(features) + size * torch.eye(extended.shape[1]).double()
+    solution = torch.linalg.solve(moments, extended.T @ targets / len(features)).T
+    width = features.shape[1]
+    return LinearClassifier(solution[:, :width].contiguous(), solution[:, -1].contiguous() if bias else None)
+
+
+def loss_of(features: Tensor, labels: Tensor, layer: LinearClassifier) -> float:
+    residuals = layer(features.double()) - torch.nn.functional.one_hot(labels)
+    return float(residuals.square().sum(1).mean()) / 2
+
+
+# Where class means of a collapsed network, O(1) apart, were left out: spreads about the rounding of the dtype.
+IN_COLLAPSE = {
+    torch.float32: (1e-5, 1e-6, 2e-7, 1.6e-7, 1e-7, 3e-8, 1e-8, 0.0),
+    torch.bfloat16: (3e-2, 1.6e-2, 1.2e-2, 8e-3, 3e-3, 1e-4, 0.0),
+    torch.float16: (1e-2, 3e-3, 1e-3, 2e-4, 1e-5, 0.0),
+    torch.float64: (1e-6, 1e-13, 3e-16, 1e-16, 0.0),
+}
+
+
+@pytest.mark.parametrize("additive", [True, False])
+@pytest.mark.parametrize("dtype", IN_COLLAPSE)
+@pytest.mark.parametrize(
+    "shape", [(4, 16, 20), *(pytest.param(one, marks=pytest.mark.slow) for one in ((10, 64, 100), (10, 128, 30)))]
+)
+def test_loss_ls_in_collapse_is_that_of_a_layer_as_good_as_a_modest_one(shape, dtype, additive):
+    """A layer of modest size on features whose class means are far apart: nothing of L is rounding, L_LS <= L."""
+    num_classes, num_features, per_class = shape
+    for spread in IN_COLLAPSE[dtype]:
+        for seed in (0, 10):
+            size = {"num_classes": num_classes, "num_features": num_features, "per_class": per_class}
+            features, labels = collapsed(dtype, spread, additive=additive, seed=seed, **size)
+            layer = modest_layer(features, labels, bias=True)
+            # The same layer on features moved by up to half a rounding each.
+            moved = features.double() * (1 + torch.finfo(dtype).eps * (torch.rand(features.shape).double() - 0.5))
+            most = max(loss_of(features, labels, layer), loss_of(moved, labels, layer))
+            statistics = class_statistics(features, labels, num_classes)
+            measured = decompose_mse(statistics, layer, 0.0)
+            assert 0 <= measured.loss_ls <= 2 * most
+            assert measured.residual * measured.loss <= measured.loss_rounding
+            assert 0 <= distance_to_path(statistics, layer, 0.0).perp_share <= 1
+
+
+@pytest.mark.parametrize("near_copies", [1e-3, 1e-8])
+def test_loss_ls_is_below_loss_for_a_still_unit_beside_its_near_copy(near_copies):
+    """One unit is constant within classes to the rounding of sums, its copy is not: no scale fits both."""
+    features, labels = collapsed(
+        torch.float64,
+        2.0**-53,
+        num_classes=2,
+        num_features=2,
+        per_class=2,
+        relu=False,
+        near_copies=near_copies,
+        seed=1,
+    )
+    layer = modest_layer(features, labels, bias=False, size=1e-12)
+    measured = decompose_mse(class_statistics(features, labels, 2), layer, 0.0)
+    assert 0 <= measured.loss_ls <= measured.loss * (1 + 1e-9)
+    assert measured.residual < 1e-6  # a layer of size 1e8
+
+
+@pytest.mark.slow
+@given(
+    dtype=st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.float16]),
+    # In roundings of the dtype.
+    spread=st.sampled_from([0.0, 0.1, 0.5, 1.0, 1.5, 3.0, 10.0, 1e3, 1e5]),
+    num_classes=st.integers(2, 6),
+    num_features=st.sampled_from([2, 5, 16, 40]),
+    per_class=st.integers(2, 40),
+    unequal=st.booleans(),
+    additive=st.booleans(),
+    relu=st.booleans(),
+    offset=st.sampled_from([0.0, 1.0, 30.0]),
+    near_copies=st.sampled_from([None, None, 0.0, 1e-8, 1e-3]),
+    bottleneck_width=st.sampled_from([None, None, 1, 3]),
+    bias=st.booleans(),
+    decay=st.sampled_from([1e-12, 1e-6, 1e-2]),
+    seed=st.integers(0, 2**20),
+)
+@settings(max_examples=200, deadline=None)
+def test_loss_ls_exceeds_loss_by_no_more_than_rounding_features_changes(
+    dtype, spread, num_classes, bias, decay, **kind
+):
+    """√L_LS <= √L + ‖W∘ρ‖/√2, with ρ straight from the examples: what rounding shared by all units does to L."""
+    epsilon = torch.finfo(dtype).eps
+    features, labels = collapsed(dtype, min(spread * epsilon, 0.3), num_classes=num_classes, **kind)
+    statistics = class_statistics(features, labels, num_classes)
+    layer = modest_layer(features, labels, bias, decay)
+    measured = decompose_mse(statistics, layer, 0.0)
+    examples, width = features.double(), features.shape[1]
+    deviations = (examples - statistics.class_means[labels]).square().mean(0)
+    shared = width if dtype in (torch.float64, torch.float32) else 1
+    # Of sums in float64: a variance below 100 P² 2⁻⁵² of the unit's is not known to 1 %.
+    squares = shared * (epsilon * examples.abs().amax(0)).square() + 100 * width**2 * 2.0**-52 * deviations
+    moved = float((layer.weight.square() @ squares).sum().sqrt())
+    floor = 4 * len(examples) * 2.0**-52 * (1 + float(layer.weight.norm()) * float(examples.abs().max()) * width)
+    assert measured.loss_ls >= 0
+    assert math.sqrt(2 * measured.loss_ls) <= math.sqrt(2 * max(measured.loss, 0)) + 2 * moved + floor
+    assert measured.residual * measured.loss <= measured.loss_rounding
+    assert measured.loss_ls <= measured.loss + measured.loss_rounding
+    share = distance_to_path(statistics, layer, 0.0).perp_share
+    assert 0 <= share <= 1 or math.isnan(share)

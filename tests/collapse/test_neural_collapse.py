@@ -61,6 +61,8 @@ def brute_force(features: Tensor, labels: Tensor, weight: Tensor) -> dict[str, f
     kernel = [-np.log(np.linalg.norm(units[a] - units[b])) for a, b in pairs]
     answer = {
         "nc1_trace": np.trace(within @ inverse) / num_classes,
+        "nc1_trace_on_range": np.trace(within @ inverse) / num_classes,
+        "rank_means": rank,
         "nc1_ratio": np.trace(within) / np.trace(between),
         "nc1_snr": (omega**-2.0).sum(),
         "cdnv": np.mean([(v[a] + v[b]) / 2 / ((mu[a] - mu[b]) ** 2).sum() for a, b in pairs]),
@@ -128,6 +130,7 @@ def test_collapse_on_a_rotated_simplex_etf_is_exact(num_classes, num_features):
         "uniformity_means": -0.5 * math.log(2 * num_classes / (num_classes - 1)),
         "norm_ratio": (0.5 / 3) ** 2,
         "effective_rank_means": num_classes - 1,
+        "rank_means": num_classes - 1,
         "effective_rank_within": math.nan,
     }
     for name in NAMES:
@@ -153,7 +156,8 @@ def test_collapse_does_not_see_class_sizes(counts):
         )
         for sizes in (counts, [7] * 10)
     ]
-    of_examples = {"nc1_trace", "nc1_ratio", "nc1_snr"}  # rest on Σ_B, whose centre is the mean of examples
+    # These rest on Σ_B, whose centre is the mean of examples.
+    of_examples = {"nc1_trace", "nc1_trace_on_range", "nc1_ratio", "nc1_snr"}
     for name in set(NAMES) - of_examples:
         assert metrics[0][name] == pytest.approx(metrics[1][name], rel=ROUNDING, abs=ZERO), name
     for name in NAMES:
@@ -223,6 +227,78 @@ def test_nc1_trace_keeps_directions_that_a_float32_cut_off_deletes():
     assert measured == pytest.approx(expected, rel=1e-6)  # the oracle's small eigenvalues are good to that
 
 
+# What rounding adds to the variance of features that a bottleneck computes in the dtype, and to the means' geometry.
+BEHIND_A_BOTTLENECK = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-3}
+
+
+@pytest.mark.parametrize("dtype", BEHIND_A_BOTTLENECK)
+@pytest.mark.parametrize(
+    ("num_classes", "num_features", "width", "per_class"),
+    [
+        *((10, 64, 2, 100), (5, 32, 3, 50), (10, 6, 4, 100)),
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in ((10, 64, 2, 1000), (10, 64, 5, 100), (10, 512, 8, 100))
+        ),
+    ],
+)
+@pytest.mark.parametrize("spread", [0.3, 1e-2])
+def test_nc1_behind_a_bottleneck_is_that_of_the_means_directions(
+    num_classes, num_features, width, per_class, spread, dtype
+):
+    """Class means that span fewer directions than C − 1: rounding fills the others, and is no direction."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(num_classes).repeat_interleave(per_class)
+    inner = torch.randn(num_classes, width, generator=generator).double()[labels]
+    inner = inner + spread * torch.randn(inner.shape, generator=generator).double()
+    exact = inner @ torch.randn(width, num_features, generator=generator).double() / width**0.5
+    statistics = class_statistics(exact.to(dtype), labels, num_classes)
+    metrics = measure_collapse(statistics, LinearClassifier(statistics.class_means))
+    of_exact = class_statistics(exact, labels, num_classes)
+    values, vectors = np.linalg.eigh(of_exact.between_class_covariance.numpy())
+    values, vectors = values[-width:], vectors[:, -width:]
+    spreads = np.einsum("pk,pq,qk->k", vectors, of_exact.within_class_covariance.numpy(), vectors)
+    sizes = np.linalg.svd((of_exact.class_means - of_exact.class_means.mean(0)).numpy(), compute_uv=False)[:width]
+    shares = sizes / sizes.sum()
+    rel = BEHIND_A_BOTTLENECK[dtype]
+    assert metrics.rank_means == width
+    assert math.isnan(metrics.nc1_trace)
+    # The features' own rounding, squared, is a visible share of a small variance.
+    of_rounding = (statistics.feature_eps / spread) ** 2
+    assert metrics.nc1_trace_on_range == pytest.approx((spreads / values).sum() / num_classes, rel=rel + of_rounding)
+    assert metrics.effective_rank_means == pytest.approx(np.exp(-(shares * np.log(shares)).sum()), rel=rel)
+    if statistics.feature_eps < spread / 100:  # else the noise of rounding has a say in how many directions there are
+        assert metrics.effective_rank_within <= width
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_class_mean_that_is_rounding_has_no_angle(dtype):
+    """Class 0 lies where the mean of the class means is, but for the rounding of the dtype."""
+    features, labels, classifier = draw(4, 6, 400)
+    others = torch.stack([features[labels == c].mean(0) for c in (1, 2, 3)])
+    # Spread over less than a rounding, so that it does not average out.
+    features[labels == 0] = others.mean(0) * (1 + torch.finfo(dtype).eps / 4)
+    names = undefined_names(features.to(dtype), labels, classifier)
+    assert names >= {"equiangularity_means", "maximal_angle_means", "self_duality_angle", "uniformity_means"}
+    assert not names & {"nc1_ratio", "cdnv", "equinorm_means", "etf_error_means", "self_duality", "norm_ratio"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_class_means_that_agree_to_rounding_coincide(dtype):
+    """Two classes with one mean; their examples differ, their rounding is all that tells their means apart."""
+    features, labels, classifier = draw(4, 6, 400)
+    apart = features[labels == 1] - features[labels == 1].mean(0)
+    center = features[labels == 0].mean(0)
+    features = torch.cat([features[labels != 1], center + apart])
+    labels = torch.cat([labels[labels != 1], labels[labels == 1]])
+    statistics = class_statistics(features.to(dtype), labels, 4)
+    metrics = measure_collapse(statistics, classifier)
+    assert metrics.rank_means == 2
+    for undefined in (metrics.nc1_trace, metrics.nc1_snr, metrics.cdnv):
+        assert math.isnan(undefined)
+    assert metrics.nc1_trace_on_range > 0
+
+
 def test_dead_features_leave_nc1_as_it_is_without_them():
     features, labels, classifier = draw(9, 4, 100)
     dead = torch.nn.functional.pad(features, (0, 2), value=0.1)
@@ -263,6 +339,7 @@ def test_metrics_are_undefined_where_all_class_means_are_equal():
         "etf_error_classifier",
         "nc0_classifier",
         "uniform_duality",
+        "rank_means",
     }
 
 
@@ -311,7 +388,8 @@ def test_features_too_small_to_be_squared_leave_no_wrong_number(scale):
     for name in set(NAMES) - {"uniform_duality", "norm_ratio"}:
         assert math.isnan(after[name]) or after[name] == pytest.approx(before[name], rel=ROUNDING), name
     assert {name for name in NAMES if math.isnan(after[name])} - {"norm_ratio"} == {
-        *("nc1_trace", "nc1_ratio", "nc1_snr", "cdnv", "effective_rank_within", "effective_rank_means")
+        *("nc1_trace", "nc1_trace_on_range", "nc1_ratio", "nc1_snr", "cdnv"),
+        *("effective_rank_within", "effective_rank_means", "rank_means"),
     }
 
 

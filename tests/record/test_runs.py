@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ncexp.cli.export import main as export
 from ncexp.record import Runs, State, load, pick_run, read_run, select, split_name
 
 OF_A_RUN = ["run", "dataset", "architecture", "loss", "lr", "seed", "state"]
-COLUMNS = [*OF_A_RUN, "epoch", "split", "family", "quantity", "value"]
+COLUMNS = [*OF_A_RUN, "epoch", "split", "family", "quantity", "value", "doubt"]
 
 
 def expected_values(path: Path) -> dict[tuple[int, str], float]:
@@ -56,6 +57,25 @@ def test_frame_is_in_the_order_of_runs_and_epochs_with_the_facts_of_the_run_in_e
         assert facts == [*run.cell, run.rate, run.parameters["seed"], str(run.state)]
     assert frame.epoch.dtype.kind == "i"
     assert frame.value.dtype == "float64"
+
+
+def test_frame_and_table_say_where_the_terms_of_the_loss_do_not_add_up(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    (run,) = load(tmp_path)
+    assert not run.doubts
+    last = run.records[-1]
+    last |= {"train/mse/loss": 2.7e-10, "train/mse/loss_rounding": 1e-12, "train/mse/identity_residual": 1.6e9}
+    doubtful = dataclasses.replace(run)
+    frame = Runs([doubtful]).frame()
+    of_terms = (frame.epoch == last["epoch"]) & (frame.split == "train") & frame.family.isin(["mse", "path"])
+    assert of_terms.any()
+    assert set(frame.doubt[of_terms]) == {"the terms of L miss it by 1.6e+09 of it, more than rounding allows"}
+    assert set(frame.doubt[~of_terms]) == {""}
+    assert "more than rounding allows" in Runs([doubtful]).table().doubt[0]
+    last |= {"train/mse/loss_rounding": 1.0}  # within the bound
+    assert not dataclasses.replace(run).doubts
+    del last["train/mse/loss_rounding"]  # as recorded before there was a bound
+    assert dataclasses.replace(run).doubts
 
 
 def test_frame_of_no_runs_has_the_columns(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from synthetic_sweep import write_journals, write_run
 from ncexp.measure.quantities import shown
 from ncexp.record import RunDirectory, read_json, read_run
 from ncexp.report import report_run, report_simulation
+from ncexp.report.summary import print_summary
 
 
 def printed(console: Console) -> str:
@@ -51,6 +53,16 @@ def test_summary_of_a_run_that_never_reached_zero_error(tmp_path: Path, console:
     path = write_run(tmp_path, epochs=[1, 2])
     report_run(RunDirectory(path), console)
     assert "zero error (none)" in printed(console)
+
+
+def test_summary_says_where_the_terms_of_the_loss_do_not_add_up(tmp_path: Path, console: Console) -> None:
+    run = read_run(write_run(tmp_path))
+    print_summary(console, run)
+    assert "in doubt" not in printed(console)
+    epoch = run.records[-1]["epoch"]
+    run.records[-1] |= {"train/mse/loss": 1.0, "train/mse/loss_rounding": 1e-9, "train/mse/identity_residual": 0.5}
+    print_summary(console, replace(run))
+    assert f"in doubt: train/mse and train/path at 1 epochs; at {epoch:.0f} the terms of L miss it" in printed(console)
 
 
 def test_report_run_without_records_prints_nothing(tmp_path: Path, console: Console) -> None:

@@ -39,6 +39,8 @@ class CentralPathAnalysis:
     """
 
     needs: Needs = "statistics"
+    #: 2: at λ = 0 each unit measured in its own rounding.
+    version = 2
 
     def __init__(self, *, modes: Count = 9) -> None:
         self.modes = modes

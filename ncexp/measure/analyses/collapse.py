@@ -17,8 +17,8 @@ class NeuralCollapse:
     """
 
     needs: Needs = "statistics"
-    #: 2: with nc0_classifier.
-    version = 2
+    #: 2: with nc0_classifier; 3: the rank of the class means, and NC1 on it.
+    version = 3
 
     def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
         metrics = measure_collapse(evaluation.statistics, evaluation.classifier, evaluation.spectrum)

@@ -13,12 +13,14 @@ class MSEDecompositionAnalysis:
     """L and its terms as ``train/mse/loss``, ``train/mse/loss_nc1``, ..., and the same on test.
 
     On test the least-squares classifier is the test features' own. ``mse/identity_residual`` is the relative amount by
-    which the terms fail to add up to L: rounding, or a defect. ``mse/loss_nc1_data`` and ``mse/loss_nc1_decay`` are the
-    parts of L_NC1 that the data and the weight decay have in it, and so for every term that has two.
+    which the terms fail to add up to L; above ``mse/loss_rounding`` / L they are in doubt, and summary, report and
+    frame say so. ``mse/loss_nc1_data`` and ``mse/loss_nc1_decay`` are the parts of L_NC1 that the data and the weight
+    decay have in it, and so for every term that has two.
     """
 
     needs: Needs = "statistics"
-    version = 2  # the data and decay parts
+    #: 2: the data and decay parts; 3: loss_rounding, and at λ = 0 each unit measured in its own rounding.
+    version = 3
 
     def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
         ridge = (evaluation.ridge.weight, evaluation.ridge.bias)

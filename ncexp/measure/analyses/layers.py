@@ -32,6 +32,8 @@ class LayerwiseCollapse:
     """
 
     needs: Needs = "statistics"
+    #: 2: ranks at the precision of the features.
+    version = 2
 
     def __init__(
         self,
