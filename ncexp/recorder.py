@@ -9,6 +9,7 @@ with ncexp.Recorder("outputs/mine", num_classes=10, classifier="fc", loss="mse_m
 from __future__ import annotations
 
 import traceback
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from os import PathLike
@@ -28,12 +29,12 @@ from ncexp.measure.own_loop import (
     choose_analyses,
     choose_loss,
     describe,
-    describe_decay,
+    describe_optimizer,
     facts_of,
     refuse_another,
 )
 from ncexp.measure.tapped import plainly, with_first_buffers
-from ncexp.record import Record, RunDirectory, State, write_json, write_text
+from ncexp.record import Record, RunDirectory, State, read_json, write_json, write_text
 from ncexp.record.provenance import code_state
 from ncexp.report import draw_run
 from ncexp.training import SINGLE, Diverged, environment, joined, objective_of, refuse_other_than_scalar
@@ -85,11 +86,11 @@ class Recorder:
         chosen, self._loss = choose_loss(loss, num_classes)
         analysis = choose_analyses(analyses)
         self._components = check_analyses(analysis)
-        stated = {"name": "own", "_target_": "ncexp.Recorder", "lr": lr}
-        stated |= describe_decay(optimizer, self._decay, decoupled_weight_decay)
+        stated = describe_optimizer(optimizer, self._decay, decoupled_weight_decay, lr)
         self._raw: dict[str, Any] = {"loss": chosen, "optimizer": stated, "seed": seed, "analysis": analysis}
         self._processes, self._lock = SINGLE, ExitStack()
         self._begun = self._closed = False
+        self._ridge_noted: Ridge | None = None
         refuse_another(self._directory, self._raw)
         self._directory.refuse_if_held()
 
@@ -118,10 +119,8 @@ class Recorder:
         with plainly(network), with_first_buffers(network, self._processes):
             measuring = Measuring(self._directory, self._components, subject, lambda epoch: True)
             record = measuring.epoch(epoch, replace=True)
-        if begins:
-            snapshot = load_snapshot(self._directory.snapshot(epoch), self._directory.key)
-            write_json(self._directory.facts, facts_of(snapshot, network))
         if self._processes.first:
+            self._note_facts(epoch, subject)
             self._directory.clock.note(epoch)
             self._directory.set_status(State.RUNNING, epoch=epoch)
         return record
@@ -165,6 +164,22 @@ class Recorder:
             return ridge_of(self._optimizer, last, scale)
         weight, bias = self._decay
         return ridge_for((weight, 0.0 if last.bias is None else bias), self._decoupled, scale)
+
+    def _note_facts(self, epoch: int, subject: Subject) -> None:
+        """facts.json, where λ is not yet known or has changed; a warning where it is 0 with a multiple of the MSE."""
+        ridge = subject.ridge
+        if ridge == self._ridge_noted:
+            return
+        snapshot = load_snapshot(self._directory.snapshot(epoch), self._directory.key)
+        facts = facts_of(snapshot, subject.network, read_json(self._directory.facts))
+        write_json(self._directory.facts, facts)
+        self._ridge_noted = ridge
+        if (
+            self._optimizer is not None
+            and ridge.weight == 0
+            and getattr(self._loss, "half_mse_scale", None) is not None
+        ):
+            warnings.warn(f"{self._directory.path.name}: {ridge.convention}", stacklevel=3)
 
     def _begin(self, network: TappedNetwork, train_loader: Iterable[Any]) -> None:
         """Hold the directory, and write what is known before the first number."""

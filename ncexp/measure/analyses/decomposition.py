@@ -15,10 +15,11 @@ class MSEDecompositionAnalysis:
     On test the least-squares classifier is the test features' own. ``mse/identity_residual`` is the relative amount by
     which the terms fail to add up to L: rounding, or a defect. ``mse/loss_nc1_data`` and ``mse/loss_nc1_decay`` are the
     parts of L_NC1 that the data and the weight decay have in it, and so for every term that has two.
+    ``mse/ridge_weight`` and ``mse/ridge_bias`` are the λ of this epoch, which a loop may change.
     """
 
     needs: Needs = "statistics"
-    version = 2  # the data and decay parts
+    version = 3  # λ of the epoch
 
     def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
         ridge = (evaluation.ridge.weight, evaluation.ridge.bias)
@@ -26,3 +27,5 @@ class MSEDecompositionAnalysis:
         for name, value in asdict(terms).items():
             yield f"mse/{name}", value
         yield "mse/identity_residual", terms.residual
+        yield "mse/ridge_weight", evaluation.ridge.weight
+        yield "mse/ridge_bias", evaluation.ridge.bias
