@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 
 from ncexp.config import check_analyses
 from ncexp.measure import Measuring, Ridge, Subject, TappedNetwork, load_data, load_snapshot, ridge_for, ridge_of
+from ncexp.measure.evaluator import buffers_kept, seed_of, undisturbed
 from ncexp.measure.own_loop import (
     MARK,
     Loss,
@@ -33,7 +34,7 @@ from ncexp.measure.own_loop import (
     facts_of,
     refuse_another,
 )
-from ncexp.measure.tapped import plainly, with_first_buffers
+from ncexp.measure.tapped import plainly, take_first_buffers
 from ncexp.record import Record, RunDirectory, State, read_json, write_json, write_text
 from ncexp.record.provenance import code_state
 from ncexp.report import draw_run
@@ -112,11 +113,12 @@ class Recorder:
             raise ValueError(f"epoch: expected the number of epochs trained, of an open Recorder, got {got}.")
         self._processes = joined()  # only now: a launcher may start them after the Recorder was made
         network = TappedNetwork(model, self._classifier)
-        subject = self._subject(network, train_loader, test_loader)
-        begins = self._processes.first and not self._begun
-        if begins:
-            self._begin(network, train_loader)
-        with plainly(network), with_first_buffers(network, self._processes):
+        with plainly(network), undisturbed(network, seed_of(epoch)), buffers_kept(network):
+            network.eval()  # before anything is read: spectral_norm's weight moves with each reading in train mode
+            subject = self._subject(network, train_loader, test_loader)
+            if self._processes.first and not self._begun:
+                self._begin(network, train_loader)
+            take_first_buffers(network, self._processes)
             measuring = Measuring(self._directory, self._components, subject, lambda epoch: True)
             record = measuring.epoch(epoch, replace=True)
         if self._processes.first:

@@ -64,6 +64,73 @@ def test_modes_gradients_hooks_buffers_and_generators_are_as_found(tmp_path: Pat
     assert sum(calls) >= 90  # the hooks of others are met
 
 
+class Counting(nn.Module):
+    """A buffer that counts forward passes in any mode, and one that takes the shape of what it saw, as observers do."""
+
+    calls: Tensor
+    seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("seen", torch.zeros(0))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.calls += 1
+        self.seen.resize_(len(inputs)).copy_(inputs.detach().mean(1))
+        return inputs * (1 + 0.01 * self.calls)
+
+
+class Drifting(nn.Module):
+    """A parametrisation whose state moves whenever the weight is read."""
+
+    reads: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("reads", torch.zeros(()))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        self.reads += 1
+        return weight * (1 + 0.01 * self.reads)
+
+
+def drifting(layer: nn.Linear) -> nn.Module:
+    nn.utils.parametrize.register_parametrization(layer, "weight", Drifting())
+    with torch.no_grad():  # it is read in train mode, too: a forward pass reads it once
+        layer.parametrizations.weight[0].reads.zero_()  # type: ignore[union-attr]
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("middle", "head"),
+    [
+        (nn.Identity, nn.utils.parametrizations.spectral_norm),
+        (nn.Identity, nn.utils.parametrizations.weight_norm),
+        (nn.Identity, nn.utils.spectral_norm),
+        (lambda: nn.utils.spectral_norm(nn.Linear(12, 12)), lambda layer: layer),
+        (Counting, lambda layer: layer),
+        (lambda: drifting(nn.Linear(12, 12)), lambda layer: layer),
+    ],
+    ids=["spectral", "weight_norm", "old spectral", "inner spectral", "counting", "drifting"],
+)
+def test_layers_with_a_state_of_their_own_train_as_without_a_recorder(tmp_path: Path, middle: Any, head: Any) -> None:
+    """Power iterations, counters and observers: none of the recorder's reads and passes is seen in the training."""
+    states = []
+    for recorded in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12), middle(), nn.ReLU(), head(nn.Linear(12, 4)))
+        train_loader, test_loader = loaders()
+        recorder, optimizer = ncexp.Recorder(tmp_path / "mine", num_classes=4, classifier="4"), sgd(model)
+        for epoch in range(1, 3):
+            train_epoch(model, train_loader, optimizer)
+            if recorded:
+                recorder.evaluate(epoch, model, train_loader, test_loader)
+        states.append(model.state_dict())
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+
+
 def test_generators_of_a_loader_that_is_iterated_as_it_is_are_as_found(tmp_path: Path) -> None:
     """A sampler of one's own says which examples there are: it is drawn from, and its generator restored."""
     generator = torch.Generator().manual_seed(3)

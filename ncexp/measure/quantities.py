@@ -244,7 +244,7 @@ _DECOMPOSITION = (
              "what the decay has in the distance from W_LS", "–", "log", "0", BOTH),
     Quantity("mse/identity_residual", "identity's residual: |L − L_NC1 − L_NC2/3 − L_LS⊥| / L",
              "by how much the terms fail to add up: rounding, or a defect", "–", "log", "–", BOTH),
-    Quantity("mse/ridge_weight", "λ, weight: decay / s", "of this epoch, as the decay of the last layer's weight gives it",
+    Quantity("mse/ridge_weight", "λ, weight: decay / s", "of this epoch, from the decay of the last layer's weight",
              "–", "linear", "–", BOTH),
     Quantity("mse/ridge_bias", "λ, bias: decay / s", "the same of its bias", "–", "linear", "–", BOTH),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -124,7 +125,8 @@ def plainly(network: TappedNetwork) -> Iterator[None]:
     In its own precision, not autocast's; not as torch.compile's program, which would not meet the tap; and an analysis
     may take gradients where the caller takes none.
     """
-    device = network.classifier.weight.device.type
+    held = chain(network.classifier.parameters(), network.classifier.buffers())  # reading W may compute it, and move it
+    device = next(held).device.type
     with ExitStack() as held:
         held.enter_context(torch.inference_mode(False))
         held.enter_context(torch.enable_grad())
@@ -134,17 +136,11 @@ def plainly(network: TappedNetwork) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def with_first_buffers(network: TappedNetwork, processes: Processes) -> Iterator[None]:
-    """Within it each process has the buffers of the first, whose batch statistics a checkpoint holds; collective."""
-    own = [] if processes.size == 1 else [(buffer, buffer.clone()) for buffer in network.buffers()]
-    for buffer, _ in own:
-        torch.distributed.broadcast(buffer, 0)
-    try:
-        yield
-    finally:
-        for buffer, value in own:
-            buffer.copy_(value)
+def take_first_buffers(network: TappedNetwork, processes: Processes) -> None:
+    """Give each process the buffers of the first, whose batch statistics a checkpoint holds; collective."""
+    if processes.size > 1:
+        for buffer in network.buffers():
+            torch.distributed.broadcast(buffer, 0)
 
 
 def _logits(output: Any) -> Any:
