@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
 from ncexp.config import SUPPLIED, Component, ConfigError
 from ncexp.config.composing import read_choice
+from ncexp.measure.loaders import in_order
 from ncexp.measure.ridge import innermost, ridge_facts
 from ncexp.measure.snapshot import Snapshot
+from ncexp.measure.tapped import TappedNetwork
 from ncexp.record import RunDirectory
+from ncexp.training import SINGLE
 from ncexp.training.decay import DECOUPLED
 
 #: The entry of config.yaml by which a run is known as that of a loop of one's own.
@@ -45,10 +49,22 @@ def choose_analyses(analyses: Sequence[str] | Mapping[str, Mapping[str, Any]]) -
     }
 
 
-def describe(dataset: tuple[str | None, Any], architecture: tuple[str | None, Any]) -> dict[str, Any]:
-    """The entries of config.yaml for (name or None, object): without a name, the class's."""
-    chosen = {"dataset": dataset, "architecture": architecture}
-    return {group: _described(name or type(one).__name__, one) for group, (name, one) in chosen.items()}
+def describe(
+    dataset: tuple[str | None, Iterable[Any]], architecture: tuple[str | None, TappedNetwork], num_classes: int
+) -> dict[str, Any]:
+    """The entries of config.yaml for (name or None, training loader) and (name or None, network): without a name, the
+    class's; and the shapes by which another dataset or network of this name is told apart.
+    """
+    loader, network = dataset[1], architecture[1]
+    data, model = getattr(loader, "dataset", loader), network.model
+    return {
+        "dataset": _described(dataset[0] or type(data).__name__, data) | {"num_classes": num_classes} | _shapes(loader),
+        "architecture": _described(architecture[0] or type(model).__name__, model)
+        | {
+            "num_features": network.classifier.in_features,
+            "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        },
+    }
 
 
 def describe_optimizer(
@@ -85,8 +101,11 @@ def describe_optimizer(
     }
 
 
-def facts_of(snapshot: Snapshot, network: nn.Module, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The content of facts.json: sizes, and λ with its convention; before: what it was at another epoch.
+def facts_of(
+    snapshot: Snapshot, network: nn.Module, splits: Mapping[str, Any], before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The content of facts.json: sizes, and λ with its convention; before: what it was at another epoch; splits: the
+    data, of which `read_train` says how what was read differs from the dataset, where it is known to.
 
     Where λ has changed since, it is that of this epoch, and the convention says so.
     """
@@ -95,9 +114,11 @@ def facts_of(snapshot: Snapshot, network: nn.Module, before: Mapping[str, Any] |
         ridge["ridge_convention"] += f"; at epoch {snapshot.epoch}: it has changed, mse/ridge_weight has that of each"
     statistics = {name: split.statistics for name, split in snapshot.splits.items()}
     counts = statistics["train"].counts
+    loaded = {name: getattr(data, "incomplete", "") for name, data in splits.items()}
     return {
         "num_classes": statistics["train"].num_classes,
         **{f"num_{name}": of_split.num_examples for name, of_split in statistics.items()},
+        **{f"read_{name}": words for name, words in loaded.items() if words},
         "smallest_class": int(counts.min()),
         "largest_class": int(counts.max()),
         "num_features": statistics["train"].num_features,
@@ -107,7 +128,9 @@ def facts_of(snapshot: Snapshot, network: nn.Module, before: Mapping[str, Any] |
 
 
 def refuse_another(directory: RunDirectory, raw: Mapping[str, Any]) -> None:
-    """Raises ConfigError where the directory is of a training of ours, or of a loop with other options than `raw`."""
+    """Raises ConfigError where the directory is of a training of ours, or of a loop with other options than `raw`, as
+    far as these are known: dataset and architecture are at the first evaluation.
+    """
     if not directory.config.exists():
         return
     noted = yaml.safe_load(directory.config.read_text())
@@ -116,12 +139,26 @@ def refuse_another(directory: RunDirectory, raw: Mapping[str, Any]) -> None:
             f"directory: expected a new one, or that of a Recorder, got {directory.path}, a training of ncexp's. "
             "Name another one."
         )
-    for name in ("loss", "optimizer", "seed"):
-        if noted[name] != raw[name]:
+    for name in ("loss", "optimizer", "seed", "dataset", "architecture"):
+        if name in raw and noted[name] != raw[name]:
             raise ConfigError(
                 f"{name}: expected {noted[name]}, as {directory.path} was begun with, got {raw[name]}. "
                 "Name another directory for another run."
             )
+
+
+def _shapes(loader: Iterable[Any]) -> dict[str, Any]:
+    """What is known of a loader of all of a dataset, before it is read: the number of examples, and the first one's
+    shape, or its parts' by name.
+    """
+    if not isinstance(loader, DataLoader) or in_order(loader, SINGLE) is loader:
+        return {}
+    first = loader.dataset[0]
+    inputs = first if isinstance(first, Mapping) else first[0] if isinstance(first, Sequence) else None
+    parts = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    shapes = {name: list(part.shape) for name, part in parts.items() if hasattr(part, "shape") and name != "labels"}
+    known = {"input_shape": shapes.get("", shapes)} if shapes else {}
+    return {"num_train": len(loader.dataset), **known}  # type: ignore[arg-type]
 
 
 def _shared(values: Sequence[float]) -> float | list[float]:

@@ -40,17 +40,22 @@ class TappedNetwork(nn.Module):
 
     def forward(self, inputs: Any) -> tuple[Tensor, Tensor]:
         taken: list[Any] = []
-        handle = self.classifier.register_forward_pre_hook(
-            lambda module, arguments, named: taken.append(arguments[0] if arguments else named["input"]),
-            with_kwargs=True,
-        )
+        within: list[torch.autocast] = []  # what the model itself switches on around the layer
+
+        def take(module: nn.Module, arguments: Any, named: Any) -> None:
+            taken.append(arguments[0] if arguments else named["input"])
+            kind = taken[-1].device.type
+            within.append(torch.autocast(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)))
+
+        handle = self.classifier.register_forward_pre_hook(take, with_kwargs=True)
         try:
             output = _call(self.model, inputs)
         finally:
             handle.remove()
         logits, features = _logits(output), self._one(taken)
         if not self._verified:
-            self._verify(logits, features)
+            with within[0]:
+                self._verify(logits, features)
             self._verified = True
         return logits, features
 
@@ -122,8 +127,8 @@ def find_classifier(model: nn.Module, classifier: nn.Linear | str) -> tuple[str,
 def plainly(network: TappedNetwork) -> Iterator[None]:
     """Within it the network runs as it is written, whatever the caller has switched on around it.
 
-    In its own precision, not autocast's; not as torch.compile's program, which would not meet the tap; and an analysis
-    may take gradients where the caller takes none.
+    In its own precision, not autocast's, nor the mixed one in which Accelerate has wrapped it; not as torch.compile's
+    program, which would not meet the tap; and an analysis may take gradients where the caller takes none.
     """
     held = chain(network.classifier.parameters(), network.classifier.buffers())  # reading W may compute it, and move it
     device = next(held).device.type
@@ -131,9 +136,23 @@ def plainly(network: TappedNetwork) -> Iterator[None]:
         held.enter_context(torch.inference_mode(False))
         held.enter_context(torch.enable_grad())
         held.enter_context(torch.autocast(device, enabled=False))
+        held.enter_context(_without_accelerates_autocast(network))
         if "torch._dynamo" in sys.modules:  # which takes seconds to import: nothing is compiled without it
             held.enter_context(torch.compiler.set_stance("force_eager"))
         yield
+
+
+@contextmanager
+def _without_accelerates_autocast(network: TappedNetwork) -> Iterator[None]:
+    """Within it modules that Accelerate prepared run their own `forward`, not the one in its mixed precision."""
+    wrapped = [(module, module.forward) for module in network.modules() if "_original_forward" in vars(module)]
+    for module, _ in wrapped:
+        module.forward = module._original_forward  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        for module, forward in wrapped:
+            module.forward = forward  # type: ignore[method-assign]
 
 
 def take_first_buffers(network: TappedNetwork, processes: Processes) -> None:
