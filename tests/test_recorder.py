@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,34 @@ def test_ridge_follows_from_loss_and_weight_decay(
     facts = read_json(record(tmp_path, range(1, 2), **options).facts)
     assert (facts["ridge_weight"], facts["ridge_bias"]) == pytest.approx((weight, bias))
     assert words in facts["ridge_convention"]
+
+
+def test_examples_left_out_are_warned_of_once_and_in_the_facts(tmp_path: Path) -> None:
+    model, sampler = network(), torch.utils.data.SubsetRandomSampler(range(40))
+    loader, recorder = DataLoader(examples(90), 16, sampler=sampler), ncexp.Recorder(tmp_path, **OPTIONS)
+    words = "40 examples, 40 of them different, of the 90 in its dataset"
+    with pytest.warns(UserWarning, match=f"train_loader: expected each example of its dataset once, got {words}"):
+        recorder.evaluate(1, model, loader)
+    assert read_json(tmp_path / "facts.json")["read_train"] == words
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        recorder.evaluate(2, model, loader)
+
+
+def test_numbers_of_numpy_are_taken_as_numbers(tmp_path: Path) -> None:
+    rate, classes, seed, epoch = np.logspace(-3, -1, 3)[1], np.int64(NUM_CLASSES), np.int64(3), np.int64(1)
+    decay = {"weight_decay": np.float32(0.5)}
+    options = OPTIONS | {"num_classes": classes, "lr": rate, "seed": seed} | decay
+    (train_loader, test_loader), model = loaders(), network()
+    with ncexp.Recorder(tmp_path / "mine", **options) as recorder:
+        recorder.evaluate(epoch, model, train_loader, [test_loader])
+    with ncexp.Recorder(tmp_path / "mine", **OPTIONS | {"lr": 0.01, "seed": 3, "weight_decay": 0.5}) as recorder:
+        with pytest.raises(ValueError, match=r"epoch: expected the number of epochs trained, .* got 1.5"):
+            recorder.evaluate(1.5, model, train_loader)  # type: ignore[arg-type]
+        recorder.evaluate(2, model, train_loader, [test_loader])
+    (run,) = ncexp.load(tmp_path)
+    assert (run.rate, run.seed, [one["epoch"] for one in run.records]) == (0.01, 3, [1, 2])
+    assert (run.facts["num_test"], run.facts["ridge_weight"]) == (40, 0.5)
 
 
 def test_number_of_classes_that_is_not_the_classifiers_is_refused(tmp_path: Path) -> None:
