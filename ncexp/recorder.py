@@ -23,9 +23,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ncexp.config import check_analyses
+from ncexp.datasets import Examples
 from ncexp.measure import Measuring, Ridge, Subject, TappedNetwork, load_data, load_snapshot, ridge_for, ridge_of
 from ncexp.measure.evaluator import buffers_kept, seed_of, undisturbed
-from ncexp.measure.loaders import one_loader
+from ncexp.measure.loaders import LoadedExamples, one_loader
 from ncexp.measure.own_loop import (
     MARK,
     Loss,
@@ -125,7 +126,7 @@ class Recorder:
             network.eval()  # before anything is read: spectral_norm's weight moves with each reading in train mode
             subject = self._subject(network, train_loader, test_loader)
             if self._processes.first and not self._begun:
-                self._begin(network, train_loader)
+                self._begin(network, subject.splits["train"])
             take_first_buffers(network, self._processes)
             measuring = Measuring(self._directory, self._components, subject, lambda epoch: True)
             record = measuring.epoch(epoch, replace=True)
@@ -199,10 +200,11 @@ class Recorder:
         if self._optimizer is not None and ridge.weight == 0 and scale is not None:
             warnings.warn(f"{self._directory.path.name}: {ridge.convention}", stacklevel=3)
 
-    def _begin(self, network: TappedNetwork, train_loader: Iterable[Any]) -> None:
+    def _begin(self, network: TappedNetwork, examples: Examples) -> None:
         """Hold the directory, and write what is known before the first number."""
         directory, (dataset, architecture) = self._directory, self._names
-        raw = describe((dataset, train_loader), (architecture, network), self._num_classes) | self._raw
+        assert isinstance(examples, LoadedExamples)
+        raw = describe((dataset, examples), (architecture, network), self._num_classes) | self._raw
         refuse_another(directory, raw)
         self._lock.enter_context(directory.locked())
         directory.identity()

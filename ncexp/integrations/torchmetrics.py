@@ -105,8 +105,8 @@ class NeuralCollapse(Metric):
         def moved(value: Tensor) -> Tensor:
             return value.to(fn(value).device)
 
-        applied: NeuralCollapse = super()._apply(moved, *arguments)
-        return applied
+        super()._apply(moved, *arguments)
+        return self
 
     def _layer(self) -> nn.Linear | None:
         """The layer, None where it is gone; of a copy, that of the model that was copied with it."""

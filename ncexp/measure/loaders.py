@@ -53,15 +53,17 @@ class LoadedExamples:
     """The examples of a loader whose batches are (inputs, labels), or mappings with the entry "labels".
 
     Of several processes each has its share already. Labels are known once all batches have been read.
+    given: the loader.
     """
 
     def __init__(self, split: str, loader: Iterable[Any], device: torch.device, processes: Processes) -> None:
         self._name = f"{split}_loader"
-        self._given, self._device, self._processes = loader, device, processes
+        self.given, self._device, self._processes = loader, device, processes
         self._loader = in_order(loader, processes)
-        self._draws = _Draws(loader.batch_sampler) if self._loader is loader and _is_counted(loader) else None
-        if self._draws is not None:
-            self._loader = _like(loader, batch_sampler=self._draws)  # type: ignore[arg-type]
+        self._draws: _Draws | None = None
+        if self._loader is loader and isinstance(loader, DataLoader) and _is_counted(loader):
+            self._draws = _Draws(loader.batch_sampler)  # type: ignore[arg-type]
+            self._loader = _like(loader, batch_sampler=self._draws)
         self._labels: Tensor | None = None
 
     @property
@@ -78,10 +80,21 @@ class LoadedExamples:
         """In words, how what was read differs from the dataset; "" where it does not, or where it cannot be known."""
         if self._draws is None or self._processes.size > 1:
             return ""
-        drawn, different, length = self._draws.count, len(self._draws.places), len(self._given.dataset)  # type: ignore[attr-defined]
+        drawn, different, length = self._draws.count, len(self._draws.places), len(self.given.dataset)  # type: ignore[attr-defined]
         if drawn == different == length:
             return ""
         return f"{drawn} examples, {different} of them different, of the {length} in its dataset"
+
+    @property
+    def shapes(self) -> dict[str, Any]:
+        """Of a loader of all of a dataset, what is known before it is read: examples, and the shape of inputs that are
+        one tensor; of others nothing.
+        """
+        if self._loader is self.given or self._draws is not None:
+            return {}
+        inputs, _ = next(self.batches())
+        shape = {"input_shape": list(inputs.shape[1:])} if isinstance(inputs, Tensor) else {}
+        return {"num_train": len(self.given.dataset), **shape}  # type: ignore[attr-defined]
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -104,7 +117,7 @@ class LoadedExamples:
             yield self._chosen(order)
             return
         found = []
-        with undrawn(self._given):
+        with undrawn(self.given):
             for batch in self._loader:
                 inputs, labels = self._moved(batch)
                 found.append(labels)
@@ -182,7 +195,7 @@ class _Draws:
             yield batch
 
 
-def _is_counted(loader: Iterable[Any]) -> bool:
+def _is_counted(loader: DataLoader[Any]) -> bool:
     """Whether it is torch's own loader of a map-style dataset, whose sampler chooses the examples."""
     return type(loader) is DataLoader and not isinstance(loader.dataset, IterableDataset) and bool(loader.batch_sampler)
 
@@ -193,13 +206,15 @@ def one_loader(name: str, loader: Any) -> Iterable[Any]:
     if isinstance(members, list | tuple) and any(isinstance(one, DataLoader) for one in members):
         if len(members) > 1:
             raise ValueError(f"{name}: expected one loader, got {len(members)}. Pass the one to evaluate.")
-        return members[0]  # type: ignore[no-any-return]
+        one: Iterable[Any] = members[0]
+        return one
     if isinstance(loader, Iterator):
         raise ValueError(
             f"{name}: expected a DataLoader, or another iterable that can be iterated again and again, got a "
             f"{type(loader).__name__}. Pass a list of its batches, or an object whose __iter__ begins anew."
         )
-    return loader  # type: ignore[no-any-return]
+    given: Iterable[Any] = loader
+    return given
 
 
 def _like(loader: DataLoader[Any], **chosen: Any) -> DataLoader[Any]:

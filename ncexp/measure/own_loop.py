@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import yaml
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
 
 from ncexp.config import SUPPLIED, Component, ConfigError
 from ncexp.config.composing import read_choice
-from ncexp.measure.loaders import in_order
+from ncexp.measure.loaders import LoadedExamples
 from ncexp.measure.ridge import innermost, ridge_facts
 from ncexp.measure.snapshot import Snapshot
 from ncexp.measure.tapped import TappedNetwork
 from ncexp.record import RunDirectory
-from ncexp.training import SINGLE
 from ncexp.training.decay import DECOUPLED
 
 #: The entry of config.yaml by which a run is known as that of a loop of one's own.
@@ -50,15 +48,16 @@ def choose_analyses(analyses: Sequence[str] | Mapping[str, Mapping[str, Any]]) -
 
 
 def describe(
-    dataset: tuple[str | None, Iterable[Any]], architecture: tuple[str | None, TappedNetwork], num_classes: int
+    dataset: tuple[str | None, LoadedExamples], architecture: tuple[str | None, TappedNetwork], num_classes: int
 ) -> dict[str, Any]:
-    """The entries of config.yaml for (name or None, training loader) and (name or None, network): without a name, the
-    class's; and the shapes by which another dataset or network of this name is told apart.
+    """The entries of config.yaml for (name or None, training examples) and (name or None, network): without a name,
+    the class's; and the shapes by which another dataset or network of this name is told apart.
     """
-    loader, network = dataset[1], architecture[1]
-    data, model = getattr(loader, "dataset", loader), network.model
+    examples, network = dataset[1], architecture[1]
+    data, model = getattr(examples.given, "dataset", examples.given), network.model
+    shapes = {"num_classes": num_classes, **examples.shapes}
     return {
-        "dataset": _described(dataset[0] or type(data).__name__, data) | {"num_classes": num_classes} | _shapes(loader),
+        "dataset": _described(dataset[0] or type(data).__name__, data) | shapes,
         "architecture": _described(architecture[0] or type(model).__name__, model)
         | {
             "num_features": network.classifier.in_features,
@@ -145,20 +144,6 @@ def refuse_another(directory: RunDirectory, raw: Mapping[str, Any]) -> None:
                 f"{name}: expected {noted[name]}, as {directory.path} was begun with, got {raw[name]}. "
                 "Name another directory for another run."
             )
-
-
-def _shapes(loader: Iterable[Any]) -> dict[str, Any]:
-    """What is known of a loader of all of a dataset, before it is read: the number of examples, and the first one's
-    shape, or its parts' by name.
-    """
-    if not isinstance(loader, DataLoader) or in_order(loader, SINGLE) is loader:
-        return {}
-    first = loader.dataset[0]
-    inputs = first if isinstance(first, Mapping) else first[0] if isinstance(first, Sequence) else None
-    parts = inputs if isinstance(inputs, Mapping) else {"": inputs}
-    shapes = {name: list(part.shape) for name, part in parts.items() if hasattr(part, "shape") and name != "labels"}
-    known = {"input_shape": shapes.get("", shapes)} if shapes else {}
-    return {"num_train": len(loader.dataset), **known}  # type: ignore[arg-type]
 
 
 def _shared(values: Sequence[float]) -> float | list[float]:

@@ -130,8 +130,8 @@ def plainly(network: TappedNetwork) -> Iterator[None]:
     In its own precision, not autocast's, nor the mixed one in which Accelerate has wrapped it; not as torch.compile's
     program, which would not meet the tap; and an analysis may take gradients where the caller takes none.
     """
-    held = chain(network.classifier.parameters(), network.classifier.buffers())  # reading W may compute it, and move it
-    device = next(held).device.type
+    parts = chain(network.classifier.parameters(), network.classifier.buffers())  # W may be computed
+    device = next(parts).device.type
     with ExitStack() as held:
         held.enter_context(torch.inference_mode(False))
         held.enter_context(torch.enable_grad())
@@ -152,7 +152,7 @@ def _without_accelerates_autocast(network: TappedNetwork) -> Iterator[None]:
         yield
     finally:
         for module, forward in wrapped:
-            module.forward = forward  # type: ignore[method-assign]
+            module.forward = forward
 
 
 def take_first_buffers(network: TappedNetwork, processes: Processes) -> None:
