@@ -147,7 +147,7 @@ def _without_accelerates_autocast(network: TappedNetwork) -> Iterator[None]:
     """Within it modules that Accelerate prepared run their own `forward`, not the one in its mixed precision."""
     wrapped = [(module, module.forward) for module in network.modules() if "_original_forward" in vars(module)]
     for module, _ in wrapped:
-        module.forward = module._original_forward  # type: ignore[assignment, method-assign]
+        module.forward = module._original_forward  # type: ignore[assignment]
     try:
         yield
     finally:
