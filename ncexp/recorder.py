@@ -9,8 +9,10 @@ with ncexp.Recorder("outputs/mine", num_classes=10, classifier="fc", loss="mse_m
 from __future__ import annotations
 
 import traceback
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -21,19 +23,22 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ncexp.config import check_analyses
+from ncexp.datasets import Examples
 from ncexp.measure import Measuring, Ridge, Subject, TappedNetwork, load_data, load_snapshot, ridge_for, ridge_of
+from ncexp.measure.evaluator import buffers_kept, seed_of, undisturbed
+from ncexp.measure.loaders import LoadedExamples, one_loader
 from ncexp.measure.own_loop import (
     MARK,
     Loss,
     choose_analyses,
     choose_loss,
     describe,
-    describe_decay,
+    describe_optimizer,
     facts_of,
     refuse_another,
 )
-from ncexp.measure.tapped import plainly, with_first_buffers
-from ncexp.record import Record, RunDirectory, State, write_json, write_text
+from ncexp.measure.tapped import plainly, take_first_buffers
+from ncexp.record import Record, RunDirectory, State, read_json, write_json, write_text
 from ncexp.record.provenance import code_state
 from ncexp.report import draw_run
 from ncexp.training import SINGLE, Diverged, environment, joined, objective_of, refuse_other_than_scalar
@@ -78,18 +83,21 @@ class Recorder:
         lr: float | None = None,
         seed: int | None = None,
     ) -> None:
-        self._directory, self._num_classes, self._classifier = RunDirectory(Path(directory)), num_classes, classifier
+        self._directory, self._num_classes = RunDirectory(Path(directory)), int(num_classes)
+        self._classifier, seed = classifier, None if seed is None else int(seed)
         self._names = (dataset, architecture)
-        self._decay = weight_decay if isinstance(weight_decay, tuple) else (weight_decay, weight_decay)
+        pair = weight_decay if isinstance(weight_decay, tuple) else (weight_decay, weight_decay)
+        self._decay = (float(pair[0]), float(pair[1]))  # whatever kind of number it is
         self._optimizer, self._decoupled = optimizer, decoupled_weight_decay
-        chosen, self._loss = choose_loss(loss, num_classes)
+        chosen, self._loss = choose_loss(loss, self._num_classes)
         analysis = choose_analyses(analyses)
         self._components = check_analyses(analysis)
-        stated = {"name": "own", "_target_": "ncexp.Recorder", "lr": lr}
-        stated |= describe_decay(optimizer, self._decay, decoupled_weight_decay)
+        stated = describe_optimizer(optimizer, self._decay, decoupled_weight_decay, lr)
         self._raw: dict[str, Any] = {"loss": chosen, "optimizer": stated, "seed": seed, "analysis": analysis}
         self._processes, self._lock = SINGLE, ExitStack()
         self._begun = self._closed = False
+        self._ridge_noted: Ridge | None = None
+        self._evaluated: set[int] = set()
         refuse_another(self._directory, self._raw)
         self._directory.refuse_if_held()
 
@@ -106,22 +114,28 @@ class Recorder:
         Raises ValueError where the logits are not classifier(features), and for batches of another form; Diverged where
         a feature is not finite.
         """
-        if self._closed or epoch < 0:
-            got = "a Recorder that is closed" if self._closed else epoch
+        if self._closed or not isinstance(epoch, Integral) or epoch < 0:
+            got = "a Recorder that is closed" if self._closed else repr(epoch)
             raise ValueError(f"epoch: expected the number of epochs trained, of an open Recorder, got {got}.")
+        epoch = int(epoch)  # of NumPy it may be
+        train_loader = one_loader("train_loader", train_loader)
+        test_loader = None if test_loader is None else one_loader("test_loader", test_loader)
         self._processes = joined()  # only now: a launcher may start them after the Recorder was made
         network = TappedNetwork(model, self._classifier)
-        subject = self._subject(network, train_loader, test_loader)
-        begins = self._processes.first and not self._begun
-        if begins:
-            self._begin(network, train_loader)
-        with plainly(network), with_first_buffers(network, self._processes):
+        with plainly(network), undisturbed(network, seed_of(epoch)), buffers_kept(network):
+            network.eval()  # before anything is read: spectral_norm's weight moves with each reading in train mode
+            subject = self._subject(network, train_loader, test_loader)
+            if self._processes.first and not self._begun:
+                self._begin(network, subject.splits["train"])
+            take_first_buffers(network, self._processes)
             measuring = Measuring(self._directory, self._components, subject, lambda epoch: True)
             record = measuring.epoch(epoch, replace=True)
-        if begins:
-            snapshot = load_snapshot(self._directory.snapshot(epoch), self._directory.key)
-            write_json(self._directory.facts, facts_of(snapshot, network))
+        if epoch in self._evaluated:
+            again = f"epoch: expected one that this Recorder has not evaluated, got {epoch} again. It is replaced."
+            warnings.warn(again, stacklevel=2)
+        self._evaluated.add(epoch)
         if self._processes.first:
+            self._note_facts(epoch, subject)
             self._directory.clock.note(epoch)
             self._directory.set_status(State.RUNNING, epoch=epoch)
         return record
@@ -166,14 +180,35 @@ class Recorder:
         weight, bias = self._decay
         return ridge_for((weight, 0.0 if last.bias is None else bias), self._decoupled, scale)
 
-    def _begin(self, network: TappedNetwork, train_loader: Iterable[Any]) -> None:
+    def _note_facts(self, epoch: int, subject: Subject) -> None:
+        """facts.json, where λ is not yet known or has changed; a warning where it is 0 with a multiple of the MSE."""
+        ridge = subject.ridge
+        if ridge == self._ridge_noted:
+            return
+        snapshot = load_snapshot(self._directory.snapshot(epoch), self._directory.key)
+        facts = facts_of(snapshot, subject.network, subject.splits, read_json(self._directory.facts))
+        write_json(self._directory.facts, facts)
+        told = [] if self._ridge_noted else [split for split in subject.splits if f"read_{split}" in facts]
+        for split in told:
+            warnings.warn(
+                f"{split}_loader: expected each example of its dataset once, got {facts[f'read_{split}']}. What it "
+                "yields is measured; pass a loader of all to measure that.",
+                stacklevel=3,
+            )
+        self._ridge_noted = ridge
+        scale = getattr(self._loss, "half_mse_scale", None)
+        if self._optimizer is not None and ridge.weight == 0 and scale is not None:
+            warnings.warn(f"{self._directory.path.name}: {ridge.convention}", stacklevel=3)
+
+    def _begin(self, network: TappedNetwork, examples: Examples) -> None:
         """Hold the directory, and write what is known before the first number."""
         directory, (dataset, architecture) = self._directory, self._names
+        assert isinstance(examples, LoadedExamples)
+        raw = describe((dataset, examples), (architecture, network), self._num_classes) | self._raw
+        refuse_another(directory, raw)
         self._lock.enter_context(directory.locked())
         directory.identity()
         write_json(directory.origin, {"loop": "recorded by ncexp.Recorder"})
-        data = getattr(train_loader, "dataset", train_loader)
-        raw = describe((dataset, data), (architecture, network.model)) | self._raw
         raw |= {MARK: {"classifier": network.classifier_name}}
         raw |= {"tracking": {"enabled": True, "uri": None, "experiment": None}}
         write_text(directory.config, yaml.safe_dump(raw, sort_keys=False, allow_unicode=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,73 @@ def test_modes_gradients_hooks_buffers_and_generators_are_as_found(tmp_path: Pat
     recorder.evaluate(1, model, train_loader, test_loader)
     assert states() == before
     assert sum(calls) >= 90  # the hooks of others are met
+
+
+class Counting(nn.Module):
+    """A buffer that counts forward passes in any mode, and one that takes the shape of what it saw, as observers do."""
+
+    calls: Tensor
+    seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("seen", torch.zeros(0))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.calls += 1
+        self.seen.resize_(len(inputs)).copy_(inputs.detach().mean(1))
+        return inputs * (1 + 0.01 * self.calls)
+
+
+class Drifting(nn.Module):
+    """A parametrisation whose state moves whenever the weight is read."""
+
+    reads: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("reads", torch.zeros(()))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        self.reads += 1
+        return weight * (1 + 0.01 * self.reads)
+
+
+def drifting(layer: nn.Linear) -> nn.Module:
+    nn.utils.parametrize.register_parametrization(layer, "weight", Drifting())
+    with torch.no_grad():  # it is read in train mode, too: a forward pass reads it once
+        layer.parametrizations.weight[0].reads.zero_()  # type: ignore[union-attr]
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("middle", "head"),
+    [
+        (nn.Identity, nn.utils.parametrizations.spectral_norm),
+        (nn.Identity, nn.utils.parametrizations.weight_norm),
+        (nn.Identity, nn.utils.spectral_norm),
+        (lambda: nn.utils.spectral_norm(nn.Linear(12, 12)), lambda layer: layer),
+        (Counting, lambda layer: layer),
+        (lambda: drifting(nn.Linear(12, 12)), lambda layer: layer),
+    ],
+    ids=["spectral", "weight_norm", "old spectral", "inner spectral", "counting", "drifting"],
+)
+def test_layers_with_a_state_of_their_own_train_as_without_a_recorder(tmp_path: Path, middle: Any, head: Any) -> None:
+    """Power iterations, counters and observers: none of the recorder's reads and passes is seen in the training."""
+    states = []
+    for recorded in (False, True):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12), middle(), nn.ReLU(), head(nn.Linear(12, 4)))
+        train_loader, test_loader = loaders()
+        recorder, optimizer = ncexp.Recorder(tmp_path / "mine", num_classes=4, classifier="4"), sgd(model)
+        for epoch in range(1, 3):
+            train_epoch(model, train_loader, optimizer)
+            if recorded:
+                recorder.evaluate(epoch, model, train_loader, test_loader)
+        states.append(model.state_dict())
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
 
 
 def test_generators_of_a_loader_that_is_iterated_as_it_is_are_as_found(tmp_path: Path) -> None:
@@ -168,6 +236,34 @@ def test_ridge_follows_from_loss_and_weight_decay(
     facts = read_json(record(tmp_path, range(1, 2), **options).facts)
     assert (facts["ridge_weight"], facts["ridge_bias"]) == pytest.approx((weight, bias))
     assert words in facts["ridge_convention"]
+
+
+def test_examples_left_out_are_warned_of_once_and_in_the_facts(tmp_path: Path) -> None:
+    model, sampler = network(), torch.utils.data.SubsetRandomSampler(range(40))
+    loader, recorder = DataLoader(examples(90), 16, sampler=sampler), ncexp.Recorder(tmp_path, **OPTIONS)
+    words = "40 examples, 40 of them different, of the 90 in its dataset"
+    with pytest.warns(UserWarning, match=f"train_loader: expected each example of its dataset once, got {words}"):
+        recorder.evaluate(1, model, loader)
+    assert read_json(tmp_path / "facts.json")["read_train"] == words
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        recorder.evaluate(2, model, loader)
+
+
+def test_numbers_of_numpy_are_taken_as_numbers(tmp_path: Path) -> None:
+    rate, classes, seed, epoch = np.logspace(-3, -1, 3)[1], np.int64(NUM_CLASSES), np.int64(3), np.int64(1)
+    decay = {"weight_decay": np.float32(0.5)}
+    options = OPTIONS | {"num_classes": classes, "lr": rate, "seed": seed} | decay
+    (train_loader, test_loader), model = loaders(), network()
+    with ncexp.Recorder(tmp_path / "mine", **options) as recorder:
+        recorder.evaluate(epoch, model, train_loader, [test_loader])
+    with ncexp.Recorder(tmp_path / "mine", **OPTIONS | {"lr": 0.01, "seed": 3, "weight_decay": 0.5}) as recorder:
+        with pytest.raises(ValueError, match=r"epoch: expected the number of epochs trained, .* got 1.5"):
+            recorder.evaluate(1.5, model, train_loader)  # type: ignore[arg-type]
+        recorder.evaluate(2, model, train_loader, [test_loader])
+    (run,) = ncexp.load(tmp_path)
+    assert (run.rate, run.seed, [one["epoch"] for one in run.records]) == (0.01, 3, [1, 2])
+    assert (run.facts["num_test"], run.facts["ridge_weight"]) == (40, 0.5)
 
 
 def test_number_of_classes_that_is_not_the_classifiers_is_refused(tmp_path: Path) -> None:

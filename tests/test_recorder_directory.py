@@ -20,6 +20,7 @@ from recorded_loops import OPTIONS, measurements, record
 from rich.console import Console
 from support import Compose, compose, train
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import ncexp
 from ncexp import recorder as recorder_module
@@ -29,6 +30,7 @@ from ncexp.cli.report import main as report
 from ncexp.config import ConfigError, MeasureConfig, check_measurement
 from ncexp.measure import measure_stored
 from ncexp.record import Busy, RunDirectory, State, read_json, read_run
+from ncexp.report.sweep import gather
 from ncexp.training import Diverged
 
 
@@ -163,6 +165,68 @@ def test_directory_of_another_run_is_refused(tmp_path: Path, composed: Compose) 
         ncexp.Recorder(train(composed()).path, **OPTIONS)
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"kind": torch.optim.Adam}, r"optimizer: expected .*sgd.SGD.*, got .*adam.Adam"),
+        ({"lr": 0.2}, r"optimizer: expected .*'lr': 0.1.*, got .*'lr': 0.2"),
+        ({"weight_decay": 0.3}, r"optimizer: expected .*'weight_decay': 0.0.*, got .*'weight_decay': 0.3"),
+        ({"width": 100}, r"architecture: expected .*'num_features': 8.*, got .*'num_features': 100"),
+        ({"examples": 50}, r"dataset: expected .*'num_train': 40.*, got .*'num_train': 50"),
+        ({"num_classes": 3}, r"dataset: expected .*'num_classes': 4.*, got .*'num_classes': 3"),
+    ],
+)
+def test_directory_continued_by_another_loop_is_refused(tmp_path: Path, changed: dict[str, Any], words: str) -> None:
+    small_loop(tmp_path / "mine")
+    small_loop(tmp_path / "mine", scheduled=True)  # the same loop, at another of its epochs
+    with pytest.raises(ConfigError, match=words):
+        small_loop(tmp_path / "mine", **changed)
+
+
+def small_loop(directory: Path, scheduled: bool = False, **changed: Any) -> None:
+    """One evaluation of a loop with these options."""
+    chosen = {"kind": torch.optim.SGD, "lr": 0.1, "weight_decay": 0.0, "width": 8, "examples": 40, "num_classes": 4}
+    chosen |= changed
+    inputs, labels = torch.randn(chosen["examples"], 5), torch.arange(chosen["examples"]) % chosen["num_classes"]
+    model = nn.Sequential(nn.Linear(5, chosen["width"]), nn.Linear(chosen["width"], chosen["num_classes"]))
+    optimizer = chosen["kind"](model.parameters(), lr=chosen["lr"], weight_decay=chosen["weight_decay"])
+    if scheduled:
+        torch.optim.lr_scheduler.StepLR(optimizer, 1)
+        optimizer.param_groups[0]["lr"] /= 10
+    options = {"num_classes": chosen["num_classes"], "classifier": "1", "analyses": [], "optimizer": optimizer}
+    with ncexp.Recorder(directory, **options) as recorder:
+        recorder.evaluate(1, model, DataLoader(TensorDataset(inputs, labels), 20))
+
+
+@pytest.mark.usefixtures("no_rendering")
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [({"weight_decay": 0.3}, r"optimizer.weight_decay = 0.0, 0.3"), ({"num_classes": 3}, r"got architecture.num_")],
+)
+def test_report_takes_loops_that_differ_for_no_seeds_of_one(
+    tmp_path: Path, changed: dict[str, Any], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_loop(tmp_path / "one")
+    small_loop(tmp_path / "two", **changed)
+    with pytest.raises(ValueError, match=words):
+        gather(ncexp.load(tmp_path))
+
+
+def test_report_reads_the_rate_of_the_loops_optimizer(tmp_path: Path) -> None:
+    for lr in (0.1, 0.2):
+        small_loop(tmp_path / f"rate{lr}", lr=lr)
+    (cell,) = gather(ncexp.load(tmp_path)).cells.values()
+    assert [*cell.rates] == [0.1, 0.2]
+
+
+def test_epoch_that_one_recorder_evaluates_twice_is_warned_of(tmp_path: Path) -> None:
+    train_loader, _ = loaders()
+    recorder = ncexp.Recorder(tmp_path / "mine", **OPTIONS)
+    recorder.evaluate(1, network(), train_loader)
+    with pytest.warns(UserWarning, match="epoch: expected one that this Recorder has not evaluated, got 1 again"):
+        recorder.evaluate(1, network(), train_loader)
+
+
 def test_directory_that_is_recorded_to_is_busy(tmp_path: Path) -> None:
     train_loader, _ = loaders()
     recorder, late = (ncexp.Recorder(tmp_path / "mine", **OPTIONS) for _ in range(2))
@@ -214,8 +278,10 @@ def test_option_that_is_refused_leaves_nothing(tmp_path: Path, options: dict[str
 
 def test_configuration_names_the_parts(tmp_path: Path) -> None:
     raw = yaml.safe_load(record(tmp_path, range(1, 2)).config.read_text())
-    assert raw["architecture"] == {"name": "Sequential", "_target_": "torch.nn.modules.container.Sequential"}
-    assert raw["dataset"]["_target_"] == "torch.utils.data.dataset.TensorDataset"
+    of_class = {"name": "Sequential", "_target_": "torch.nn.modules.container.Sequential"}
+    assert raw["architecture"] == of_class | {"num_features": 12, "num_parameters": 6 * 12 + 12 + 24 + 12 * 4 + 4}
+    assert raw["dataset"].pop("_target_") == "torch.utils.data.dataset.TensorDataset"
+    assert raw["dataset"] == {"name": "TensorDataset", "num_classes": 4, "num_train": 90, "input_shape": [6]}
     assert raw["recorder"] == {"classifier": "last"}
 
 

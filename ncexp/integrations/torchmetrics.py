@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -13,10 +15,23 @@ from torchmetrics import Metric
 from ncexp.collapse import ClassStatisticsAccumulator, LinearClassifier, measure_collapse
 
 
+class _CopyOf:
+    """The copy of a layer, where a deepcopy has made one, else the layer: known once the whole of it is done."""
+
+    def __init__(self, layer: nn.Linear, memo: dict[int, Any]) -> None:
+        self._layer, self._identity, self._memo = weakref.ref(layer), id(layer), memo
+
+    def __call__(self) -> nn.Linear | None:
+        copied: nn.Linear | None = self._memo.get(self._identity)
+        return self._layer() if copied is None else copied
+
+
 class NeuralCollapse(Metric):
     """Every field of `ncexp.collapse.CollapseMetrics`, of the features that were taken in since the last reset.
 
-    classifier: the last layer, read as it stands when `compute` is called; the metric neither owns nor copies it.
+    classifier: the last layer, read as it stands when `compute` is called; the metric neither owns nor copies it. A
+    metric that is copied or pickled with its model is of the copy's layer; one that is copied alone, of the same.
+    The sums are float64, whatever the model is cast to.
     `update(features, labels)`: features (n, P), the layer's inputs; labels (n,). `compute()`: numbers by name, float64
     on the CPU; of several processes, those of all examples together. Raises ValueError where a class has no example.
 
@@ -30,7 +45,7 @@ class NeuralCollapse(Metric):
     def __init__(self, classifier: nn.Linear, **options: Any) -> None:
         super().__init__(**options)
         self._num_classes, self._num_features = classifier.out_features, classifier.in_features
-        self._classifier = weakref.ref(classifier)
+        self._classifier: Callable[[], nn.Linear | None] = weakref.ref(classifier)
         device = classifier.weight.device
         self._names = []
         for name, value in (
@@ -42,6 +57,7 @@ class NeuralCollapse(Metric):
 
     def update(self, features: Tensor, labels: Tensor) -> None:
         """Take in a batch."""
+        self._layer()
         accumulator = self._accumulator({name: getattr(self, name) for name in self._names})
         accumulator.update(features, labels)
         for name, value in accumulator.state_dict().items():
@@ -53,7 +69,7 @@ class NeuralCollapse(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """The metrics by name."""
-        layer = self._classifier()
+        layer = self._layer()
         if layer is None:
             raise ValueError("classifier: expected the layer of a model in use, got one that is gone. Keep the model.")
         states = {name: getattr(self, name) for name in self._names}
@@ -65,6 +81,39 @@ class NeuralCollapse(Metric):
         bias = None if layer.bias is None else layer.bias.detach()
         metrics = measure_collapse(total.compute(), LinearClassifier(layer.weight.detach(), bias))
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in asdict(metrics).items()}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> NeuralCollapse:
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        state = {name: value for name, value in super().__getstate__().items() if name != "_classifier"}
+        layer = self._layer()
+        later = self._classifier if layer is None else _CopyOf(layer, memo)
+        Metric.__setstate__(copied, copy.deepcopy(state, memo) | {"_classifier": later})
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With the layer itself, as no weak reference can be pickled: of a pickled model, the model's own."""
+        return {**super().__getstate__(), "_classifier": self._layer()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        layer = state["_classifier"]
+        super().__setstate__(state | {"_classifier": lambda: layer})  # of one that was pickled alone nobody else has it
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *arguments: Any) -> NeuralCollapse:
+        """Moved to a device, but never cast: torchmetrics refuses `module.half()` and not `module.to(torch.half)`."""
+
+        def moved(value: Tensor) -> Tensor:
+            return value.to(fn(value).device)
+
+        super()._apply(moved, *arguments)
+        return self
+
+    def _layer(self) -> nn.Linear | None:
+        """The layer, None where it is gone; of a copy, that of the model that was copied with it."""
+        layer = self._classifier()
+        if layer is not None and isinstance(self._classifier, _CopyOf):
+            self._classifier = weakref.ref(layer)
+        return layer
 
     def _accumulator(self, states: dict[str, Tensor]) -> ClassStatisticsAccumulator:
         """One that goes on from these states, which it takes over; from nothing where there are none."""

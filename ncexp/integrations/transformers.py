@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -15,6 +16,9 @@ from ncexp.recorder import Recorder
 
 class RecorderCallback(TrainerCallback):
     """Evaluates after the epochs of `evaluate_at` (None: all of them), counted from 1.
+
+    An epoch is a pass through the loader: one that `max_steps` ends early counts, and so does each of a stream, of
+    which Trainer's own number of epochs is a fraction of max_steps.
 
     The model is one that classifies whole examples (`...ForImageClassification`, `...ForSequenceClassification`); the
     Recorder's `classifier` is the name of its last layer. Train is the Trainer's loader; test is `test_loader`, as
@@ -40,6 +44,6 @@ class RecorderCallback(TrainerCallback):
         control: TrainerControl,
         **given: Any,
     ) -> None:
-        epoch = round(state.epoch or 0)
+        epoch = math.ceil(state.epoch or 0)  # it is k + steps/(steps of an epoch) within pass k + 1, of streams too
         if self._evaluate_at is None or epoch in self._evaluate_at:
             self._recorder.evaluate(epoch, given["model"], given["train_dataloader"], self._test_loader)

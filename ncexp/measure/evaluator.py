@@ -106,9 +106,10 @@ def train_error_at_most(subject: Subject, share: float, suspects: Tensor) -> boo
     data = subject.splits["train"]
     allowed = share * len(data)
     processes = subject.processes
-    if len(suspects) > allowed and processes.any(_exceeds(_forward(subject.network, data, suspects), allowed)):
-        return False
-    return processes.sum([_count(forward(subject, data), allowed)])[0] <= allowed
+    with buffers_kept(subject.network):
+        if len(suspects) > allowed and processes.any(_exceeds(_forward(subject.network, data, suspects), allowed)):
+            return False
+        return processes.sum([_count(forward(subject, data), allowed)])[0] <= allowed
 
 
 @contextmanager
@@ -124,6 +125,19 @@ def undisturbed(network: nn.Module, seed: int) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextmanager
+def buffers_kept(network: nn.Module) -> Iterator[None]:
+    """After it each buffer is as before, size included: some count passes, or what they saw, in eval mode as well."""
+    before = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in before:
+                if not torch.equal(buffer, value):
+                    buffer.resize_(value.shape).copy_(value)
 
 
 def seed_of(*words: object) -> int:

@@ -1,9 +1,10 @@
 """Anybody's data loaders as the splits of an evaluation: in a fixed order, each example once, none left out.
 
 A torch DataLoader is not iterated itself where it takes all of a map-style dataset (in order, shuffled, or shared out
-by a DistributedSampler): its dataset is read in order by a loader of ours with the same batch size, collate function
-and workers. So nothing is drawn from its generators, its workers stay as they are, `drop_last` drops nothing, padding
-repeats nothing, and each process has its exact share. Any other iterable of batches is iterated as it is.
+by a DistributedSampler; also by a BatchSampler of these): its dataset is read in order by a loader of ours with the
+same batch size, collate function and workers. So nothing is drawn from its generators, its workers stay as they are,
+`drop_last` drops nothing, padding repeats nothing, and each process has its exact share. Any other iterable of batches
+is iterated as it is; where that is a DataLoader's own sampler, the examples that it takes are counted.
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler, IterableDataset, RandomSampler, SequentialSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+)
 
 from ncexp.datasets import Examples
 from ncexp.training import Processes
@@ -45,12 +53,17 @@ class LoadedExamples:
     """The examples of a loader whose batches are (inputs, labels), or mappings with the entry "labels".
 
     Of several processes each has its share already. Labels are known once all batches have been read.
+    given: the loader.
     """
 
     def __init__(self, split: str, loader: Iterable[Any], device: torch.device, processes: Processes) -> None:
         self._name = f"{split}_loader"
-        self._given, self._device = loader, device
+        self.given, self._device, self._processes = loader, device, processes
         self._loader = in_order(loader, processes)
+        self._draws: _Draws | None = None
+        if self._loader is loader and isinstance(loader, DataLoader) and _is_counted(loader):
+            self._draws = _Draws(loader.batch_sampler)  # type: ignore[arg-type]
+            self._loader = _like(loader, batch_sampler=self._draws)
         self._labels: Tensor | None = None
 
     @property
@@ -61,6 +74,27 @@ class LoadedExamples:
                 pass
         assert self._labels is not None
         return self._labels
+
+    @property
+    def incomplete(self) -> str:
+        """In words, how what was read differs from the dataset; "" where it does not, or where it cannot be known."""
+        if self._draws is None or self._processes.size > 1:
+            return ""
+        drawn, different, length = self._draws.count, len(self._draws.places), len(self.given.dataset)  # type: ignore[attr-defined]
+        if drawn == different == length:
+            return ""
+        return f"{drawn} examples, {different} of them different, of the {length} in its dataset"
+
+    @property
+    def shapes(self) -> dict[str, Any]:
+        """Of a loader of all of a dataset, what is known before it is read: examples, and the shape of inputs that are
+        one tensor; of others nothing.
+        """
+        if self._loader is self.given or self._draws is not None:
+            return {}
+        inputs, _ = next(self.batches())
+        shape = {"input_shape": list(inputs.shape[1:])} if isinstance(inputs, Tensor) else {}
+        return {"num_train": len(self.given.dataset), **shape}  # type: ignore[attr-defined]
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -83,7 +117,7 @@ class LoadedExamples:
             yield self._chosen(order)
             return
         found = []
-        with undrawn(self._given):
+        with undrawn(self.given):
             for batch in self._loader:
                 inputs, labels = self._moved(batch)
                 found.append(labels)
@@ -133,16 +167,61 @@ class LoadedExamples:
 
 def in_order(loader: Iterable[Any], processes: Processes) -> Iterable[Any]:
     """A loader of all examples of this process's share in the dataset's order; other iterables as they are."""
-    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset) or loader.batch_size is None:
+    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
         return loader
-    sampler = loader.sampler
+    batches = loader if loader.batch_size is not None else loader.batch_sampler
+    if not isinstance(batches, DataLoader | BatchSampler):
+        return loader
+    sampler: Any = batches.sampler
     drawn_from = getattr(sampler, "data_source", getattr(sampler, "dataset", ()))  # a DistributedSampler's dataset
     if not isinstance(sampler, COMPLETE) or len(drawn_from) != len(loader.dataset):  # type: ignore[arg-type]
         return loader
+    share = range(processes.rank, len(loader.dataset), processes.size)  # type: ignore[arg-type]
+    return _like(loader, batch_size=batches.batch_size, sampler=share)
+
+
+class _Draws:
+    """The batches of places that a sampler gives, counted as they are drawn; of the last complete reading."""
+
+    def __init__(self, batches: Iterable[Sequence[Any]]) -> None:
+        self._batches = batches
+        self.count, self.places = 0, set[Any]()
+
+    def __iter__(self) -> Iterator[Sequence[Any]]:
+        self.count, self.places = 0, set()
+        for batch in self._batches:
+            self.count += len(batch)
+            self.places.update(batch)
+            yield batch
+
+
+def _is_counted(loader: DataLoader[Any]) -> bool:
+    """Whether it is torch's own loader of a map-style dataset, whose sampler chooses the examples."""
+    return type(loader) is DataLoader and not isinstance(loader.dataset, IterableDataset) and bool(loader.batch_sampler)
+
+
+def one_loader(name: str, loader: Any) -> Iterable[Any]:
+    """The loader, also where it is given as a list or mapping of one. Raises ValueError for several, and iterators."""
+    members = [*loader.values()] if isinstance(loader, Mapping) else loader
+    if isinstance(members, list | tuple) and any(isinstance(one, DataLoader) for one in members):
+        if len(members) > 1:
+            raise ValueError(f"{name}: expected one loader, got {len(members)}. Pass the one to evaluate.")
+        one: Iterable[Any] = members[0]
+        return one
+    if isinstance(loader, Iterator):
+        raise ValueError(
+            f"{name}: expected a DataLoader, or another iterable that can be iterated again and again, got a "
+            f"{type(loader).__name__}. Pass a list of its batches, or an object whose __iter__ begins anew."
+        )
+    given: Iterable[Any] = loader
+    return given
+
+
+def _like(loader: DataLoader[Any], **chosen: Any) -> DataLoader[Any]:
+    """One of ours with the same dataset, collate function and workers."""
     return DataLoader(
         loader.dataset,
-        batch_size=loader.batch_size,
-        sampler=range(processes.rank, len(loader.dataset), processes.size),  # type: ignore[arg-type]
+        **chosen,
         num_workers=loader.num_workers,
         collate_fn=loader.collate_fn,
         pin_memory=loader.pin_memory,

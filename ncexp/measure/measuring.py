@@ -9,7 +9,7 @@ import torch
 
 from ncexp.config import Component, ConfigError
 from ncexp.measure.evaluation import Analysis, Needs, probes_of, run_analysis
-from ncexp.measure.evaluator import Pass, Subject, evaluate, seed_of, undisturbed
+from ncexp.measure.evaluator import Pass, Subject, buffers_kept, evaluate, seed_of, undisturbed
 from ncexp.measure.probes import Probes
 from ncexp.record import Record, RunDirectory
 from ncexp.record.measurements import begin, journal_of
@@ -93,7 +93,7 @@ class Measuring:
         replace: write them also where the epoch is on record already. Of several processes the first writes. Raises
         Diverged where a feature is not finite.
         """
-        with undisturbed(self._subject.network, seed_of(epoch)):
+        with undisturbed(self._subject.network, seed_of(epoch)), buffers_kept(self._subject.network):
             done = evaluate(self._subject, epoch, probes_of(self._analyses))
             if self._subject.processes.first and self._keeps(epoch):
                 done.snapshot.save(self._directory.snapshot(epoch), self._directory.key)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.weight_norm import WeightNorm
 from torch.optim import Optimizer
 
 from ncexp.collapse import ridge_from_weight_decay
 from ncexp.training.decay import DECOUPLED
 from ncexp.training.update_rules import MuonWithAdamW, SignDescent
 
-#: Optimizers known to add their decay to the gradient, themselves and not their subclasses: AdamW is one of Adam. What
-#: is in neither list gets no λ: a new optimizer may decay in any way, and a wrong λ is no error that anybody sees.
+#: Optimizers known to add their decay to the gradient, and of their subclasses those that leave their step as it is;
+#: AdamW is one of Adam and in the list below. What is in neither gets no λ: a new optimizer may decay in any way, and a
+#: wrong λ is no error that anybody sees.
 COUPLED = frozenset(
     {
         *(torch.optim.SGD, torch.optim.ASGD, torch.optim.Adam, torch.optim.NAdam, torch.optim.RAdam),
@@ -44,23 +48,85 @@ def ridge_facts(ridge: Ridge) -> dict[str, Any]:
 def ridge_of(optimizer: Optimizer, classifier: nn.Linear, half_mse_scale: float | None) -> Ridge:
     """The λ that follows from the decay that `optimizer` gives the last layer; see `ridge_for`.
 
-    λ = 0, and why, for every optimizer that is not in COUPLED: its decay does something else, or nobody knows what. A
-    parameter that the optimizer does not hold is not decayed. Of a mixture (`ncexp.training.decay`) λ is that of the
-    coupled part, the only one in the objective.
+    λ = 0, and why, for every optimizer whose step is not that of one in COUPLED: its decay does something else, or
+    nobody knows what. So it is for a weight or bias that is not decayed: not held by the optimizer, or without a
+    gradient. Of a mixture (`ncexp.training.decay`) λ is that of the coupled part, the only one in the objective. A
+    wrapper is looked through (`innermost`). ASGD's `lambd` joins its coupled decay: θ gains −lr (g + (d + lambd) θ).
+
+    Under weight_norm, w = g v/‖v‖, λ is that of g: Σ g² = ‖W‖²; the decay of v changes ‖v‖ alone, of which W is free.
     """
-    name = type(optimizer).__name__
+    optimizer = innermost(optimizer)
+    rule, name = _rule(type(optimizer)), type(optimizer).__name__
     held = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
-    groups = [held.get(id(parameter), {}) for parameter in (classifier.weight, classifier.bias)]
-    coupled = groups[0].get("weight_decay", 0.0), groups[1].get("weight_decay", 0.0)
+    moving = any(parameter.grad is not None for group in optimizer.param_groups for parameter in group["params"])
+    groups, notes = [], ""
+    for part in ("weight", "bias"):
+        parameter, reason = _behind(classifier, part)
+        group, reason = ({}, reason) if parameter is None else _decaying(parameter, held, moving)
+        groups.append(group)
+        notes += f"; the last layer's {part} {reason}" if reason else ""
+    lambd = "lambd" if rule is torch.optim.ASGD else ""
+    coupled = tuple(group.get("weight_decay", 0.0) + group.get(lambd, 0.0) for group in groups)
     beside = max(group.get(DECOUPLED, 0.0) for group in groups)
     switched = any(group.get("decoupled_weight_decay") for group in groups)
-    if type(optimizer) in DECOUPLING or switched or (beside > 0 and coupled == (0, 0)):
-        return _ridge(coupled, half_mse_scale, f"the weight decay is decoupled from the gradient ({name})")
-    if type(optimizer) not in COUPLED:
-        return _ridge(coupled, half_mse_scale, f"{name} is not known to add its decay to the gradient")
-    ridge = _ridge(coupled, half_mse_scale)
-    note = f"; a decoupled decay of {beside:g} acts beside it" if beside > 0 else ""
-    return replace(ridge, convention=ridge.convention + note)
+    if rule in DECOUPLING or switched or (beside > 0 and not any(coupled)):
+        return _ridge((0.0, 0.0), half_mse_scale, f"the weight decay is decoupled from the gradient ({name})")
+    if rule not in COUPLED:
+        return _ridge((0.0, 0.0), half_mse_scale, f"{name} is not known to add its decay to the gradient")
+    ridge = _ridge((float(coupled[0]), float(coupled[1])), half_mse_scale)
+    notes += f"; a decoupled decay of {beside:g} acts beside it" if beside > 0 else ""
+    return replace(ridge, convention=ridge.convention + notes)
+
+
+def innermost(optimizer: Optimizer) -> Optimizer:
+    """The optimizer within wrappers that have it as `.optimizer`: Lightning's, Accelerate's and their kin."""
+    while isinstance(within := getattr(optimizer, "optimizer", None), Optimizer):
+        optimizer = within
+    return optimizer
+
+
+def _rule(kind: type[Optimizer]) -> type[Optimizer]:
+    """Whose step it makes: that of the class, or of the known one from which it is derived without a step of its own.
+
+    torch wraps `step` when a first optimizer is made, so what is wrapped is compared.
+    """
+    known = (one for one in kind.__mro__ if issubclass(one, Optimizer) and one in COUPLED | DECOUPLING)
+    return next((one for one in known if inspect.unwrap(one.step) is inspect.unwrap(kind.step)), kind)
+
+
+def _behind(classifier: nn.Linear, part: str) -> tuple[nn.Parameter | None, str]:
+    """The parameter whose decay is a ridge on the weight or bias; or None, and why there is none, "" without a bias."""
+    made_by = getattr(classifier, "parametrizations", {})
+    if part in made_by:
+        kinds = [type(one).__name__ for one in made_by[part]]
+        if kinds == ["_WeightNorm"]:
+            return made_by[part].original0, ""
+        return None, f"is made by {', '.join(kinds)}, whose parameters' decay is no ridge on it"
+    parameters = dict(classifier.named_parameters(recurse=False))
+    hooks = classifier._forward_pre_hooks.values()
+    if any(isinstance(one, WeightNorm) and one.name == part for one in hooks):
+        return parameters[f"{part}_g"], ""
+    if part in parameters:
+        return parameters[part], ""
+    if getattr(classifier, part) is None:
+        return None, ""
+    if part in dict(classifier.named_buffers(recurse=False)):
+        return None, "is not trained"
+    return None, "is computed from other parameters, whose decay is no ridge on it"
+
+
+def _decaying(parameter: nn.Parameter, held: Mapping[int, dict[str, Any]], moving: bool) -> tuple[dict[str, Any], str]:
+    """The group in which a parameter is decayed; or none, and why. torch decays none that has no gradient.
+
+    moving: whether any parameter has one, as after a step, before the gradients are set to None.
+    """
+    if id(parameter) not in held:
+        return {}, "is not held by the optimizer"
+    if parameter.grad is None and not parameter.requires_grad:
+        return {}, "is not trained"
+    if parameter.grad is None and moving:
+        return {}, "is given no gradient, as others are"
+    return held[id(parameter)], ""
 
 
 def ridge_for(weight_decay: tuple[float, float], decoupled: bool, half_mse_scale: float | None) -> Ridge:
@@ -79,4 +145,5 @@ def _ridge(weight_decay: tuple[float, float], half_mse_scale: float | None, outs
     if outside:
         return Ridge(0.0, 0.0, f"λ = 0: {outside}")
     weight, bias = (ridge_from_weight_decay(decay, half_mse_scale) for decay in weight_decay)
-    return Ridge(weight, bias, f"λ = weight decay / s = {weight:g} with the loss s·½Ave‖·‖², s = {half_mse_scale:g}")
+    shown = f"{weight:g}" if weight == bias else f"{weight:g}, of the bias {bias:g},"
+    return Ridge(weight, bias, f"λ = weight decay / s = {shown} with the loss s·½Ave‖·‖², s = {half_mse_scale:g}")

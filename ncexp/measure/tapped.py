@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -39,17 +40,22 @@ class TappedNetwork(nn.Module):
 
     def forward(self, inputs: Any) -> tuple[Tensor, Tensor]:
         taken: list[Any] = []
-        handle = self.classifier.register_forward_pre_hook(
-            lambda module, arguments, named: taken.append(arguments[0] if arguments else named["input"]),
-            with_kwargs=True,
-        )
+        within: list[torch.autocast] = []  # what the model itself switches on around the layer
+
+        def take(module: nn.Module, arguments: Any, named: Any) -> None:
+            taken.append(arguments[0] if arguments else named["input"])
+            kind = taken[-1].device.type
+            within.append(torch.autocast(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)))
+
+        handle = self.classifier.register_forward_pre_hook(take, with_kwargs=True)
         try:
             output = _call(self.model, inputs)
         finally:
             handle.remove()
         logits, features = _logits(output), self._one(taken)
         if not self._verified:
-            self._verify(logits, features)
+            with within[0]:
+                self._verify(logits, features)
             self._verified = True
         return logits, features
 
@@ -121,30 +127,39 @@ def find_classifier(model: nn.Module, classifier: nn.Linear | str) -> tuple[str,
 def plainly(network: TappedNetwork) -> Iterator[None]:
     """Within it the network runs as it is written, whatever the caller has switched on around it.
 
-    In its own precision, not autocast's; not as torch.compile's program, which would not meet the tap; and an analysis
-    may take gradients where the caller takes none.
+    In its own precision, not autocast's, nor the mixed one in which Accelerate has wrapped it; not as torch.compile's
+    program, which would not meet the tap; and an analysis may take gradients where the caller takes none.
     """
-    device = network.classifier.weight.device.type
+    parts = chain(network.classifier.parameters(), network.classifier.buffers())  # W may be computed
+    device = next(parts).device.type
     with ExitStack() as held:
         held.enter_context(torch.inference_mode(False))
         held.enter_context(torch.enable_grad())
         held.enter_context(torch.autocast(device, enabled=False))
+        held.enter_context(_without_accelerates_autocast(network))
         if "torch._dynamo" in sys.modules:  # which takes seconds to import: nothing is compiled without it
             held.enter_context(torch.compiler.set_stance("force_eager"))
         yield
 
 
 @contextmanager
-def with_first_buffers(network: TappedNetwork, processes: Processes) -> Iterator[None]:
-    """Within it each process has the buffers of the first, whose batch statistics a checkpoint holds; collective."""
-    own = [] if processes.size == 1 else [(buffer, buffer.clone()) for buffer in network.buffers()]
-    for buffer, _ in own:
-        torch.distributed.broadcast(buffer, 0)
+def _without_accelerates_autocast(network: TappedNetwork) -> Iterator[None]:
+    """Within it modules that Accelerate prepared run their own `forward`, not the one in its mixed precision."""
+    wrapped = [(module, module.forward) for module in network.modules() if "_original_forward" in vars(module)]
+    for module, _ in wrapped:
+        module.forward = module._original_forward  # type: ignore[assignment]
     try:
         yield
     finally:
-        for buffer, value in own:
-            buffer.copy_(value)
+        for module, forward in wrapped:
+            module.forward = forward
+
+
+def take_first_buffers(network: TappedNetwork, processes: Processes) -> None:
+    """Give each process the buffers of the first, whose batch statistics a checkpoint holds; collective."""
+    if processes.size > 1:
+        for buffer in network.buffers():
+            torch.distributed.broadcast(buffer, 0)
 
 
 def _logits(output: Any) -> Any:

@@ -40,7 +40,10 @@ FEWEST_SEEDS, MOST_DEGREES, NUM_EPOCHS = 3, 5, 5
 #: Of the run as a whole, beside the quantities of its epochs.
 ZERO_EPOCH, WHOLE = "zero_error_epoch", "run"
 #: Set by the configuration, a whole number, or nothing but rounding.
-NOT_COMPARED = ("lr", "rank", "condition_number", "snr_rounding", "identity_residual", "loss_rounding", "rank_means")
+NOT_COMPARED = (
+    *("lr", "rank", "condition_number", "snr_rounding", "identity_residual", "loss_rounding", "rank_means"),
+    *("ridge_weight", "ridge_bias"),
+)
 #: Least s: relative, of any number; absolute, of the zero-error epoch.
 RESOLVED, HALF_AN_EPOCH = 1e-5, 0.5
 #: (quantity, epoch or WHOLE).

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -95,6 +97,73 @@ def test_clones_and_collections_of_metrics_are_apart(metric_of: type[NeuralColla
     clone.update(*drawn(20, seed=3))
     assert computed(collection["of_train"]) == pytest.approx(expected(*drawn(), layer), rel=ROUNDING)
     assert computed(collection["of_test"]) == pytest.approx(expected(*drawn(40, seed=2), layer), rel=ROUNDING)
+
+
+class Measured(nn.Module):
+    """A model that holds a metric of its own last layer, as LightningModules do."""
+
+    def __init__(self, metric_of: type[NeuralCollapse], first: bool) -> None:
+        super().__init__()
+        layer = nn.Linear(7, 4)
+        if first:  # registered before the layer, so copied before it
+            self.metrics = nn.ModuleList([metric_of(layer)])
+        self.fc = layer
+        if not first:
+            self.metrics = nn.ModuleList([metric_of(layer)])
+
+
+def copied_by(kind: str, model: nn.Module) -> nn.Module:
+    if kind == "average":
+        averaged: nn.Module = torch.optim.swa_utils.AveragedModel(model).module
+        return averaged
+    return copy.deepcopy(model) if kind == "deepcopy" else pickle.loads(pickle.dumps(model))
+
+
+@pytest.mark.parametrize("kind", ["average", "deepcopy", "pickle"])
+@pytest.mark.parametrize("first", [True, False])
+def test_metric_that_is_copied_with_its_model_is_of_the_copys_layer(
+    metric_of: type[NeuralCollapse], kind: str, first: bool
+) -> None:
+    model, (features, labels) = Measured(metric_of, first), drawn()
+    model.metrics[0].update(features, labels)  # type: ignore[operator]
+    other = copied_by(kind, model)
+    with torch.no_grad():
+        other.fc.weight += 1  # type: ignore[union-attr, operator]
+    for one in (model, other):
+        assert computed(one.metrics[0]) == pytest.approx(expected(features, labels, one.fc), rel=ROUNDING)  # type: ignore[arg-type, index]
+
+
+@pytest.mark.parametrize("collected", [True, False])
+def test_metric_that_is_cloned_alone_is_of_the_same_layer(metric_of: type[NeuralCollapse], collected: bool) -> None:
+    layer, (features, labels) = nn.Linear(7, 4), drawn()
+    metric = metric_of(layer)
+    collection = required("torchmetrics").MetricCollection({"nc": metric})
+    clone = collection.clone(prefix="test_")["nc"] if collected else metric.clone()
+    clone.update(features, labels)
+    with torch.no_grad():
+        layer.weight += 1
+    assert computed(clone) == pytest.approx(expected(features, labels, layer), rel=ROUNDING)
+
+
+def test_metric_that_is_pickled_alone_has_the_layer_with_it(metric_of: type[NeuralCollapse]) -> None:
+    layer, (features, labels) = nn.Linear(7, 4), drawn()
+    metric = metric_of(layer)
+    metric.update(features, labels)
+    assert computed(pickle.loads(pickle.dumps(metric))) == pytest.approx(computed(metric))
+
+
+@pytest.mark.parametrize("cast", ["bfloat16", "half", "to", "float"])
+def test_sums_stay_float64_whatever_the_model_is_cast_to(metric_of: type[NeuralCollapse], cast: str) -> None:
+    """600 examples: bfloat16 has no whole number between 256 and 258."""
+    model, (features, labels) = Measured(metric_of, first=False), drawn(600)
+    model = model.to(torch.bfloat16) if cast == "to" else getattr(model, cast)()
+    metric = model.metrics[0]
+    metric.update(features, labels)
+    model.to(torch.float16)
+    metric.update(features, labels)
+    layer = copy.deepcopy(model.fc).float()
+    twice = torch.cat([features] * 2), torch.cat([labels] * 2)
+    assert computed(metric) == pytest.approx(expected(*twice, layer), rel=ROUNDING)
 
 
 SCRIPT = """

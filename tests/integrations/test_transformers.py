@@ -9,6 +9,7 @@ import pytest
 import torch
 from support import required
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 import ncexp
 from ncexp.datasets import Split, digits
@@ -42,20 +43,39 @@ def bert(transformers: Any) -> tuple[Any, list[dict[str, Tensor]]]:
     return transformers.BertForSequenceClassification(config), [{"input_ids": x, "labels": y} for x, y in rows]
 
 
-def train(transformers: Any, make: Any, folder: Path, recorder: ncexp.Recorder | None = None) -> Any:
+class Stream(IterableDataset[Any]):
+    """Rows without a length."""
+
+    def __init__(self, rows: list[dict[str, Tensor]]) -> None:
+        self.rows = rows
+
+    def __iter__(self) -> Any:
+        return iter(self.rows)
+
+
+def train(
+    transformers: Any,
+    make: Any,
+    folder: Path,
+    recorder: ncexp.Recorder | None = None,
+    streamed: bool = False,
+    **options: Any,
+) -> Any:
     transformers.set_seed(0)
     model, rows = make(transformers)
-    options = transformers.TrainingArguments(
-        output_dir=str(folder / "trainer"),
-        num_train_epochs=2,
-        per_device_train_batch_size=16,
-        per_device_eval_batch_size=16,
-        report_to=[],
-        save_strategy="no",
-        disable_tqdm=True,
-        use_cpu=True,
-    )
-    trainer = transformers.Trainer(model, options, train_dataset=rows, eval_dataset=rows[:40])
+    given = {
+        "output_dir": str(folder / "trainer"),
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 16,
+        "per_device_eval_batch_size": 16,
+        "report_to": [],
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "use_cpu": True,
+    }
+    arguments = transformers.TrainingArguments(**given | options)
+    train_rows = Stream(rows) if streamed else rows
+    trainer = transformers.Trainer(model, arguments, train_dataset=train_rows, eval_dataset=rows[:40])
     if recorder is not None:
         from ncexp.integrations.transformers import RecorderCallback
 
@@ -87,3 +107,48 @@ def test_trainers_run_is_recorded_and_left_alone(
     error = (predicted.predictions.argmax(1) != predicted.label_ids).mean()
     assert run.records[-1]["test/error"] == pytest.approx(error)
     assert run.records[-1]["test/loss"] == pytest.approx(trainer.evaluate()["eval_loss"], rel=1e-5)
+
+
+def recorded(transformers: Any, folder: Path, **options: Any) -> tuple[Any, Any]:
+    """The trainer of a tiny BERT with 60 rows, and its record."""
+    chosen: dict[str, Any] = {"num_classes": 4, "classifier": "classifier", "analyses": ["collapse"]}
+    with ncexp.Recorder(folder / "mine", decoupled_weight_decay=True, **chosen) as recorder:
+        trainer = train(transformers, bert, folder, recorder, **options)
+    return trainer, read_run(folder / "mine")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(("steps", "epochs"), [(8, [1, 2]), (10, [1, 2, 3]), (9, [1, 2, 3])])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_each_pass_of_a_trainer_has_an_epoch_of_its_own(
+    transformers: Any, tmp_path: Path, steps: int, epochs: list[int], streamed: bool
+) -> None:
+    """Four steps a pass; the last one may be cut short, and a stream's own epochs are fractions of max_steps."""
+    _, run = recorded(transformers, tmp_path, streamed=streamed, max_steps=steps)
+    assert [one["epoch"] for one in run.records] == epochs
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
+def test_trainer_in_bfloat16_is_recorded_in_float32_and_left_alone(transformers: Any, tmp_path: Path) -> None:
+    """As a loop within autocast is: numbers are those of the same weights in a model that nobody wrapped."""
+    without = train(transformers, bert, tmp_path, bf16=True)
+    trainer, run = recorded(transformers, tmp_path, bf16=True)
+    weights = trainer.model.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in without.model.state_dict().items())
+    words = torch.stack([row["input_ids"] for row in trainer.train_dataset])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert trainer.model.eval()(words).logits.dtype == torch.float32  # converted back
+    plain, rows = bert(transformers)
+    plain.load_state_dict(weights)
+    alone = ncexp.Recorder(tmp_path / "alone", num_classes=4, classifier="classifier", analyses=["collapse"])
+    numbers = alone.evaluate(2, plain, torch.utils.data.DataLoader(rows, 16))
+    assert {name: run.records[-1][name] for name in numbers} == pytest.approx(numbers, nan_ok=True, rel=1e-12, abs=0)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_figures")
+def test_trainer_that_drops_its_last_batch_is_recorded_whole(transformers: Any, tmp_path: Path) -> None:
+    _, run = recorded(transformers, tmp_path, dataloader_drop_last=True)
+    assert run.facts["num_train"] == 60

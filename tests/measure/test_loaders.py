@@ -9,9 +9,20 @@ import pytest
 import torch
 from own_loops import examples
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, IterableDataset, RandomSampler, Subset
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
 
 from ncexp.measure import LoadedExamples
+from ncexp.measure.loaders import one_loader
 from ncexp.training import SINGLE, Processes
 
 CPU = torch.device("cpu")
@@ -55,6 +66,46 @@ def test_loaders_of_another_kind_are_read_as_they_are() -> None:
     assert len(read(DataLoader(data, 8, sampler=torch.utils.data.SubsetRandomSampler(range(11))))[1]) == 11
     assert read(DataLoader(Stream(), 8))[0] == [8, 8, 4]
     assert read([(data.tensors[0][:5], data.tensors[1][:5])])[0] == [5]
+
+
+@pytest.mark.parametrize("drops", [False, True])
+def test_sampler_of_batches_of_all_examples_is_read_in_the_datasets_order(drops: bool) -> None:
+    """So Accelerate makes its loaders; what the last short batch would drop is there."""
+    data = examples(50)
+    for sampler in (RandomSampler(data), SequentialSampler(data)):
+        sizes, inputs = read(DataLoader(data, batch_sampler=BatchSampler(sampler, 16, drop_last=drops)))
+        assert sizes == [16, 16, 16, 2]
+        assert torch.equal(inputs, data.tensors[0])
+
+
+@pytest.mark.parametrize(
+    ("sampler", "drawn", "different"),
+    [
+        (SubsetRandomSampler(range(40)), 40, 40),
+        ([0, 0, 1, 2], 4, 3),
+        (range(49, -1, -1), 50, 50),
+        (WeightedRandomSampler(torch.tensor([1.0] + 49 * [1e-30]), 50), 50, 1),
+    ],
+)
+def test_examples_that_a_sampler_leaves_out_or_repeats_are_counted(sampler: Any, drawn: int, different: int) -> None:
+    loaded = LoadedExamples("train", DataLoader(examples(50), 8, sampler=sampler), CPU, SINGLE)
+    words = f"{drawn} examples, {different} of them different, of the 50 in its dataset"
+    for _ in range(2):
+        assert sum(len(labels) for _, labels in loaded.batches()) == drawn
+        assert loaded.incomplete == ("" if drawn == different == 50 else words)
+
+
+def test_loader_may_be_a_list_or_mapping_of_one_and_no_iterator() -> None:
+    loader = DataLoader(examples(8), 4)
+    for given in (loader, [loader], (loader,), {"validation": loader}):
+        assert one_loader("test_loader", given) is loader
+    batches = [tuple(one) for one in loader]
+    assert one_loader("test_loader", batches) is batches
+    with pytest.raises(ValueError, match=r"test_loader: expected one loader, got 2. Pass the one to evaluate"):
+        one_loader("test_loader", [loader, loader])
+    for given in (iter(loader), (batch for batch in loader)):
+        with pytest.raises(ValueError, match=r"train_loader: expected a DataLoader, or another iterable .* got a"):
+            one_loader("train_loader", given)
 
 
 def test_labels_are_those_of_the_first_complete_reading() -> None:

@@ -26,7 +26,7 @@ TORCH: dict[str, dict[str, Any]] = {
         "Adagrad": {},
         "Adadelta": {},
         "RMSprop": {},
-        "ASGD": {},
+        "ASGD": {"lambd": 0.0},  # a second decay, of which the heads below that are trained have some
         "Muon": {},
         "Adafactor": {},
     }.items()
@@ -74,10 +74,142 @@ def test_ridge_is_zero_for_an_optimizer_that_nobody_knows() -> None:
     class Mine(torch.optim.SGD):
         """Whatever its step does with the decay, no list says it."""
 
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            super().step(closure)
+
     layer = nn.Linear(3, 4)
     ridge = ridge_of(Mine(layer.parameters(), lr=0.1, weight_decay=DECAY), layer, 1.0)
     assert (ridge.weight, ridge.bias) == (0, 0)
     assert "Mine is not known to add its decay to the gradient" in ridge.convention
+
+
+class Renamed(torch.optim.SGD):
+    """Its step is SGD's."""
+
+
+class Wrapped(Optimizer):
+    """As training frameworks wrap the optimizer that they are given."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        self.optimizer.step(closure)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.optimizer.zero_grad(set_to_none)
+
+
+def old_weight_norm(layer: nn.Linear) -> nn.Linear:
+    with pytest.warns(FutureWarning):
+        return nn.utils.weight_norm(layer)
+
+
+def decayed(layer: nn.Linear, **by_end: float) -> list[dict[str, Any]]:
+    """The groups of an optimizer by how the parameters' names end; others have no decay."""
+    named = layer.named_parameters()
+    return [
+        {"params": [one], "weight_decay": next((d for end, d in by_end.items() if name.endswith(end)), 0.0)}
+        for name, one in named
+    ]
+
+
+NORMED = nn.utils.parametrizations.weight_norm
+TRAINED: dict[str, tuple[Any, Any]] = {
+    "subclass": (nn.Linear, lambda one: Renamed(one.parameters(), lr=0.3, weight_decay=DECAY)),
+    "wrapped": (nn.Linear, lambda one: Wrapped(Wrapped(torch.optim.SGD(one.parameters(), 0.3, weight_decay=DECAY)))),
+    "asgd": (nn.Linear, lambda one: torch.optim.ASGD(one.parameters(), lr=0.7, weight_decay=0.05, lambd=0.02)),
+    "asgd, lambd alone": (nn.Linear, lambda one: torch.optim.ASGD(one.parameters(), lr=0.7, lambd=0.02)),
+    "weight norm": (
+        lambda *sizes: NORMED(nn.Linear(*sizes)),
+        lambda one: torch.optim.SGD(decayed(one, original0=0.02, bias=0.01), lr=0.3),
+    ),
+    "weight norm, both decayed": (
+        lambda *sizes: NORMED(nn.Linear(*sizes)),
+        # Only a little: as v shrinks its steps turn it further, until they leap over the minimum.
+        lambda one: torch.optim.SGD(decayed(one, original0=0.02, original1=0.001), lr=0.3),
+    ),
+    "weight norm of the whole": (
+        lambda *sizes: NORMED(nn.Linear(*sizes), dim=None),
+        lambda one: torch.optim.SGD(decayed(one, original0=0.02), lr=0.3),
+    ),
+    "weight norm, old": (
+        lambda *sizes: old_weight_norm(nn.Linear(*sizes)),
+        lambda one: torch.optim.SGD(decayed(one, weight_g=0.02), lr=0.3),
+    ),
+}
+#: What the training has left of the gradient of loss and decay together: λ, of size 0.03 and more, is told to as much.
+STATIONARY = 1e-4
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_ridge_is_that_at_which_the_trained_head_is_stationary(name: str) -> None:
+    """A head is trained to the end; λ is read off the gradient of the loss alone, which is −s λ W there."""
+    make, optimizer_of = TRAINED[name]
+    torch.manual_seed(0)
+    labels = torch.arange(60) % 3
+    features = torch.randn(3, 5, dtype=torch.float64)[labels] + torch.randn(60, 5, dtype=torch.float64)
+    targets, layer, scale = nn.functional.one_hot(labels).double(), make(5, 3).double(), 2 / 3
+    optimizer = optimizer_of(layer)
+    for _ in range(500):
+        optimizer.zero_grad()
+        nn.functional.mse_loss(layer(features), targets).backward()
+        optimizer.step()
+    weight, bias = (one.detach().clone().requires_grad_() for one in (layer.weight, layer.bias))
+    loss = nn.functional.mse_loss(features @ weight.T + bias, targets)
+    ridge = ridge_of(optimizer, layer, scale)
+    for part, found in zip((weight, bias), (ridge.weight, ridge.bias), strict=True):
+        (gradient,) = torch.autograd.grad(loss, part, retain_graph=True)
+        expected = float((-(gradient * part).sum() / part.square().sum()).detach()) / scale
+        assert float((gradient + expected * scale * part).detach().norm()) < STATIONARY
+        assert found == pytest.approx(expected, abs=STATIONARY)
+
+
+@pytest.mark.parametrize("gradient", ["none", "zero"])
+def test_ridge_of_a_head_that_is_not_trained_is_what_decays_it(gradient: str) -> None:
+    """torch decays a parameter whose gradient is zero, and leaves one alone that has none."""
+    layer, body = nn.Linear(3, 4), nn.Linear(3, 3)
+    layer.requires_grad_(False)
+    before = layer.weight.clone()
+    optimizer = torch.optim.SGD([*body.parameters(), *layer.parameters()], lr=0.1, weight_decay=DECAY)
+    layer(body(torch.ones(2, 3))).sum().backward()
+    if gradient == "zero":
+        layer.weight.grad, layer.bias.grad = torch.zeros(4, 3), torch.zeros(4)
+    optimizer.step()
+    ridge = ridge_of(optimizer, layer, 1.0)
+    moved = not torch.equal(layer.weight, before)
+    assert moved == (gradient == "zero")
+    assert (ridge.weight, ridge.bias) == ((DECAY, DECAY) if moved else (0, 0))
+    assert moved or "the last layer's weight is not trained" in ridge.convention
+
+
+def test_ridge_of_a_head_that_the_loss_does_not_reach_is_zero() -> None:
+    layer, body = nn.Linear(3, 4), nn.Linear(3, 3)
+    before = layer.weight.detach().clone()
+    optimizer = torch.optim.SGD([*body.parameters(), *layer.parameters()], lr=0.1, weight_decay=DECAY)
+    nn.functional.linear(body(torch.ones(2, 3)), layer.weight.detach(), layer.bias).sum().backward()
+    optimizer.step()
+    ridge = ridge_of(optimizer, layer, 1.0)
+    assert torch.equal(layer.weight, before)
+    assert (ridge.weight, ridge.bias) == (0, DECAY)
+    assert "the last layer's weight is given no gradient" in ridge.convention
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda layer: nn.utils.parametrizations.spectral_norm(layer), "is made by _SpectralNorm"),
+        (lambda layer: nn.utils.parametrizations.orthogonal(layer), "is made by _Orthogonal"),
+        (lambda layer: nn.utils.spectral_norm(layer), "is computed from other parameters"),
+        (lambda layer: nn.Linear(3, 4), "is not held by the optimizer"),
+    ],
+)
+def test_ridge_is_zero_where_the_decay_is_not_of_the_weight_and_says_why(make: Any, words: str) -> None:
+    layer = nn.Linear(3, 4)
+    evaluated = make(layer)
+    ridge = ridge_of(torch.optim.SGD(layer.parameters(), lr=0.1, weight_decay=DECAY), evaluated, 1.0)
+    assert ridge.weight == 0
+    assert words in ridge.convention
 
 
 def test_ridge_is_that_of_the_coupled_part_of_a_mixture() -> None:

@@ -45,6 +45,24 @@ def test_features_are_the_inputs_of_the_last_layer(after: Any) -> None:
     assert not model.fc._forward_pre_hooks
 
 
+class Mixed(Model):
+    """Switches autocast on by itself, as its authors wrote it."""
+
+    def forward(self, inputs: Tensor) -> Any:
+        with torch.autocast("cpu", torch.bfloat16):
+            return super().forward(inputs)
+
+
+def test_model_that_casts_by_itself_is_measured_as_it_is_written() -> None:
+    model, inputs = Mixed(), torch.randn(64, 6)
+    logits, features = TappedNetwork(model, "fc")(inputs)
+    assert torch.equal(logits, model(inputs))
+    assert logits.dtype == torch.bfloat16
+    assert features.shape == (64, 5)
+    with pytest.raises(ValueError, match="got another output"):
+        TappedNetwork(Mixed(lambda logits: 1.1 * logits), "fc")(inputs)
+
+
 @pytest.mark.slow
 def test_submodules_keep_their_names_within_wrappers() -> None:
     model = network()

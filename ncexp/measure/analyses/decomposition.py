@@ -15,11 +15,12 @@ class MSEDecompositionAnalysis:
     On test the least-squares classifier is the test features' own. ``mse/identity_residual`` is the relative amount by
     which the terms fail to add up to L; above ``mse/loss_rounding`` / L they are in doubt, and summary, report and
     frame say so. ``mse/loss_nc1_data`` and ``mse/loss_nc1_decay`` are the parts of L_NC1 that the data and the weight
-    decay have in it, and so for every term that has two.
+    decay have in it, and so for every term that has two. ``mse/ridge_weight`` and ``mse/ridge_bias`` are the λ of this
+    epoch, which a loop may change.
     """
 
     needs: Needs = "statistics"
-    #: 2: the data and decay parts; 3: loss_rounding, and at λ = 0 each unit measured in its own rounding.
+    #: 2: the data and decay parts; 3: λ of the epoch, loss_rounding, and at λ = 0 each unit measured in its own rounding.
     version = 3
 
     def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
@@ -28,3 +29,5 @@ class MSEDecompositionAnalysis:
         for name, value in asdict(terms).items():
             yield f"mse/{name}", value
         yield "mse/identity_residual", terms.residual
+        yield "mse/ridge_weight", evaluation.ridge.weight
+        yield "mse/ridge_bias", evaluation.ridge.bias
