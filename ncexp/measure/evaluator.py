@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from ncexp.architectures import departure, name_of
 from ncexp.collapse import ClassStatisticsAccumulator, LinearClassifier
 from ncexp.datasets import Examples
 from ncexp.measure.probes import Probe, Probes
@@ -79,7 +80,7 @@ class Pass:
 def evaluate(subject: Subject, epoch: int, probes: Mapping[str, Probe]) -> Pass:
     """Run the network in eval mode over all of every split, once.
 
-    Raises Diverged where a feature is not finite.
+    Raises Diverged where a feature is not finite, ValueError where the logits are not W h + b of the last layer.
     """
     splits, kept = {}, {}
     for name, data in subject.splits.items():
@@ -144,12 +145,14 @@ def _evaluate_split(
     room = FEATURE_BUDGET_BYTES
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     wrong = torch.zeros((), dtype=torch.int64, device=device)
+    apart = torch.zeros((), dtype=torch.float64, device=device)
     with watched.watching():
         for logits, features, labels in forward(subject, data):
             _update(accumulator, features, labels)
             watched.update(labels)
             loss_sum += subject.loss(logits, labels, features).double() * len(labels)
             wrong += (logits.argmax(1) != labels).sum()
+            apart = apart.maximum(departure(logits, features, last.weight, last.bias).double())
             room -= features.numel() * features.element_size()
             if kept is not None and room >= 0:
                 kept.append(features)
@@ -158,7 +161,13 @@ def _evaluate_split(
     if subject.processes.size > 1:
         accumulator.all_reduce()
         watched.all_reduce()
-    total_loss, total_wrong = subject.processes.sum([loss_sum.item(), wrong.item()])
+    total_loss, total_wrong, anywhere = subject.processes.sum([loss_sum.item(), wrong.item(), apart.item()])
+    if anywhere:
+        raise ValueError(
+            f"{name_of(last, subject.network)}: expected logits W h + b of this last linear layer at every evaluation, "
+            f"got others, {apart.item():.1e} of the largest logit away. What stands behind or beside it is trained or "
+            "loaded as well; take it out of the network."
+        )
     statistics = as_stored(accumulator.compute())
     snapshot = SplitSnapshot(
         statistics=statistics,

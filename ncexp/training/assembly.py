@@ -167,8 +167,8 @@ def _put_together(
     network = _network(config, dataset)
     layout, sentence = memory_format_for(network) if device.type == "cpu" else (torch.channels_last, "")
     network = network.to(device, memory_format=layout)  # channels-last is twice as fast on a CPU's convolutions
-    inputs = next(dataset.train.batches(2))[0]
-    classifier = last_layer(network, inputs)
+    inputs = next(dataset.train.batches(CHECKED_EXAMPLES))[0]
+    classifier = last_layer(network, inputs, trains=trains)
     if trains and (len(dataset.train) - 1) % config.batch_size == 0 and processes.size == 1:
         refuse_single_examples(network, inputs, config.batch_size, len(dataset.train))
     loss = config.loss.build_a(Callable, num_classes=dataset.num_classes)
