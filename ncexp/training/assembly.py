@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ncexp.architectures import (
@@ -27,7 +27,7 @@ from ncexp.training.checkpoint import Position
 from ncexp.training.decay import Parameters
 from ncexp.training.distributed import SINGLE, Processes
 from ncexp.training.loop import Training
-from ncexp.training.losses import objective_of, refuse_other_than_scalar
+from ncexp.training.losses import label_weights, objective_of, refuse_other_than_scalar
 from ncexp.training.memory import is_out_of_memory, keep_freed_memory
 from ncexp.training.precision import allow_tf32, check_precision
 from ncexp.training.regimes import refuse_regime, smallest_batch
@@ -172,7 +172,9 @@ def _put_together(
     if trains and (len(dataset.train) - 1) % config.batch_size == 0 and processes.size == 1:
         refuse_single_examples(network, inputs, config.batch_size, len(dataset.train))
     loss = config.loss.build_a(Callable, num_classes=dataset.num_classes)
-    refuse_other_than_scalar(objective_of(loss), network.classifier.weight)
+    refuse_other_than_scalar(objective_of(loss), classifier.weight)
+    if trains and processes.size > 1:
+        _refuse_other_than_mean(label_weights(objective_of(loss), classifier.weight), processes)
     if config.regime != "plain":
         smallest = smallest_batch(len(dataset.train), config.batch_size)
         refuse_regime(config.regime, getattr(loss, "half_mse_scale", None), classifier, smallest, processes.size)
@@ -192,6 +194,15 @@ def _put_together(
         processes=processes,
     )
     return Assembly(dataset, training, getattr(loss, "half_mse_scale", None), device, sentence)
+
+
+def _refuse_other_than_mean(weights: Tensor | None, processes: Processes) -> None:
+    """Raises ValueError for a loss whose gradients, averaged over the processes' shares, are not the batch's."""
+    if weights is None or bool((weights != 1).any()):
+        raise ValueError(
+            f"loss: expected a mean over the examples, each counted alike, on {processes.size} processes, got another. "
+            "Train on one."
+        )
 
 
 def _network(config: RunConfig, dataset: Dataset) -> Any:
