@@ -64,8 +64,10 @@ class Subject:
     @cached_property
     def label_weights(self) -> Tensor | None:
         """What each example's loss counts, by its label (C,); None for a loss of another form than a weighted mean."""
-        found = label_weights(self.loss, self.network.classifier.weight)
-        return None if found is None else found.to(self.network.classifier.weight.device)
+        layer = self.network.classifier
+        assert isinstance(layer, nn.Linear)
+        found = label_weights(self.loss, layer.weight)
+        return None if found is None else found.to(layer.weight.device)
 
     @property
     def classifier(self) -> LinearClassifier:
