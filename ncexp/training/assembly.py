@@ -171,8 +171,8 @@ def _put_together(
     if trains and torch.initial_seed() != config.seed:
         raise ValueError(
             f"architecture: expected a network that begins as seed={config.seed} has it, got one of "
-            f"{config.architecture.name}, which seeds torch with {torch.initial_seed()} itself: every seed would be one "
-            "training. Take torch.manual_seed out of it."
+            f"{config.architecture.name}, which seeds torch with {torch.initial_seed()} itself: every seed would be "
+            "one training. Take torch.manual_seed out of it."
         )
     layout, sentence = memory_format_for(network) if device.type == "cpu" else (torch.channels_last, "")
     network = network.to(device, memory_format=layout)  # channels-last is twice as fast on a CPU's convolutions
