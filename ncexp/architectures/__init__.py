@@ -2,20 +2,22 @@
 
 from ncexp.architectures.foreign import ForeignNetwork
 from ncexp.architectures.network import (
-    LAST_LAYER_TOLERANCE,
     Network,
     RenormalizedNetwork,
+    departure,
     last_layer,
+    name_of,
     refuse_single_examples,
 )
 from ncexp.architectures.pointwise import memory_format_for
 
 __all__ = [
-    "LAST_LAYER_TOLERANCE",
     "ForeignNetwork",
     "Network",
     "RenormalizedNetwork",
+    "departure",
     "last_layer",
     "memory_format_for",
+    "name_of",
     "refuse_single_examples",
 ]

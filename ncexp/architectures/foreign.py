@@ -1,7 +1,8 @@
 """A classifier as its authors wrote it, in the form of this house: its features are what its last linear layer gets.
 
-The layer is found by running the model once on made-up inputs with hooks on its layers, and a model whose logits are
-not W h + b of that layer is refused with the reason; `last_layer` looks again, at real examples.
+The layer is found by running the model on made-up inputs with hooks on its layers, and a model whose logits are not
+W h + b of that layer, or need not stay so in training, is refused with the reason; `last_layer` looks again, at real
+examples, and each evaluation at all of them.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from ncexp.architectures.network import LAST_LAYER_TOLERANCE
+from ncexp.architectures.network import departure, not_linear
 from ncexp.architectures.pointwise import replace_strided_pointwise
 
 #: Channels that grey images are repeated in, where the first convolution takes as many.
@@ -90,8 +90,9 @@ class ForeignNetwork(nn.Module):
         examples = torch.linspace(-1, 1, 2 * torch.Size(input_shape).numel(), device=device).view(2, *input_shape)
         mode = self.model.training
         self.model.eval()
+        examples = self._as_model_takes(examples)
         try:
-            output, calls = _run(self.model, self._as_model_takes(examples))
+            output, calls = _run(self.model, examples)
         except Exception as error:
             raise ValueError(
                 f"architecture: expected inputs that {self._title} takes, got {tuple(input_shape)}, at which it stops "
@@ -99,17 +100,25 @@ class ForeignNetwork(nn.Module):
                 "option of the model, or another model may do."
             ) from error
         self.model.train(mode)
-        if reason := _refusal(output, calls, (2, num_classes)):
+        last = next((call for call in reversed(calls) if isinstance(call.layer, nn.Linear)), None)
+        reason = _refusal(output, calls, (2, num_classes))
+        if not reason and not output.is_meta:
+            assert last is not None
+            assert isinstance(last.layer, nn.Linear)
+            assert last.inputs is not None
+            reason = not_linear(self.model, last.layer, examples, last.inputs)
+        if reason:
             raise ValueError(
                 f"architecture: expected a classifier whose last layer is linear, got {self._title}: {reason}. "
                 "Choose another model."
             )
-        return [call.name for call in calls if isinstance(call.layer, nn.Linear)][-1]
+        assert last is not None
+        return last.name
 
 
 @dataclass(frozen=True)
 class _Call:
-    """One call of a layer without sublayers; a linear one's inputs are copied before anything can change them."""
+    """One call of a layer without sublayers, or of a linear one; its inputs are copied before anything changes them."""
 
     name: str
     layer: nn.Module
@@ -131,7 +140,9 @@ def _run(model: nn.Module, inputs: Tensor) -> tuple[Any, list[_Call]]:
 
         return hook
 
-    leaves = [(name, layer) for name, layer in model.named_modules() if not [*layer.children()]]
+    # A parametrised linear layer has sublayers, which compute its weight: it is the layer, and they are none.
+    layers = [(name, layer) for name, layer in model.named_modules() if ".parametrizations." not in name]
+    leaves = [(name, layer) for name, layer in layers if isinstance(layer, nn.Linear) or not [*layer.children()]]
     hooks = [layer.register_forward_pre_hook(noting(name)) for name, layer in leaves]
     try:
         with torch.no_grad():
@@ -156,6 +167,9 @@ def _refusal(output: Any, calls: list[_Call], shape: tuple[int, int]) -> str:
     if uses > 1:
         return f"{last.name} is used {uses} times"
     assert isinstance(last.layer, nn.Linear)
+    if "weight" not in {**last.layer._parameters, **last.layer._buffers}:
+        names = [name for name, _ in last.layer.named_parameters() if name != "bias"]
+        return f"the weight of its last linear layer, {last.name}, is no parameter but computed from {', '.join(names)}"
     if _is_of(output, last.inputs, last.layer, shape):
         return ""
     if output.shape != shape:
@@ -163,18 +177,20 @@ def _refusal(output: Any, calls: list[_Call], shape: tuple[int, int]) -> str:
     after = [_kind(call) for call in calls[linear[-1] + 1 :] if not isinstance(call.layer, nn.Identity)]
     if after:
         return f"its last linear layer, {last.name}, is followed by {', '.join(after)}"
+    if last.layer.out_features != shape[1]:
+        return (
+            f"its last linear layer, {last.name}, has {last.layer.out_features} outputs, not one for each class: its "
+            "logits are made of them by what is no torch.nn.Linear"
+        )
     return f"its logits are not W h + b of its last linear layer, {last.name}"
 
 
 def _is_of(output: Tensor, features: Tensor | None, layer: nn.Linear, shape: tuple[int, int]) -> bool:
     """Whether the output is W h + b; of tensors without values their shapes must do."""
     assert features is not None
-    if output.shape != shape or features.shape != (shape[0], layer.in_features):
+    if output.shape != shape or features.shape != (shape[0], layer.in_features) or layer.out_features != shape[1]:
         return False
-    if output.is_meta:
-        return True
-    expected = functional.linear(features, layer.weight, layer.bias)
-    return bool((output - expected).abs().max() <= LAST_LAYER_TOLERANCE * expected.abs().max())
+    return output.is_meta or not departure(output, features, layer.weight, layer.bias)
 
 
 def _kind(call: _Call) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
@@ -60,12 +63,33 @@ class RenormalizedNetwork(nn.Module):
         return self.classifier(features), features
 
 
-def last_layer(network: nn.Module, inputs: Tensor) -> nn.Linear:
+@torch.no_grad()
+def departure(logits: Tensor, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """max |logits − (W h + b)|, relative to the largest |W h + b|: a scalar; 0 where rounding explains it.
+
+    logits (n, C), features (n, P), weight (C, P), bias (C,), each in any precision and on one device, where the result
+    is. What is not finite in W h + b is not compared.
+    """
+    expected = functional.linear(features.to(weight.dtype), weight, bias)
+    finite = expected.isfinite()
+    gap = torch.where(finite, (logits - expected).abs().nan_to_num(torch.inf, torch.inf), 0.0).max()
+    size = torch.where(finite, expected.abs(), 0.0).max()
+    tolerance = max(LAST_LAYER_TOLERANCE, *(torch.finfo(one.dtype).eps for one in (logits, features, weight)))
+    return torch.where(gap > tolerance * size, gap / size, 0.0)
+
+
+def name_of(module: nn.Module, network: nn.Module) -> str:
+    """The module's name within the network."""
+    return next(name for name, one in network.named_modules() if one is module)
+
+
+def last_layer(network: nn.Module, inputs: Tensor, *, trains: bool = False) -> nn.Linear:
     """The network's `classifier`, after looking that it is what the measurements take it for.
 
-    inputs: a few examples. The network is run on them once, in eval mode, and left in the mode it was in.
+    inputs: a few examples. The network is run on two of them in eval mode, for `trains` on all of them in train mode as
+    well, and left as it was.
     Raises ValueError where the network does not answer (logits (n, C), features (n, P)), has no nn.Linear named
-    `classifier`, or where its logits are not features @ Wᵀ + b.
+    `classifier`, where its logits are not features @ Wᵀ + b, or need not stay so: see `not_linear`.
     """
     name = type(network).__name__
     classifier = getattr(network, "classifier", None)
@@ -74,7 +98,21 @@ def last_layer(network: nn.Module, inputs: Tensor) -> nn.Linear:
             f"{name}.classifier: expected the last layer, a torch.nn.Linear, got {type(classifier).__name__}. "
             "Give the network an attribute of that name."
         )
-    mode = network.training
+    features = _checked_features(network, classifier, inputs[:2])
+    reason = not_linear(network, classifier, inputs[:2], features)
+    if trains and not reason:
+        reason = not_linear(network, classifier, inputs, features, training=True)
+    if reason:
+        raise ValueError(
+            f"{name}.forward: expected logits = classifier(features), got a network in which {reason}. Return the "
+            "tensor that the last layer is applied to, and its output unchanged."
+        )
+    return classifier
+
+
+def _checked_features(network: nn.Module, classifier: nn.Linear, inputs: Tensor) -> Tensor:
+    """The features of these inputs in eval mode; raises ValueError where the answer is not that of `last_layer`."""
+    name, mode = type(network).__name__, network.training
     network.eval()
     with torch.no_grad():
         answer = network(inputs)
@@ -90,15 +128,70 @@ def last_layer(network: nn.Module, inputs: Tensor) -> nn.Linear:
             f"{name}.forward: expected logits {(len(inputs), classifier.out_features)} and features "
             f"{(len(inputs), classifier.in_features)}, got {tuple(logits.shape)} and {tuple(features.shape)}."
         )
-    expected = functional.linear(
-        features, classifier.weight, classifier.bias
-    )  # whatever a class of its own makes of it
-    if (logits - expected).abs().max() > LAST_LAYER_TOLERANCE * expected.abs().max():
+    if found := float(departure(logits, features, classifier.weight, classifier.bias)):
         raise ValueError(
-            f"{name}.forward: expected logits = classifier(features), got a difference of "
-            f"{(logits - expected).abs().max().item():.3g}. Return the tensor that the last layer is applied to."
+            f"{name}.forward: expected logits = classifier(features), got a difference of {found:.3g} of the largest "
+            "logit. Return the tensor that the last layer is applied to."
         )
-    return classifier
+    return features
+
+
+def not_linear(
+    network: nn.Module, layer: nn.Linear, inputs: Tensor, features: Tensor, *, training: bool = False
+) -> str:
+    """Why the logits need not stay W h + b of this layer while the network is trained; "" where they will.
+
+    At the first weights they may be W h + b by chance: a layer that begins at 0 hides a tanh or a second head, and a
+    factor that begins at 1 hides itself. So the network is run with a random W and b: its logits must be those of these
+    two, and depend on no other parameter while the layer's inputs are held fixed.
+
+    network: its output is the logits, or a tuple that begins with them; features (n, P): the layer's inputs, for their
+    size; training: run in train mode. Parameters, buffers, modes and random generators are left as they are.
+    """
+    name, drawn = name_of(layer, network), _drawn(layer, features)
+    taken: list[Tensor] = []
+
+    def hold(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        taken.append(given[0].detach())
+        return (taken[-1], *given[1:])
+
+    replaced = {buffer: value.clone() for buffer, value in network.named_buffers()}
+    replaced |= {f"{name}.{part}": value for part, value in drawn.items()}
+    gpus = [inputs.device] if inputs.is_cuda else []
+    mode, hook = network.training, layer.register_forward_pre_hook(hold)
+    network.train(training)
+    try:
+        with torch.enable_grad(), torch.random.fork_rng(gpus):
+            answer: Any = functional_call(network, replaced, (inputs,))
+    finally:
+        hook.remove()
+        network.train(mode)
+    logits = answer[0] if isinstance(answer, tuple) else answer
+    if taken and logits.requires_grad:  # without a call of the layer, nothing was held fixed
+        own = (layer.weight, layer.bias) if drawn else ()
+        others = {n: p for n, p in network.named_parameters() if p.requires_grad and all(p is not one for one in own)}
+        slopes = torch.autograd.grad(logits.sum(), [*others.values()], allow_unused=True)
+        if met := [other for other, slope in zip(others, slopes, strict=True) if slope is not None]:
+            more = f" and {len(met) - 2} parameters more" * (len(met) > 2)
+            return f"the logits depend on {', '.join(met[-2:])}{more} beside its last linear layer, {name}"
+    used = {"weight": layer.weight, "bias": layer.bias, **drawn}
+    if departure(logits.detach(), taken[-1] if taken else answer[1], used["weight"], used["bias"]):
+        where = "in train mode" if training else "once its weights are others"
+        return f"the logits are not W h + b of its last linear layer, {name}, {where}"
+    return ""
+
+
+def _drawn(layer: nn.Linear, features: Tensor) -> dict[str, Tensor]:
+    """Random W and b, with logits of about 1; none where W is computed from other parameters."""
+    own = {**layer._parameters, **layer._buffers}
+    if own.get("weight") is None:
+        return {}
+    generator = torch.Generator().manual_seed(0)
+    size = features.detach().norm(dim=1).max().cpu()
+    drawn = {"weight": torch.randn(layer.weight.shape, generator=generator) / (size if size > 0 else 1.0)}
+    if layer.bias is not None:
+        drawn["bias"] = torch.randn(layer.bias.shape, generator=generator)
+    return {part: value.to(layer.weight) for part, value in drawn.items()}
 
 
 def refuse_single_examples(network: nn.Module, inputs: Tensor, batch_size: int, num_examples: int) -> None:

@@ -53,7 +53,7 @@ class _Task:
         self.composed = True
         try:
             _refuse_launcher()
-            raw = plain(config)
+            raw = plain(config, HydraConfig.get().overrides.task)
         except REFUSALS as error:
             self.refusal = error
         else:

@@ -27,6 +27,8 @@ from ncexp.config.components import ConfigError, nearest
 
 #: What is raised for a configuration that a person has to correct, by Hydra, by OmegaConf and by the checks.
 REFUSALS = (HydraException, OmegaConfBaseException, ValueError)
+#: Groups whose files set keys of the whole configuration.
+_SELECTORS = ("experiment", "sweep")
 
 
 def config_directory() -> Path:
@@ -52,14 +54,24 @@ def compose_plain(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     """conf/<name>.yaml with these overrides, as a plain mapping; raises what Hydra raises."""
     with initialize_config_dir(version_base="1.3", config_dir=str(config_directory())), refusals_named(overrides):
         config = compose(name, overrides=list(overrides))
-    return plain(config)
+    return plain(config, overrides)
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
-    """A composed configuration as a plain mapping, interpolations resolved, without Hydra's node and the selectors."""
+def plain(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+    """A composed configuration as a plain mapping, interpolations resolved, without Hydra's node and the selectors.
+
+    Raises ConfigError for an experiment or a sweep whose file is not of the package _global_: none of its lines counts.
+    """
     content = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items() if key not in ("experiment", "sweep", "hydra")}
+    for selector in _SELECTORS:
+        if content.get(selector):
+            chosen = [word for word in overrides if word.startswith(f"{selector}=")]
+            raise ConfigError(
+                f"{selector}: expected a file that begins with the line '# @package _global_', got "
+                f"{' '.join(chosen) or 'one'} without it: its keys would stand under {selector} and be ignored. Add it."
+            )
+    return {str(key): value for key, value in content.items() if key not in (*_SELECTORS, "hydra")}
 
 
 @contextmanager
@@ -133,7 +145,7 @@ class Composer:
         """
         with refusals_named(overrides):
             config = self._compose(overrides)
-        return plain(config)
+        return plain(config, overrides)
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
         files, values = [], []

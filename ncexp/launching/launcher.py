@@ -12,7 +12,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from ncexp.config import RunConfig, check_outputs
+from ncexp.config import ConfigError, RunConfig, check_outputs
 from ncexp.config.composing import Composer
 from ncexp.launching import submission
 from ncexp.launching.code_state import environment, freeze_code
@@ -49,12 +49,26 @@ class CheckedLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Carry out one sweep; returns a result for each task, its return value the State; none where nobody waits."""
+        self._refuse_sweep(job_overrides)
         composer = Composer(self._context.config_loader, self._config)
         asked = check_all([(list(overrides), composer.compose(overrides)) for overrides in job_overrides])
         return [
             JobReturn(overrides=one.overrides, status=JobStatus.COMPLETED, _return_value=state)
             for one, state in zip(asked, self.carry_out(asked), strict=False)
         ]
+
+    def _refuse_sweep(self, job_overrides: Sequence[Sequence[str]]) -> None:
+        """Raises ConfigError for a sweep of no runs, and for one over sweeps, whose own lists nobody would read."""
+        asked = " ".join(self._config.hydra.overrides.task)
+        if not job_overrides:
+            raise ConfigError(
+                f"{asked}: expected a sweep of one run at least, got none. A glob sees the choices of one folder; name "
+                "those of others, as in experiment=quick/vgg,quick/resnet."
+            )
+        chosen = f"sweep={self._config.hydra.runtime.choices.get('sweep') or 'null'}"
+        for word in {word for overrides in job_overrides for word in overrides if word.startswith("sweep=")}:
+            if word != chosen:
+                raise ConfigError(f"sweep: expected one sweep a command, got {asked}. Begin one after the other.")
 
     @abstractmethod
     def carry_out(self, asked: Sequence[Asked]) -> list[State]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,14 +48,16 @@ class Asked:
 def check_all(composed: Sequence[tuple[list[str], Mapping[str, Any]]]) -> list[Asked]:
     """Check every configuration, then that its parts fit together and its data are there.
 
-    Two combinations that come to the same task are one. Raises ConfigError that names each faulty combination.
+    Combinations that come to the same task are one, which measures what each of them asks for. Raises ConfigError that
+    names each faulty combination, and each that contradicts an earlier one of the same task.
     """
     asked: dict[str, Asked] = {}
     faults: dict[str, str] = {}
     for overrides, raw in composed:
         try:
-            task = check_task(raw)
-            asked.setdefault(str(task.directory), Asked(task, overrides))
+            one = Asked(check_task(raw), overrides)
+            place = str(one.task.directory)
+            asked[place] = _merged(asked[place], one) if place in asked else one
         except ConfigError as error:
             faults.setdefault(str(error), " ".join(overrides))
     faults = faults or _faults_of_parts(list(asked.values()))
@@ -63,6 +65,36 @@ def check_all(composed: Sequence[tuple[list[str], Mapping[str, Any]]]) -> list[A
         lines = "\n".join(f"  {overrides}\n    {message}" for message, overrides in faults.items())
         raise ConfigError(f"nothing was begun; expected {len(composed)} runs that can be run, got\n{lines}")
     return list(asked.values())
+
+
+def _merged(first: Asked, second: Asked) -> Asked:
+    """One task for two combinations that train the same weights: all analyses and evaluated epochs that they ask for.
+
+    Raises ConfigError where they differ in anything else, as only one of them would be heeded.
+    """
+    ours, theirs = first.task.raw, second.task.raw
+    if ours == theirs:
+        return first
+    merged = dict(ours)
+    if "evaluate_at" in ours:
+        merged["evaluate_at"] = sorted({*ours["evaluate_at"], *theirs["evaluate_at"]})
+    merged["analysis"] = {**(theirs.get("analysis") or {}), **(ours.get("analysis") or {})}
+    for name, one, other in _differences(merged, {**theirs, "evaluate_at": merged.get("evaluate_at")}):
+        raise ConfigError(
+            f"{name}: expected one value for one run, got {one!r} and {other!r} of combinations that train the same "
+            f"weights, {first.task.name}_{first.task.key}. Leave one of them out."
+        )
+    return Asked(check_task(merged), list(dict.fromkeys([*first.overrides, *second.overrides])))
+
+
+def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], of: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted name, our value, theirs) of what `theirs` has otherwise."""
+    for key, other in theirs.items():
+        one = ours.get(key)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            yield from _differences(one, other, f"{of}{key}.")
+        elif one != other:
+            yield f"{of}{key}", one, other
 
 
 def _faults_of_parts(asked: Sequence[Asked]) -> dict[str, str]:

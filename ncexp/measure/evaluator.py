@@ -9,17 +9,19 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from ncexp.architectures import departure, name_of
 from ncexp.collapse import ClassStatisticsAccumulator, LinearClassifier
 from ncexp.datasets import Examples
 from ncexp.measure.probes import Probe, Probes
 from ncexp.measure.ridge import Ridge
 from ncexp.measure.snapshot import Snapshot, SplitSnapshot, as_stored
-from ncexp.training import SINGLE, Diverged, Objective, Processes
+from ncexp.training import SINGLE, Diverged, Objective, Processes, label_weights
 from ncexp.training.seeding import seeded
 
 #: Features of a split up to this size are kept from the pass; larger ones are computed a second time when asked for.
@@ -59,6 +61,14 @@ class Subject:
         """By name, train first."""
         return self.dataset.splits
 
+    @cached_property
+    def label_weights(self) -> Tensor | None:
+        """What each example's loss counts, by its label (C,); None for a loss of another form than a weighted mean."""
+        layer = self.network.classifier
+        assert isinstance(layer, nn.Linear)
+        found = label_weights(self.loss, layer.weight)
+        return None if found is None else found.to(layer.weight.device)
+
     @property
     def classifier(self) -> LinearClassifier:
         """The last layer as it stands, float64, on the CPU."""
@@ -79,7 +89,7 @@ class Pass:
 def evaluate(subject: Subject, epoch: int, probes: Mapping[str, Probe]) -> Pass:
     """Run the network in eval mode over all of every split, once.
 
-    Raises Diverged where a feature is not finite.
+    Raises Diverged where a feature is not finite, ValueError where the logits are not W h + b of the last layer.
     """
     splits, kept = {}, {}
     for name, data in subject.splits.items():
@@ -156,14 +166,16 @@ def _evaluate_split(
     watched = Probes(subject.network, probes, num_classes)
     kept: list[Tensor] | None = []
     room = FEATURE_BUDGET_BYTES
-    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    loss = _LossOfSet(subject, device)
     wrong = torch.zeros((), dtype=torch.int64, device=device)
+    apart = torch.zeros((), dtype=torch.float64, device=device)
     with watched.watching():
         for logits, features, labels in forward(subject, data):
             _update(accumulator, features, labels)
             watched.update(labels)
-            loss_sum += subject.loss(logits, labels, features).double() * len(labels)
+            loss.update(logits, labels, features)
             wrong += (logits.argmax(1) != labels).sum()
+            apart = apart.maximum(departure(logits, features, last.weight, last.bias).double())
             room -= features.numel() * features.element_size()
             if kept is not None and room >= 0:
                 kept.append(features)
@@ -172,15 +184,62 @@ def _evaluate_split(
     if subject.processes.size > 1:
         accumulator.all_reduce()
         watched.all_reduce()
-    total_loss, total_wrong = subject.processes.sum([loss_sum.item(), wrong.item()])
+    total_loss, counted, total_wrong, anywhere = subject.processes.sum([*loss.total(), wrong.item(), apart.item()])
+    if anywhere:
+        raise ValueError(
+            f"{name_of(last, subject.network)}: expected logits W h + b of this last linear layer at every evaluation, "
+            f"got others, {apart.item():.1e} of the largest logit away. What stands behind or beside it is trained or "
+            "loaded as well; take it out of the network."
+        )
     statistics = as_stored(accumulator.compute())
     snapshot = SplitSnapshot(
         statistics=statistics,
-        loss=total_loss / statistics.num_examples,
+        loss=total_loss / counted,
         error=total_wrong / statistics.num_examples,
         layers={name: as_stored(layer) for name, layer in watched.compute().items()},
     )
     return snapshot, None if kept is None else torch.cat(kept)
+
+
+class _LossOfSet:
+    """The loss of all examples of a split, met in batches: the mean of the batches', each counted by its labels' v.
+
+    Of a loss that is no weighted mean, logits, labels and features are kept, and it is taken of all of them at once.
+    """
+
+    def __init__(self, subject: Subject, device: torch.device) -> None:
+        self._loss, self._weights = subject.loss, subject.label_weights
+        self._sum, self._counted = torch.zeros(2, dtype=torch.float64, device=device)
+        self._kept: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._room = FEATURE_BUDGET_BYTES
+        if self._weights is None and subject.processes.size > 1:
+            raise _other_loss(f"{subject.processes.size} processes, each with a share of them")
+
+    def update(self, logits: Tensor, labels: Tensor, features: Tensor) -> None:
+        if self._weights is not None:
+            counted = self._weights[labels].sum()
+            value = self._loss(logits, labels, features).double() * counted
+            self._sum += torch.where(counted > 0, value, 0.0)  # of ignored examples alone it is 0 / 0
+            self._counted += counted
+            return
+        self._room -= sum(one.numel() * one.element_size() for one in (logits, features))
+        if self._room < 0:
+            raise _other_loss(f"a split whose logits and features take more than {FEATURE_BUDGET_BYTES:,} bytes")
+        self._kept.append((logits, labels, features))
+
+    def total(self) -> tuple[float, float]:
+        """The loss times what counts, and what counts; of this process's share."""
+        if self._weights is not None:
+            return self._sum.item(), self._counted.item()
+        logits, labels, features = (torch.cat(parts) for parts in zip(*self._kept, strict=True))
+        return float(self._loss(logits, labels, features)), 1.0
+
+
+def _other_loss(got: str) -> ValueError:
+    return ValueError(
+        "loss: expected a mean over the examples, each counted alike or by the weight of its label, or all examples at "
+        f"once, got a sum, or a loss that takes its examples together, and {got}. Measure with a loss that is a mean."
+    )
 
 
 def _update(accumulator: ClassStatisticsAccumulator, features: Tensor, labels: Tensor) -> None:

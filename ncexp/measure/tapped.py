@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from ncexp.architectures import LAST_LAYER_TOLERANCE
+from ncexp.architectures import departure
 from ncexp.config import nearest
 from ncexp.training import Processes
 
@@ -76,19 +75,16 @@ class TappedNetwork(nn.Module):
                 f"{type(logits).__name__}. "
                 "Wrap the model in a module that returns its logits alone."
             )
-        expected = functional.linear(features, self.classifier.weight, self.classifier.bias)  # no hook meets it
-        if logits.shape != expected.shape:
+        expected = (len(features), self.classifier.out_features)
+        if logits.shape != expected:
             raise ValueError(
-                f"model: expected logits {tuple(expected.shape)}, as the classifier's output, got "
-                f"{tuple(logits.shape)}. Name the layer whose output the logits are."
+                f"model: expected logits {expected}, as the classifier's output, got {tuple(logits.shape)}. Name the "
+                "layer whose output the logits are."
             )
-        size = expected.abs().amax().clamp(min=torch.finfo(expected.dtype).tiny)
-        tolerance = max(LAST_LAYER_TOLERANCE, torch.finfo(expected.dtype).eps)
-        difference = ((logits - expected).abs().amax() / size).nan_to_num(0.0).item()
-        if difference > tolerance:
+        if found := float(departure(logits, features, self.classifier.weight, self.classifier.bias)):
             raise ValueError(
-                f"model: expected logits = classifier(features), got another output, {difference:.1e} of the largest "
-                "logit away. Return the last layer's output without a softmax or scale behind it."
+                f"model: expected logits = classifier(features), got another output, {found:.1e} of the largest logit "
+                "away. Return the last layer's output without a softmax or scale behind it."
             )
 
 

@@ -5,7 +5,7 @@ from ncexp.training.checkpoint import Position, load_resume, load_weights, save_
 from ncexp.training.distributed import SINGLE, Processes, join, joined
 from ncexp.training.interruption import JOB_SIGNALS, Diverged, Interrupted, StopRequest
 from ncexp.training.loop import Training
-from ncexp.training.losses import Objective, objective_of, refuse_other_than_scalar
+from ncexp.training.losses import Objective, label_weights, objective_of, refuse_other_than_scalar
 from ncexp.training.memory import describe_out_of_memory
 from ncexp.training.threads import restore_threads, set_threads
 
@@ -27,6 +27,7 @@ __all__ = [
     "find_device",
     "join",
     "joined",
+    "label_weights",
     "load_resume",
     "load_weights",
     "objective_of",

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ncexp.architectures import (
@@ -27,10 +27,11 @@ from ncexp.training.checkpoint import Position
 from ncexp.training.decay import Parameters
 from ncexp.training.distributed import SINGLE, Processes
 from ncexp.training.loop import Training
-from ncexp.training.losses import objective_of, refuse_other_than_scalar
+from ncexp.training.losses import label_weights, objective_of, refuse_other_than_scalar
 from ncexp.training.memory import is_out_of_memory, keep_freed_memory
 from ncexp.training.precision import allow_tf32, check_precision
 from ncexp.training.regimes import refuse_regime, smallest_batch
+from ncexp.training.seeding import seed_everything
 from ncexp.training.threads import check_threads
 
 #: Enough for batch norm, few enough to take 0.1 s for a small network.
@@ -132,7 +133,8 @@ def build_dataset(config: RunConfig) -> Dataset:
 def assemble(
     config: RunConfig, dataset: Dataset | None = None, processes: Processes = SINGLE, *, trains: bool = True
 ) -> Assembly:
-    """Build every part from its component; seeds torch's generators first, so the initialisation is the seed's.
+    """Build every part from its component; the random generators are seeded first, and again once the data are there,
+    as a data set's own function may seed them with a number of its own. So the initialisation is the seed's.
 
     dataset: what `build_dataset` returned for the same choice, if it is there already; processes: those that share the
     run; their parts begin alike. trains: whether steps will follow, for which the batches must do.
@@ -142,9 +144,10 @@ def assemble(
     """
     device = find_device(config.device)
     allow_tf32(False)
-    torch.manual_seed(config.seed)
+    seed_everything(config.seed)
     torch.backends.cudnn.deterministic = True  # the same seed gives the same journal
     dataset = build_dataset(config) if dataset is None else dataset
+    seed_everything(config.seed)
     if device.type == "cpu":
         keep_freed_memory()  # from here on: what the decoding of the data took goes back
     try:
@@ -165,14 +168,22 @@ def _put_together(
     processes.refuse_unequal(len(dataset.train), config.batch_size)
     dataset = dataset.to(device)
     network = _network(config, dataset)
+    if trains and torch.initial_seed() != config.seed:
+        raise ValueError(
+            f"architecture: expected a network that begins as seed={config.seed} has it, got one of "
+            f"{config.architecture.name}, which seeds torch with {torch.initial_seed()} itself: every seed would be "
+            "one training. Take torch.manual_seed out of it."
+        )
     layout, sentence = memory_format_for(network) if device.type == "cpu" else (torch.channels_last, "")
     network = network.to(device, memory_format=layout)  # channels-last is twice as fast on a CPU's convolutions
-    inputs = next(dataset.train.batches(2))[0]
-    classifier = last_layer(network, inputs)
+    inputs = next(dataset.train.batches(CHECKED_EXAMPLES))[0]
+    classifier = last_layer(network, inputs, trains=trains)
     if trains and (len(dataset.train) - 1) % config.batch_size == 0 and processes.size == 1:
         refuse_single_examples(network, inputs, config.batch_size, len(dataset.train))
     loss = config.loss.build_a(Callable, num_classes=dataset.num_classes)
-    refuse_other_than_scalar(objective_of(loss), network.classifier.weight)
+    refuse_other_than_scalar(objective_of(loss), classifier.weight)
+    if trains and processes.size > 1:
+        _refuse_other_than_mean(label_weights(objective_of(loss), classifier.weight), processes)
     if config.regime != "plain":
         smallest = smallest_batch(len(dataset.train), config.batch_size)
         refuse_regime(config.regime, getattr(loss, "half_mse_scale", None), classifier, smallest, processes.size)
@@ -192,6 +203,15 @@ def _put_together(
         processes=processes,
     )
     return Assembly(dataset, training, getattr(loss, "half_mse_scale", None), device, sentence)
+
+
+def _refuse_other_than_mean(weights: Tensor | None, processes: Processes) -> None:
+    """Raises ValueError for a loss whose gradients, averaged over the processes' shares, are not the batch's."""
+    if weights is None or bool((weights != 1).any()):
+        raise ValueError(
+            f"loss: expected a mean over the examples, each counted alike, on {processes.size} processes, got another. "
+            "Train on one."
+        )
 
 
 def _network(config: RunConfig, dataset: Dataset) -> Any:

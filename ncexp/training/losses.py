@@ -8,6 +8,8 @@ the paper's MSE says so by `half_mse_scale`, the s in s · ½ Ave ‖logits − 
 from __future__ import annotations
 
 import inspect
+import math
+import warnings
 from collections.abc import Callable
 from typing import Literal
 
@@ -19,6 +21,8 @@ from ncexp.config import Fraction, NonNegative, Positive
 
 #: (logits (n, C), labels (n,), features (n, P)) → the mean loss, a scalar.
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
+#: Examples of one batch on which a loss is tried.
+_TRIED_TOGETHER = 64
 #: s, as a number, or "2/C": the mean over the classes instead of half their sum, as torch.nn.MSELoss() has it.
 Scale = Positive | Literal["2/C"]
 
@@ -45,6 +49,85 @@ def refuse_other_than_scalar(loss: Objective, weight: Tensor) -> None:
             "loss: expected a scalar tensor that depends on the logits, the mean over the examples, got "
             f"a {type(value).__name__}{shape} for two examples. Reduce it with .mean(), without .detach() or .item()."
         )
+
+
+def label_weights(loss: Objective, weight: Tensor) -> Tensor | None:
+    """v (C,), float64, of a loss that is Σ_i v(y_i) ℓ_i / Σ_i v(y_i) over any batch; None for a loss of another form.
+
+    Then the loss of a whole set is the mean of those of its batches, each counted by the sum of its v. A mean over the
+    examples has v = 1; class weights, an ignored class and label smoothing with weights have others. A sum is of
+    another form, and so is a loss that takes its examples together. Found by trying the loss on random examples, and
+    held against batches cut in two at random; generators are left as found. weight: the last layer's (C, P).
+    """
+    gpus = [weight.device] if weight.is_cuda else []
+    with torch.no_grad(), torch.random.fork_rng(gpus), warnings.catch_warnings(action="ignore"):
+        trial = _Trial(loss, weight)
+        alike = torch.ones(len(weight), dtype=torch.float64)
+        try:
+            if trial.explained_by(alike):
+                return alike
+            weights = trial.weights()
+            possible = bool(weights.isfinite().all() and weights.min() >= 0 and weights.max() > 0)
+            of_this_form = possible and trial.explained_by(weights)
+        except (RuntimeError, ValueError):  # it does not take one example, or float32 logits
+            return None
+    return weights if of_this_form else None
+
+
+class _Trial:
+    """A loss on made-up examples, in the precision of the last layer's weight (C, P), in float32 at least."""
+
+    def __init__(self, loss: Objective, weight: Tensor) -> None:
+        precise = torch.promote_types(weight.dtype, torch.float32)
+        self._loss, self._weight, self._classes = loss, weight.to(precise), len(weight)
+        self._generator = torch.Generator().manual_seed(0)
+        #: Relative: sums of as many terms as a batch has, in another order.
+        self._tolerance = _TRIED_TOGETHER * torch.finfo(precise).eps
+
+    def explained_by(self, weights: Tensor) -> bool:
+        """Whether batches of all labels, cut in two at random, have the loss of their parts, counted by the weights."""
+        drawn = torch.randint(self._classes, (max(self._classes, _TRIED_TOGETHER),), generator=self._generator)
+        labels = torch.cat([torch.arange(self._classes), drawn])
+        labels = labels[torch.randperm(len(labels), generator=self._generator)]
+        best = weights.argmax()  # in each batch, so that those of one batch are held against those of the others
+        for some in labels.split(_TRIED_TOGETHER):
+            together = torch.cat([best[None], some])
+            logits = torch.randn(len(together), self._classes, generator=self._generator)
+            cut = int(torch.randint(1, len(together), (), generator=self._generator))
+            parts = [(logits[:cut], together[:cut]), (logits[cut:], together[cut:])]
+            counted = [(float(weights[part].sum()), self(of, part)) for of, part in parts]
+            expected = sum(count * value for count, value in counted if count)
+            expected /= sum(count for count, _ in counted)
+            size = max(abs(value) for count, value in counted if count)
+            if not abs(self(logits, together) - expected) <= self._tolerance * size:
+                return False
+        return True
+
+    def weights(self) -> Tensor:
+        """v (C,), the first that is not 0 as unit: from the loss of two examples and those of each alone; else inf."""
+        alone = [self(self._logits(label, 3.0), torch.tensor([label])) for label in range(self._classes)]
+        unit = next((label for label, value in enumerate(alone) if math.isfinite(value)), 0)
+        wrong = self._logits(unit, -3.0)
+        of_unit = self(wrong, torch.tensor([unit]))
+        found = torch.zeros(self._classes, dtype=torch.float64)
+        for label, value in enumerate(alone):
+            both = self(torch.cat([self._logits(label, 3.0), wrong]), torch.tensor([label, unit]))
+            if math.isnan(value):  # 0 / 0: it does not count, where it adds nothing either
+                found[label] = 0.0 if abs(both - of_unit) <= self._tolerance * abs(of_unit) else math.inf
+            else:
+                found[label] = (of_unit - both) / (both - value) if both != value else math.inf
+        return found
+
+    def _logits(self, label: int, value: float) -> Tensor:
+        """(1, C): this value at the label, 0 elsewhere."""
+        logits = torch.zeros(1, self._classes)
+        logits[0, label] = value
+        return logits
+
+    def __call__(self, logits: Tensor, labels: Tensor) -> float:
+        features = torch.randn(len(labels), self._weight.shape[1], generator=self._generator)
+        given = (logits.to(self._weight), labels.to(self._weight.device), features.to(self._weight))
+        return float(self._loss(*given))
 
 
 class MSE:

@@ -1,4 +1,4 @@
-"""Random numbers of a computation that leaves those of the training alone."""
+"""Random numbers: those of a training, and those of a computation that leaves them alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from contextlib import contextmanager
 
 import numpy
 import torch
+
+
+def seed_everything(seed: int) -> None:
+    """Begin Python's, NumPy's and torch's random generators, of GPUs too, with `seed`."""
+    random.seed(seed)
+    numpy.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import torch
 from support import slow
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import parametrizations
 from torchvision import models
 
 from ncexp.architectures import ForeignNetwork, last_layer
@@ -206,8 +207,59 @@ class Answers(Their):
         return super().forward(inputs), inputs
 
 
+class OwnCosines(nn.Module):
+    """Cosines with rows that are a parameter of the module's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.randn(3, 5))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return functional.linear(functional.normalize(inputs), functional.normalize(self.rows))
+
+
+class Rows(Their):
+    """A head that is a parameter of the network itself, which no layer holds."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.ReLU(), linear(5), nn.Identity())
+        self.rows = nn.Parameter(torch.randn(3, 5))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs) @ self.rows.T
+
+
+class Factor(nn.Module):
+    """A learned temperature, at 1 at the start."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(()))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.factor * inputs
+
+
+class Distilled(Their):
+    """The mean of two heads."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = inputs.flatten(1)
+        return (self.before(hidden) + self.last(hidden)) / 2
+
+
 def linear(out: int = 3) -> nn.Linear:
     return nn.Linear(4, out)
+
+
+def zero() -> nn.Linear:
+    layer = linear()
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+IS_NOT = "the logits are not W h . b of its last linear layer, last, once its weights are others"
 
 
 @pytest.mark.parametrize(
@@ -221,13 +273,60 @@ def linear(out: int = 3) -> nn.Linear:
         (lambda: Their(nn.ReLU(), nn.Identity(), nn.Identity()), "it has no layer with weights"),
         (lambda: Their(nn.ReLU(), linear(5), nn.Identity()), r"expected outputs of shape \(2, 3\), .* got \(2, 5\)"),
         (lambda: Answers(nn.ReLU(), linear(), nn.Identity()), "expected a tensor of logits, got tuple"),
+        (
+            lambda: Their(nn.ReLU(), linear(5), OwnCosines()),
+            "its last linear layer, last, is followed by an OwnCosines",
+        ),
+        (
+            Rows,
+            "last, has 5 outputs, not one for each class: its logits are made of them by what is no torch.nn.Linear",
+        ),
+        (
+            lambda: Their(nn.ReLU(), parametrizations.weight_norm(linear()), nn.Identity()),
+            "the weight of its last linear layer, last, is no parameter but computed from parametrizations.weight",
+        ),
+        (
+            lambda: Their(nn.ReLU(), nn.utils.weight_norm(linear()), nn.Identity()),
+            "the weight of its last linear layer, last, is no parameter but computed from weight_g, weight_v",
+        ),
+        (lambda: Their(nn.ReLU(), zero(), nn.Tanh()), IS_NOT),
+        (lambda: Functional(nn.ReLU(), zero(), nn.Identity()), IS_NOT),
+        (lambda: Their(nn.ReLU(), linear(), Factor()), "the logits depend on after.factor beside its last .* last"),
+        (lambda: Their(nn.ReLU(), linear(), nn.BatchNorm1d(3)), "depend on after.weight, after.bias beside .* last"),
+        (lambda: Distilled(zero(), zero(), nn.Identity()), "depend on before.weight, before.bias beside .* last"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
 def test_networks_whose_logits_are_no_linear_layers_are_refused_with_the_reason(model, reason: str) -> None:
     torch.manual_seed(0)
     classes = 4 if "2 times" in reason or "PReLU" in reason else 3
     with pytest.raises(ValueError, match=reason):
         ForeignNetwork(model(), "theirs", (1, 2, 2), classes)
+
+
+def test_layer_that_begins_at_zero_or_is_fixed_is_taken_unchanged() -> None:
+    fixed = zero()
+    fixed.bias.requires_grad_(False)
+    for last in (zero(), fixed, nn.Linear(4, 3, bias=False)):
+        model = Their(nn.Sequential(nn.BatchNorm1d(4), nn.Dropout()), last, nn.Identity())
+        before = copy.deepcopy(model.state_dict())
+        generator, modes = torch.get_rng_state(), [module.training for module in model.modules()]
+        network = ForeignNetwork(model, "theirs", (1, 2, 2), 3)
+        assert last_layer(network, images(1, 2, count=16), trains=True) is last
+        assert torch.equal(torch.get_rng_state(), generator)
+        assert [module.training for module in model.modules()] == modes
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("after", [nn.Dropout(0.1), nn.BatchNorm1d(3, affine=False)])
+def test_what_changes_the_logits_in_train_mode_alone_is_refused_for_training(after: nn.Module) -> None:
+    torch.manual_seed(0)
+    network = ForeignNetwork(Their(nn.ReLU(), zero(), after), "theirs", (1, 2, 2), 3)
+    inputs = images(1, 2, count=16)
+    last_layer(network, inputs)  # to be measured as it is
+    with pytest.raises(ValueError, match=r"not W h . b of its last linear layer, model\.last, in train mode"):
+        last_layer(network, inputs, trains=True)
 
 
 def test_module_is_called_with_what_its_signature_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def test_composition_is_hydras(loader_and_master: Any, overrides: list[str]) -> 
     composer.compose(["seed=7", "optimizer.lr=1.0"])  # an earlier run leaves nothing behind
     composed = loader.load_sweep_config(master, overrides)
     theirs = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
-    assert composer.compose(overrides) == plain(theirs)
+    assert composer.compose(overrides) == plain(theirs, overrides)
 
 
 @pytest.mark.parametrize(

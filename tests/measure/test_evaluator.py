@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from support import Compose, measured, subject_of
 from torch import Tensor, nn
 
+from ncexp.architectures import Network, departure, last_layer
 from ncexp.collapse import class_statistics
 from ncexp.config import ConfigError, check
 from ncexp.datasets import Split
@@ -76,6 +78,60 @@ def test_features_that_are_not_finite_are_a_divergence(assembly: Assembly) -> No
         next(assembly.training.network.parameters()).fill_(torch.inf)
     with pytest.raises(Diverged, match="a feature is not finite in eval mode"):
         evaluate(subject_of(assembly), 1, {})
+
+
+class Behind(Network):
+    """A network whose logits meet a fixed number behind the last layer; its features are what that layer gets."""
+
+    def __init__(self, of: Network) -> None:
+        super().__init__(of.backbone, of.classifier.in_features, of.classifier.out_features)
+        self.classifier = of.classifier
+        self.register_buffer("factor", torch.ones(()))
+        self.largest = torch.inf
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        logits, features = super().forward(inputs)
+        return self.factor * logits.clamp(max=self.largest), features
+
+
+def test_logits_that_left_the_last_layer_are_refused_at_any_epoch(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluator, "BATCH_SIZE", 7)
+    assembly = assemble(check(composed()))
+    network = Behind(assembly.training.network)  # type: ignore[arg-type]
+    subject = replace(subject_of(assembly), network=network)
+    inputs = assembly.dataset.train.inputs  # type: ignore[attr-defined]
+    assert last_layer(network, inputs[:16], trains=True) is network.classifier
+    evaluate(subject, 0, {})
+    network.factor.fill_(1.01)  # a checkpoint's, or what somebody's code made of it
+    with pytest.raises(ValueError, match=r"classifier: expected logits W h \+ b .* 1\.0e-02 of the largest logit away"):
+        evaluate(subject, 1, {})
+    network.factor.fill_(1.0)
+    with torch.no_grad():
+        logits = network.eval()(inputs)[0]
+    (where,) = (logits.amax(1) == logits.max()).nonzero().flatten()[:1]
+    assert where >= 7  # so that the first batch is as it should be
+    network.largest = float(logits.amax(1).sort().values[-2])  # one example's alone is another
+    with pytest.raises(ValueError, match="classifier: expected logits"):
+        evaluate(subject, 1, {})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_departure_is_the_largest_relative_difference(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(1)
+    features, weight, bias = (torch.randn(*shape, generator=generator).to(dtype) for shape in [(9, 5), (3, 5), (3,)])
+    exact = features.double().numpy() @ weight.double().numpy().T + bias.double().numpy()
+    logits = torch.from_numpy(exact).to(dtype)
+    assert departure(logits, features, weight, bias) == 0
+    for factor in (0.0, 1.1, 2.0, np.nan, np.inf):
+        expected = np.abs(factor * exact - exact).max() / np.abs(exact).max() if np.isfinite(factor) else np.inf
+        assert float(departure(factor * logits, features, weight, bias)) == pytest.approx(expected, rel=0.1)
+    nothing = torch.zeros_like(weight)
+    assert departure(torch.zeros_like(logits), features, nothing, None) == 0
+    assert departure(logits, features, nothing, None) == torch.inf
+    overflown = torch.full_like(bias, torch.inf)
+    assert departure(logits + overflown, features, weight, overflown) == 0
 
 
 def full_error(subject: Subject) -> float:
