@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -14,9 +14,9 @@ from ncexp.config import Count, Fraction, Seed
 from ncexp.datasets.dataset import Dataset, Split
 from ncexp.datasets.standardize import fit
 from ncexp.datasets.subset import Imbalance, choose, mislabel, training_subset
-from ncexp.datasets.table_file import Table, is_number, read_table
+from ncexp.datasets.table_file import Table, is_number, like_row_numbers, read_table
 
-#: Classes whose names stand in the facts.
+#: Classes, and columns, whose names stand in the facts.
 MOST_NAMES = 100
 
 
@@ -34,6 +34,8 @@ def load(
 ) -> Dataset:
     """The rows of a table: inputs (n, columns) float32, every column but `label` in the file's order.
 
+    A column that nobody named and pandas' index are left out; facts and origin say which, and which columns look like
+    row numbers.
     path: .csv or .parquet (`read_table`). Labels are numbers or words; classes are in the order of the numbers,
     else of the alphabet.
     The split: test are the rows of `test_path`, with the same columns; without it, of each class the share
@@ -45,9 +47,11 @@ def load(
     where a class has one row only, and where test has a class that training has not, or the other way round.
     """
     whole = read_table(path, label)
+    tables = [whole]
     if test_path is not None:
         other = read_table(test_path, label)
         _refuse_other_columns(whole, other, test_path)
+        tables.append(other)
         train, test = (whole.inputs, whole.labels), (other.inputs, other.labels)
     else:
         train, test = _split(whole, test_fraction, subset_seed)
@@ -60,12 +64,39 @@ def load(
     standardization = fit([inputs], "per_pixel" if standardize == "per_column" else "none", unit=1.0)
     facts = {
         "num_constant_columns": standardization.num_constant,
+        **_column_facts(tables),
         "num_mislabelled": int((noisy != labels).sum()),
-        "classes": ", ".join(list(classes)[:MOST_NAMES]),
+        "classes": _listed(list(classes)),
         "content": _fingerprint(path, test_path),
     }
     splits = Split(standardization(inputs), noisy), Split(standardization(test[0]), test_labels)
-    return Dataset(*splits, len(classes), facts)
+    return Dataset(*splits, len(classes), facts, _origin(path, facts))
+
+
+def _column_facts(tables: list[Table]) -> dict[str, str]:
+    """Which columns are inputs, and, where there are such, which are left out and which look like row numbers."""
+    names = tables[0].names
+    numbered = like_row_numbers(torch.cat([table.inputs for table in tables]))
+    columns = {
+        "columns": names,
+        "columns_left_out": [*dict.fromkeys(name for table in tables for name in table.left_out)],
+        "columns_like_row_numbers": [names[place] for place in numbered],
+    }
+    return {fact: _listed(given) for fact, given in columns.items() if given}
+
+
+def _listed(names: list[str]) -> str:
+    more = [f"and {len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []
+    return ", ".join([*names[:MOST_NAMES], *more])
+
+
+def _origin(path: str, facts: dict[str, Any]) -> str:
+    said = f"{path}, the columns {facts['columns']}"
+    if left_out := facts.get("columns_left_out"):
+        said += f"; left out, as pandas' index or without a name: {left_out}"
+    if numbered := facts.get("columns_like_row_numbers"):
+        said += f"; WARNING: {numbered} may be a row number or an id, which says the class where rows are sorted"
+    return said
 
 
 def _refuse_other_columns(one: Table, other: Table, test_path: str) -> None:

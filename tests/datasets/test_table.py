@@ -71,6 +71,54 @@ def test_table_of_parquet_is_that_of_csv(tmp_path: Path, rows: list[list[Any]]) 
     assert torch.equal(one.test.labels, other.test.labels)
 
 
+@pytest.mark.parametrize("header", ["", "Unnamed: 0", "Unnamed: 0.1", "...1"])
+def test_table_column_that_nobody_named_is_no_input(tmp_path: Path, rows: list[list[Any]], header: str) -> None:
+    """What pandas, R and their rereadings call the row number: beside sorted classes it says the class."""
+    plain = table.load(path=written(tmp_path, rows), label="kind")
+    numbered = [[number, *row, ""] for number, row in enumerate(rows)]
+    found = table.load(path=written(tmp_path, numbered, "n.csv", f"{header},x,y,z,kind, "), label="kind")
+    assert torch.equal(found.train.inputs, plain.train.inputs)  # type: ignore[attr-defined]
+    assert found.facts["columns"] == "x, y, z"
+    left_out = [header or "(column 1)", "(column 6)"]
+    assert found.facts["columns_left_out"] == ", ".join(left_out)
+    assert all(name in found.origin for name in left_out)
+    assert "columns_left_out" not in plain.facts
+
+
+@pytest.mark.parametrize("name", [None, "row", "kind"])
+def test_table_of_parquet_takes_no_pandas_index_as_input(tmp_path: Path, name: str | None) -> None:
+    """An index that is no plain range is a column of the file, under its name or `__index_level_0__`."""
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    frame = pandas.DataFrame({"x": [3.0, 1, 2, 5, 4, 6], "kind": list("ababab")})[["x", "kind"]]
+    if name == "kind":  # the labels may be the index
+        frame = frame.set_index("kind")
+    else:
+        frame.index = pandas.Index([9, 7, 3, 4, 1, 0], name=name)
+    frame.to_parquet(tmp_path / "t.parquet")
+    found = table.load(path=str(tmp_path / "t.parquet"), label="kind", standardize="none")
+    assert found.input_shape == (1,)
+    assert found.facts["columns"] == "x"
+    assert found.facts.get("columns_left_out") == {None: "__index_level_0__", "row": "row", "kind": None}[name]
+
+
+def test_table_column_like_a_row_number_is_warned_of(tmp_path: Path) -> None:
+    """In order, or whole numbers of nearly one range, each once; not numbers that repeat or leave gaps."""
+    random = np.random.default_rng(0)
+    order, gaps = random.permutation(40), random.choice(1000, 40, replace=False)
+    rows = [
+        [n, -(n**2), order[n] + 5, gaps[n], n // 2, random.normal(), "ab"[n % 2]]  # two files cut the ids in two
+        for n in range(40)
+    ]
+    header = "up,down,id,gaps,pairs,noise,kind"
+    for train in (written(tmp_path, rows, "t.csv", header), written(tmp_path, rows[:20], "u.csv", header)):
+        test = None if train.endswith("t.csv") else written(tmp_path, rows[20:], "v.csv", header)
+        found = table.load(path=train, test_path=test, label="kind")
+        assert found.facts["columns_like_row_numbers"] == "up, down, id"
+        assert "up, down, id" in found.origin
+        assert found.input_shape == (6,)
+
+
 def test_table_of_two_files_and_numbers_as_labels(tmp_path: Path) -> None:
     train = written(tmp_path, [[1, 2, 3, 10], [2, 2, 2, 9], [3, 2, 1, 10]])
     test = written(tmp_path, [[5, 5, 5, 9], [6, 6, 6, 10]], "u.csv")
