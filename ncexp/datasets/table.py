@@ -11,13 +11,10 @@ from pydantic import Field
 from torch import Tensor
 
 from ncexp.config import Count, Fraction, Seed
-from ncexp.datasets.dataset import Dataset, Split
+from ncexp.datasets.dataset import Dataset, Split, listed
 from ncexp.datasets.standardize import fit
 from ncexp.datasets.subset import Imbalance, choose, mislabel, training_subset
 from ncexp.datasets.table_file import Table, is_number, like_row_numbers, read_table
-
-#: Classes, and columns, whose names stand in the facts.
-MOST_NAMES = 100
 
 
 def load(
@@ -66,7 +63,7 @@ def load(
         "num_constant_columns": standardization.num_constant,
         **_column_facts(tables),
         "num_mislabelled": int((noisy != labels).sum()),
-        "classes": _listed(list(classes)),
+        "classes": listed(list(classes)),
         "content": _fingerprint(path, test_path),
     }
     splits = Split(standardization(inputs), noisy), Split(standardization(test[0]), test_labels)
@@ -82,12 +79,7 @@ def _column_facts(tables: list[Table]) -> dict[str, str]:
         "columns_left_out": [*dict.fromkeys(name for table in tables for name in table.left_out)],
         "columns_like_row_numbers": [names[place] for place in numbered],
     }
-    return {fact: _listed(given) for fact, given in columns.items() if given}
-
-
-def _listed(names: list[str]) -> str:
-    more = [f"and {len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []
-    return ", ".join([*names[:MOST_NAMES], *more])
+    return {fact: listed(given) for fact, given in columns.items() if given}
 
 
 def _origin(path: str, facts: dict[str, Any]) -> str:
