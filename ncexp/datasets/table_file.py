@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ Columns = dict[str, Sequence[Any]]
 #: What a column is called that nobody named, a row number mostly: by us, where the header is empty; pandas' index in
 #: Parquet; an empty header as pandas, and as R's tibbles, read it and write it again.
 _UNNAMED = re.compile(r"\(column \d+\)|__index_level_\d+__|Unnamed: \d+(\.\d+)?|\.\.\.\d+")
+#: No label, as R, pandas and NumPy write it into a file; NaN is one in any spelling.
+_MISSING = ("", "NA", "<NA>", "NaT")
 #: Of fewer rows, chance brings a column into order.
 _FEWEST_ORDERED = 10
 
@@ -157,6 +161,29 @@ def is_number(cell: Any) -> bool:
 def _words(path: str, cells: Sequence[Any]) -> list[str]:
     """Without space around them."""
     words = ["" if cell is None else str(cell).strip() for cell in cells]
-    if "" in words:
-        raise ValueError(f"{path}: expected a label in every row, got none in row {words.index('') + 1}. Fill it.")
+    for row, (word, cell) in enumerate(zip(words, cells, strict=True), start=1):
+        if word in _MISSING or word.lower() == "nan":
+            raise ValueError(
+                f"{path}: expected a label in every row, got {cell!r} in row {row}. Fill it, leave the row out, or "
+                "give a class of that name another one."
+            )
     return words
+
+
+def class_names(words: Iterable[str]) -> dict[str, str]:
+    """Label → the name of its class. "1", "1.0", "01" are one class where all labels are numbers: the shortest of them.
+
+    Raises ValueError where one number is written in two ways and other labels are words.
+    """
+    found = {*words}
+    by_number: defaultdict[Decimal, list[str]] = defaultdict(list)
+    for word in sorted(found, key=lambda word: (len(word), word)):
+        if is_number(word):
+            by_number[Decimal(word)].append(word)
+    twice = next((same for same in by_number.values() if len(same) > 1), None)
+    if twice is not None and not all(map(is_number, found)):
+        raise ValueError(
+            f"dataset.label: expected one way to write a label, got {' and '.join(map(repr, sorted(twice)))} beside "
+            "words. Write one class in one way."
+        )
+    return {word: word for word in found} | {word: same[0] for same in by_number.values() for word in same}

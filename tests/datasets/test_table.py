@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,38 @@ def test_table_of_two_files_and_numbers_as_labels(tmp_path: Path) -> None:
     assert found.test.inputs.tolist() == [[5, 5, 5], [6, 6, 6]]  # type: ignore[attr-defined]
 
 
+def test_table_labels_of_one_number_are_one_class(tmp_path: Path) -> None:
+    """ "1", "1.0", "01" and "1e0"; numbers that differ beyond the digits of float64 are two classes."""
+    words = ["1", "1.0", "01", "1e0", " 1", "10", "10.0", "-0", "0", "0.50", ".5"]
+    big = ["9007199254740992", "9007199254740993"]
+    rows = [[place, place**2, 0, word] for place, word in enumerate([*words, *big])]
+    test = [[0, 0, 0, word] for word in ("1.00", "1e1", "0.0", "0.5", *(f"{one}.0" for one in big))]
+    paths = written(tmp_path, rows), written(tmp_path, test, "u.csv")
+    found = table.load(path=paths[0], test_path=paths[1], label="kind")
+    assert found.num_classes == 6
+    assert found.train.labels.tolist() == [2, 2, 2, 2, 2, 3, 3, 0, 0, 1, 1, 4, 5]
+    assert found.test.labels.tolist() == [2, 3, 0, 1, 4, 5]
+    assert found.facts["classes"] == f"0, .5, 1, 10, {big[0]}, {big[1]}"
+
+
+def test_table_of_floats_has_the_classes_of_its_integers(tmp_path: Path) -> None:
+    """pandas makes a column of whole numbers float once a value was missing."""
+    pandas = pytest.importorskip("pandas")
+    pyarrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow.parquet")
+    frame = pandas.DataFrame({"x": range(8), "y": [1.5] * 8, "kind": [3, 20, 3, 20] * 2})
+    frame.to_parquet(tmp_path / "t.parquet")
+    frame.astype({"kind": float}).to_parquet(tmp_path / "f.parquet")
+    found = table.load(path=str(tmp_path / "t.parquet"), test_path=str(tmp_path / "f.parquet"), label="kind")
+    assert found.facts["classes"] == "3, 20"
+    assert torch.equal(found.train.labels, found.test.labels)
+    for missing, said in ((math.nan, "nan"), (None, "None")):
+        labels = pyarrow.array([3.0, missing, 3, 20], from_pandas=False)
+        pyarrow.parquet.write_table(pyarrow.table({"x": range(4), "kind": labels}), tmp_path / "m.parquet")
+        with pytest.raises(ValueError, match=rf"expected a label in every row, got {said} in row 2"):
+            table.load(path=str(tmp_path / "m.parquet"), label="kind")
+
+
 def test_table_may_be_long_tailed_and_mislabelled(tmp_path: Path) -> None:
     rows = [[number, number % 7, 0, number % 3] for number in range(300)]
     found = table.load(
@@ -144,7 +177,10 @@ def test_table_may_be_long_tailed_and_mislabelled(tmp_path: Path) -> None:
     [
         ("x,kind\n1,a\n,b\n2,a\n3,b\n", "kind", r"expected finite numbers in column 'x', got '' in row 2"),
         ("x,kind\n1,a\nnan,b\n2,a\n3,b\n", "kind", r"got 'nan' in row 2"),
-        ("x,kind\n1,a\n2,\n2,a\n3,b\n", "kind", r"expected a label in every row, got none in row 2"),
+        ("x,kind\n1,a\n2,\n2,a\n3,b\n", "kind", r"expected a label in every row, got '' in row 2"),
+        ("x,kind\n1,a\n2,NaN\n2,a\n3,b\n", "kind", r"expected a label in every row, got 'NaN' in row 2"),
+        ("x,kind\n1,a\n2,NA\n2,a\n3,b\n", "kind", r"expected a label in every row, got 'NA' in row 2"),
+        ("x,kind\n1,a\n2,1\n2,a\n3,01\n", "kind", r"expected one way to write a label, got '01' and '1'"),
         ("x,kind\n1,a\n2,b,3\n", "kind", r"expected 2 cells in every row, as in the header, got 3 in row 2"),
         ("x,x,kind\n1,2,a\n", "kind", r"each name once, got 'x' twice"),
         ("x,kind\n1,a\n2,b\n3,b\n", "kind", r"expected two rows of every class at least, .* got one of 'a'"),
