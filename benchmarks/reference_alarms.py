@@ -1,76 +1,109 @@
-"""How often the rule of `ncexp compare --reference` refuses a run that it should not, and how often it finds a fault.
+"""How often the rule of `ncexp compare --reference` refuses an honest run, and how often it finds a fault.
 
-    python benchmarks/reference_alarms.py [--repeats 2000] [RUN ...] [--json FILE] [--short]
+    python benchmarks/reference_alarms.py RUNS [--wrong RUNS ...] [--repeats 200] [--json FILE] [--short]
 
-Drawn: references of n seeds and one more run, of 400 numbers that depend on one another through a few common causes:
-`causes` of them, which carry the share `common` of the variance; normal, or with Student's tails of 5 degrees. An
-alarm under no shift is a false one. A fault shifts half of the numbers by as many standard deviations as a column says.
+RUNS: a folder of real runs of one configuration, forty seeds or more. References are made of 3, 5 and 10 of them,
+chosen at random; each of the others is held against it, as it is (a refusal is a false alarm) and with a fault: one
+quantity times 100 or 2 at every epoch, an error 50 points higher. --wrong: folders of runs of other settings, held
+against the same references. The runs of the table in docs/reference.md are
 
-RUN: folders of real runs of one configuration; then also each seed is held against the others.
+    ncexp -m architecture=mlp "architecture.hidden=[64,32]" epochs=30 "evaluate_at=[1,3,8,16,30]" \
+        dataset.examples_per_class=60 "seed=range(0,80)" outputs=RUNS
+
+and of --wrong the same with seed=range(200,215) and optimizer.lr=0.5 (twice the rate), 0.125, or
+optimizer.weight_decay=0.004.
 """
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import numpy
 from timing import parser, report
 
-from ncexp.record import find_runs, read_run
-from ncexp.report.reference import MOST_OUTSIDE, Scales, make_reference
+from ncexp.record import SavedRun, find_runs, read_run
+from ncexp.report.reference import MOST_OUTSIDE, Number, Scales, judge, make_reference, numbers_of
 
-NUMBERS, SHIFTS = 400, (0, 5, 10, 20)
+SIZES = (3, 5, 10)
+#: Name → quantity, factor, summand.
+FAULTS = {
+    f"{word} × {factor}": (quantity, float(factor), 0.0)
+    for factor in (100, 2)
+    for word, quantity in (
+        ("NC1", "train/collapse/nc1_trace"),
+        ("NC3", "train/collapse/self_duality"),
+        ("L_LS⊥", "train/mse/loss_ls_perp"),
+    )
+} | {f"{split} error + 50 points": (f"{split}/error", 1.0, 0.5) for split in ("train", "test")}
 
 
-def draw(random: numpy.random.Generator, runs: int, causes: int, common: float, heavy: bool) -> numpy.ndarray:
-    """(runs, NUMBERS) of variance one; each number has one of the causes."""
-    assigned = random.integers(causes, size=NUMBERS)
-    values = common**0.5 * random.normal(size=(runs, causes))[:, assigned]
-    values += (1 - common) ** 0.5 * random.normal(size=(runs, NUMBERS))
-    if heavy:  # one divisor a run, so that a run is odd as a whole
-        values /= numpy.sqrt(random.chisquare(5, size=(runs, 1)) / 3)
-    return values
+class Alarms:
+    """Refused of held runs, by what they are: by a quantity, by the whole, by either."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, numpy.ndarray] = {}
+
+    def hold(self, what: str, deviations: numpy.ndarray, numbers: list[Number], seeds: int) -> None:
+        """One run, by its t (M,)."""
+        outside, differing = judge(dict(zip(numbers, deviations.tolist(), strict=True)), seeds)
+        whole = len(outside) > MOST_OUTSIDE * len(numbers)
+        found = numpy.array([1, bool(differing), whole, whole or bool(differing)])
+        self.counts[what] = self.counts.get(what, numpy.zeros(4, int)) + found
+
+    def rows(self, seeds: int) -> list[dict[str, object]]:
+        """For the report."""
+        names = ("a quantity", "the whole", "either")
+        return [
+            {"seeds": seeds, "run": what, "held": int(held)}
+            | {name: f"{refused / held:.1%}" for name, refused in zip(names, counts, strict=True)}
+            for what, (held, *counts) in self.counts.items()
+        ]
 
 
-def alarm_rates(random: numpy.random.Generator, repeats: int, seeds: int, *how: object) -> list[float]:
-    """The share of refused runs, by shift."""
-    none = numpy.zeros(NUMBERS)
-    scales, shifted = Scales(none.astype(bool), none, none), numpy.arange(NUMBERS) % 2
-    alarms = numpy.zeros(len(SHIFTS))
-    for _ in range(repeats):
-        values = draw(random, seeds + 1, *how)  # type: ignore[arg-type]
-        low, _, high = scales.interval(values[:-1])
-        for place, shift in enumerate(SHIFTS):
-            one = values[-1] + shift * shifted
-            alarms[place] += ((one < low) | (one > high)).mean() > MOST_OUTSIDE
-    return [float(rate) for rate in alarms / repeats]
+def table(folder: Path, epochs: list[int]) -> tuple[list[SavedRun], list[dict[Number, float]]]:
+    """The runs and their numbers."""
+    runs = [read_run(path) for path in find_runs([folder])]
+    return runs, [numbers_of(run, epochs) for run in runs]
 
 
 def main() -> None:
-    options = parser(__doc__, repeats=2000)
-    options.add_argument("runs", metavar="RUN", nargs="*", type=Path)
-    arguments = options.parse_args()
-    repeats = 20 if arguments.short else arguments.repeats
-    rows: list[dict[str, object]] = []
-    for seeds, (causes, common), heavy in itertools.product(
-        (3, 5, 10), ((1, 0.0), (20, 0.8), (3, 0.95), (1, 0.99), (1, 1.0)), (False, True)
-    ):
-        rates = alarm_rates(numpy.random.default_rng(0), repeats, seeds, causes, common, heavy)
-        named = {
-            "false alarms" if shift == 0 else f"found, {shift} s": rate
-            for shift, rate in zip(SHIFTS, rates, strict=True)
-        }
-        rows.append({"seeds": seeds, "causes": causes, "common": common, "tails": "t5" if heavy else "normal", **named})
-    report(f"{repeats} drawn references and runs of {NUMBERS} numbers", rows, arguments.json)
-    if arguments.runs:
-        content = make_reference([read_run(path) for path in find_runs(arguments.runs)], "left out")
-        shares = content["leave_one_out"]
-        real: list[dict[str, object]] = [
-            {"seed": seed, "outside": share, "refused": share > MOST_OUTSIDE}
-            for seed, share in zip(content["seeds"], shares, strict=True)
-        ]
-        report("each seed against the others", real, None)
+    options = parser(__doc__, repeats=200)
+    options.add_argument("runs", metavar="RUNS", type=Path)
+    options.add_argument("--wrong", metavar="RUNS", nargs="*", type=Path, default=[])
+    given = options.parse_args()
+    first = read_run(find_runs([given.runs])[0])
+    made = make_reference([read_run(path) for path in find_runs([given.runs])[:3]], "for its epochs")
+    epochs = [int(epoch) for epoch in made["bands"]["train/loss"]]
+    _, found = table(given.runs, epochs)
+    numbers = [one for one in found[0] if all(one in other for other in found)]
+    values = numpy.array([[of_run[one] for one in numbers] for of_run in found])
+    kept = numpy.isfinite(values).all(axis=0)
+    numbers, values = [one for one, keep in zip(numbers, kept, strict=True) if keep], values[:, kept]
+    wrong = {
+        folder.name: numpy.array(
+            [[of_run.get(one, numpy.nan) for one in numbers] for of_run in table(folder, epochs)[1]]
+        )
+        for folder in given.wrong
+    }
+    random, rows = numpy.random.default_rng(0), []
+    for seeds in SIZES:
+        alarms = Alarms()
+        for _ in range(3 if given.short else given.repeats):
+            order = random.permutation(len(values))
+            chosen, fresh = values[order[:seeds]], values[order[seeds:]]
+            scales = Scales.of(numbers, chosen, first.facts)
+            for one in fresh:
+                alarms.hold("as the reference", scales.deviations(chosen, one), numbers, seeds)
+            for one in fresh[:10]:
+                for what, (quantity, factor, summand) in FAULTS.items():
+                    at = numpy.array([name == quantity for name, _ in numbers])
+                    changed = numpy.where(at, one * factor + summand, one)
+                    alarms.hold(what, scales.deviations(chosen, changed), numbers, seeds)
+            for name, others in wrong.items():
+                for one in others:
+                    alarms.hold(name, scales.deviations(chosen, one), numbers, seeds)
+        rows += alarms.rows(seeds)
+    report(f"{len(numbers)} numbers of {len(values)} seeds, {given.repeats} references of each size", rows, given.json)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,11 @@ have in common (so that a run in progress compares with one that is done). A
 RUN is a folder, or the beginning of its name or of its key.
 
 With --reference: does each RUN come to what the seeds of a reference came to?
-Every number that both have, a quantity at one of five epochs, should lie in
-its band, in which one more seed lies with a chance of 99.9 %. A run agrees
-where at most 2 % of its numbers lie outside. By chance alone at most one run
-in twenty is refused, however strongly its numbers depend on one another (the
-mean share outside is 0.1 %; Markov's inequality); measured: docs/reference.md.
+Every number that both have, a quantity at one of five epochs, has a band in
+which one more seed lies with a chance of 99.8 %. A run agrees where no
+quantity is outside its band at more than half of its epochs, and at most 10 %
+of all numbers are outside their 99 % intervals. How many honest runs that
+refuses and how many faults it finds is measured: docs/reference.md.
 Exit code 1 where a run does not agree.
 """
 

@@ -14,7 +14,7 @@ from ncexp.record import find_runs, pick_run, read_run
 HELP = """\
 Write NAME.json: of completed RUNs that differ in their seed alone (three at
 least, better five or more) the mean of every number at five epochs, and the
-band in which one more seed lies with a chance of 99.9 %. Then
+band in which one more seed lies with a chance of 99.8 %. Then
 
   ncexp compare RUN --reference NAME
 
@@ -26,7 +26,7 @@ a run, or the beginning of its name.
 def main(arguments: list[str]) -> int:
     """Write the reference; returns 0, 2 where the runs make none."""
     given = _parser().parse_args(arguments)
-    from ncexp.report.reference import MOST_OUTSIDE, make_reference, reference_directory
+    from ncexp.report.reference import MOST_OUTSIDE, WHOLE_LEVEL, make_reference, reference_directory
 
     folder = given.to or reference_directory()
     try:
@@ -39,12 +39,12 @@ def main(arguments: list[str]) -> int:
     path = folder / f"{given.name}.json"
     path.write_text(_text(content))
     shares = content["leave_one_out"]
-    alarms = sum(share > MOST_OUTSIDE for share in shares)
+    alarms = sum(content["refused"])
     numbers = sum(map(len, content["bands"].values()))
     print(f"{path}: {numbers} numbers of {len(content['bands'])} quantities, seeds {content['seeds']}")
     print(
         f"each seed against the others: {alarms} of {len(shares)} would be refused; at most {max(shares):.1%} of a "
-        f"seed's numbers lie outside, {MOST_OUTSIDE:.0%} are allowed"
+        f"seed's numbers lie outside their {WHOLE_LEVEL:.0%} intervals, {MOST_OUTSIDE:.0%} are allowed"
     )
     return 0
 

@@ -7,7 +7,7 @@ With h̃ = [h; 1] and W̃ = [W, b], the deviations of h̃ from its class means h
 
 F Fᵀ = Σ̃_T + μ̃_G μ̃_Gᵀ + λI. Hence W̃_LS = Y F^†, and by Pythagoras L^⊥_LS = ½ ‖(W̃ F − Y) Q‖_F² with Q an orthonormal
 basis of the row space of F: the distance needs the residual W̃ F − Y only, which stays accurate where W̃ and W̃_LS agree
-to many digits. (W̃ F − Y) Fᵀ is the gradient of L, so this is ½ tr{g (F Fᵀ)⁻¹ gᵀ}, and ½ tr{Δ F Fᵀ Δᵀ} of HPD22 Thm. 2
+to many digits. (W̃ F − Y) Fᵀ is the gradient of L, so this is ½ tr{g (F Fᵀ)⁻¹ gᵀ}, and ½ tr{Δ F Fᵀ Δᵀ} of HPD22 Thm. 1
 with Δ = W̃ − W̃_LS = g (F Fᵀ)⁻¹. Neither class below squares the ratio of class means to deviations; in deep collapse
 that is what would be lost first.
 """

@@ -55,8 +55,14 @@ def _split(factory: str, part: Any) -> Split:
         raise ValueError(
             f"dataset.factory: expected torch Datasets, or (inputs, labels), of {factory}, got {type(part).__name__}."
         )
-    inputs, labels = zip(*blocks, strict=True)
-    return Split(_joined(inputs).float(), _joined(labels).long())
+    inputs, labels = map(_joined, zip(*blocks, strict=True))
+    if labels.ndim != 1 or not torch.equal(labels, labels.long().to(labels.dtype)):
+        got = f"shape {tuple(labels.shape)}" if labels.ndim != 1 else f"{labels[labels != labels.long()][0].item():g}"
+        raise ValueError(
+            f"dataset.factory: expected a whole number as label of each example, got {got} of {factory}. Number the "
+            "classes from 0 on."
+        )
+    return Split(inputs.float(), labels.long())
 
 
 def _joined(parts: Iterable[Any]) -> Tensor:

@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -22,7 +23,9 @@ from ncexp.record import counted
 class ImageFiles(TorchDataset[Tensor]):
     """Files as (3, size, size) uint8: RGB, the shorter side scaled to 8/7 of `size`, then the centre cut out.
 
-    At 224 pixels that is the usual evaluation of ImageNet (256, then the centre); there is no augmentation.
+    At 224 pixels that is the usual evaluation of ImageNet (256, then the centre); there is no augmentation. How other
+    kinds of pixels become RGB: `rgb`. Of several pictures in a file it is the first; a rotation noted in it is not
+    done.
     Raises ValueError at a file that is no readable image.
     """
 
@@ -36,12 +39,42 @@ class ImageFiles(TorchDataset[Tensor]):
         path = Path(self.paths[index])
         try:
             with Image.open(path) as image:
-                scaled = transforms.resize(image.convert("RGB"), [round(self.size * 8 / 7)])
-        except OSError as error:
+                scaled = transforms.resize(rgb(image), [round(self.size * 8 / 7)])
+        except (OSError, SyntaxError) as error:  # a damaged PNG is a SyntaxError to Pillow
             raise ValueError(
                 f"{path}: expected a readable image, got {error}. It is cut short, damaged or another file: replace it."
             ) from error
         return transforms.pil_to_tensor(transforms.center_crop(scaled, [self.size]))
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """Any picture as RGB of 8 bits.
+
+    16 bits: the level v becomes 255 v / 65535, rounded: black and white are the range's ends, not the picture's.
+    Transparency: laid on white. Everything else is Pillow's conversion, which keeps 8 bits as they are.
+    Raises ValueError, naming the file, where pixels have no range (float32; 32 bits), where a colour is transparent in
+    16 bits, and where a white picture would vanish on the white ground.
+    """
+    wide = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    if (image.mode in ("I", "F") and not wide) or (wide and "transparency" in image.info):
+        kind = "16 bits with a transparent colour" if wide else {"I": "int32", "F": "float32"}[image.mode]
+        raise _refused(image, f"pixels of {kind}, which have no range from black to white. Save it in 8 or 16 bits")
+    if wide:
+        levels = np.asarray(image).astype(np.int64)
+        return Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    picture = image.convert("RGBA")
+    laid = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    low, high = cast(tuple[tuple[int, int], ...], picture.getextrema())[3]
+    if low < high and laid.getextrema() == ((255, 255),) * 3:
+        raise _refused(image, "a white one on a transparent ground. Lay it on another colour")
+    return laid
+
+
+def _refused(image: Image.Image, got: str) -> ValueError:
+    name = getattr(image, "filename", "") or "image"
+    return ValueError(f"{name}: expected a picture in 8 or 16 bits, seen on white, got {got}.")
 
 
 @dataclass(frozen=True)

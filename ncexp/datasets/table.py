@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from ncexp.config import Count, Fraction, Seed
-from ncexp.datasets.dataset import Dataset, Split
+from ncexp.datasets.dataset import Dataset, Split, listed
 from ncexp.datasets.standardize import fit
 from ncexp.datasets.subset import Imbalance, choose, mislabel, training_subset
-from ncexp.datasets.table_file import Table, is_number, read_table
-
-#: Classes whose names stand in the facts.
-MOST_NAMES = 100
+from ncexp.datasets.table_file import Table, class_names, is_number, like_row_numbers, read_table
 
 
 def load(
@@ -34,8 +33,10 @@ def load(
 ) -> Dataset:
     """The rows of a table: inputs (n, columns) float32, every column but `label` in the file's order.
 
+    A column that nobody named and pandas' index are left out; facts and origin say which, and which columns look like
+    row numbers.
     path: .csv or .parquet (`read_table`). Labels are numbers or words; classes are in the order of the numbers,
-    else of the alphabet.
+    else of the alphabet. Where all are numbers, "1", "1.0" and "01" are one class.
     The split: test are the rows of `test_path`, with the same columns; without it, of each class the share
     `test_fraction` of its rows, rounded, at least one and not all (`subset.choose` with `subset_seed`). Of the other
     rows `examples_per_class`, `imbalance` and `label_noise` choose and change the training set as for images.
@@ -44,13 +45,14 @@ def load(
     Raises ValueError, naming file, column and row, where a file or column is missing or a cell is no finite number,
     where a class has one row only, and where test has a class that training has not, or the other way round.
     """
-    whole = read_table(path, label)
+    tables = [read_table(one, label) for one in (path, test_path) if one is not None]
+    names = class_names(word for one in tables for word in one.labels)
+    tables = [dataclasses.replace(one, labels=[names[word] for word in one.labels]) for one in tables]
     if test_path is not None:
-        other = read_table(test_path, label)
-        _refuse_other_columns(whole, other, test_path)
-        train, test = (whole.inputs, whole.labels), (other.inputs, other.labels)
+        _refuse_other_columns(*tables, test_path)
+        train, test = ((one.inputs, one.labels) for one in tables)
     else:
-        train, test = _split(whole, test_fraction, subset_seed)
+        train, test = _split(tables[0], test_fraction, subset_seed)
     classes = _classes(train[1], test[1])
     labels, test_labels = (torch.tensor([classes[word] for word in words]) for _, words in (train, test))
     kept = training_subset(labels, len(classes), examples_per_class, imbalance, subset_seed)
@@ -60,12 +62,34 @@ def load(
     standardization = fit([inputs], "per_pixel" if standardize == "per_column" else "none", unit=1.0)
     facts = {
         "num_constant_columns": standardization.num_constant,
+        **_column_facts(tables),
         "num_mislabelled": int((noisy != labels).sum()),
-        "classes": ", ".join(list(classes)[:MOST_NAMES]),
+        "classes": listed(list(classes)),
         "content": _fingerprint(path, test_path),
     }
     splits = Split(standardization(inputs), noisy), Split(standardization(test[0]), test_labels)
-    return Dataset(*splits, len(classes), facts)
+    return Dataset(*splits, len(classes), facts, _origin(path, facts))
+
+
+def _column_facts(tables: list[Table]) -> dict[str, str]:
+    """Which columns are inputs, and, where there are such, which are left out and which look like row numbers."""
+    names = tables[0].names
+    numbered = like_row_numbers(torch.cat([table.inputs for table in tables]))
+    columns = {
+        "columns": names,
+        "columns_left_out": [*dict.fromkeys(name for table in tables for name in table.left_out)],
+        "columns_like_row_numbers": [names[place] for place in numbered],
+    }
+    return {fact: listed(given) for fact, given in columns.items() if given}
+
+
+def _origin(path: str, facts: dict[str, Any]) -> str:
+    said = f"{path}, the columns {facts['columns']}"
+    if left_out := facts.get("columns_left_out"):
+        said += f"; left out, as pandas' index or without a name: {left_out}"
+    if numbered := facts.get("columns_like_row_numbers"):
+        said += f"; WARNING: {numbered} may be a row number or an id, which says the class where rows are sorted"
+    return said
 
 
 def _refuse_other_columns(one: Table, other: Table, test_path: str) -> None:
@@ -111,7 +135,7 @@ def _classes(words: list[str], test_words: list[str]) -> dict[str, int]:
     if len(found) < 2:
         raise ValueError(f"dataset.label: expected two classes at least, got {len(found)}. Name the column of labels.")
     numbers = all(is_number(word) for word in found)
-    ordered = sorted(found, key=lambda word: (float(word) if numbers else 0.0, word))
+    ordered = sorted(found, key=lambda word: (Decimal(word) if numbers else Decimal(0), word))
     return {word: number for number, word in enumerate(ordered)}
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +19,72 @@ from torch import Tensor
 
 #: The header and, for each column, its cells: text from CSV, what the file holds from Parquet.
 Columns = dict[str, Sequence[Any]]
+#: What a column is called that nobody named, a row number mostly: by us, where the header is empty; pandas' index in
+#: Parquet; an empty header as pandas, and as R's tibbles, read it and write it again.
+_UNNAMED = re.compile(r"\(column \d+\)|__index_level_\d+__|Unnamed: \d+(\.\d+)?|\.\.\.\d+")
+#: No label, as R, pandas and NumPy write it into a file; NaN is one in any spelling.
+_MISSING = ("", "NA", "<NA>", "NaT")
+#: Of fewer rows, chance brings a column into order.
+_FEWEST_ORDERED = 10
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """names: of the columns of inputs, in the file's order; inputs: (n, columns) float64; labels: as text."""
+    """names: of the columns of inputs, in the file's order; inputs: (n, columns) float64; labels: as text.
+
+    left_out: the columns that are neither: those that nobody named, and pandas' index.
+    """
 
     names: list[str]
     inputs: Tensor
     labels: list[str]
+    left_out: list[str]
 
 
 def read_table(path: str, label: str) -> Table:
     """The table in a .csv (commas, a header, UTF-8; cells may be quoted) or .parquet file; `label`: the labels' column.
 
+    A column without a name, and pandas' index, is no input, but may be the labels.
     Raises ValueError, naming file, column and row, where the file or the column is not there, a cell is no finite
     number or a label is missing.
     """
-    columns = _read(Path(path))
+    columns, index = _read(Path(path))
     if label not in columns:
         raise ValueError(
             f"dataset.label: expected a column of {path}, got {label!r}. Valid: {', '.join(list(columns)[:20])}."
         )
     if len(columns[label]) == 0:
         raise ValueError(f"{path}: expected rows below the header, got none. Check the file.")
-    numbers = {name: _numbers(path, name, cells) for name, cells in columns.items() if name != label}
-    return Table([*numbers], torch.from_numpy(np.stack([*numbers.values()], axis=1)), _words(path, columns[label]))
+    left_out = [name for name in columns if name != label and (name in index or _UNNAMED.fullmatch(name))]
+    numbers = {name: _numbers(path, name, cells) for name, cells in columns.items() if name not in (label, *left_out)}
+    if not numbers:
+        raise ValueError(
+            f"{path}: expected a column of inputs beside {label!r}, got {', '.join(left_out)}. Name the columns."
+        )
+    inputs = torch.from_numpy(np.stack([*numbers.values()], axis=1))
+    return Table([*numbers], inputs, _words(path, columns[label]), left_out)
 
 
-def _read(path: Path) -> Columns:
+def like_row_numbers(inputs: Tensor) -> list[int]:
+    """The columns of inputs (n, columns) that may be a row number or an id: in order, or a shuffled range.
+
+    Strictly ascending or descending; or whole numbers, each once, of a range that is less than twice as long as they
+    are many. Of fewer than ten rows, none.
+    """
+    if len(inputs) < _FEWEST_ORDERED:
+        return []
+    steps, sorted_steps = inputs.diff(dim=0), inputs.sort(dim=0).values.diff(dim=0)
+    ordered = (steps > 0).all(0) | (steps < 0).all(0)
+    whole = (inputs == inputs.round()).all(0) & (sorted_steps > 0).all(0)
+    return (ordered | whole & (sorted_steps.sum(0) < 2 * len(inputs))).nonzero().flatten().tolist()
+
+
+def _read(path: Path) -> tuple[Columns, list[str]]:
+    """The columns, and which of them are pandas' index."""
     if not path.is_file():
         raise ValueError(f"dataset.path: expected a file, got {path}, which is not there. Check the path.")
     if path.suffix == ".csv":
-        return _read_csv(path)
+        return _read_csv(path), []
     if path.suffix == ".parquet":
         return _read_parquet(path)
     raise ValueError(f"dataset.path: expected a file .csv or .parquet, got {path}. Write the table as one of them.")
@@ -57,6 +93,7 @@ def _read(path: Path) -> Columns:
 def _read_csv(path: Path) -> Columns:
     with path.open(newline="", encoding="utf-8-sig") as file:
         header, *rows = [row for row in csv.reader(file) if row] or [[]]
+    header = _named(header)
     _refuse_header(path, header)
     for number, row in enumerate(rows, start=1):
         if len(row) != len(header):
@@ -67,7 +104,7 @@ def _read_csv(path: Path) -> Columns:
     return dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else dict.fromkeys(header, ())
 
 
-def _read_parquet(path: Path) -> Columns:
+def _read_parquet(path: Path) -> tuple[Columns, list[str]]:
     try:
         from pyarrow import parquet
     except ImportError as error:
@@ -79,8 +116,15 @@ def _read_parquet(path: Path) -> Columns:
         table = parquet.read_table(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: expected a Parquet file, got another ({error}). Write it again.") from None
-    _refuse_header(path, table.column_names)
-    return {name: table.column(name).to_pylist() for name in table.column_names}
+    header = _named(table.column_names)
+    _refuse_header(path, header)
+    # A plain range is described there by a mapping, and is no column.
+    index = [name for name in (table.schema.pandas_metadata or {}).get("index_columns", []) if isinstance(name, str)]
+    return {name: cells.to_pylist() for name, cells in zip(header, table.columns, strict=True)}, index
+
+
+def _named(header: Sequence[str]) -> list[str]:
+    return [name if name.strip() else f"(column {place})" for place, name in enumerate(header, start=1)]
 
 
 def _refuse_header(path: Path, header: Sequence[str]) -> None:
@@ -117,6 +161,29 @@ def is_number(cell: Any) -> bool:
 def _words(path: str, cells: Sequence[Any]) -> list[str]:
     """Without space around them."""
     words = ["" if cell is None else str(cell).strip() for cell in cells]
-    if "" in words:
-        raise ValueError(f"{path}: expected a label in every row, got none in row {words.index('') + 1}. Fill it.")
+    for row, (word, cell) in enumerate(zip(words, cells, strict=True), start=1):
+        if word in _MISSING or word.lower() == "nan":
+            raise ValueError(
+                f"{path}: expected a label in every row, got {cell!r} in row {row}. Fill it, leave the row out, or "
+                "give a class of that name another one."
+            )
     return words
+
+
+def class_names(words: Iterable[str]) -> dict[str, str]:
+    """Label → the name of its class. "1", "1.0", "01" are one class where all labels are numbers: the shortest of them.
+
+    Raises ValueError where one number is written in two ways and other labels are words.
+    """
+    found = {*words}
+    by_number: defaultdict[Decimal, list[str]] = defaultdict(list)
+    for word in sorted(found, key=lambda word: (len(word), word)):
+        if is_number(word):
+            by_number[Decimal(word)].append(word)
+    twice = next((same for same in by_number.values() if len(same) > 1), None)
+    if twice is not None and not all(map(is_number, found)):
+        raise ValueError(
+            f"dataset.label: expected one way to write a label, got {' and '.join(map(repr, sorted(twice)))} beside "
+            "words. Write one class in one way."
+        )
+    return {word: word for word in found} | {word: same[0] for same in by_number.values() for word in same}

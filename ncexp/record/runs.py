@@ -40,7 +40,7 @@ class Runs:
         return len(self._runs)
 
     def frame(self) -> DataFrame:
-        """Every number, a row each, by run and epoch.
+        """Every number, a row each, by run and epoch; the closed form's fit among them (family path_fit).
 
         Columns: run (the key), dataset, architecture, loss, lr, seed, state, epoch, split, family, quantity, value,
         doubt: why a number of the decomposition is not to be relied on (`SavedRun.doubts`), empty as a rule. A number
@@ -71,7 +71,8 @@ class Runs:
 
     def table(self) -> DataFrame:
         """A row a run: its choices and facts by name, its state, the zero-error epoch, why its decomposition is in
-        doubt, if it is, and every number of the last evaluated epoch under its full name.
+        doubt, if it is, and every number of the last evaluated epoch under its full name; of the closed form's fit those
+        of that epoch and of the whole fit.
         """
         import pandas
 
@@ -83,7 +84,7 @@ class Runs:
                 "state": str(run.state),
                 "zero_error_epoch": run.zero_error_epoch,
                 "doubt": "; ".join(f"{split}: {why}" for split, why in _last_doubts(run)),
-                **(run.records[-1] if run.records else {}),
+                **(_last(run) if run.records else {}),
             }
             for run in self._runs
         ]
@@ -149,6 +150,14 @@ def _last_doubts(run: SavedRun) -> list[tuple[str, str]]:
     return [(split, why) for (epoch, split), why in run.doubts.items() if epoch == run.records[-1]["epoch"]]
 
 
+def _last(run: SavedRun) -> Record:
+    """The last evaluated epoch's numbers. What only the fit's last record has is of the fit as a whole."""
+    last = run.records[-1]
+    first, *_, fitted = run.path_fit or [{}, {}]
+    same = fitted.get("epoch") == last["epoch"]
+    return {**last, **{name: value for name, value in fitted.items() if same or name not in first}}
+
+
 def _of_a_run(run: SavedRun) -> tuple[Any, ...]:
     if run.is_simulation:
         return (run.key, "", str(run.parameters["simulation"]), "", float("nan"), run.raw["seed"], str(run.state))
@@ -170,7 +179,8 @@ class _Numbers:
 
         alike: dict[tuple[str, ...], list[Record]] = {}
         evaluated = {record["epoch"] for record in run.records}
-        for record in (*run.records, *(one for one in run.training if one["epoch"] not in evaluated)):
+        later = (one for one in run.training if one["epoch"] not in evaluated)
+        for record in (*run.records, *later, *run.path_fit):
             alike.setdefault(tuple(record), []).append(record)
         epochs, codes, values = [numpy.empty(0, int)], [numpy.empty(0, int)], [numpy.empty(0)]
         for names_here, records in alike.items():

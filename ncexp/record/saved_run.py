@@ -87,6 +87,24 @@ class SavedRun:
         return zero_error_epoch([*self.training, *self.records])
 
     @cached_property
+    def path_fit(self) -> list[Record]:
+        """The closed form's fit, of path_fit.json: a record of each epoch that it was fitted to.
+
+        Empty where there is no fit, or it is one of other epochs than are on record now: a new one will be written.
+        Raises DamagedFile where the file cannot be read.
+        """
+        content = read_json(RunDirectory(self.path).path_fit) or {}
+        records = content.get("records", [])
+        if not records:
+            return []
+        fitted = {*(record["epoch"] for record in records), *content["excluded_epochs"]}
+        start = content["start_epoch"]
+        measured = {one["epoch"] for one in self.records if "train/path/rank" in one and one["epoch"] >= start}
+        if fitted != measured:
+            return []
+        return [{name: math.nan if value is None else value for name, value in record.items()} for record in records]
+
+    @cached_property
     def choices(self) -> dict[str, Any]:
         """What was asked for: the choice of every group, its options by path, lr, seed, epochs and the like."""
         return _choices(self.raw)

@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.table import Table
 
-from ncexp.measure.quantities import shown
+from ncexp.measure.quantities import find, shown
 from ncexp.record import SavedRun
-from ncexp.report.reference import MOST_OUTSIDE, Verdict, configuration_of
+from ncexp.report.reference import LEVEL, MOST_OUTSIDE, WHOLE_LEVEL, Verdict, configuration_of
 from ncexp.report.summary import number, record_at, row_label
 
 
@@ -50,16 +50,24 @@ def last_common_epoch(runs: Sequence[SavedRun]) -> int | None:
 
 
 def verdict_table(run: SavedRun, verdict: Verdict) -> Table:
-    """A row a quantity: whether all its numbers lie in their bands; the last of them, and its band."""
+    """A row a quantity: at which epochs it lies in its band, and whether it differs; the last number, and its band."""
     table = Table("quantity", "in the band?", "last", "band", title=run.name, box=None, pad_edge=False)
     for quantity in dict.fromkeys(quantity for quantity, _ in verdict.values):
         epochs = [epoch for name, epoch in verdict.values if name == quantity]
-        out = [epoch for epoch in epochs if (quantity, epoch) in verdict.outside]
-        low, _, high = verdict.bands[quantity, epochs[-1]]
+        out = [epoch for epoch in epochs if not _within(verdict, (quantity, epoch))]
         words = "yes" if not out else "no" if out == epochs else f"no, at epoch {', '.join(out)}"
+        low, _, high = verdict.bands[quantity, epochs[-1]]
+        if (row := find(quantity)) is not None and row.scale == "percent":
+            low, high = max(low, 0.0), min(high, 1.0)
         value = verdict.values[quantity, epochs[-1]]
-        table.add_row(quantity, words, f"{value:.4g}", f"{low:.4g} to {high:.4g}")
+        said = f"{words}: differs" if quantity in verdict.differing else words
+        table.add_row(quantity, said, f"{value:.4g}", f"{low:.4g} to {high:.4g}")
     return table
+
+
+def _within(verdict: Verdict, number: tuple[str, str]) -> bool:
+    low, _, high = verdict.bands[number]
+    return low <= verdict.values[number] <= high
 
 
 def verdict_words(run: SavedRun, verdict: Verdict, reference: Mapping[str, Any]) -> list[str]:
@@ -72,12 +80,13 @@ def verdict_words(run: SavedRun, verdict: Verdict, reference: Mapping[str, Any])
     ]
     if verdict.lacking:
         lines.append(f"not measured, so not compared: {', '.join(verdict.lacking)}")
-    counted = f"{len(verdict.outside)} of {len(verdict.values)} numbers ({verdict.share:.1%}) outside"
-    seeds = f"the bands of {len(reference['seeds'])} seeds, {MOST_OUTSIDE:.0%} are allowed"
-    return [
-        *lines,
-        f"{run.name} {'agrees with' if verdict.agrees else 'differs from'} {reference['name']}: {counted} {seeds}",
-    ]
+    seeds = len(reference["seeds"])
+    counted = (
+        f"{len(verdict.outside)} of {len(verdict.values)} numbers ({verdict.share:.1%}) outside the {WHOLE_LEVEL:.0%} "
+        f"intervals of {seeds} seeds, {MOST_OUTSIDE:.0%} are allowed; outside its {LEVEL:.1%} band at more than half "
+        f"of its epochs: {', '.join(verdict.differing) or 'no quantity'}"
+    )
+    return [*lines, f"{run.name} {'agrees with' if verdict.agrees else 'differs from'} {reference['name']}: {counted}"]
 
 
 def _text(value: object) -> str:

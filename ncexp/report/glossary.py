@@ -21,10 +21,12 @@ quantity are columns. `<j>` stands for the number of a mode or class, `<module>`
 analysis was measured with a second set of options, its key stands in the family: `test/robustness.0123456789/ratio`. An
 undefined value is null in the journals and nan in data frames.
 
-Symbols: C classes, P features, n examples; μ_c class means, μ_G global mean, m_c = μ_c − μ_G, M̄ their matrix,
-u_c = m_c/‖m_c‖; v_c variance of class c; Σ_W, Σ_B, Σ_T covariances within classes, between them, and of all; W, b the
-last layer, w_c its rows; h̃ = [h; 1], W̃ = [W, b]; W_LS the least-squares layer of the features; λ the decay of the
-objective; ω_j the singular values of Σ_W^−½ M̄; E = (I − 11ᵀ/C)/√(C−1); r(x) the smallest change of x that changes the
+Symbols: C classes, P features, n examples; μ_c class means, μ_G the mean of all examples; m_c = μ_c − (1/C) Σ_c μ_c,
+about the mean of the class means, u_c = m_c/‖m_c‖, M̄ the matrix of the m_c. In Σ_B, the decomposition and ω_j class
+means are about μ_G; with classes of one size both are the same. v_c variance of class c; Σ_W, Σ_B, Σ_T covariances
+within classes, between them, and of all; W, b the last layer, w_c its rows; h̃ = [h; 1], W̃ = [W, b]; W_LS the
+least-squares layer of the features; λ the decay of the objective; ω_j the singular values of Σ_W^−½ M̄;
+E = (I − 11ᵀ/C)/√(C−1); r(x) the smallest change of x that changes the
 decision. "At collapse" is the value on train features in the limit, – where there is none.
 
 PHD20: Papyan, Han and Donoho, PNAS 2020. HPD22: Han, Papyan and Donoho, ICLR 2022. Exact formulas, and where each

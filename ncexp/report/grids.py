@@ -164,10 +164,15 @@ def _draw_runs(axes: Axes, cell: Cell, curves: Sequence[Curve], red: Line) -> No
 
 
 def draw_zero_error(axes: Axes, cell: Cell, line: Line = "-") -> None:
-    """The red line at the mean of the zero-error epochs of the seeds that reached one."""
+    """The red line at the mean of the zero-error epochs of the seeds that reached one, and how many of how many did."""
     reached = [run.zero_error_epoch for run in cell.best if run.zero_error_epoch is not None]
     if reached:
-        axes.axvline(statistics.fmean(reached), color=RED, linewidth=1, linestyle=line)
+        mean = statistics.fmean(reached)
+        axes.axvline(mean, color=RED, linewidth=1, linestyle=line)
+        top = 0.98 if line == "-" else 0.9  # of two losses in one panel, each has a place
+        said = f"{len(reached)} of {len(cell.best)} seeds" if len(cell.best) > 1 else "1 seed"
+        place = axes.get_xaxis_transform()
+        axes.text(mean, top, said, color=RED, fontsize=5, rotation=90, ha="right", va="top", transform=place)
 
 
 def _tested(cell: Cell) -> dict[float, float]:

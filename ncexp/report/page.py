@@ -11,7 +11,7 @@ from jinja2 import Environment
 from ncexp.record import format_counts
 from ncexp.report.differences import differences
 from ncexp.report.sweep import Sweep
-from ncexp.report.tables import EDGE, Entry, Table, Value, gains, learning_rates, results, troubles
+from ncexp.report.tables import EDGE, Entry, Table, Value, decomposition, gains, learning_rates, results, troubles
 
 RULE = (
     "Of every cell the learning rate with the lowest test error at the last epoch is shown, the paper's rule. It "
@@ -85,7 +85,8 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
     from ncexp.report.grids import draw_all  # matplotlib takes a second to import
 
     folder.mkdir(parents=True, exist_ok=True)
-    tables = [results(sweep), differences(sweep), gains(sweep), learning_rates(sweep), troubles(sweep)]
+    makers = (results, differences, gains, decomposition, learning_rates, troubles)
+    tables = [make(sweep) for make in makers]
     for table in tables:
         for suffix, text in ((".md", table.markdown()), (".csv", table.csv()), (".tex", table.latex())):
             (folder / f"{table.name}{suffix}").write_text(text)

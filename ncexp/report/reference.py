@@ -1,20 +1,22 @@
 """Reference results: what runs of one configuration came to, and whether another run comes to the same.
 
-The rule. Of n seeds (at least three) every compared number, a quantity at one of five epochs, has a 99.9 %
-prediction interval for one more run, Student's
+The rule. Of n seeds (at least three) every compared number, a quantity at one of five epochs, has a mean and a
+standard deviation s (n − 1) over the seeds; of the logarithms where the catalogue draws the quantity on a logarithmic
+axis and all seeds are positive. One more run lies off by
 
-    mean ± t(m, 0.9995) · s · √(1 + 1/n),    m = min(n − 1, 5)
+    t = |x − mean| / (s √(1 + 1/n)),    of Student's distribution with m = min(n − 1, 5) degrees of freedom,
 
-with s the standard deviation (n − 1) over the seeds; of the logarithms where the catalogue draws the quantity on a
-logarithmic axis and all seeds are positive. More than five degrees of freedom would trust the tails of seeds to be
-normal: of drawn runs with heavier tails ten seeds then refused 8 %. A run agrees where at most 2 % of its numbers lie
-outside theirs.
+so that s is itself only known from n seeds counts. More than five degrees would trust the tails of seeds to be normal.
+A run agrees where both hold:
 
-Its false alarms. The numbers of one run depend strongly on one another, so how many lie outside is far from binomial.
-But each lies outside with a chance of 0.1 %, so the expected share outside is 0.1 %, and by Markov's inequality the
-chance that it exceeds 2 % is at most 0.001/0.02 = 5 %, whatever the dependence, where deviations are normal.
-`benchmarks/reference_alarms.py` measures it, of others too. Of the rules with this bound (99 % and a fifth, ...) this
-one found wrong rates and decays most surely.
+- each quantity: not more than half of its epochs have t beyond the 99.8 % interval, the band. Epochs of one quantity
+  depend on one another in an unknown way; that more than half of them lie outside has at most twice the chance of one
+  (0.4 %), whatever the dependence (Rüger 1978). This finds one wrong number, however right the others are.
+- the whole: at most 10 % of all numbers have t beyond their 99 % interval. On average it is 1 %. This finds what moves
+  many numbers a little, such as another learning rate.
+
+False alarms and power were measured on seeds of a real training (`benchmarks/reference_alarms.py`, docs/reference.md).
+A hundred quantities do not count as a hundred tests: they depend on one another, and counted as about a dozen there.
 
 Least deviations. s is not taken below what the number can resolve: of a share of N examples √(p(1 − p)/N + 1/(2N²)),
 counting error, 0.7 of an example at p = 0; of the zero-error epoch half an epoch; of others 10⁻⁵ of the value.
@@ -24,6 +26,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +38,8 @@ from scipy.special import stdtrit
 from ncexp.measure.quantities import find
 from ncexp.record import RunDirectory, SavedRun, State, read_json
 
-LEVEL, MOST_OUTSIDE = 0.999, 0.02
+#: Of the band of each quantity; of the intervals of which the whole may lie outside with a share of MOST_OUTSIDE.
+LEVEL, WHOLE_LEVEL, MOST_OUTSIDE = 0.998, 0.99, 0.1
 FEWEST_SEEDS, MOST_DEGREES, NUM_EPOCHS = 3, 5, 5
 #: Of the run as a whole, beside the quantities of its epochs.
 ZERO_EPOCH, WHOLE = "zero_error_epoch", "run"
@@ -52,13 +56,15 @@ Number = tuple[str, str]
 
 @dataclass(frozen=True)
 class Verdict:
-    """A run against a reference. values and bands (low, mean, high) by number; outside: those that are not within, with
-    nan where the run has the quantity, but not at that epoch; lacking: quantities that were never measured.
+    """A run against a reference. values and bands (low, mean, high; of LEVEL) by number; outside: the numbers beyond
+    their interval of WHOLE_LEVEL, with nan where the run has the quantity, but not at that epoch; differing: quantities
+    of which more than half of the epochs lie outside the band; lacking: quantities that were never measured.
     """
 
     values: dict[Number, float]
     bands: dict[Number, tuple[float, float, float]]
     outside: list[Number]
+    differing: list[str]
     lacking: list[str]
 
     @property
@@ -68,8 +74,18 @@ class Verdict:
 
     @property
     def agrees(self) -> bool:
-        """Whether at most MOST_OUTSIDE lie outside."""
-        return self.share <= MOST_OUTSIDE
+        """Whether no quantity differs, and at most MOST_OUTSIDE of all numbers lie outside."""
+        return not self.differing and self.share <= MOST_OUTSIDE
+
+
+def judge(deviations: Mapping[Number, float], seeds: int) -> tuple[list[Number], list[str]]:
+    """The numbers outside, and the quantities that differ (see Verdict), of t by number, of a reference of n seeds."""
+    band, interval = (_limit(seeds, level) for level in (LEVEL, WHOLE_LEVEL))
+    by_quantity: dict[str, list[float]] = {}
+    for (quantity, _), deviation in deviations.items():
+        by_quantity.setdefault(quantity, []).append(deviation)
+    differing = [quantity for quantity, found in by_quantity.items() if statistics.median_low(found) > band]
+    return [one for one, deviation in deviations.items() if deviation > interval], differing
 
 
 def reference_directory() -> Path:
@@ -107,6 +123,7 @@ def make_reference(runs: Sequence[SavedRun], name: str) -> dict[str, Any]:
     bands: dict[str, dict[str, list[float]]] = {}
     for place, (quantity, epoch) in enumerate(shared):
         bands.setdefault(quantity, {})[epoch] = [float(f"{one[place]:.6g}") for one in (low, mean, high)]
+    left_out = [judge(dict(zip(shared, one, strict=True)), len(runs) - 1) for one in scales.leave_one_out(values)]
     environments = [read_json(RunDirectory(run.path).environment) or {} for run in runs]
     return {
         "name": name,
@@ -115,7 +132,8 @@ def make_reference(runs: Sequence[SavedRun], name: str) -> dict[str, Any]:
         "versions": {key: _each(environments, key) for key in ("ncexp", "torch", "torchvision", "python")},
         "machine": {key: _each(environments, key) for key in ("device", "instructions", "threads")},
         "level": LEVEL,
-        "leave_one_out": [float(f"{share:.4g}") for share in scales.leave_one_out(values)],
+        "leave_one_out": [float(f"{len(outside) / len(shared):.4g}") for outside, _ in left_out],
+        "refused": [len(outside) > MOST_OUTSIDE * len(shared) or bool(differing) for outside, differing in left_out],
         "bands": bands,
     }
 
@@ -131,8 +149,10 @@ def compare_with_reference(run: SavedRun, reference: Mapping[str, Any]) -> Verdi
     A quantity that the run has, but not at an epoch of the reference, counts as outside there; one that was never
     measured is not compared. Raises ValueError where nothing can be compared.
     """
+    seeds = len(reference["seeds"])
+    written = _limit(seeds, reference["level"])
     bands = {
-        (quantity, epoch): (band[0], band[1], band[2])
+        (quantity, epoch): _Band(band[0], band[1], band[2])
         for quantity, by_epoch in reference["bands"].items()
         for epoch, band in by_epoch.items()
     }
@@ -143,8 +163,51 @@ def compare_with_reference(run: SavedRun, reference: Mapping[str, Any]) -> Verdi
     values = {one: found.get(one, math.nan) for one in bands if one[0] in measured}
     if len(values) <= 1:
         raise ValueError(f"{run.name}: expected numbers of the reference, got none. Is it of another kind of run?")
-    outside = [one for one, value in values.items() if not bands[one][0] <= value <= bands[one][2]]
-    return Verdict(values, bands, outside, lacking)
+    outside, differing = judge({one: written * bands[one].deviation(value) for one, value in values.items()}, seeds)
+    drawn = {one: band.of_width(_limit(seeds, LEVEL) / written) for one, band in bands.items()}
+    return Verdict(values, drawn, outside, differing, lacking)
+
+
+@dataclass(frozen=True)
+class _Band:
+    """Low, mean and high of one number, as written; geometric where its logarithm is what varies."""
+
+    low: float
+    mean: float
+    high: float
+
+    @property
+    def _geometric(self) -> bool:
+        if not 0 < self.low < self.mean < self.high:
+            return False
+        arithmetic = abs((self.low + self.high) / 2 / self.mean - 1)
+        return abs(math.log(self.low / self.mean) + math.log(self.high / self.mean)) < arithmetic
+
+    @property
+    def _half(self) -> float:
+        """Half the width. Older references end shares at 0 and 1: the side that does not."""
+        if self._geometric:
+            return math.log(self.mean / self.low)
+        return max(self.high - self.mean, self.mean - self.low)
+
+    def deviation(self, value: float) -> float:
+        """How far off, in half the band's width; infinite where there is no number."""
+        if value == self.mean:
+            return 0.0
+        if not math.isfinite(value) or self._half == 0 or (self._geometric and value <= 0):
+            return math.inf
+        return abs(math.log(value / self.mean) if self._geometric else value - self.mean) / self._half
+
+    def of_width(self, factor: float) -> tuple[float, float, float]:
+        """Low, mean and high of a band so many times as wide."""
+        if self._geometric:
+            return self.mean * math.exp(-factor * self._half), self.mean, self.mean * math.exp(factor * self._half)
+        return self.mean - factor * self._half, self.mean, self.mean + factor * self._half
+
+
+def _limit(seeds: int, level: float) -> float:
+    """Student's t of a two-sided interval."""
+    return float(stdtrit(min(seeds - 1, MOST_DEGREES), (1 + level) / 2))
 
 
 def numbers_of(run: SavedRun, epochs: Sequence[int]) -> dict[Number, float]:
@@ -184,26 +247,33 @@ class Scales:
 
     def interval(self, values: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
         """values (seeds, M) → low, mean, high (M,) of the prediction interval of one more seed; geometric where log."""
-        count = len(values)
-        with numpy.errstate(divide="ignore", invalid="ignore"):
-            scaled = numpy.where(self.logarithmic, numpy.log(values), values)
-        mean = scaled.mean(axis=0)
-        deviation = numpy.maximum(scaled.std(axis=0, ddof=1), self._least_deviation(mean))
-        half = stdtrit(min(count - 1, MOST_DEGREES), (1 + LEVEL) / 2) * deviation * math.sqrt(1 + 1 / count)
+        mean, deviation = self._moments(values)
+        half = _limit(len(values), LEVEL) * deviation
         with numpy.errstate(over="ignore"):
             low, middle, high = (
                 numpy.where(self.logarithmic, numpy.exp(one), one) for one in (mean - half, mean, mean + half)
             )
-        shares = self.counted > 0
-        return numpy.where(shares, low.clip(0), low), middle, numpy.where(shares, high.clip(max=1), high)
+        return low, middle, high
 
-    def leave_one_out(self, values: numpy.ndarray) -> list[float]:
-        """The share of the numbers of each seed that lie outside the intervals of the other seeds."""
-        shares = []
-        for place, left_out in enumerate(values):
-            low, _, high = self.interval(numpy.delete(values, place, axis=0))
-            shares.append(float(1 - ((low <= left_out) & (left_out <= high)).mean()))
-        return shares
+    def deviations(self, values: numpy.ndarray, one: numpy.ndarray) -> numpy.ndarray:
+        """t (M,) of one more run `one` (M,) beside the seeds `values`; infinite where it has no number."""
+        mean, deviation = self._moments(values)
+        return numpy.nan_to_num(numpy.abs(self._scaled(one) - mean) / deviation, nan=numpy.inf)
+
+    def leave_one_out(self, values: numpy.ndarray) -> list[list[float]]:
+        """t of the numbers of each seed beside the other seeds."""
+        return [self.deviations(numpy.delete(values, place, axis=0), one).tolist() for place, one in enumerate(values)]
+
+    def _scaled(self, values: numpy.ndarray) -> numpy.ndarray:
+        with numpy.errstate(divide="ignore", invalid="ignore"):
+            return numpy.where(self.logarithmic, numpy.log(values), values)
+
+    def _moments(self, values: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
+        """Mean (M,) and deviation (M,) of one more seed from it, on each number's scale."""
+        scaled = self._scaled(values)
+        mean = scaled.mean(axis=0)
+        deviation = numpy.maximum(scaled.std(axis=0, ddof=1), self._least_deviation(mean))
+        return mean, deviation * math.sqrt(1 + 1 / len(values))
 
     def _least_deviation(self, mean: numpy.ndarray) -> numpy.ndarray:
         examples = numpy.maximum(self.counted, 1)

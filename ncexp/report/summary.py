@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 from rich.console import Console
 from rich.table import Table
@@ -18,12 +19,61 @@ CLASSIFIERS = {
 }
 
 
+#: The terms of HPD22 Figure 2 on train features, by their last part.
+TERMS = {"L_NC1": "loss_nc1", "L_NC1, data part": "loss_nc1_data", "L_NC2/3": "loss_nc23", "L_LS⊥": "loss_ls_perp"}
+#: HPD22 Figure 2, read as a number: L_LS⊥ is small beside L_NC1.
+SMALL = 0.1
+
+
+def small_perp_epoch(run: SavedRun, beside: str = "loss_nc1") -> float:
+    """The first evaluated epoch from which L_LS⊥ stays below a tenth of L_NC1 (or of another term), on train features.
+
+    nan where it is not below at the last epoch, or was not measured.
+    """
+    first = math.nan
+    for record in reversed([one for one in run.records if "train/mse/loss_ls_perp" in one]):
+        if not record["train/mse/loss_ls_perp"] < SMALL * record.get(f"train/mse/{beside}", math.nan):
+            break
+        first = record["epoch"]
+    return first
+
+
+def rate_of_fall(run: SavedRun, term: str) -> float:
+    """p of term ∝ epoch^p from the zero-error epoch to the last: least squares of log term against log epoch.
+
+    term: the last part of its name; over the evaluated epochs at which it is positive. nan where there are not two, or
+    zero error was not reached.
+    """
+    points = [
+        (math.log(record["epoch"]), math.log(value))
+        for record in run.records
+        if record["epoch"] >= (run.zero_error_epoch or math.inf) and (value := record.get(f"train/mse/{term}", 0)) > 0
+    ]
+    return statistics.linear_regression(*zip(*points, strict=True)).slope if len(points) > 1 else math.nan
+
+
+def figure_two(run: SavedRun) -> list[str]:
+    """HPD22 Figure 2's two claims as numbers, a line each; the fall is from zero error on, where it was reached."""
+    if "train/mse/loss_ls_perp" not in run.records[-1]:
+        return []
+    epochs = [small_perp_epoch(run, TERMS[name]) for name in ("L_NC1", "L_NC1, data part")]
+    of_all, of_data = ("never" if math.isnan(epoch) else f"from epoch {epoch:.0f}" for epoch in epochs)
+    lines = [f"L_LS⊥     below L_NC1/10 {of_all}, below its data part/10 {of_data}"]
+    of_all, of_data, *others = (f"{rate_of_fall(run, term):.2f}" for term in TERMS.values())
+    if run.zero_error_epoch is not None:
+        rates = f"L_NC1 {of_all} (data {of_data}), L_NC2/3 {others[0]}, L_LS⊥ {others[1]}"
+        lines.append(f"fall      as epoch^p: {rates}")
+    return lines
+
+
 def print_summary(console: Console, run: SavedRun) -> None:
     """Two tables: the catalogue's summary at three epochs, and the test errors of three classifiers side by side."""
     zero = None if run.zero_error_epoch is None else record_at(run, run.zero_error_epoch)
     epochs = {"first epoch": run.records[0], "zero error": zero, "last epoch": run.records[-1]}
     heads = {f"{head} ({one['epoch']:.0f})" if one else f"{head} (none)": one for head, one in epochs.items()}
     console.print(_quantities(heads, run.records[-1]))
+    for line in figure_two(run):
+        console.print(line, soft_wrap=True, markup=False)
     if CLASSIFIERS["network"] in run.records[-1]:
         console.print(_errors(heads))
     for line in describe_doubts(run):

@@ -6,13 +6,14 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from pandas import DataFrame
 
 from ncexp.measure.quantities import Quantity, shown
 from ncexp.record import Record, SavedRun, State
-from ncexp.report.summary import describe_doubts, record_at
+from ncexp.report.summary import TERMS, describe_doubts, rate_of_fall, record_at, small_perp_epoch
 from ncexp.report.sweep import Cell, Sweep
 
 #: What marks a learning rate that is the smallest or the largest of its cell's grid.
@@ -132,6 +133,28 @@ def gains(sweep: Sweep) -> Table:
     columns = ["loss", "cells with zero error", "median gain, points", "mean gain, points"]
     columns += ["cells with robustness", "median gain in robustness", "mean gain in robustness"]
     return Table.of("gains", "Test accuracy and robustness won after zero error", columns, rows)
+
+
+def decomposition(sweep: Sweep) -> Table:
+    """HPD22 Figure 2's two claims as numbers, a row a cell: where L_LS⊥ stays small, how fast terms fall.
+
+    Mean ± deviation over the seeds that have the number; how many have the first stands beside it.
+    """
+    rows: list[list[Entry]] = []
+    for cell in sweep.cells.values():
+        if not any("train/mse/loss_ls_perp" in run.records[-1] for run in cell.best):
+            continue
+        small = sum(not math.isnan(small_perp_epoch(run)) for run in cell.best)
+        row: list[Entry] = [*cell.place, f"{small} of {len(cell.best)}"]
+        row += [
+            over_seeds(cell, partial(small_perp_epoch, beside=term), ".0f") for term in ("loss_nc1", "loss_nc1_data")
+        ]
+        row += [over_seeds(cell, partial(rate_of_fall, term=term), ".2f") for term in TERMS.values()]
+        rows.append(row)
+    columns = ["dataset", "network", "loss", "seeds", "L_LS⊥ < L_NC1/10 from epoch", "of its data part"]
+    columns += [f"p of {name}" for name in TERMS]
+    title = "Figure 2 in numbers: L_LS⊥ beside L_NC1; terms as epoch^p after zero error, on train features"
+    return Table.of("decomposition", title, columns, rows)
 
 
 def learning_rates(sweep: Sweep) -> Table:

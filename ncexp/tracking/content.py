@@ -8,9 +8,9 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from ncexp.record import Record, RunDirectory, SavedRun, State, read_json
+from ncexp.record import Record, RunDirectory, SavedRun, State
 from ncexp.record.measurements import list_measurements
 
 #: (name, value, milliseconds since 1970, epoch)
@@ -44,25 +44,9 @@ def sources(run: SavedRun) -> dict[str, list[Record]]:
         found[f"measurements/{measurement.journal.path.name}"] = records
     if run.state.final and run.records:
         last = run.records[-1]["epoch"]
-        found["path_fit.json"] = path_fit(read_json(directory.path_fit) or {}, run)
+        found["path_fit.json"] = run.path_fit
         found |= {name: [{"epoch": last, name: value}] for name, value in outcome(run).items()}
     return found
-
-
-def path_fit(content: dict[str, Any], run: SavedRun) -> list[Record]:
-    """The records of path_fit.json: the closed form's fit, by epoch, under the catalogue's names.
-
-    Empty where there is no fit, or it is one of other epochs than are on record now: a new one will be written.
-    """
-    records = content.get("records", [])
-    if not records:
-        return []
-    fitted = {*(record["epoch"] for record in records), *content["excluded_epochs"]}
-    start = content["start_epoch"]
-    with_spectrum = {one["epoch"] for one in run.records if "train/path/rank" in one and one["epoch"] >= start}
-    if fitted != with_spectrum:
-        return []
-    return [{name: math.nan if value is None else value for name, value in record.items()} for record in records]
 
 
 def outcome(run: SavedRun) -> dict[str, float]:

@@ -36,6 +36,15 @@ def three():
 def strange():
     return 1, 2
 
+def halves():
+    return (torch.zeros(4, 1), [0.0, 1.0, 0.0, 1.5]), (torch.zeros(2, 1), [0, 1])
+
+def missing():
+    return (torch.zeros(4, 1), [0.0, 1.0, 0.0, 1.0]), (torch.zeros(2, 1), [0, float("nan")])
+
+def one_hot():
+    return (torch.zeros(2, 1), torch.eye(2)), (torch.zeros(2, 1), torch.eye(2))
+
 def other_labels():
     return (torch.zeros(4, 1), [0, 1, 0, 1]), (torch.zeros(2, 1), [0, 2])
 """
@@ -74,6 +83,9 @@ def test_module_takes_arrays_and_leaves_the_global_generator_alone() -> None:
         ("data_of_theirs.as_datasets", {"cuont": 3}, "expected options that .* takes, got .*cuont"),
         ("data_of_theirs.three", {}, r"expected \(train, test\) of data_of_theirs.three, got tuple"),
         ("data_of_theirs.strange", {}, "expected torch Datasets, or .* got int"),
+        ("data_of_theirs.halves", {}, r"expected a whole number as label of each example, got 1\.5 of data_of"),
+        ("data_of_theirs.missing", {}, "expected a whole number as label of each example, got nan of data_of"),
+        ("data_of_theirs.one_hot", {}, r"expected a whole number as label of each example, got shape \(2, 2\) of"),
         ("data_of_theirs.other_labels", {}, r"expected labels 0\.\.1 as in train, got 0 to 2 in test"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,54 @@ def test_table_of_parquet_is_that_of_csv(tmp_path: Path, rows: list[list[Any]]) 
     assert torch.equal(one.test.labels, other.test.labels)
 
 
+@pytest.mark.parametrize("header", ["", "Unnamed: 0", "Unnamed: 0.1", "...1"])
+def test_table_column_that_nobody_named_is_no_input(tmp_path: Path, rows: list[list[Any]], header: str) -> None:
+    """What pandas, R and their rereadings call the row number: beside sorted classes it says the class."""
+    plain = table.load(path=written(tmp_path, rows), label="kind")
+    numbered = [[number, *row, ""] for number, row in enumerate(rows)]
+    found = table.load(path=written(tmp_path, numbered, "n.csv", f"{header},x,y,z,kind, "), label="kind")
+    assert torch.equal(found.train.inputs, plain.train.inputs)  # type: ignore[attr-defined]
+    assert found.facts["columns"] == "x, y, z"
+    left_out = [header or "(column 1)", "(column 6)"]
+    assert found.facts["columns_left_out"] == ", ".join(left_out)
+    assert all(name in found.origin for name in left_out)
+    assert "columns_left_out" not in plain.facts
+
+
+@pytest.mark.parametrize("name", [None, "row", "kind"])
+def test_table_of_parquet_takes_no_pandas_index_as_input(tmp_path: Path, name: str | None) -> None:
+    """An index that is no plain range is a column of the file, under its name or `__index_level_0__`."""
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    frame = pandas.DataFrame({"x": [3.0, 1, 2, 5, 4, 6], "kind": list("ababab")})[["x", "kind"]]
+    if name == "kind":  # the labels may be the index
+        frame = frame.set_index("kind")
+    else:
+        frame.index = pandas.Index([9, 7, 3, 4, 1, 0], name=name)
+    frame.to_parquet(tmp_path / "t.parquet")
+    found = table.load(path=str(tmp_path / "t.parquet"), label="kind", standardize="none")
+    assert found.input_shape == (1,)
+    assert found.facts["columns"] == "x"
+    assert found.facts.get("columns_left_out") == {None: "__index_level_0__", "row": "row", "kind": None}[name]
+
+
+def test_table_column_like_a_row_number_is_warned_of(tmp_path: Path) -> None:
+    """In order, or whole numbers of nearly one range, each once; not numbers that repeat or leave gaps."""
+    random = np.random.default_rng(0)
+    order, gaps = random.permutation(40), random.choice(1000, 40, replace=False)
+    rows = [
+        [n, -(n**2), order[n] + 5, gaps[n], n // 2, random.normal(), "ab"[n % 2]]  # two files cut the ids in two
+        for n in range(40)
+    ]
+    header = "up,down,id,gaps,pairs,noise,kind"
+    for train in (written(tmp_path, rows, "t.csv", header), written(tmp_path, rows[:20], "u.csv", header)):
+        test = None if train.endswith("t.csv") else written(tmp_path, rows[20:], "v.csv", header)
+        found = table.load(path=train, test_path=test, label="kind")
+        assert found.facts["columns_like_row_numbers"] == "up, down, id"
+        assert "up, down, id" in found.origin
+        assert found.input_shape == (6,)
+
+
 def test_table_of_two_files_and_numbers_as_labels(tmp_path: Path) -> None:
     train = written(tmp_path, [[1, 2, 3, 10], [2, 2, 2, 9], [3, 2, 1, 10]])
     test = written(tmp_path, [[5, 5, 5, 9], [6, 6, 6, 10]], "u.csv")
@@ -78,6 +127,38 @@ def test_table_of_two_files_and_numbers_as_labels(tmp_path: Path) -> None:
     assert found.facts["classes"] == "9, 10"
     assert (found.train.labels.tolist(), found.test.labels.tolist()) == ([1, 0, 1], [0, 1])
     assert found.test.inputs.tolist() == [[5, 5, 5], [6, 6, 6]]  # type: ignore[attr-defined]
+
+
+def test_table_labels_of_one_number_are_one_class(tmp_path: Path) -> None:
+    """ "1", "1.0", "01" and "1e0"; numbers that differ beyond the digits of float64 are two classes."""
+    words = ["1", "1.0", "01", "1e0", " 1", "10", "10.0", "-0", "0", "0.50", ".5"]
+    big = ["9007199254740992", "9007199254740993"]
+    rows = [[place, place**2, 0, word] for place, word in enumerate([*words, *big])]
+    test = [[0, 0, 0, word] for word in ("1.00", "1e1", "0.0", "0.5", *(f"{one}.0" for one in big))]
+    paths = written(tmp_path, rows), written(tmp_path, test, "u.csv")
+    found = table.load(path=paths[0], test_path=paths[1], label="kind")
+    assert found.num_classes == 6
+    assert found.train.labels.tolist() == [2, 2, 2, 2, 2, 3, 3, 0, 0, 1, 1, 4, 5]
+    assert found.test.labels.tolist() == [2, 3, 0, 1, 4, 5]
+    assert found.facts["classes"] == f"0, .5, 1, 10, {big[0]}, {big[1]}"
+
+
+def test_table_of_floats_has_the_classes_of_its_integers(tmp_path: Path) -> None:
+    """pandas makes a column of whole numbers float once a value was missing."""
+    pandas = pytest.importorskip("pandas")
+    pyarrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow.parquet")
+    frame = pandas.DataFrame({"x": range(8), "y": [1.5] * 8, "kind": [3, 20, 3, 20] * 2})
+    frame.to_parquet(tmp_path / "t.parquet")
+    frame.astype({"kind": float}).to_parquet(tmp_path / "f.parquet")
+    found = table.load(path=str(tmp_path / "t.parquet"), test_path=str(tmp_path / "f.parquet"), label="kind")
+    assert found.facts["classes"] == "3, 20"
+    assert torch.equal(found.train.labels, found.test.labels)
+    for missing, said in ((math.nan, "nan"), (None, "None")):
+        labels = pyarrow.array([3.0, missing, 3, 20], from_pandas=False)
+        pyarrow.parquet.write_table(pyarrow.table({"x": range(4), "kind": labels}), tmp_path / "m.parquet")
+        with pytest.raises(ValueError, match=rf"expected a label in every row, got {said} in row 2"):
+            table.load(path=str(tmp_path / "m.parquet"), label="kind")
 
 
 def test_table_may_be_long_tailed_and_mislabelled(tmp_path: Path) -> None:
@@ -96,7 +177,10 @@ def test_table_may_be_long_tailed_and_mislabelled(tmp_path: Path) -> None:
     [
         ("x,kind\n1,a\n,b\n2,a\n3,b\n", "kind", r"expected finite numbers in column 'x', got '' in row 2"),
         ("x,kind\n1,a\nnan,b\n2,a\n3,b\n", "kind", r"got 'nan' in row 2"),
-        ("x,kind\n1,a\n2,\n2,a\n3,b\n", "kind", r"expected a label in every row, got none in row 2"),
+        ("x,kind\n1,a\n2,\n2,a\n3,b\n", "kind", r"expected a label in every row, got '' in row 2"),
+        ("x,kind\n1,a\n2,NaN\n2,a\n3,b\n", "kind", r"expected a label in every row, got 'NaN' in row 2"),
+        ("x,kind\n1,a\n2,NA\n2,a\n3,b\n", "kind", r"expected a label in every row, got 'NA' in row 2"),
+        ("x,kind\n1,a\n2,1\n2,a\n3,01\n", "kind", r"expected one way to write a label, got '01' and '1'"),
         ("x,kind\n1,a\n2,b,3\n", "kind", r"expected 2 cells in every row, as in the header, got 3 in row 2"),
         ("x,x,kind\n1,2,a\n", "kind", r"each name once, got 'x' twice"),
         ("x,kind\n1,a\n2,b\n3,b\n", "kind", r"expected two rows of every class at least, .* got one of 'a'"),

@@ -95,6 +95,22 @@ def test_places_name_splits_on_which_the_number_exists() -> None:
         assert [name for name, row in names if find(name) is not row] == []
 
 
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("train/mse/loss_ls_perp", "HPD22 Thm. 1"),  # L = L_LS + L_LS⊥
+        ("train/path/perp_share", "HPD22 Thm. 1"),
+        ("fit/perp_share", "HPD22 Thm. 1"),
+        ("train/mse/loss_nc1", "HPD22 Thm. 2"),  # L_LS = L_NC1 + L_NC2/3
+        ("train/mse/loss_nc23", "HPD22 Thm. 2"),
+    ],
+)
+def test_sources_name_the_theorem_that_splits_off_the_term(name: str, source: str) -> None:
+    row = find(name)
+    assert row is not None
+    assert row.source == source
+
+
 def test_rows_have_labels_of_their_own() -> None:
     labels = [(row.label, row.name.partition("/")[0], row.splits) for row in QUANTITIES]
     assert len(set(labels)) == len(labels)

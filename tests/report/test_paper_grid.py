@@ -6,7 +6,9 @@ import csv
 import io
 import math
 import statistics
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -17,9 +19,10 @@ from ncexp.measure import compare_with_path
 from ncexp.record import SavedRun, find_runs, read_run
 from ncexp.report.bands import band_of
 from ncexp.report.differences import differences
-from ncexp.report.grids import decomposition_grid, draw_all, path_fit_grid, spectra_grid
+from ncexp.report.grids import decomposition_grid, draw_all, draw_zero_error, path_fit_grid, spectra_grid
 from ncexp.report.page import render_page, sorted_by
 from ncexp.report.spectra import fits_of
+from ncexp.report.summary import figure_two, rate_of_fall, small_perp_epoch
 from ncexp.report.sweep import Sweep, gather
 from ncexp.report.tables import Value, gains, learning_rates, results
 
@@ -138,6 +141,50 @@ def test_seeds_are_drawn_as_one_curve_and_a_band(tmp_path: Path) -> None:
     (axes,) = decomposition_grid(gather(read(tmp_path)), "mse").axes
     assert len(axes.lines) == 4 + 1  # four terms and one red line
     assert len(axes.collections) == 4
+    assert [text.get_text() for text in axes.texts] == ["3 of 3 seeds"]
+
+
+def test_red_line_says_over_how_many_seeds_it_averages(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_run(tmp_path, seed=seed, epochs=EPOCHS)
+    ((place, cell),) = gather(read(tmp_path)).cells.items()
+    never = [{**record, "train/error": 0.5} for record in cell.best[0].records]
+    runs = [replace(cell.best[0], records=never, training=[]), *cell.best[1:]]
+    some = SimpleNamespace(best=runs, place=place)
+    axes = pyplot.figure().add_subplot()
+    draw_zero_error(axes, some)  # type: ignore[arg-type]
+    assert [text.get_text() for text in axes.texts] == ["2 of 3 seeds"]
+    assert axes.lines[0].get_xdata()[0] == statistics.fmean(run.zero_error_epoch for run in runs[1:])
+
+
+def test_figure_two_in_numbers_against_terms_of_known_powers(tmp_path: Path) -> None:
+    """Terms that are powers of the epoch: their exponents; L_LS⊥ below a tenth but for one epoch later."""
+    run = read_run(write_run(tmp_path, epochs=EPOCHS))
+    powers = {"loss_nc1": -0.5, "loss_nc1_data": -0.75, "loss_nc23": -1.25, "loss_ls_perp": -1.5}
+    records = [
+        {"epoch": epoch, "train/error": 0.0}
+        | {
+            f"train/mse/{term}": (2.02 if term == "loss_ls_perp" else 2) * float(epoch) ** power
+            for term, power in powers.items()
+        }
+        for epoch in [*range(1, 60), 400]
+    ]
+    records[29]["train/mse/loss_ls_perp"] *= 4  # epoch 30: 4.04/30 > 1/10
+    one = replace(run, records=records, training=[])
+    assert small_perp_epoch(one) == 31
+    assert small_perp_epoch(one, "loss_nc1_data") == 31
+    records[29]["train/mse/loss_ls_perp"] /= 4
+    assert small_perp_epoch(one) == 11  # 1.01/epoch < 1/10
+    assert small_perp_epoch(one, "loss_nc1_data") == 22  # 1.01 epoch^−¾ < 1/10: beyond 10.1^(4/3) = 21.8
+    for term, power in powers.items():
+        assert rate_of_fall(one, term) == pytest.approx(power, rel=ROUNDING)
+    assert figure_two(one) == [
+        "L_LS⊥     below L_NC1/10 from epoch 11, below its data part/10 from epoch 22",
+        "fall      as epoch^p: L_NC1 -0.50 (data -0.75), L_NC2/3 -1.25, L_LS⊥ -1.50",
+    ]
+    records[-1]["train/mse/loss_ls_perp"] = 1.0
+    assert math.isnan(small_perp_epoch(one))
+    assert figure_two(one)[0] == "L_LS⊥     below L_NC1/10 never, below its data part/10 never"
 
 
 def test_differences_are_paired_means_and_standard_errors(tmp_path: Path) -> None:

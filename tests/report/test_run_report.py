@@ -11,7 +11,7 @@ from synthetic_path import records_of_path
 from synthetic_sweep import write_journals, write_run
 
 from ncexp.measure.quantities import shown
-from ncexp.record import RunDirectory, read_json, read_run
+from ncexp.record import RunDirectory, Runs, read_json, read_run
 from ncexp.report import report_run, report_simulation
 from ncexp.report.summary import print_summary
 
@@ -84,6 +84,19 @@ def test_report_run_writes_the_path_fit(tmp_path: Path, console: Console) -> Non
     report_run(RunDirectory(path), console)
     assert "closed form fitted from epoch 3" in printed(console)
     assert read_json(path / "path_fit.json")["records"][0]["epoch"] == 3
+    fit, runs = read_json(path / "path_fit.json")["records"], Runs([read_run(path)])
+    frame = runs.frame().query("family == 'path_fit'")
+    expected = {
+        (record["epoch"], name.rpartition("/")[2]): value
+        for record in fit
+        for name, value in record.items()
+        if name != "epoch" and value is not None
+    }
+    found = {(row.epoch, row.quantity): row.value for row in frame.dropna().itertuples()}
+    assert found == expected
+    (row,) = runs.table().to_dict("records")
+    assert row["epoch"] == read_run(path).records[-1]["epoch"]
+    assert {name: row[name] for name in fit[-1]} == fit[-1]
     drawn = {f"{name}{suffix}" for name in ("central_path", "path_portrait") for suffix in (".pdf", ".png")}
     assert {figure.name for figure in (path / "figures").iterdir()} == drawn
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,8 @@ from mlflow.utils.validation import _validate_batch_log_data
 from synthetic_sweep import write_run
 
 from ncexp.measure.quantities import find
-from ncexp.record import State, read_run
-from ncexp.tracking.content import metric_name, outcome, path_fit
+from ncexp.record import Record, State, read_run, write_json
+from ncexp.tracking.content import metric_name, outcome
 from ncexp.tracking.view import COLUMNS, VIEWS, view_state
 
 
@@ -57,11 +58,16 @@ def test_path_fit_is_sent_only_if_it_is_of_the_epochs_on_record(tmp_path: Path) 
         record["train/path/rank"] = 9.0
     records = [{"epoch": 1, "train/path_fit/time": 0.0}, {"epoch": 3, "train/path_fit/explained": None}]
     content = {"fitted": True, "start_epoch": 1, "excluded_epochs": [2], "records": records}
-    first, last = path_fit(content, run)
+
+    def fit_with(content: dict[str, object]) -> list[Record]:
+        write_json(run.path / "path_fit.json", content)
+        return replace(run).path_fit
+
+    first, last = fit_with(content)
     assert first == records[0]
     assert last["train/path_fit/explained"] != last["train/path_fit/explained"]
-    assert path_fit({**content, "excluded_epochs": []}, run) == []  # of an earlier state of the run
-    assert path_fit({"fitted": False}, run) == []
+    assert fit_with({**content, "excluded_epochs": []}) == []  # of an earlier state of the run
+    assert fit_with({"fitted": False}) == []
 
 
 def test_views_show_what_the_catalogue_says_with_its_axes() -> None:

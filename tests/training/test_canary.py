@@ -137,6 +137,23 @@ def broken_network(where: str, factor: float) -> Any:
     return network
 
 
+@pytest.mark.parametrize("precision", TOLERANCES)
+def test_check_gradients_does_not_judge_the_rounding_of_large_inputs(precision: str) -> None:
+    """10⁶ ± 1 behind a batch norm: float32 rounds the inputs themselves by a sixteenth of what varies."""
+    torch.manual_seed(0)
+    network = mlp((64,), NUM_CLASSES, hidden=[64, 32])
+    forward, (inputs, labels) = as_trained(network, precision), examples((64,))
+    large = inputs + 1e6
+    errors = relative_errors(network, forward, MSE_LOSS, large, labels, compiled=False)
+    assert max(errors.values()) > TOLERANCES[precision]
+    check_gradients(network, forward, MSE_LOSS, large, labels, precision=precision)
+    broken = broken_network("weight", -1.0)
+    with pytest.raises(WrongGradients, match=r"gradient of backbone\.4\.weight"):
+        check_gradients(
+            broken, as_trained(broken, precision), MSE_LOSS, examples(DIGITS)[0] + 1e6, labels, precision=precision
+        )
+
+
 @pytest.mark.parametrize(
     ("where", "named"),
     [
