@@ -71,8 +71,8 @@ class Runs:
 
     def table(self) -> DataFrame:
         """A row a run: its choices and facts by name, its state, the zero-error epoch, why its decomposition is in
-        doubt, if it is, and every number of the last evaluated epoch under its full name; of the closed form's fit those
-        of that epoch and of the whole fit.
+        doubt, if it is, and every number of the last evaluated epoch under its full name; of the closed form's fit
+        those of that epoch and of the whole fit.
         """
         import pandas
 

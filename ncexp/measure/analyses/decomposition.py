@@ -20,7 +20,7 @@ class MSEDecompositionAnalysis:
     """
 
     needs: Needs = "statistics"
-    #: 2: the data and decay parts; 3: λ of the epoch, loss_rounding, and at λ = 0 each unit measured in its own rounding.
+    #: 2: the data and decay parts; 3: λ of the epoch, loss_rounding; at λ = 0 each unit measured in its own rounding.
     version = 3
 
     def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
