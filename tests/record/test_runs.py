@@ -162,7 +162,7 @@ def test_export_writes_the_frame(tmp_path: Path, suffix: str) -> None:
     expected = load(tmp_path).frame()
     assert list(read.columns) == COLUMNS
     for column in COLUMNS:
-        missing = "" if column in ("split", "family", "quantity") else math.nan
+        missing = "" if column in ("split", "family", "quantity", "doubt") else math.nan
         values = read[column].astype(object).where(read[column].notna(), missing)
         pandas.testing.assert_series_equal(values, expected[column].astype(object), check_dtype=False)
 
