@@ -177,8 +177,7 @@ class Recorder:
         scale = getattr(self._loss, "half_mse_scale", None)
         if self._optimizer is not None:
             return ridge_of(self._optimizer, last, scale)
-        weight, bias = self._decay
-        return ridge_for((weight, 0.0 if last.bias is None else bias), self._decoupled, scale)
+        return ridge_for(last, self._decay, self._decoupled, scale)
 
     def _note_facts(self, epoch: int, subject: Subject) -> None:
         """facts.json, where λ is not yet known or has changed; a warning where it is 0 with a multiple of the MSE."""
@@ -197,7 +196,8 @@ class Recorder:
             )
         self._ridge_noted = ridge
         scale = getattr(self._loss, "half_mse_scale", None)
-        if self._optimizer is not None and ridge.weight == 0 and scale is not None:
+        asked = self._optimizer is not None or (self._decay[0] > 0 and not self._decoupled)
+        if asked and ridge.weight == 0 and scale is not None:
             warnings.warn(f"{self._directory.path.name}: {ridge.convention}", stacklevel=3)
 
     def _begin(self, network: TappedNetwork, examples: Examples) -> None:

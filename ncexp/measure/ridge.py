@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -59,12 +59,7 @@ def ridge_of(optimizer: Optimizer, classifier: nn.Linear, half_mse_scale: float 
     rule, name = _rule(type(optimizer)), type(optimizer).__name__
     held = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
     moving = any(parameter.grad is not None for group in optimizer.param_groups for parameter in group["params"])
-    groups, notes = [], ""
-    for part in ("weight", "bias"):
-        parameter, reason = _behind(classifier, part)
-        group, reason = ({}, reason) if parameter is None else _decaying(parameter, held, moving)
-        groups.append(group)
-        notes += f"; the last layer's {part} {reason}" if reason else ""
+    groups, notes = _groups(classifier, lambda part, parameter: held.get(id(parameter)), moving)
     lambd = "lambd" if rule is torch.optim.ASGD else ""
     coupled = tuple(group.get("weight_decay", 0.0) + group.get(lambd, 0.0) for group in groups)
     beside = max(group.get(DECOUPLED, 0.0) for group in groups)
@@ -115,27 +110,45 @@ def _behind(classifier: nn.Linear, part: str) -> tuple[nn.Parameter | None, str]
     return None, "is computed from other parameters, whose decay is no ridge on it"
 
 
-def _decaying(parameter: nn.Parameter, held: Mapping[int, dict[str, Any]], moving: bool) -> tuple[dict[str, Any], str]:
-    """The group in which a parameter is decayed; or none, and why. torch decays none that has no gradient.
+def _groups(
+    classifier: nn.Linear, group_of: Callable[[str, nn.Parameter], dict[str, Any] | None], moving: bool
+) -> tuple[list[dict[str, Any]], str]:
+    """The groups in which weight and bias are decayed, empty where they are not, and why. torch decays no parameter
+    that has no gradient.
 
-    moving: whether any parameter has one, as after a step, before the gradients are set to None.
+    group_of: (part, parameter) → its group, None for one that the optimizer does not hold; moving: whether any
+    parameter has a gradient, as after a step, before they are set to None.
     """
-    if id(parameter) not in held:
-        return {}, "is not held by the optimizer"
-    if parameter.grad is None and not parameter.requires_grad:
-        return {}, "is not trained"
-    if parameter.grad is None and moving:
-        return {}, "is given no gradient, as others are"
-    return held[id(parameter)], ""
+    groups, notes = [], ""
+    for part in ("weight", "bias"):
+        parameter, reason = _behind(classifier, part)
+        group = None if parameter is None else group_of(part, parameter)
+        if parameter is not None:
+            if group is None:
+                reason = "is not held by the optimizer"
+            elif parameter.grad is None and not parameter.requires_grad:
+                reason = "is not trained"
+            elif parameter.grad is None and moving:
+                reason = "is given no gradient, as others are"
+        groups.append({} if group is None or reason else group)
+        notes += f"; the last layer's {part} {reason}" if reason else ""
+    return groups, notes
 
 
-def ridge_for(weight_decay: tuple[float, float], decoupled: bool, half_mse_scale: float | None) -> Ridge:
+def ridge_for(
+    classifier: nn.Linear, weight_decay: tuple[float, float], decoupled: bool, half_mse_scale: float | None
+) -> Ridge:
     """λ = wd/s, wd the decay that is added to the gradient of the last layer's weight and bias, s·½Ave‖·‖² the loss.
 
     λ = 0, said in `convention`, where the loss is no multiple of the MSE or the decay is decoupled from the gradient:
-    then the trained objective is no ridge problem in the last layer.
+    then the trained objective is no ridge problem in the last layer. So it is, whatever was stated, of a layer that is
+    not trained, or whose weight is made of other parameters (weight_norm excepted, see `ridge_of`).
     """
-    return _ridge(weight_decay, half_mse_scale, "the weight decay is decoupled from the gradient" if decoupled else "")
+    stated = {"weight": weight_decay[0], "bias": weight_decay[1]}
+    groups, notes = _groups(classifier, lambda part, parameter: {"weight_decay": stated[part]}, moving=False)
+    decays = groups[0].get("weight_decay", 0.0), groups[1].get("weight_decay", 0.0)
+    ridge = _ridge(decays, half_mse_scale, "the weight decay is decoupled from the gradient" if decoupled else "")
+    return ridge if decoupled or half_mse_scale is None else replace(ridge, convention=ridge.convention + notes)
 
 
 def _ridge(weight_decay: tuple[float, float], half_mse_scale: float | None, outside: str = "") -> Ridge:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -70,6 +71,22 @@ def test_ridge_of_zero_is_warned_of_at_once_with_its_reason(tmp_path: Path) -> N
     sgd = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.02)
     with pytest.warns(UserWarning, match="the last layer's weight is not trained"):
         ncexp.Recorder(tmp_path / "fixed", loss="mse", optimizer=sgd, **options).evaluate(1, model, train_loader)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda layer: layer.requires_grad_(False), "the last layer's weight is not trained"),
+        (torch.nn.utils.parametrizations.spectral_norm, "the last layer's weight is made by _SpectralNorm"),
+    ],
+)
+def test_ridge_that_is_stated_of_a_weight_that_is_not_decayed_is_zero(tmp_path: Path, change: Any, words: str) -> None:
+    model, (train_loader, _) = own_network(), loaders()
+    change(model.last)
+    recorder = ncexp.Recorder(tmp_path, num_classes=4, classifier="last", loss="mse", weight_decay=0.2, analyses=[])
+    with pytest.warns(UserWarning, match=words):
+        recorder.evaluate(1, model, train_loader)
+    assert (read_json(tmp_path / "facts.json") or {})["ridge_weight"] == 0
 
 
 def test_decomposition_of_a_head_that_is_not_trained_has_no_decay(tmp_path: Path) -> None:
