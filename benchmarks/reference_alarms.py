@@ -85,7 +85,7 @@ def main() -> None:
         )
         for folder in given.wrong
     }
-    random, rows = numpy.random.default_rng(0), []
+    random, rows = numpy.random.default_rng(0), list[dict[str, object]]()
     for seeds in SIZES:
         alarms = Alarms()
         for _ in range(3 if given.short else given.repeats):

@@ -75,13 +75,8 @@ def load(
         "content": _digest("\n".join(contents).encode()),
         **({"skipped": skipped} if skipped else {}),
     }
-    return Dataset(
-        StreamedSplit(train, noisy, standardization, num_workers),
-        StreamedSplit(test, test_labels, standardization, num_workers),
-        len(classes),
-        facts,
-        _origin(data, classes, true, test_labels, skipped),
-    )
+    splits = [StreamedSplit(*one, standardization, num_workers) for one in ((train, noisy), (test, test_labels))]
+    return Dataset(splits[0], splits[1], len(classes), facts, _origin(data, classes, true, test_labels, skipped))
 
 
 def prepare(**options: Any) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def load(
     names = class_names(word for one in tables for word in one.labels)
     tables = [dataclasses.replace(one, labels=[names[word] for word in one.labels]) for one in tables]
     if test_path is not None:
-        _refuse_other_columns(*tables, test_path)
+        _refuse_other_columns(tables[0], tables[1], test_path)
         train, test = ((one.inputs, one.labels) for one in tables)
     else:
         train, test = _split(tables[0], test_fraction, subset_seed)

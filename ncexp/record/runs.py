@@ -152,8 +152,8 @@ def _last_doubts(run: SavedRun) -> list[tuple[str, str]]:
 
 def _last(run: SavedRun) -> Record:
     """The last evaluated epoch's numbers. What only the fit's last record has is of the fit as a whole."""
-    last = run.records[-1]
-    first, *_, fitted = run.path_fit or [{}, {}]
+    last, fit = run.records[-1], run.path_fit or [{}]
+    first, fitted = fit[0], fit[-1]
     same = fitted.get("epoch") == last["epoch"]
     return {**last, **{name: value for name, value in fitted.items() if same or name not in first}}
 
