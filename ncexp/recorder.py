@@ -23,7 +23,6 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ncexp.config import check_analyses
-from ncexp.datasets import Examples
 from ncexp.measure import Measuring, Ridge, Subject, TappedNetwork, load_data, load_snapshot, ridge_for, ridge_of
 from ncexp.measure.evaluator import buffers_kept, seed_of, undisturbed
 from ncexp.measure.loaders import LoadedExamples, one_loader
@@ -200,7 +199,7 @@ class Recorder:
         if asked and ridge.weight == 0 and scale is not None:
             warnings.warn(f"{self._directory.path.name}: {ridge.convention}", stacklevel=3)
 
-    def _begin(self, network: TappedNetwork, examples: Examples) -> None:
+    def _begin(self, network: TappedNetwork, examples: object) -> None:
         """Hold the directory, and write what is known before the first number."""
         directory, (dataset, architecture) = self._directory, self._names
         assert isinstance(examples, LoadedExamples)

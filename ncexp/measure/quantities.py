@@ -254,8 +254,8 @@ _DECOMPOSITION = (
              "by how much the terms fail to add up: rounding up to mse/loss_rounding, in doubt above it", "–",
              "log", "–", BOTH),
     Quantity("mse/ridge_weight", "λ, weight: decay / s", "of this epoch, from the decay of the last layer's weight",
-             "–", "linear", "–", BOTH),
-    Quantity("mse/ridge_bias", "λ, bias: decay / s", "the same of its bias", "–", "linear", "–", BOTH),
+             "–", "linear", "–", TRAIN),
+    Quantity("mse/ridge_bias", "λ, bias: decay / s", "the same of its bias", "–", "linear", "–", TRAIN),
 )
 _PATH = (
     Quantity("path/perp_share", "L_LS⊥/L: share of the loss off the path",

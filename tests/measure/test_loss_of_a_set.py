@@ -80,7 +80,9 @@ class Net(nn.Module):
 
 
 def subject(criterion: Callable[..., Tensor], **options: Any) -> Subject:
-    return Subject(Net(), objective_of(criterion), Sorted(), ridge_for((0.0, 0.0), False, None), **options)
+    network = Net()
+    ridge = ridge_for(network.classifier, (0.0, 0.0), False, None)
+    return Subject(network, objective_of(criterion), Sorted(), ridge, **options)
 
 
 @pytest.mark.parametrize("name", CRITERIA)

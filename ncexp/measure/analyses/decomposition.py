@@ -29,5 +29,6 @@ class MSEDecompositionAnalysis:
         for name, value in asdict(terms).items():
             yield f"mse/{name}", value
         yield "mse/identity_residual", terms.residual
-        yield "mse/ridge_weight", evaluation.ridge.weight
-        yield "mse/ridge_bias", evaluation.ridge.bias
+        if evaluation.split == "train":  # the same on test
+            yield "mse/ridge_weight", evaluation.ridge.weight
+            yield "mse/ridge_bias", evaluation.ridge.bias

@@ -111,4 +111,4 @@ def test_path_of_many_classes_keeps_the_mode_numbers(composed: Compose) -> None:
 def test_record_of_the_main_job_is_of_a_size_that_a_page_can_show(composed: Compose) -> None:
     """MLflow's chart page is unreadable far beyond; fit/ has three more that an evaluation does not know."""
     record = trained(composed, base=[])
-    assert len(record.keys() - {"epoch"}) + 3 < 110
+    assert len(record.keys() - {"epoch"}) + 3 <= 110
