@@ -69,6 +69,7 @@ def test_help_imports_nothing_slow(tmp_path: Path) -> None:
     assert shown.stdout == HELP + "[]\n"
 
 
+@pytest.mark.slow
 def test_import_ncexp_imports_nothing_slow(tmp_path: Path) -> None:
     code = (
         f"import sys, ncexp; print(ncexp.__version__ != '', sorted({HEAVY} & set(sys.modules)), callable(ncexp.load))"
@@ -146,6 +147,7 @@ def test_command_refuses_in_one_message(arguments: list[str], message: str, ncex
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_process_that_refuses_ends_in_the_same_message(ncexp_here: Here, tmp_path: Path) -> None:
     done = ncexp(*SMALL, "loss=mes", cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == ncexp_here(*SMALL, "loss=mes")
@@ -196,6 +198,7 @@ def test_command_sweeps_and_one_divergence_does_not_stop_it(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
 
 
+@pytest.mark.slow
 def test_command_takes_choices_from_a_folder_of_ones_own(
     ncexp_here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

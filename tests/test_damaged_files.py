@@ -147,6 +147,7 @@ def test_many_runs_are_read_without_one_that_cannot_be(
     assert (keys[0] in said.out, keys[1] in said.out, str(path) in said.err) == (True, False, True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_rendering")
 def test_report_leaves_out_what_cannot_be_read_and_shows_what_has_holes(
     sweep: SweepDirectory, capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -200,6 +201,7 @@ def test_measure_measures_the_others_and_names_the_damaged_file(composed: Compos
     assert "train/collapse/nc1_trace" in read_run(good.path).records[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_single_run_with_a_damaged_status_is_refused_by_name(composed: Compose, console: Console) -> None:
     raw = composed(QUIET)
@@ -212,6 +214,7 @@ def test_single_run_with_a_damaged_status_is_refused_by_name(composed: Compose, 
     assert "resumed   in epoch 3" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_configuration_that_is_not_that_of_the_run_is_refused_before_it_is_measured(
     composed: Compose, console: Console
 ) -> None:

@@ -23,6 +23,7 @@ def run(code: str, name: str) -> None:
     exec(compile(code, f"docs/{name}", "exec"), {})
 
 
+@pytest.mark.slow
 def test_library_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     run(blocks("library.md")[0], "library.md")
     shown = capsys.readouterr().out
@@ -31,6 +32,7 @@ def test_library_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "SNRSpectrum(" in shown
 
 
+@pytest.mark.slow
 def test_figure_of_frames_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for loss in ("mse", "cross_entropy"):
         write_run(tmp_path / "outputs", loss=loss)

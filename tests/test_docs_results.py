@@ -16,6 +16,7 @@ from ncexp.record import read_run
 PAGE = Path(__file__).parents[1] / "docs" / "reading_results.md"
 
 
+@pytest.mark.slow
 def test_pandas_example_averages_over_seeds_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = {
         (loss, seed): write_run(tmp_path / "outputs", loss=loss, seed=seed)

@@ -45,6 +45,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return paths
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawn")
 def test_network_of_ones_own_function_is_trained_and_measured_like_our_own(composed: Compose, console: Console) -> None:
     raw = composed(*THEIRS, "analysis.layers.modules=[model.body]", base=TRAINED)
@@ -125,6 +126,7 @@ def inputs_of_last_layers() -> Iterator[list[torch.Tensor]]:
         handle.remove()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "architecture", "last"),
     [

@@ -135,6 +135,7 @@ def _fuzz(fuzzed: dict[str, Fuzzed], outputs: str, count: int) -> None:
     work()
 
 
+@pytest.mark.slow
 def test_any_value_of_any_key_is_refused_by_name_or_trains(fuzzed: dict[str, Fuzzed], tmp_path: Any) -> None:
     _fuzz(fuzzed, str(tmp_path / "outputs"), 50)
     assert list(tmp_path.iterdir()) == []

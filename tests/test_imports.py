@@ -137,12 +137,13 @@ FACE = "import ncexp; ncexp.__version__; dir(ncexp)"
 ALL_BUT_INTEGRATIONS = "import ncexp.main, ncexp.cli, ncexp.launching, ncexp.simulations; ncexp.Recorder, ncexp.load"
 
 
+@pytest.mark.slow
 @pytest.mark.cold
 @pytest.mark.parametrize(
     ("code", "libraries"),
     [
         (FACE, ["torch", "mlflow", "hydra", "torchvision", "pandas", "lightning", "transformers", "torchmetrics"]),
-        ("import torch, ncexp.collapse", ["scipy", "mlflow", "hydra", "torchvision", "pandas", "pydantic", "rich"]),
+        slow("import torch, ncexp.collapse", ["scipy", "mlflow", "hydra", "torchvision", "pandas", "pydantic", "rich"]),
         slow(ALL_BUT_INTEGRATIONS, ["lightning", "pytorch_lightning", "transformers", "torchmetrics", "accelerate"]),
     ],
     ids=["face", "collapse", "package"],

@@ -68,6 +68,7 @@ def _assert_uploaded(directory: RunDirectory, outputs: Path) -> None:
     assert stored(outputs / "mlflow.db") == journalled([directory.path])
 
 
+@pytest.mark.slow
 def test_run_leaves_everything_behind(drawn: None, composed: Compose, console: Console) -> None:
     raw = composed("tracking.enabled=false")
     assert run(raw, console) == "completed"
@@ -116,6 +117,7 @@ def test_run_mlflow_run_has_parameters_state_and_figures(
     }
 
 
+@pytest.mark.slow
 def test_run_same_seed_gives_same_bytes(composed: Compose, console: Console, tmp_path: Path) -> None:
     found = []
     for place in ("a", "b"):
@@ -126,6 +128,7 @@ def test_run_same_seed_gives_same_bytes(composed: Compose, console: Console, tmp
     assert len(found[0]) == 6
 
 
+@pytest.mark.slow
 def test_run_other_seed_gives_other_numbers(composed: Compose, console: Console) -> None:
     losses = []
     for seed in (0, 1):
@@ -154,6 +157,7 @@ def test_run_completed_trains_nothing_and_rerun_all_trains_anew(
     _assert_uploaded(directory, outputs)
 
 
+@pytest.mark.slow
 def test_same_command_with_another_analysis_trains_nothing_and_adds_it(
     composed: Compose, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +186,7 @@ def test_same_command_with_another_analysis_trains_nothing_and_adds_it(
     assert journals(directory.path) == after
 
 
+@pytest.mark.slow
 def test_same_command_with_an_analysis_that_has_no_input_says_so(composed: Compose, console: Console) -> None:
     run(composed("tracking.enabled=false", "keep.checkpoints=[]"), console)
     assert run(composed("tracking.enabled=false", "analysis=[robustness]"), console) == "failed"
@@ -223,6 +228,7 @@ def test_run_killed_anywhere_and_started_again_ends_the_same(
         _assert_uploaded(directory, outputs)
 
 
+@pytest.mark.slow
 def test_run_asked_to_stop_goes_on_from_the_middle_of_an_epoch(
     composed: Compose, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,6 +268,7 @@ def test_run_that_turns_non_finite_stops_there_and_is_marked_diverged(composed: 
     assert run(raw, console) == "diverged"  # and is not trained again
 
 
+@pytest.mark.slow
 def test_run_that_fails_leaves_traceback_and_state(
     composed: Compose, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,6 +309,7 @@ def test_run_refuses_what_the_parts_together_cannot_do(
     assert not outputs.exists()
 
 
+@pytest.mark.slow
 def test_run_takes_a_network_from_somebody_elses_package(
     composed: Compose, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,6 +350,7 @@ def test_run_under_a_path_of_odd_signs_prints_it_as_it_is_and_is_tracked(
     assert sync_runs([outputs]) == {"up to date": 1}
 
 
+@pytest.mark.slow
 def test_message_of_a_failure_is_printed_as_it_is(
     composed: Compose, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,6 +39,7 @@ def functions(path: str) -> set[str]:
     return {node.name for node in ast.parse((REPOSITORY / path).read_text()).body if isinstance(node, ast.FunctionDef)}
 
 
+@pytest.mark.slow
 def test_every_test_that_holds_a_promise_is_there() -> None:
     named = [name.split("::") for rows in ROWS.values() for _, tests in rows for name in re.findall("`(.*?)`", tests)]
     assert [f"{path}::{name}" for path, name in named if name not in functions(path)] == []

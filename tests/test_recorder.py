@@ -31,6 +31,7 @@ def generators() -> list[object]:
     return [random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own_generator", [False, True])
 def test_trained_weights_are_the_same_to_the_last_bit_with_and_without_a_recorder(
     tmp_path: Path, own_generator: bool
@@ -173,6 +174,7 @@ class Logits(nn.Module):
         return logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch_size", "same_bytes"), [(512, True), (7, False)])
 def test_plain_loop_leaves_the_journals_of_the_same_training_by_ncexp(
     composed: Compose, tmp_path: Path, batch_size: int, same_bytes: bool

@@ -41,6 +41,7 @@ def drawn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(recorder_module, "draw_run", lambda directory: [])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_rendering")
 def test_result_is_a_run_directory_like_any_other(
     tmp_path: Path, drawn: None, capsys: pytest.CaptureFixture[str]
@@ -62,6 +63,7 @@ def test_result_is_a_run_directory_like_any_other(
     assert "| gaussians | small | mse | 0.05 |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_rendering")
 @pytest.mark.parametrize(("tested", "rate"), [(True, None), (False, None), (False, 0.05)])
 def test_report_takes_runs_without_rate_or_test_examples(
@@ -81,6 +83,7 @@ def measure(run: Path, console: Console, analysis: str) -> tuple[State, str]:
     return measure_stored(config, console, lambda: False)
 
 
+@pytest.mark.slow
 def test_statistics_are_measured_later_from_snapshots_alone(tmp_path: Path, console: Console) -> None:
     """To the last bit what the loop itself would have measured."""
     at_once = {path.name: path.read_bytes() for path in measurements(record(tmp_path / "one").path)}
@@ -91,6 +94,7 @@ def test_statistics_are_measured_later_from_snapshots_alone(tmp_path: Path, cons
     assert found == {name: content for name, content in at_once.items() if not name.startswith("decisions")}
 
 
+@pytest.mark.slow
 def test_measuring_what_needs_the_network_says_how_to_have_it(tmp_path: Path, console: Console) -> None:
     state, _ = measure(record(tmp_path).path, console, "analysis=robustness")
     assert state is State.FAILED
@@ -134,6 +138,7 @@ def test_feature_that_is_not_finite_is_a_divergence(tmp_path: Path) -> None:
     assert read_run(tmp_path / "mine").state is State.DIVERGED
 
 
+@pytest.mark.slow
 def test_loop_that_was_stopped_goes_on_in_its_directory_and_leaves_the_same(tmp_path: Path) -> None:
     """Started again from its beginning: the numbers of epochs that are there are replaced, by the same ones."""
     whole = {path.name: path.read_bytes() for path in measurements(record(tmp_path / "whole").path)}
@@ -157,6 +162,7 @@ def test_epoch_that_is_there_is_replaced_and_others_stay(tmp_path: Path) -> None
     ]
 
 
+@pytest.mark.slow
 def test_directory_of_another_run_is_refused(tmp_path: Path, composed: Compose) -> None:
     record(tmp_path)
     with pytest.raises(ConfigError, match=r"optimizer: expected .*'weight_decay': 0.0005.* Name another directory"):
@@ -240,6 +246,7 @@ def test_directory_that_is_recorded_to_is_busy(tmp_path: Path) -> None:
     ncexp.Recorder(tmp_path / "mine", **OPTIONS).close()
 
 
+@pytest.mark.slow
 def test_directory_may_be_moved_and_renamed(tmp_path: Path, console: Console) -> None:
     old = record(tmp_path, analyses=[]).path
     key = RunDirectory(old).key

@@ -56,6 +56,7 @@ def test_yaml_of_runs_names_no_code() -> None:
         yaml.load("!!python/object/apply:os.getpid []", saved_run._LOADER)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_rendering")
 def test_reading_a_run_runs_nothing_that_it_names(
     composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -75,6 +76,7 @@ def test_reading_a_run_runs_nothing_that_it_names(
     assert not (tmp_path / "imported").exists()
 
 
+@pytest.mark.slow
 def test_files_have_the_modes_that_the_umask_allows(composed: Compose) -> None:
     before = os.umask(0o077)
     try:

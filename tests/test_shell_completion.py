@@ -178,6 +178,7 @@ IN_ZSH = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("command")
 @pytest.mark.skipif(shutil.which("zsh") is None and "CI" not in os.environ, reason="zsh is not installed")
 def test_zsh_completes(tmp_path: Path) -> None:

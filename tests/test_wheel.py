@@ -128,6 +128,7 @@ def test_every_dependency_has_a_reason() -> None:
     assert all(re.fullmatch(r' *"[^"]+", +# .{5,}', line) for line in listed.splitlines())
 
 
+@pytest.mark.slow
 def test_every_imported_library_is_a_dependency() -> None:
     extras = [one for name, extra in PROJECT["optional-dependencies"].items() if name != "dev" for one in extra]
     declared = {re.split(r"[<>=\[]", one)[0] for one in [*PROJECT["dependencies"], *extras]}

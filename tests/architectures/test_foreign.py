@@ -44,6 +44,7 @@ def test_torchvision_features_are_the_input_of_the_last_layer(model: str, side: 
     assert_features_are_the_classifiers_input(network, images(channels, side))
 
 
+@pytest.mark.slow
 def test_foreign_network_computes_and_names_as_the_model_itself() -> None:
     torch.manual_seed(0)
     theirs = models.resnet18(num_classes=5).eval()
@@ -60,6 +61,7 @@ def test_foreign_network_computes_and_names_as_the_model_itself() -> None:
     torch.testing.assert_close(features, found["features"], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_grey_images_are_repeated_in_three_channels_and_it_is_said() -> None:
     torch.manual_seed(0)
     network = torchvision_model((1, 16, 16), 5, model="resnet18").eval()
@@ -106,6 +108,7 @@ def test_gradients_reach_all_of_a_foreign_network() -> None:
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["googlenet", slow("inception_v3")])
 def test_auxiliary_classifiers_are_off(model: str) -> None:
     with torch.device("meta"):
@@ -116,6 +119,7 @@ def test_auxiliary_classifiers_are_off(model: str) -> None:
     assert not any("aux" in name.lower() for name in network.state_dict())
 
 
+@pytest.mark.slow
 def test_auxiliary_classifiers_that_are_asked_for_cannot_be_trained() -> None:
     with torch.device("meta"):
         network = torchvision_model((3, 96, 96), 5, model="googlenet", aux_logits=True)
@@ -356,6 +360,7 @@ def test_module_is_called_with_what_its_signature_asks_for(tmp_path: Path, monke
             module_model((3, 2, 2), 3, factory=factory, **options)
 
 
+@pytest.mark.slow
 def test_timm_features_are_the_input_of_the_last_layer() -> None:
     pytest.importorskip("timm")
     torch.manual_seed(0)

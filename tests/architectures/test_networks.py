@@ -50,6 +50,7 @@ def test_logits_equal_features_times_weight_plus_bias(name, channels, side):
     assert not any(module._forward_hooks for module in network.modules())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "classifier"),
     [

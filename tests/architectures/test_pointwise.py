@@ -54,6 +54,7 @@ def test_strided_pointwise_equals_the_strided_convolution(stride: Any, side: int
         assert (expected - got).abs().max() <= TOLERANCE * expected.abs().max()
 
 
+@pytest.mark.slow
 def test_replacement_leaves_torchvisions_network_what_it_was() -> None:
     torch.manual_seed(0)
     network = torchvision_resnet.resnet50(width_per_group=8, num_classes=3).double()
@@ -73,6 +74,7 @@ def test_replacement_leaves_torchvisions_network_what_it_was() -> None:
     assert counted(network, inputs) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [18, pytest.param(50, marks=pytest.mark.slow)])
 def test_deep_resnet_is_torchvisions_but_for_the_class_of_its_shortcuts(depth: Any) -> None:
     torch.manual_seed(0)

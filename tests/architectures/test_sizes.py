@@ -59,6 +59,7 @@ def size_of(name: str, input_shape: tuple[int, ...], num_classes: int, **options
     return measure_size(component(name, **options), input_shape, num_classes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", with_long_ones_slow(DEEP))
 def test_parameter_count_equals_torchvisions_with_the_imagenet_stem(name):
     size = size_of(name, (3, 224, 224), 1000, stem="imagenet")
@@ -87,11 +88,13 @@ def test_parameter_count_of_the_small_stem_differs_by_its_kernel_and_the_classes
     assert size.num_parameters == TORCHVISION_IMAGENET[name] - fewer_weights_in_the_stem - fewer_classes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", with_long_ones_slow(IMGCLSMOB_CIFAR10))
 def test_parameter_count_equals_the_published_one_of_densenets_for_small_images(name):
     assert size_of(name, (3, 32, 32), 10).num_parameters == IMGCLSMOB_CIFAR10[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TORCHVISION_MULTIPLY_ADDS)
 def test_flops_are_twice_torchvisions_multiply_adds(name):
     size = size_of(name, (3, 224, 224), 1000, stem="imagenet")
@@ -103,6 +106,7 @@ def test_flops_of_resnet18_with_the_small_stem_are_twice_the_known_multiply_adds
     assert size.flops / 2e9 == pytest.approx(0.556, rel=2e-3)  # kuangliu/pytorch-cifar's ResNet18, as widely printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", with_long_ones_slow(IMGCLSMOB_CIFAR10_MULTIPLY_ADDS))
 def test_flops_of_small_densenets_are_near_twice_the_published_multiply_adds(name):
     size = size_of(name, (3, 32, 32), 10)

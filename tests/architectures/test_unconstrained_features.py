@@ -51,6 +51,7 @@ def _global_minimum(scale: float, weight_decay: float) -> tuple[float, float, fl
     return (C - 1) * mode + mean, z, x / math.sqrt(n * C)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scale", "weight_decay"), [("1.0", 0.02), slow("2/C", 0.01), slow("1.0", 0.2)])
 def test_unconstrained_features_train_to_the_global_minimum_of_regularised_mse(
     composed: Compose, scale: str, weight_decay: float
@@ -67,6 +68,7 @@ def test_unconstrained_features_train_to_the_global_minimum_of_regularised_mse(
     assert bias.tolist() == pytest.approx([mean] * C, abs=CONVERGED_ARGUMENT)
 
 
+@pytest.mark.slow
 def test_unconstrained_features_decompose_with_the_ridge_of_the_run(composed: Compose) -> None:
     config = check(composed("optimizer.weight_decay=0.02", base=FREE))
     assembly = assemble(config)

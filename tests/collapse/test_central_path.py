@@ -41,6 +41,7 @@ def fifty_digit_omega(initial: float, time: float, num_classes: int, per_class: 
         return float(mpmath.exp(low))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     exponent=st.floats(-8, 8),
@@ -139,6 +140,7 @@ def test_nc1_dominates_mode_by_mode_as_omega_squared_over_classes() -> None:
     assert float(nc1 / nc23) == pytest.approx(49 / CLASSES, rel=ROUNDING)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(time_exponent=st.floats(-1, 12), exponents=st.lists(st.floats(-4, 4), min_size=1, max_size=CLASSES - 1))
 def test_time_of_level_returns_the_time_of_that_level(time_exponent, exponents) -> None:

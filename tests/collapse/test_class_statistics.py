@@ -53,6 +53,7 @@ def assert_same(measured: ClassStatistics, expected: ClassStatistics, tolerance:
     assert error(measured.within_class_variances, expected.within_class_variances) < tolerance
 
 
+@pytest.mark.slow
 @given(
     num_classes=st.integers(2, 12),
     num_features=st.integers(1, 9),

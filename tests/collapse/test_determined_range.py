@@ -132,6 +132,7 @@ def test_a_last_layer_from_training_is_a_finite_distance_from_the_path_of_rank_d
     assert 0 < distance.prediction_angle < 180
 
 
+@pytest.mark.slow
 @given(
     rank=st.integers(1, 12),
     num_features=st.integers(1, 16),

@@ -75,6 +75,7 @@ def answers(request, tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt") for rank in range(request.param)]
 
 
+@pytest.mark.slow
 def test_all_reduce_equals_the_single_process_on_every_process(answers):
     expected = vars(class_statistics(*data(), NUM_CLASSES))
     for statistics, _ in answers:
@@ -83,6 +84,7 @@ def test_all_reduce_equals_the_single_process_on_every_process(answers):
             torch.testing.assert_close(statistics[name], answers[0][0][name], rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_all_reduce_refuses_a_second_time_and_unequal_sizes_and_shares_what_was_noted(answers):
     for _, (again, sizes, noted) in answers:
         assert "all_reduce: expected the sums of one process, got those of all" in again

@@ -41,6 +41,7 @@ def loss(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return (features @ weight.T + bias - TARGETS).square().sum() / (2 * n)
 
 
+@pytest.mark.slow
 def test_plain_flow_conserves_the_balance_of_layer_and_features(plain: FreeTrajectory) -> None:
     balances = [w.weight.T @ w.weight - h.T @ h for h, w in zip(plain.snapshots, plain.classifiers, strict=True)]
     assert float((plain.snapshots[-1] - plain.snapshots[0]).abs().max()) > 0.1  # it has moved
@@ -48,6 +49,7 @@ def test_plain_flow_conserves_the_balance_of_layer_and_features(plain: FreeTraje
         torch.testing.assert_close(balance, balances[0], rtol=0, atol=n * INTEGRATED)  # sums of n squares
 
 
+@pytest.mark.slow
 def test_plain_flow_lowers_the_loss_at_the_rate_of_its_squared_gradient(plain: FreeTrajectory) -> None:
     """dL/dt = −‖∇L‖², over a time so short that the rate changes by 1e-3 of itself at most; gradient by autograd."""
     first = plain.snapshots[0], plain.classifiers[0]
@@ -96,6 +98,7 @@ def _descended(rate: float, regime: str, start: FreeTrajectory) -> Tensor:
     return leaves[0].detach()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regime", ["plain", "on_path"])
 def test_small_steps_tend_to_the_flow_at_first_order(
     regime: str, plain: FreeTrajectory, on_path: FreeTrajectory

@@ -91,11 +91,13 @@ def test_flow_velocity_keeps_any_within_class_covariance() -> None:
     assert float((d.T @ z + z.T @ d).abs().max()) < ROUNDING * size
 
 
+@pytest.mark.slow
 def test_flow_matches_the_closed_form(trajectory, path) -> None:
     torch.testing.assert_close(trajectory.singular_values, path.singular_values(TIMES), rtol=AGREEMENT, atol=0)
     assert float(trajectory.singular_values[-1, 0]) > 10 * float(trajectory.singular_values[0, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [2, 3])
 def test_flow_with_few_features_matches_the_closed_form(width: int) -> None:
     features, labels = balanced_features(width)
@@ -155,6 +157,7 @@ def test_flow_leaves_deviations_and_global_mean_alone(trajectory) -> None:
     torch.testing.assert_close(last.mean(dim=0), first.mean(dim=0), rtol=0, atol=HELD)
 
 
+@pytest.mark.slow
 def test_flow_ends_in_neural_collapse() -> None:
     features, labels = balanced_features()
     times = torch.tensor([0.0, 1e5, 1e9], dtype=torch.float64)

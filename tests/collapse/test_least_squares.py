@@ -129,6 +129,7 @@ def test_decomposition_equals_hpd22_formulas(num_classes, num_features, bias, ri
     assert measured.residual < IDENTITY
 
 
+@pytest.mark.slow
 @given(
     num_classes=st.integers(2, 12),
     num_features=st.integers(1, 12),
@@ -225,6 +226,7 @@ def test_loss_ls_terms_keep_their_digits_in_any_depth_of_collapse(num_classes, n
     assert (measured.loss_nc1, measured.loss_nc23) == pytest.approx(expected, rel=ROUNDING, abs=0)
 
 
+@pytest.mark.slow
 @given(
     condition=st.sampled_from([1e1, 1e2, 1e3, 1e4, 1e6, 1e8, 1e10]),
     offset=st.sampled_from([0.0, 1e4]),

@@ -34,6 +34,7 @@ def test_margin_is_zero_within_the_hull_and_undefined_at_zero() -> None:
     assert math.isnan(one_vs_rest_margin(torch.tensor([[1.0, 0.0], [0.0, 0.0]])))
 
 
+@pytest.mark.slow
 def test_margin_equals_a_search_over_convex_combinations() -> None:
     vectors = torch.randn(6, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     units = (vectors / vectors.norm(dim=1, keepdim=True)).numpy()

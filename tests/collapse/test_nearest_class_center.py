@@ -28,6 +28,7 @@ def test_nearest_class_center_mismatch_equals_brute_force(monkeypatch):
     assert nearest_class_center_mismatch(features, classifier, means) == expected
 
 
+@pytest.mark.slow
 @given(
     num_classes=st.integers(2, 9),
     num_features=st.integers(1, 40),
@@ -106,6 +107,7 @@ def test_float32_scores_use_more_than_a_tenth_of_the_bound(weight, bias):
     assert 0.1 < ((measured - layer(features)).abs() / bound).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_each_decision_is_that_of_float64_among_the_neighbours_of_a_boundary(seed):
     """Two rows all but parallel with large biases: float32 gives hundreds of neighbours of a tie to the wrong class."""

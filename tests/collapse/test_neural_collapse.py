@@ -103,6 +103,7 @@ def test_metrics_equal_their_definitions(num_classes, num_features, seed):
         assert measured[name] == pytest.approx(expected[name], rel=ROUNDING, abs=ZERO), name
 
 
+@pytest.mark.slow
 @given(num_classes=st.integers(2, 9), num_features=st.integers(2, 9), seed=st.integers(0, 2**20))
 @settings(max_examples=40, deadline=None)
 def test_metrics_equal_their_definitions_for_any_shape(num_classes, num_features, seed):
@@ -188,6 +189,7 @@ def test_metrics_are_invariant_under_rotation_shift_and_scale():
         assert after[name] == pytest.approx(before[name] * scale.get(name, 1), rel=ROUNDING), name
 
 
+@pytest.mark.slow
 @given(condition=st.sampled_from([1.0, 1e2, 1e4]), seed=st.integers(0, 2**20))
 @settings(max_examples=20, deadline=None)
 def test_nc1_snr_is_unchanged_by_any_invertible_affine_map(condition, seed):

@@ -69,6 +69,7 @@ def dynamic_programme(spectra: Tensor, candidates: Tensor) -> float:
     return float(best.min())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0.03, 0.3])
 def test_fit_is_the_best_monotone_one(size: float) -> None:
     # Slow progress under noise, so that most neighbours are out of order and must be pooled.

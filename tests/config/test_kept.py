@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ncexp.config import Keep, check
 from ncexp.config.composing import compose_plain
 
@@ -14,6 +16,7 @@ def test_zero_error_keeps_the_weights_of_two_epochs() -> None:
     assert keep.keeps("snapshots", 7, last=10, zero_error=4)
 
 
+@pytest.mark.slow
 def test_sweep_han2022_measures_robustness_and_keeps_the_weights_for_it() -> None:
     """Of every evaluated epoch, so of the zero-error epoch and the last, which always are evaluated."""
     config = check(compose_plain("config", ["sweep=han2022", "experiment=han2022/mnist_resnet"]))

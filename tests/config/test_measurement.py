@@ -44,6 +44,7 @@ def test_measure_config_refuses_with_what_would_be_right(override: str, message:
         check_measurement(asked("analysis=[robustness]", override))
 
 
+@pytest.mark.slow
 def test_measurement_key_changes_with_options_and_version_alone(
     composed: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:

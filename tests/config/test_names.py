@@ -107,6 +107,7 @@ def test_outputs_that_can_be_made_are_taken_and_not_made(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_quoted_word_is_what_hydra_reads(tmp_path: Path) -> None:
     for word in ["it's", r"a\b", r"a\'b", "a\\", "[/x]", "a, b", "${x", "{a: 1}", ' "x" ']:
         assert compose_plain("measure", [f"outputs={quoted(word)}", "run=x"])["outputs"] == word

@@ -69,6 +69,7 @@ def test_preset_is_the_protocols(cell):
     assert rate in GRID
 
 
+@pytest.mark.slow
 def test_loss_is_one_override():
     assert preset("cifar10_resnet", "loss=mse").loss.options == {"scale": 1.0}
     assert preset("cifar10_resnet", "loss=cross_entropy").loss.name == "cross_entropy"
@@ -92,6 +93,7 @@ def test_sweep_learning_rates_is_one_cells():
     assert [float(rate) for rate in params["optimizer.lr"]] == GRID
 
 
+@pytest.mark.slow
 def test_sweep_quick_is_three_networks_two_losses_three_rates():
     params = sweep_params("quick")
     assert [len(values) for values in params.values()] == [3, 2, 3]

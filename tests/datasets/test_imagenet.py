@@ -117,6 +117,7 @@ def test_hidden_folders_are_no_classes_and_what_is_skipped_is_said(root):
     assert "skipped" not in plain.origin
 
 
+@pytest.mark.slow
 def test_reading_leaves_the_global_generator_alone(root):
     train = load(root, num_workers=1).train
     before = torch.get_rng_state()

@@ -49,6 +49,7 @@ def fashion_labels(packaged: Path, folder: Path) -> bytearray:
 # Debian's package
 
 
+@pytest.mark.slow
 def test_packaged_fashion_mnist_is_the_official_one_and_nothing_is_written_there(packaged, cache):
     before = sorted(packaged.iterdir())
     dataset = images.load(source="fashion_mnist", examples_per_class=100, pad=32, root=str(packaged))

@@ -16,6 +16,7 @@ def labels_of(counts: list[int], seed: int = 0) -> torch.Tensor:
     return labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))]
 
 
+@pytest.mark.slow
 @given(
     sizes=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=2, max_size=5),
     seed=st.integers(0, 2**31),

@@ -81,6 +81,7 @@ def test_subset_is_taken_of_what_is_decoded_once(tmp_path: Path, monkeypatch: py
 KEYS = {"digits": "6bca22af0a", "mnist": "8311a893f1", "imagenet": "b89c9fde64"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KEYS)
 def test_training_key_is_that_of_earlier_runs_unless_a_subset_is_asked_for(name: str) -> None:
     assert check(compose_plain("config", [f"dataset={name}", "optimizer=sgd"])).key == KEYS[name]

@@ -50,6 +50,7 @@ def computed(metric: NeuralCollapse) -> dict[str, float]:
     return {name: value.item() for name, value in metric.compute().items()}
 
 
+@pytest.mark.slow
 def test_metric_is_that_of_all_batches_since_the_last_reset(metric_of: type[NeuralCollapse]) -> None:
     layer, (features, labels) = nn.Linear(7, 4), drawn()
     metric = metric_of(layer)
@@ -61,6 +62,7 @@ def test_metric_is_that_of_all_batches_since_the_last_reset(metric_of: type[Neur
         assert computed(metric) == pytest.approx(expected(features, labels, layer), rel=ROUNDING)
 
 
+@pytest.mark.slow
 def test_reset_forgets_everything_and_an_empty_class_is_refused(metric_of: type[NeuralCollapse]) -> None:
     layer = nn.Linear(7, 4)
     metric = metric_of(layer)

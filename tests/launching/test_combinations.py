@@ -25,6 +25,7 @@ def check_sweep(composed: Compose) -> Any:
     return check
 
 
+@pytest.mark.slow
 def test_analyses_of_the_same_weights_are_merged(check_sweep: Any) -> None:
     both, other = check_sweep(
         ["analysis=[collapse]", "seed=1"],

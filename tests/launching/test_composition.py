@@ -33,6 +33,7 @@ def loader_and_master() -> Any:
         yield loader, loader.load_configuration("config", [], run_mode=RunMode.MULTIRUN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", OVERRIDES, ids=" ".join)
 def test_composition_is_hydras(loader_and_master: Any, overrides: list[str]) -> None:
     loader, master = loader_and_master
@@ -58,6 +59,7 @@ def test_composition_of_the_tests_is_that_of_the_command(name: str, overrides: l
         assert compose(name, given) == compose_plain(name, given)
 
 
+@pytest.mark.slow
 def test_composition_refuses_what_hydra_refuses(loader_and_master: Any) -> None:
     with pytest.raises(ConfigError, match=r"optimizer\.lrr: no such key\..*Did you mean lr\?"):
         Composer(*loader_and_master).compose(["optimizer.lrr=1"])

@@ -76,6 +76,7 @@ def test_doctor_prints_what_is_wrong_with_data_and_disk(
     assert re.search(r"FAIL here +shared path", printed)
 
 
+@pytest.mark.slow
 def test_doctor_in_a_job_finds_a_disk_that_is_not_shared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], only: Callable[..., None]
 ) -> None:

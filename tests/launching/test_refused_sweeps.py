@@ -32,6 +32,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     return refused
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "chosen"),
     [([], "experiment=deep/mine"), (["-m", "loss=mse,focal"], "experiment=mine"), ([], "sweep=mine")],
@@ -42,6 +43,7 @@ def test_file_without_its_package_is_refused_by_name(refusal, mode: list[str], c
     assert expected in refusal(*mode, chosen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "launcher", [[], ["hydra/launcher=local", "hydra.launcher.dry_run=true"]], ids=["turn", "local"]
 )

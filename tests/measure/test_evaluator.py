@@ -143,6 +143,7 @@ def full_error(subject: Subject) -> float:
     return (logits.argmax(1) != data.labels).double().mean().item()
 
 
+@pytest.mark.slow
 def test_train_error_at_most_is_exact_whatever_the_suspects(composed: Compose) -> None:
     """At every epoch of a training, at shares around the error itself, with suspects right, wrong, none and all."""
     assembly = assemble(check(composed("dataset.separation=3.0", "epochs=30")))

@@ -66,6 +66,7 @@ def runs_of(outputs: Path) -> list[Path]:
     return [path for path in outputs.iterdir() if path.is_dir()]
 
 
+@pytest.mark.slow
 def test_result_is_a_run_directory_like_any_other(measuring: Compose, console: Console, outputs: Path) -> None:
     assert measure_checkpoints(measuring(), console) == "completed"
     (path,) = runs_of(outputs)
@@ -103,6 +104,7 @@ def test_rate_and_seed_that_are_known_are_labels(measuring: Compose, console: Co
     assert (run.rate, run.seed) == (0.1, 3)
 
 
+@pytest.mark.slow
 def test_same_command_measures_nothing_and_later_files_are_added(
     measuring: Compose, console: Console, outputs: Path, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,6 +126,7 @@ def test_same_command_measures_nothing_and_later_files_are_added(
         assert journals(path)[name].startswith(content)
 
 
+@pytest.mark.slow
 def test_other_weights_or_another_decay_make_another_run(
     measuring: Compose, console: Console, outputs: Path, files: Path
 ) -> None:
@@ -144,6 +147,7 @@ def test_same_weights_in_another_folder_are_the_same_run(
     assert len(runs_of(outputs)) == 1
 
 
+@pytest.mark.slow
 def test_stopped_measuring_goes_on_and_ends_the_same(measuring: Compose, console: Console, tmp_path: Path) -> None:
     undisturbed = measuring(f"outputs={tmp_path / 'undisturbed'}")
     measure_checkpoints(undisturbed, console)
@@ -162,6 +166,7 @@ def test_stopped_measuring_goes_on_and_ends_the_same(measuring: Compose, console
     assert journals(path) == journals(*runs_of(tmp_path / "undisturbed"))
 
 
+@pytest.mark.slow
 def test_measuring_that_was_killed_at_its_very_end_is_completed(
     measuring: Compose, console: Console, outputs: Path
 ) -> None:
@@ -173,6 +178,7 @@ def test_measuring_that_was_killed_at_its_very_end_is_completed(
     assert read_run(path).state is State.COMPLETED
 
 
+@pytest.mark.slow
 def test_rerun_all_measures_every_file_anew(measuring: Compose, console: Console, outputs: Path, files: Path) -> None:
     measure_checkpoints(measuring(), console)
     (path,) = runs_of(outputs)
@@ -183,6 +189,7 @@ def test_rerun_all_measures_every_file_anew(measuring: Compose, console: Console
     assert all(content.startswith(journals(path)[name]) for name, content in before.items())
 
 
+@pytest.mark.slow
 def test_another_analysis_later_comes_from_snapshots_files_or_copies(
     measuring: Compose, console: Console, outputs: Path
 ) -> None:

@@ -43,10 +43,12 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     return {name for record in (*saved.records, *saved.training, *comparison.records()) for name in record} - {"epoch"}
 
 
+@pytest.mark.slow
 def test_every_recorded_number_has_a_row(recorded: set[str]) -> None:
     assert [name for name in sorted(recorded) if find(name) is None] == []
 
 
+@pytest.mark.slow
 def test_every_row_is_recorded_on_each_of_its_splits(recorded: set[str]) -> None:
     rows = {(name.partition("/")[0], row.name) for name in recorded if (row := find(name))}
     expected = {(s, row.name) for row in QUANTITIES if not row.name.startswith(OF_SIMULATIONS) for s in row.splits}

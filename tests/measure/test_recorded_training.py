@@ -26,6 +26,7 @@ EASY = [
 ]
 
 
+@pytest.mark.slow
 def test_training_leaves_every_epoch_and_every_evaluation(composed: Compose) -> None:
     directory = train(composed())
     assert [record["epoch"] for record in directory.training.read()] == [1, 2, 3, 4, 5, 6]
@@ -40,6 +41,7 @@ def test_training_leaves_every_epoch_and_every_evaluation(composed: Compose) -> 
     assert not directory.resume.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("snapshots", "checkpoints", "kept"),
     [
@@ -56,6 +58,7 @@ def test_training_keeps_what_was_chosen(
     assert (directory.kept_snapshots(), directory.kept_checkpoints()) == kept
 
 
+@pytest.mark.slow
 def test_kept_weights_are_those_of_the_snapshot(composed: Compose) -> None:
     directory = train(composed("keep.checkpoints=evaluated"))
     network = assemble(check(composed())).training.network
@@ -75,6 +78,7 @@ def test_description_of_what_is_kept_tells_its_size(composed: Compose) -> None:
     assert not config.directory.exists()  # nothing is written before the first step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_after", [1, slow(2), 3, slow(5)])
 def test_training_left_after_an_epoch_and_resumed_leaves_the_same(composed: Compose, stop_after: int) -> None:
     keep = "keep.checkpoints=evaluated"
@@ -98,6 +102,7 @@ def test_run_that_was_left_is_read_as_far_as_its_checkpoint(composed: Compose) -
     assert [record["epoch"] for record in run.records] == [1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "seed"), [("mse", 0), slow("mse", 1), ("cross_entropy", 0)])
 def test_zero_error_epoch_is_exact(composed: Compose, loss: str, seed: int) -> None:
     """Against the same training evaluated after every epoch."""
@@ -113,6 +118,7 @@ def test_zero_error_epoch_is_exact(composed: Compose, loss: str, seed: int) -> N
     assert all(record == of_epoch[record["epoch"]] for record in sparse.records)
 
 
+@pytest.mark.slow
 def test_search_for_the_zero_error_epoch_leaves_the_training_alone(
     composed: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +131,7 @@ def test_search_for_the_zero_error_epoch_leaves_the_training_alone(
     assert plain.training.path.read_bytes() == searched
 
 
+@pytest.mark.slow
 def test_zero_error_epoch_is_found_by_few_passes(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     """A "no" ends after the examples that the steps decided wrongly, or soon; only the "yes" takes all of the set."""
     examples, asked, forward = [0], [0], evaluator._forward

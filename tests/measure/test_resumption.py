@@ -97,6 +97,7 @@ DAMAGES = [cut, empty, overwrite, flip_a_bit]
 # The journal of the training.
 
 
+@pytest.mark.slow
 def test_cut_training_journal_goes_on_from_the_checkpoint_that_it_covers(left: Any, console: Console) -> None:
     raw, directory, undisturbed = left(WEIGHTS)
     newest = directory.resume.read_bytes()
@@ -109,6 +110,7 @@ def test_cut_training_journal_goes_on_from_the_checkpoint_that_it_covers(left: A
     assert files(directory) == files(undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [without_line(1), cut_after(1), Path.unlink, empty])
 def test_training_journal_that_no_checkpoint_covers_is_said_to_be_lost(
     left: Any, console: Console, damage: Damage
@@ -141,6 +143,7 @@ def test_what_a_journal_lacks_is_measured_again_from_what_is_kept(
     assert files(directory) == files(undisturbed)
 
 
+@pytest.mark.slow
 def test_deleted_measurements_are_measured_again(left: Any, console: Console) -> None:
     raw, directory, undisturbed = left(WEIGHTS)
     shutil.rmtree(directory.measurements)
@@ -148,6 +151,7 @@ def test_deleted_measurements_are_measured_again(left: Any, console: Console) ->
     assert journals(directory.path) == journals(undisturbed.path)
 
 
+@pytest.mark.slow
 def test_numbers_that_nothing_kept_allows_are_said_to_be_lost(left: Any, console: Console) -> None:
     raw, directory, undisturbed = left()  # without weights
     (path,) = directory.measurements.glob("decisions_*.jsonl")
@@ -158,6 +162,7 @@ def test_numbers_that_nothing_kept_allows_are_said_to_be_lost(left: Any, console
     assert {name: lines for name, lines in journals(directory.path).items() if name in others} == others
 
 
+@pytest.mark.slow
 def test_zero_error_epoch_is_found_again_in_a_cut_journal(left: Any, console: Console) -> None:
     easy = ["dataset.separation=5.0", "optimizer/schedule=constant", "optimizer.lr=0.05", "batch_size=16"]
     raw, directory, undisturbed = left(*easy, "epochs=20", "evaluate_at=[1,20]")
@@ -218,6 +223,7 @@ def test_damaged_checkpoint_is_set_aside_and_the_one_before_it_goes_on(
     assert files(directory) == files(undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_without_a_good_checkpoint_it_begins_anew_only_when_asked_again(
     left: Any, console: Console, damage: Damage
@@ -238,6 +244,7 @@ def test_without_a_good_checkpoint_it_begins_anew_only_when_asked_again(
     assert {data for data in kept if data not in there and b"timestamp_ms" not in data} == set()
 
 
+@pytest.mark.slow
 def test_checkpoint_of_another_training_is_refused_and_stays(left: Any, composed: Compose, console: Console) -> None:
     raw, directory, _ = left()
     other = trained(composed(QUIET, "seed=1"), stop_after=5)
@@ -247,6 +254,7 @@ def test_checkpoint_of_another_training_is_refused_and_stays(left: Any, composed
     assert directory.resume.read_bytes() == other.resume.read_bytes()
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_of_a_real_record_is_found(left: Any) -> None:
     """Five hundred bits of each kind of file, drawn anew by a fixed seed."""
     _, directory, _ = left(WEIGHTS)
@@ -297,6 +305,7 @@ def test_ended_run_has_what_its_journals_lack_measured_again(composed: Compose, 
     assert read_run(directory.path).state is State.COMPLETED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [without_line(3), cut_after(4), Path.unlink])
 def test_ended_run_says_what_is_lost(composed: Compose, console: Console, damage: Damage) -> None:
     raw = composed(QUIET)

@@ -40,6 +40,7 @@ def test_recorder_refuses_a_decay_beside_the_optimizer(tmp_path: Path) -> None:
         ncexp.Recorder(tmp_path, num_classes=4, classifier="last", optimizer=optimizer, weight_decay=0.1)
 
 
+@pytest.mark.slow
 def test_ridge_of_each_epoch_is_in_its_row_and_the_facts_follow(tmp_path: Path) -> None:
     """λ as the loop's own objective has it: its decay part is λ/2 ‖W̃‖²."""
     model, (train_loader, _) = own_network(), loaders()

@@ -48,6 +48,7 @@ def run(composed: Compose, no_training: Any) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network",
     [
@@ -72,6 +73,7 @@ def test_measured_later_is_what_the_training_itself_would_have_measured_to_the_l
     assert read_run(later).records[0].keys() >= {"test/robustness/ratio", "train/layers/backbone.3/nc1_ratio"}
 
 
+@pytest.mark.slow
 def test_statistics_are_measured_without_network_or_data(
     composed: Compose, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +88,7 @@ def test_statistics_are_measured_without_network_or_data(
     assert found == {name: lines for name, lines in expected.items() if "decisions" not in name}
 
 
+@pytest.mark.slow
 def test_analysis_of_layers_reads_snapshots_that_have_them(
     composed: Compose, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +101,7 @@ def test_analysis_of_layers_reads_snapshots_that_have_them(
     assert journals(directory.path) == expected
 
 
+@pytest.mark.slow
 def test_without_analyses_those_of_the_run_are_measured_where_they_lack(run: Path, console: Console) -> None:
     expected = journals(run)
     for path in (run / "measurements").glob("c*.jsonl"):
@@ -108,6 +112,7 @@ def test_without_analyses_those_of_the_run_are_measured_where_they_lack(run: Pat
     assert journals(run) == expected
 
 
+@pytest.mark.slow
 def test_what_cannot_be_had_is_explained(composed: Compose, console: Console) -> None:
     directory = trained(composed())  # the last epoch's weights alone
     state, message = measure(directory.path, console, "analysis=[robustness]")
@@ -256,6 +261,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, console: Console) -> None:
         measure(tmp_path, console)
 
 
+@pytest.mark.slow
 def test_stopped_measuring_goes_on_where_it_was(run: Path, console: Console) -> None:
     stops = iter([False, False, True])
     config = asked(run, "analysis=[robustness]")
@@ -265,6 +271,7 @@ def test_stopped_measuring_goes_on_where_it_was(run: Path, console: Console) -> 
     assert measure(run, console, "analysis=[robustness]") == (State.COMPLETED, "2 measured")
 
 
+@pytest.mark.slow
 def test_one_measures_a_run_at_a_time(run: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     original = stored.run_analysis
 
@@ -277,6 +284,7 @@ def test_one_measures_a_run_at_a_time(run: Path, console: Console, monkeypatch: 
     assert measure(run, console, "analysis=[robustness]")[0] is State.COMPLETED
 
 
+@pytest.mark.slow
 def test_run_that_was_killed_is_measured_as_far_as_its_checkpoint_covers(composed: Compose, console: Console) -> None:
     """Weights of epochs beyond it would be written again: what is measured on them could have to be corrected."""
     undisturbed = trained(composed(KEPT, *ALL)).path

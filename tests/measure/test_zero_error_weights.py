@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from support import Compose, train
 
 from ncexp.record import read_run
@@ -13,6 +14,7 @@ EASY = [
 ]
 
 
+@pytest.mark.slow
 def test_weights_of_zero_error_and_of_the_end_are_kept_also_after_a_kill(composed: Compose) -> None:
     directory = train(composed(*EASY), stop_after=19)
     kept_before = directory.kept_checkpoints()

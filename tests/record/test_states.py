@@ -41,6 +41,7 @@ def test_counts_are_in_the_order_of_the_states() -> None:
     assert format_counts([]) == "none"
 
 
+@pytest.mark.slow
 def test_words_for_mlflow_stand_in_one_file() -> None:
     """No other file maps states to anything; the upload reads whether MLflow has a run as under way."""
     for path in PACKAGE.rglob("*.py"):

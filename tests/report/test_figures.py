@@ -60,6 +60,7 @@ def with_losses(records: list[Record]) -> list[Record]:
     return [record | numbers | {"train/collapse/nearest_class_center_mismatch": 0.0} for record in records]
 
 
+@pytest.mark.slow
 def test_training_portrait_draws_what_the_fit_predicts() -> None:
     run = run_with(with_losses(records_of_path()))
     comparison = comparison_of(run)
@@ -72,6 +73,7 @@ def test_training_portrait_draws_what_the_fit_predicts() -> None:
     assert_nothing_sticks_out(figure)
 
 
+@pytest.mark.slow
 def test_simulation_portrait_leaves_out_time_zero() -> None:
     records = with_losses(records_of_path())
     for place, record in enumerate(records):
@@ -84,6 +86,7 @@ def test_simulation_portrait_leaves_out_time_zero() -> None:
     assert_nothing_sticks_out(figure)
 
 
+@pytest.mark.slow
 def test_neural_collapse_figure_draws_the_record_under_the_labels_of_the_catalogue(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path))
     figure = neural_collapse_figure(run)
@@ -99,6 +102,7 @@ def test_neural_collapse_figure_draws_the_record_under_the_labels_of_the_catalog
     assert_nothing_sticks_out(figure)
 
 
+@pytest.mark.slow
 def test_figures_draw_the_zero_error_epoch_in_red(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path))
     for figure in (neural_collapse_figure(run), decomposition_figure(run)):
@@ -106,6 +110,7 @@ def test_figures_draw_the_zero_error_epoch_in_red(tmp_path: Path) -> None:
             assert list(axes.lines[-1].get_xdata()) == [run.zero_error_epoch] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_rendering")
 def test_draw_figures_draws_what_the_record_holds(tmp_path: Path) -> None:
     run = run_with(records_of_path())

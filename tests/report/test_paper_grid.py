@@ -55,6 +55,7 @@ def _close_all() -> object:
     pyplot.close("all")
 
 
+@pytest.mark.slow
 def test_paper_grid_has_three_families_down_and_five_datasets_across(paper: Sweep) -> None:
     figure = decomposition_grid(paper, "mse")
     assert len(figure.axes) == 15
@@ -72,6 +73,7 @@ def test_paper_grid_has_three_families_down_and_five_datasets_across(paper: Swee
                 assert any(len(one) == len(expected) and numpy.allclose(one, expected) for one in drawn), name
 
 
+@pytest.mark.slow
 def test_paper_grid_text_stays_inside_the_figure_and_apart(paper: Sweep, one_cell: Sweep) -> None:
     fits = {place: fits_of(cell.best) for place, cell in one_cell.cells.items()}
     for figure in (
@@ -100,6 +102,7 @@ def test_rows_keep_two_networks_of_a_family_on_one_dataset_apart(tmp_path: Path)
     assert sweep.datasets == ["svhn", "digits"]  # the paper's first
 
 
+@pytest.mark.slow
 def test_spectra_and_fit_are_panels_of_the_numbers_of_each_run(one_cell: Sweep) -> None:
     fits = {place: fits_of(cell.best) for place, cell in one_cell.cells.items()}
     comparison = compare_with_path(one_cell.cells["mnist", "vgg11", "mse"].runs[0])

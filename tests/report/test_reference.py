@@ -81,6 +81,7 @@ def test_interval_holds_one_more_seed_in_998_of_1000_draws() -> None:
     assert ((values[5] < low) | (values[5] > high)).mean() == pytest.approx(0.002, abs=0.0007)  # three deviations
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", [3, 5, 10])
 def test_quantity_is_refused_rarely_whatever_the_dependence_of_its_epochs(seeds: int) -> None:
     """Rüger's bound, 0.4 %, where its epochs are one number, two, or five, in 20,000 draws of one quantity."""
@@ -254,6 +255,7 @@ def test_commands_make_a_reference_and_hold_runs_against_it(
     assert reference([str(good.path), "--name", "digits", "--to", str(tmp_path)]) == 2
 
 
+@pytest.mark.slow
 def test_documented_commands_are_those_of_the_shipped_references() -> None:
     """A default that changes would leave them behind: who follows the page would be told that nothing works."""
     rows = re.findall(r"^\| `(\w+)` \| `ncexp -m(.*) seed=[\d,]+` \|", PAGE.read_text(), flags=re.MULTILINE)

@@ -12,6 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from ncexp.report.style import DPI, save
 
 
+@pytest.mark.slow
 def test_save_lays_out_a_figure_once_and_draws_it_once_for_each_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,6 +72,7 @@ def journal_of(directory: RunDirectory) -> Path:
     return measurement.journal.path
 
 
+@pytest.mark.slow
 def test_simulation_agrees_with_the_closed_form_and_collapses(once: Simulated) -> None:
     assert once.returned is State.COMPLETED
     directory = once.directory
@@ -94,6 +95,7 @@ def test_simulation_agrees_with_the_closed_form_and_collapses(once: Simulated) -
     assert "differ by at most" in once.printed
 
 
+@pytest.mark.slow
 def test_simulation_is_read_as_any_run(once: Simulated) -> None:
     directory = once.directory
     run = read_run(directory.path)
@@ -104,6 +106,7 @@ def test_simulation_is_read_as_any_run(once: Simulated) -> None:
     assert all(name == "epoch" or name.startswith("train/") for record in run.records for name in record)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("not_drawn")
 def test_simulation_completed_is_shown_and_rerun_all_simulates_anew(
     composed: Compose, completed: RunDirectory, console: Console, monkeypatch: pytest.MonkeyPatch
@@ -119,6 +122,7 @@ def test_simulation_completed_is_shown_and_rerun_all_simulates_anew(
     assert directory.clock.read() != clock
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("not_drawn")
 def test_simulation_that_fails_leaves_state_and_traceback(
     composed: Compose, console: Console, monkeypatch: pytest.MonkeyPatch
@@ -172,6 +176,7 @@ def test_simulation_key_depends_on_what_determines_the_result(composed: Compose)
     assert check_simulation(composed("simulation.num_times=13")).key != key
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("not_drawn")
 def test_simulation_whose_journal_was_cut_is_damaged_and_computed_anew(
     composed: Compose, completed: RunDirectory, console: Console

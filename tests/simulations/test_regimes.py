@@ -37,6 +37,7 @@ def records() -> dict[Regime, list[Record]]:
     return {regime: list(flow(0, **sizes)) for regime, flow in FLOWS.items()}
 
 
+@pytest.mark.slow
 def test_regimes_begin_with_one_spectrum_and_end_with_three(records: dict[Regime, list[Record]]) -> None:
     for name in ("train/path/snr_1", "train/path/snr_2"):
         first = [found[0][name] for found in records.values()]
@@ -44,6 +45,7 @@ def test_regimes_begin_with_one_spectrum_and_end_with_three(records: dict[Regime
     assert len({round(found[-1]["train/path/snr_ratio"], 3) for found in records.values()}) == 3
 
 
+@pytest.mark.slow
 def test_only_plain_features_begin_off_the_central_path_and_come_to_it(records: dict[Regime, list[Record]]) -> None:
     shares = {regime: [one["train/path/perp_share"] for one in found] for regime, found in records.items()}
     assert max(shares["on_path"]) < 1e-20  # rounding, squared

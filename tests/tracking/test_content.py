@@ -19,6 +19,7 @@ from ncexp.tracking.content import metric_name, outcome
 from ncexp.tracking.view import COLUMNS, VIEWS, view_state
 
 
+@pytest.mark.slow
 @given(st.text(min_size=1, max_size=300))
 def test_metric_name_is_one_that_mlflow_takes(name: str) -> None:
     _validate_batch_log_data([Metric(metric_name(name), 0.0, 0, 0)], [], [])

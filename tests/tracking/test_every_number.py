@@ -123,6 +123,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory, store_template: Path) -> str:
     return tracking_uri(None, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["../outside", "/anywhere", "..", "", "a/b", "x" * 300, "a\nb", "a\x1b[2J"], ids=ascii)
 def test_download_refuses_a_directory_that_the_store_names_elsewhere(tmp_path: Path, sent: str, name: str) -> None:
     client = MlflowClient(sent)
@@ -133,6 +134,7 @@ def test_download_refuses_a_directory_that_the_store_names_elsewhere(tmp_path: P
     assert not (tmp_path / "outside").exists()
 
 
+@pytest.mark.slow
 def test_download_takes_files_only_and_follows_no_link_out_of_the_store(tmp_path: Path, store_template: Path) -> None:
     path = write_run(tmp_path / "runs")
     shutil.copy(store_template, tmp_path / "runs" / "mlflow.db")
@@ -151,6 +153,7 @@ def test_download_takes_files_only_and_follows_no_link_out_of_the_store(tmp_path
         download_records(uri, [], tmp_path / "again")
 
 
+@pytest.mark.slow
 def test_download_refuses_a_name_in_a_configuration_that_a_report_would_write_to(
     tmp_path: Path, store_template: Path
 ) -> None:

@@ -14,6 +14,7 @@ from ncexp.record import read_run
 from ncexp.tracking import sync_runs, tracking_uri
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_figures")
 def test_recorded_loop_is_sent_with_all_its_numbers(tmp_path: Path, store_template: Path) -> None:
     shutil.copy(store_template, tmp_path / "mlflow.db")

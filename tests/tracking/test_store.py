@@ -97,6 +97,7 @@ def test_server_that_accepts_connections_and_says_nothing_is_given_up(
         prepare(f"{kind}://127.0.0.1:{port}/mlflow", ["digits"], tmp_path)
 
 
+@pytest.mark.slow
 def test_sync_brings_all_states_up_to_date(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], store_template: Path
 ) -> None:
@@ -130,6 +131,7 @@ DAMAGED = {
 }
 
 
+@pytest.mark.slow
 def test_sync_names_each_damaged_run_and_carries_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], store_template: Path
 ) -> None:
@@ -151,6 +153,7 @@ def test_sync_without_runs_says_so(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "expected run directories, got none" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_sync_takes_simulations_along(tmp_path: Path, store_template: Path) -> None:
     shutil.copy(store_template, tmp_path / "mlflow.db")
     training = write_run(tmp_path)

@@ -69,6 +69,7 @@ def _measure(path: Path, options: dict[str, Any], epochs: list[int]) -> Journal:
     return journal
 
 
+@pytest.mark.slow
 def test_send_stores_every_value_once_however_often_it_is_repeated(tmp_path: Path) -> None:
     path = write_run(tmp_path)
     assert _upload(path).send() == "sent"
@@ -79,6 +80,7 @@ def test_send_stores_every_value_once_however_often_it_is_repeated(tmp_path: Pat
     assert statuses(tmp_path / "mlflow.db") == [("FINISHED", "completed")]
 
 
+@pytest.mark.slow
 def test_send_leaves_out_what_no_checkpoint_covers(tmp_path: Path) -> None:
     path = write_run(tmp_path, state=State.RUNNING)
     with RunDirectory(path).locked():
@@ -93,6 +95,7 @@ def test_send_leaves_out_what_no_checkpoint_covers(tmp_path: Path) -> None:
     assert statuses(tmp_path / "mlflow.db") == [("KILLED", "killed")]
 
 
+@pytest.mark.slow
 def test_send_measurements_added_later_alone(tmp_path: Path, sent_values: list[tuple[str, int]]) -> None:
     path = write_run(tmp_path)
     journal = _measure(path, {"num_examples": 100}, [1, 8])
@@ -113,6 +116,7 @@ def test_send_measurements_added_later_alone(tmp_path: Path, sent_values: list[t
     assert _upload(path).send() == "up to date"
 
 
+@pytest.mark.slow
 def test_send_value_that_was_measured_anew_replaces_the_run(tmp_path: Path) -> None:
     path = write_run(tmp_path)
     journal = _measure(path, {"num_examples": 100}, [1, 8])
@@ -123,6 +127,7 @@ def test_send_value_that_was_measured_anew_replaces_the_run(tmp_path: Path) -> N
     assert len(statuses(tmp_path / "mlflow.db")) == 1
 
 
+@pytest.mark.slow
 def test_send_run_can_be_filtered_and_read(tmp_path: Path) -> None:
     path = write_run(tmp_path, state=State.DIVERGED)
     (tmp_path / "sweeps" / "quick_1" / "runs").mkdir(parents=True)
@@ -154,6 +159,7 @@ def test_send_run_can_be_filtered_and_read(tmp_path: Path) -> None:
     assert journals == {str(one.relative_to(path)) for one in path.glob("measurements/[!.]*")}
 
 
+@pytest.mark.slow
 def test_send_infinite_value(tmp_path: Path) -> None:
     path = write_run(tmp_path)
     records = list(curves(0.02, 0, 1.0, list(range(1, 60))))
@@ -163,6 +169,7 @@ def test_send_infinite_value(tmp_path: Path) -> None:
     assert stored(tmp_path / "mlflow.db") == journalled([path])
 
 
+@pytest.mark.slow
 def test_send_rerun_takes_the_old_run_out_of_the_lists(tmp_path: Path) -> None:
     path = write_run(tmp_path)
     _upload(path).send()
@@ -174,6 +181,7 @@ def test_send_rerun_takes_the_old_run_out_of_the_lists(tmp_path: Path) -> None:
     assert len(statuses(tmp_path / "mlflow.db")) == 1
 
 
+@pytest.mark.slow
 def test_send_resumed_run_goes_on_in_the_same_mlflow_run_and_loses_its_reason(tmp_path: Path) -> None:
     path = write_run(tmp_path, state=State.INTERRUPTED)
     cover(path, EPOCHS[5])
@@ -191,6 +199,7 @@ def test_send_resumed_run_goes_on_in_the_same_mlflow_run_and_loses_its_reason(tm
     assert statuses(tmp_path / "mlflow.db") == [("FINISHED", "completed")]
 
 
+@pytest.mark.slow
 def test_send_begins_anew_in_another_store_and_respects_deletion(tmp_path: Path) -> None:
     path = write_run(tmp_path)
     _upload(path).send()
@@ -217,6 +226,7 @@ def test_send_from_a_cluster_job_never_opens_sqlite(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "mlflow.db").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content", ["", '{"embedded": {"run', "[1]", '{"embedded": 3}', '{"embedded": {"run_id": "0"}}', "\0"]
 )
@@ -372,6 +382,7 @@ def test_send_original_and_copy_that_both_go_on_are_one_run_on_a_server_until_th
     assert len(client.search_runs([where.experiment_id])) == 2
 
 
+@pytest.mark.slow
 def test_mlflow_json_names_epochs_of_journals(tmp_path: Path) -> None:
     path = write_run(tmp_path, state=State.INTERRUPTED)
     cover(path, 3)

@@ -263,6 +263,7 @@ def test_uploader_server_that_hangs_after_it_worked_is_waited_for_within_the_bou
         assert stored(folder / "mlflow.db") == journalled([path])
 
 
+@pytest.mark.slow
 def test_uploader_dead_server_costs_a_run_nothing(tmp_path: Path) -> None:
     path = _running(tmp_path)
     said = _run_along(path, f"http://127.0.0.1:{free_port()}", lambda epoch: None)
@@ -270,6 +271,7 @@ def test_uploader_dead_server_costs_a_run_nothing(tmp_path: Path) -> None:
     assert RunDirectory(path).state() is State.COMPLETED
 
 
+@pytest.mark.slow
 def test_uploader_in_a_cluster_job_keeps_to_the_journals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     said = _run_along(_running(tmp_path), tracking_uri(None, tmp_path), lambda epoch: None)

@@ -159,6 +159,7 @@ class Never(Late):
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [MSE(NUM_CLASSES), CrossEntropy(NUM_CLASSES)])
 def test_step_reads_no_number_from_the_device(loss: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The meta device has shapes and no numbers: whatever wants to read one fails."""

@@ -41,6 +41,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return raw, train(raw).path
 
 
+@pytest.mark.slow
 def test_every_step_is_on_the_path_to_rounding(trained: tuple[dict[str, Any], Path]) -> None:
     run = read_run(trained[1])
     assert len(run.training) == 6
@@ -50,6 +51,7 @@ def test_every_step_is_on_the_path_to_rounding(trained: tuple[dict[str, Any], Pa
     assert run.facts["path_statistics"].startswith(f"{trained[0]['regime']}: W_LS of the step's batch of 40 examples")
 
 
+@pytest.mark.slow
 def test_evaluated_features_are_renormalized_in_that_regime_alone(trained: tuple[dict[str, Any], Path]) -> None:
     raw, path = trained
     config = check(raw)
@@ -74,6 +76,7 @@ def test_weights_that_are_kept_measure_as_the_training_did(trained: tuple[dict[s
     assert all(last[name] == value for name, value in again.items() if not math.isnan(value))
 
 
+@pytest.mark.slow
 def test_interrupted_within_an_epoch_and_resumed_equals_uninterrupted(
     trained: tuple[dict[str, Any], Path], tmp_path: Path
 ) -> None:
@@ -135,6 +138,7 @@ def _spectrum(table: torch.Tensor) -> torch.Tensor:
     return snr_singular_values(class_statistics(table.detach(), torch.arange(C).repeat_interleave(N), C))
 
 
+@pytest.mark.slow
 def test_renormalized_free_features_follow_the_closed_form_at_first_order_in_the_step(composed: Compose) -> None:
     """Gradient descent is Euler's method for the flow: the error halves with the step, mode by mode."""
     errors = []
@@ -150,6 +154,7 @@ def test_renormalized_free_features_follow_the_closed_form_at_first_order_in_the
     assert orders.flatten().tolist() == pytest.approx([1.0] * 6, abs=0.1)
 
 
+@pytest.mark.slow
 def test_renormalized_free_features_keep_unit_noise_also_with_decay_and_momentum(composed: Compose) -> None:
     options = ["regime=renormalized", "optimizer.lr=10.0", "optimizer.weight_decay=0.01", "optimizer.momentum=0.5"]
     _, table, recorded = _free(composed, *options)
@@ -171,6 +176,7 @@ def test_renormalized_free_features_keep_unit_noise_with_classes_of_unequal_size
     torch.testing.assert_close(covariance, torch.eye(P).double(), atol=1e-12, rtol=0)
 
 
+@pytest.mark.slow
 def test_on_path_free_features_grow_by_their_own_exponential_law(composed: Compose) -> None:
     """Descent from Σ_W = I: with m_j, σ_j the sizes of class means and noise along mode j, ω_j = m_j/σ_j,
 

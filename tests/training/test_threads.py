@@ -27,6 +27,7 @@ def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_DEFAULT", 2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_processors")
 @pytest.mark.parametrize(("architecture", "expected"), [("resnet", 1), ("resnet18", 2)])
 def test_auto_is_one_thread_for_a_small_network_only(tmp_path: Path, architecture: str, expected: int) -> None:
