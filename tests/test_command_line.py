@@ -122,6 +122,7 @@ def test_help_commands_run_as_printed(command: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -222,6 +223,7 @@ def test_command_takes_choices_from_a_folder_of_ones_own(
     assert directory.name.startswith("gaussian_mixture-linear-mse_lr")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [["--help"], ["--version"], ["list", "loss"], slow(["list", "quantities"])],

@@ -19,6 +19,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.slow
 def test_every_command_of_the_text_is_seen() -> None:
     assert list(FILES)[:2] == ["my_package.py", "train.py"]
     assert sum(command.startswith("ncexp ") for command in COMMANDS) >= 6

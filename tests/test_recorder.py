@@ -275,6 +275,7 @@ def test_number_of_classes_that_is_not_the_classifiers_is_refused(tmp_path: Path
         recorder.evaluate(1, network(), train_loader)
 
 
+@pytest.mark.slow
 def test_autocast_around_the_loop_does_not_change_the_numbers(tmp_path: Path) -> None:
     """Trained in bfloat16; evaluated in the network's own float32, inside autocast, inference mode or outside."""
     model, (train_loader, test_loader) = network(), loaders()

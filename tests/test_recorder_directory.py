@@ -105,6 +105,7 @@ def test_measuring_what_needs_the_network_says_how_to_have_it(tmp_path: Path, co
     assert words in console.file.getvalue()  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_analyses_take_options_and_may_be_ones_own(tmp_path: Path) -> None:
     chosen = {"layers": {"modules": ["0", "2"]}, "robustness": {"num_examples": 5}}
     own = {"mine": {"_target_": "recorded_loops.LargestLogit"}}

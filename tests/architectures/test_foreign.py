@@ -100,6 +100,7 @@ def test_foreign_network_can_be_copied_and_compiled_as_one_graph() -> None:
     assert copy.deepcopy(network) is not None  # no graph is held between two passes
 
 
+@pytest.mark.slow
 def test_gradients_reach_all_of_a_foreign_network() -> None:
     torch.manual_seed(0)
     network = torchvision_model((3, 16, 16), 5, model="resnet18")
@@ -372,6 +373,7 @@ def test_timm_features_are_the_input_of_the_last_layer() -> None:
     assert_features_are_the_classifiers_input(one_channel, images(1, 32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["resnet10tt", "hf_hub:timm/resnet18"])
 def test_timm_refuses_names_it_does_not_know(model: str) -> None:
     pytest.importorskip("timm")

@@ -129,6 +129,7 @@ def test_description_says_what_is_left_to_choose():
     assert [row.refusal.split()[-2] for row in rows] == [f"architecture.{it}" for it in ("model", "model", "factory")]
 
 
+@pytest.mark.slow
 def test_description_leaves_the_global_generator_alone():
     before = torch.get_rng_state()
     describe_architectures(["vgg11", "densenet40"], (1, 28, 28), 10)

@@ -80,6 +80,7 @@ def test_unconstrained_features_decompose_with_the_ridge_of_the_run(composed: Co
     assert last["train/path/perp_share"] < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -120,6 +120,7 @@ def test_flow_of_small_modes_holds_the_digits_that_its_tolerance_states(size: fl
     torch.testing.assert_close(flow.singular_values, exact, rtol=digits, atol=0)
 
 
+@pytest.mark.slow
 def test_flow_holds_the_within_class_covariance(trajectory) -> None:
     _, labels = balanced_features()
     for snapshot in trajectory.snapshots:

@@ -8,6 +8,7 @@ from support import Compose
 from ncexp.config import ConfigError, check
 
 
+@pytest.mark.slow
 def test_run_config_name_and_directory_are_readable(composed: Compose) -> None:
     config = check(composed())
     assert config.name == "gaussian_mixture-mlp-mse_lr0.0184202_seed0"

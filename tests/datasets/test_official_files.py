@@ -72,6 +72,7 @@ def test_published_compressed_files_have_the_packaged_content(packaged):
     assert list(data[8:18]) == [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pack", [gzip.compress, bytes])
 def test_one_wrong_label_in_official_sizes_is_refused(pack, packaged, tmp_path):
     labels = fashion_labels(packaged, tmp_path / "mine")

@@ -75,6 +75,7 @@ def test_reset_forgets_everything_and_an_empty_class_is_refused(metric_of: type[
     assert metric.counts.tolist() == [0, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_metric_reads_the_layer_as_it_stands_and_does_not_own_it(metric_of: type[NeuralCollapse]) -> None:
     layer, (features, labels) = nn.Linear(7, 4), drawn()
     metric = metric_of(layer)

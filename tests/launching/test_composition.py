@@ -44,6 +44,7 @@ def test_composition_is_hydras(loader_and_master: Any, overrides: list[str]) -> 
     assert composer.compose(overrides) == plain(theirs, overrides)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "overrides"),
     [

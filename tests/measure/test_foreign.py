@@ -83,6 +83,7 @@ def test_result_is_a_run_directory_like_any_other(measuring: Compose, console: C
     assert json.loads(directory.environment.read_text())["threads"] >= 1
 
 
+@pytest.mark.slow
 def test_readers_cope_with_a_run_whose_rate_and_seed_are_not_known(measuring: Compose, console: Console) -> None:
     raw = measuring()
     measure_checkpoints(raw, console)
@@ -138,6 +139,7 @@ def test_other_weights_or_another_decay_make_another_run(
     assert len(runs_of(outputs)) == 3
 
 
+@pytest.mark.slow
 def test_same_weights_in_another_folder_are_the_same_run(
     measuring: Compose, console: Console, outputs: Path, files: Path, tmp_path: Path
 ) -> None:

@@ -129,6 +129,7 @@ def test_training_journal_that_no_checkpoint_covers_is_said_to_be_lost(
 # The journals of measurements.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [without_line(2), cut_after(1), Path.unlink, empty, garble])
 @pytest.mark.parametrize("analysis", ["errors", *map(slow, ["collapse", "decisions"])])
 def test_what_a_journal_lacks_is_measured_again_from_what_is_kept(
@@ -188,6 +189,7 @@ def test_snapshot_is_written_again_from_the_weights(left: Any, console: Console,
     assert files(directory) == files(undisturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [*DAMAGES[:3], Path.unlink])
 @pytest.mark.parametrize("kind", ["snapshot", slow("checkpoint")])
 def test_snapshot_or_weights_that_nothing_can_write_again_are_said_to_be_lost(
@@ -208,6 +210,7 @@ def test_snapshot_or_weights_that_nothing_can_write_again_are_said_to_be_lost(
 # The checkpoint to resume from.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_checkpoint_is_set_aside_and_the_one_before_it_goes_on(
     left: Any, console: Console, damage: Damage

@@ -128,6 +128,7 @@ def test_what_cannot_be_had_is_explained(composed: Compose, console: Console) ->
     assert "layers: can be had at no epoch; 4 other evaluated epochs have no weights" in printed(console)
 
 
+@pytest.mark.slow
 def test_rerun_all_measures_every_epoch_anew(run: Path, console: Console) -> None:
     expected = journals(run)
     (path,) = (run / "measurements").glob("collapse_*.jsonl")
@@ -140,6 +141,7 @@ def test_rerun_all_measures_every_epoch_anew(run: Path, console: Console) -> Non
     assert journals(run) == expected
 
 
+@pytest.mark.slow
 def test_other_options_have_a_journal_and_names_of_their_own(run: Path, console: Console) -> None:
     for examples in (5, 7):
         measure(run, console, "analysis=[robustness]", f"analysis.robustness.num_examples={examples}")
@@ -215,6 +217,7 @@ def test_damaged_snapshot_is_named_also_where_the_weights_do(run: Path, console:
     assert journals(run) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [cut, cut_in_the_header, flip_a_bit])
 def test_damaged_checkpoint_is_refused_by_name_and_the_others_are_measured(
     run: Path, console: Console, damage: Any

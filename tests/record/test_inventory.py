@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import TRAINING
@@ -20,6 +21,7 @@ from ncexp.record.inventory import (
 from ncexp.record.tensor_file import write_tensors
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(st.sampled_from(["training.jsonl", "snapshots"]), st.sets(st.integers(1, 400))), st.integers(0, 400)
 )

@@ -208,6 +208,7 @@ def test_differences_are_paired_means_and_standard_errors(tmp_path: Path) -> Non
     assert {one["quantity"] for one in rows} >= {"gain", "zero-error epoch", "robustness at the end"}
 
 
+@pytest.mark.slow
 def test_gains_state_robustness_won_after_zero_error(paper: Sweep, tmp_path: Path) -> None:
     row = dict(zip(gains(paper).frame.columns, gains(paper).rows[0], strict=True))
     won = [

@@ -233,6 +233,7 @@ def test_folder_of_the_data_is_no_choice(seeds: list[SavedRun]) -> None:
     assert not [line for line in said if "chosen otherwise" in line]
 
 
+@pytest.mark.slow
 def test_commands_make_a_reference_and_hold_runs_against_it(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

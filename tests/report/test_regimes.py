@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import yaml
 from synthetic_sweep import write_run
 
@@ -22,6 +23,7 @@ def _runs(outputs: Path) -> None:
             (path / "config.yaml").write_text(yaml.safe_dump(raw | {"regime": regime}))
 
 
+@pytest.mark.slow
 def test_regimes_are_cells_of_their_own_and_columns_of_the_figure(tmp_path: Path) -> None:
     _runs(tmp_path)
     runs = [read_run(path) for path in find_runs([tmp_path / regime for regime in REGIMES])]

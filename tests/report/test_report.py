@@ -34,6 +34,7 @@ def test_best_rate_is_that_of_the_lowest_test_error_at_the_last_epoch(tmp_path: 
     assert cell.best_rate == 0.02
 
 
+@pytest.mark.slow
 def test_best_rate_counts_only_rates_of_which_every_seed_completed(tmp_path: Path) -> None:
     for seed in range(2):
         write_run(tmp_path, rate=0.2, seed=seed)

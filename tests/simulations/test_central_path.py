@@ -163,6 +163,7 @@ def test_simulation_refuses_before_anything_is_written(
     assert not outputs.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("completed")
 def test_simulation_is_no_training(outputs: Path) -> None:
     with pytest.raises(ValueError, match="expected run directories, got none"):

@@ -54,6 +54,7 @@ def test_only_plain_features_begin_off_the_central_path_and_come_to_it(records: 
     assert shares["plain"][-1] < 1e-6
 
 
+@pytest.mark.slow
 def test_only_renormalized_features_follow_the_closed_form(records: dict[Regime, list[Record]]) -> None:
     residuals = {regime: max(one["train/theory/residual"] for one in found) for regime, found in records.items()}
     assert residuals["renormalized"] < AGREEMENT

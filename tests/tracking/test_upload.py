@@ -217,6 +217,7 @@ def test_send_begins_anew_in_another_store_and_respects_deletion(tmp_path: Path)
     assert _upload(path).send() == "deleted"
 
 
+@pytest.mark.slow
 def test_send_from_a_cluster_job_never_opens_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_run(tmp_path)
     (tmp_path / "mlflow.db").unlink()

@@ -66,6 +66,7 @@ def test_evaluated_features_are_renormalized_in_that_regime_alone(trained: tuple
     assert (off < 1e-4) == (raw["regime"] == "renormalized")  # float32 features
 
 
+@pytest.mark.slow
 def test_weights_that_are_kept_measure_as_the_training_did(trained: tuple[dict[str, Any], Path]) -> None:
     raw, path = trained
     config = check(raw)
@@ -164,6 +165,7 @@ def test_renormalized_free_features_keep_unit_noise_also_with_decay_and_momentum
     torch.testing.assert_close(covariance, torch.eye(P).double(), atol=1e-12, rtol=0)
 
 
+@pytest.mark.slow
 def test_renormalized_free_features_keep_unit_noise_with_classes_of_unequal_sizes(composed: Compose) -> None:
     """20, 9, 4 and 2 examples: their statistics are those of the data set's labels."""
     options = ["dataset.imbalance=10", "batch_size=35", "regime=renormalized", "optimizer.lr=10.0"]

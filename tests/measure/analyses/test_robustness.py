@@ -11,6 +11,7 @@ from ncexp.measure.deepfool import robustness
 from ncexp.training import assemble
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("asked", "taken"), [(7, 7), (1000, 40)])
 def test_robustness_analysis_measures_the_drawn_test_examples(composed: Compose, asked: int, taken: int) -> None:
     config = check(composed("analysis=[robustness]", f"analysis.robustness.num_examples={asked}"))
