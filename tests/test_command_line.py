@@ -70,6 +70,7 @@ def test_help_imports_nothing_slow(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.cold
 def test_import_ncexp_imports_nothing_slow(tmp_path: Path) -> None:
     code = (
         f"import sys, ncexp; print(ncexp.__version__ != '', sorted({HEAVY} & set(sys.modules)), callable(ncexp.load))"
