@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ncexp.config import ConfigError, check
 from ncexp.config.composing import REFUSALS, config_directory, plain, refusals_named
@@ -53,7 +54,8 @@ class _Task:
         self.composed = True
         try:
             _refuse_launcher()
-            raw = plain(config, HydraConfig.get().overrides.task)
+            words: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # as they were typed
+            raw = plain(config, words)
         except REFUSALS as error:
             self.refusal = error
         else:

@@ -59,7 +59,8 @@ class CheckedLauncher(Launcher):
 
     def _refuse_sweep(self, job_overrides: Sequence[Sequence[str]]) -> None:
         """Raises ConfigError for a sweep of no runs, and for one over sweeps, whose own lists nobody would read."""
-        asked = " ".join(self._config.hydra.overrides.task)
+        words: Any = OmegaConf.to_container(self._config.hydra.overrides.task, resolve=False)  # as they were typed
+        asked = " ".join(words)
         if not job_overrides:
             raise ConfigError(
                 f"{asked}: expected a sweep of one run at least, got none. A glob sees the choices of one folder; name "
