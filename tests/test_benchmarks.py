@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from synthetic_sweep import write_run
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SCRIPT = """
@@ -19,7 +20,11 @@ print(evaluated(assembly, configured())["train/collapse/nc1_trace"])
 """
 
 #: What the short forms need beside --short.
-WORDS = {"collapse_many_classes": ["100", "32", "1000"], "regimes": ["OUTPUTS", "--short"]}
+WORDS = {
+    "collapse_many_classes": ["100", "32", "1000"],
+    "reference_alarms": ["SEEDS", "--short"],
+    "regimes": ["OUTPUTS", "--short"],
+}
 #: What the others import; full_collapse is run by a test of its numbers, test_full_collapse.py.
 NO_COMMANDS = {"timing", "workloads", "float32_analysis", "full_collapse"}
 NAMES = sorted(path.stem for path in BENCHMARKS.glob("*.py") if path.stem not in NO_COMMANDS)
@@ -28,7 +33,10 @@ NAMES = sorted(path.stem for path in BENCHMARKS.glob("*.py") if path.stem not in
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_benchmark_runs_in_short(name: str, tmp_path: Path) -> None:
-    words = [word.replace("OUTPUTS", str(tmp_path)) for word in WORDS.get(name, ["--short"])]
+    words = [str(tmp_path) if word == "OUTPUTS" else word for word in WORDS.get(name, ["--short"])]
+    if "SEEDS" in words:
+        for seed in range(12):
+            write_run(tmp_path / "SEEDS", seed=seed)
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *words]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -275,7 +275,8 @@ def test_loss_ls_is_below_loss_for_a_still_unit_beside_its_near_copy(near_copies
 
 @pytest.mark.slow
 @given(
-    dtype=st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.float16]),
+    # Not float64: see "What does not hold" in determined_range.py.
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
     # In roundings of the dtype.
     spread=st.sampled_from([0.0, 0.1, 0.5, 1.0, 1.5, 3.0, 10.0, 1e3, 1e5]),
     num_classes=st.integers(2, 6),
