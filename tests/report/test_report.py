@@ -132,7 +132,7 @@ def test_report_page_needs_nothing_else(tmp_path: Path) -> None:
     page = (tmp_path / "a" / "report.html").read_text()
     assert "http" not in page  # nothing is fetched from anywhere
     assert page.count("data:image/png;base64") == len(list((tmp_path / "a").glob("*.pdf"))) == 11
-    assert page.count("<table>") == page.count("</table>") == 5
+    assert page.count("<table>") == page.count("</table>") == 6
     assert '<td class="chosen"' in page
     assert all(path.read_bytes().startswith(b"%PDF") for path in (tmp_path / "a").glob("*.pdf"))
 
