@@ -95,14 +95,14 @@ class Component:
     def check(cls, group: str, raw: Any, supplied: tuple[str, ...]) -> Component:
         """Refuse, with every fault in one ConfigError, a choice that its target would not take."""
         if not isinstance(raw, Mapping):
-            how = f"{group.replace('.', '/')}={raw}" if isinstance(raw, str) else "a file of the group"
+            how = f"{group.replace('.', '/')}={raw}" if isinstance(raw, str) and is_name(raw) else "a file of the group"
             raise ConfigError(
                 f"{group}: expected a choice with _target_ and name, got {shown(raw)}. Choose it by {how}."
             )
         options = {key: value for key, value in raw.items() if key not in ("_target_", *labels_of(group))}
         target = raw.get("_target_")
         if not isinstance(target, str):
-            raise ConfigError(f"{group}._target_: expected package.module.callable, got {target!r}.")
+            raise ConfigError(f"{group}._target_: expected package.module.callable, got {shown(target)}.")
         name = raw.get("name")
         if not is_name(name):
             raise ConfigError(f"{group}.name: expected {NAME_CONTRACT}, got {shown(name)}. Directories bear it.")
@@ -160,13 +160,13 @@ def _locate(group: str, target: str) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except Exception as error:
         raise ConfigError(
-            f"{group}._target_: expected an importable package.module.callable, got {target!r} "
-            f"({type(error).__name__}: {error}). Check the spelling and that the package is installed."
+            f"{group}._target_: expected an importable package.module.callable, got {shown(target)} "
+            f"({type(error).__name__}: {str(error)[:500]}). Check the spelling and that the package is installed."
         ) from error
     found = getattr(module, attribute, None)
     if not callable(found):
         names = [n for n, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
-        raise ConfigError(f"{group}._target_: expected a callable, got {target!r}. {nearest(attribute, names)}")
+        raise ConfigError(f"{group}._target_: expected a callable, got {shown(target)}. {nearest(attribute, names)}")
     return found
 
 

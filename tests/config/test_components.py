@@ -51,3 +51,19 @@ def test_signature_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     check("twice")
     monkeypatch.setattr("ncexp.config.components.create_model", None)
     assert check("twice", width=7).options == {"width": 7}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "/a" * 3000,
+        {"name": "layers", "_target_": {"new": "/a" * 3000}},
+        {"name": "layers", "_target_": "/a" * 3000},
+        {"name": "layers", "_target_": "math." + "a" * 6000},
+        {"name": "layers", "_target_": "no_package" + "a" * 6000 + ".function"},
+    ],
+)
+def test_choice_of_great_length_is_refused_in_a_short_message(raw: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^analysis\.layers.*characters\)") as refused:
+        Component.check("analysis.layers", raw, ())
+    assert len(str(refused.value)) < 1000
