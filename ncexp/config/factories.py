@@ -18,7 +18,7 @@ def find_factory(group: str, name: str) -> Callable[..., Any]:
         found, cause = None, f" ({error})"
     if not callable(found) or "." not in name:
         raise ValueError(
-            f"{group}.factory: expected package.module.callable, got {shown(name)}{cause[:500]}. Check the spelling, and "
-            "that the package is installed or its folder on PYTHONPATH."
+            f"{group}.factory: expected package.module.callable, got {shown(name)}{cause[:500]}. Check the "
+            "spelling, and that the package is installed or its folder on PYTHONPATH."
         )
     return found
