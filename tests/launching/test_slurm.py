@@ -190,7 +190,10 @@ def _fail_node(pid: int) -> None:
     for victim in (pid, parent):
         with contextlib.suppress(ProcessLookupError):  # SLURM may have been faster
             os.kill(victim, signal.SIGKILL)
-    subprocess.run(["scontrol", "update", f"NodeName={node}", "State=RESUME"], check=True)
+    # Refused where SLURM has taken the node back by itself, as it does once the node has responded.
+    subprocess.run(["scontrol", "update", f"NodeName={node}", "State=RESUME"], capture_output=True, check=False)
+    state = ["sinfo", "-h", "-o", "%t"]
+    until(lambda: "down" not in subprocess.run(state, capture_output=True, text=True, check=True).stdout, "the node")
 
 
 def test_slurm_06_what_is_edited_while_jobs_wait_changes_nothing(project: Project) -> None:
