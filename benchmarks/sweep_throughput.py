@@ -22,7 +22,7 @@ from timing import interleaved_medians, parser, report
 from ncexp.config.composing import config_directory
 
 #: What --short leaves of it.
-TWO_RUNS = {"experiment": "quick/resnet", "loss": "mse_mean, cross_entropy", "optimizer.lr": "0.25"}
+TWO_RUNS = {"architecture": "mlp", "loss": "mse_mean, cross_entropy"}
 
 
 def sweep_parameters() -> dict[str, str]:

@@ -7,6 +7,7 @@ gradients, build the analyses; then an epoch of two steps, whose numbers are fin
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -137,13 +138,8 @@ def _fuzz(fuzzed: dict[str, Fuzzed], outputs: str, count: int) -> None:
 
 @pytest.mark.slow
 def test_any_value_of_any_key_is_refused_by_name_or_trains(fuzzed: dict[str, Fuzzed], tmp_path: Any) -> None:
-    _fuzz(fuzzed, str(tmp_path / "outputs"), 50)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow
-def test_two_thousand_values_of_any_key_are_refused_by_name_or_train(fuzzed: dict[str, Fuzzed], tmp_path: Any) -> None:
-    _fuzz(fuzzed, str(tmp_path / "outputs"), 2000)
+    """500 values; `NCEXP_FUZZ=2000 pytest -m slow tests/test_fuzz.py` tries more."""
+    _fuzz(fuzzed, str(tmp_path / "outputs"), int(os.environ.get("NCEXP_FUZZ", "500")))
     assert list(tmp_path.iterdir()) == []
 
 

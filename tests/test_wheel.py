@@ -25,9 +25,10 @@ DISTRIBUTION = {"sklearn": "scikit-learn", "yaml": "pyyaml", "hydra": "hydra-cor
 #: The commands that another machine tries first, without a network.
 COMMANDS_ELSEWHERE = (
     "ncexp epochs=1",
-    "ncexp list architecture",
+    "ncexp list optimizer",
     "ncexp report",
-    "ncexp -m dataset=gaussian_mixture architecture=mlp epochs=1 seed=0,1 hydra/launcher=local tracking.enabled=false",
+    "ncexp -m dataset=gaussian_mixture architecture=mlp epochs=1 seed=0,1 hydra/launcher=local "
+    "hydra.launcher.runs_at_once=1 tracking.enabled=false",
 )
 
 
@@ -74,7 +75,7 @@ def test_wheel_works_away_from_the_clone(elsewhere: Path, tmp_path: Path) -> Non
     found = dict(re.findall(r"^ok   here +(.*?)  +(.*)$", doctor, flags=re.MULTILINE))
     assert {"cpus", "gradients", "shared path", "dataset", "tracking", "versions"} <= set(found), doctor
     assert str(elsewhere) in found["versions"]  # the rest is SLURM's, which need not be here
-    assert "resnet18" in shown["ncexp list architecture"]
+    assert "sgd_digits" in shown["ncexp list optimizer"]
     assert (tmp_path / "report" / "report.html").is_file()
     home = Path(re.search(r"docs/ and launch/ are in\n(.*)", run(elsewhere, "ncexp --help", tmp_path))[1])  # type: ignore[index]
     assert home.is_relative_to(elsewhere)

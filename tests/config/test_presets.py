@@ -35,6 +35,8 @@ INPUT_SHAPES = {
     "svhn": (3, 32, 32),
     "stl10": (3, 96, 96),
 }
+#: Of more features than this the numbers, which are any network's, are left out: half a minute of eigenvalues each.
+WIDE = 1000
 #: The values as they are written, with nine decimals.
 GRID = [float(f"{1e-4 * 2500 ** (k / 24):.9f}") for k in range(25)]
 
@@ -75,6 +77,7 @@ def test_loss_is_one_override():
     assert preset("cifar10_resnet", "loss=cross_entropy").loss.name == "cross_entropy"
 
 
+@pytest.mark.slow
 def test_keys_of_all_cells_differ():
     assert len({preset(cell).key for cell in CELLS}) == 15
 
@@ -122,7 +125,9 @@ def test_preset_builds_and_trains_two_steps_at_full_image_size(cell, monkeypatch
     assert training.position.epoch == 2
     assert summary["fit/loss"] > 0
     assert not any(torch.equal(a, b) for a, b in zip(before, training.network.parameters(), strict=True))
+    assert subject_of(assembly).ridge.weight == pytest.approx(10 * 5e-4 / 2)  # λ = C·wd/2
+    if assembly.training.network.classifier.in_features > WIDE:
+        return
     record = measured(assembly, config)
     terms = [record[f"train/mse/{name}"] for name in ("loss_nc1", "loss_nc23", "loss_ls_perp")]
     assert sum(terms) == pytest.approx(record["train/mse/loss"], rel=1e-6)  # the network computes in float32
-    assert subject_of(assembly).ridge.weight == pytest.approx(10 * 5e-4 / 2)  # λ = C·wd/2

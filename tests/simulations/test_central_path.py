@@ -138,6 +138,7 @@ def test_simulation_that_fails_leaves_state_and_traceback(
     assert len(read_run(directory.path).records) == 12
 
 
+@pytest.mark.slow
 def test_simulation_leaves_alone_what_another_process_computes(composed: Compose, console: Console) -> None:
     with RunDirectory(check_simulation(composed()).directory).locked(), pytest.raises(Busy):
         simulate(composed(), console)
