@@ -128,17 +128,18 @@ def inputs_of_last_layers() -> Iterator[list[torch.Tensor]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("make", "architecture", "last"),
+    ("make", "architecture", "last", "count"),
     [
-        (lambda: foreign_networks.make(10), THEIRS, "head"),
-        slow(lambda: models.resnet18(num_classes=10), RESNET, "fc"),
+        (lambda: foreign_networks.make(10), THEIRS, "head", 10),
+        slow(lambda: models.resnet18(num_classes=10), RESNET, "fc", 3),
     ],
     ids=["small", "resnet18"],
 )
-def test_ten_checkpoints_of_a_plain_training_give_the_numbers_of_numpy(
+def test_checkpoints_of_a_plain_training_give_the_numbers_of_numpy(
     make: Callable[[], nn.Module],
     architecture: list[str],
     last: str,
+    count: int,
     measuring: Compose,
     console: Console,
     tmp_path: Path,
@@ -146,16 +147,16 @@ def test_ten_checkpoints_of_a_plain_training_give_the_numbers_of_numpy(
 ) -> None:
     torch.manual_seed(0)
     model = make()
-    plain_training.train(model, tmp_path / "ckpts", epochs=10)
+    plain_training.train(model, tmp_path / "ckpts", epochs=count)
     with inputs_of_last_layers() as seen:
         raw = measuring(f"checkpoints={tmp_path}/ckpts/*.pt", *architecture)
         assert measure_checkpoints(raw, console) == "completed"
     (run,) = load(raw["outputs"])
-    assert [record["epoch"] for record in run.records] == list(range(1, 11))
+    assert [record["epoch"] for record in run.records] == list(range(1, count + 1))
     assert drawn == [run.path]
     dataset = digits.load(standardize="none")
     splits = {"train": dataset.train, "test": dataset.test}
-    features = iter(torch.cat(seen).split([len(split) for _ in range(10) for split in splits.values()]))
+    features = iter(torch.cat(seen).split([len(split) for _ in range(count) for split in splits.values()]))
     for record in run.records:
         content = torch.load(tmp_path / f"ckpts/epoch_{record['epoch']:.0f}.pt", weights_only=True)
         model.load_state_dict(content["model_state_dict"])

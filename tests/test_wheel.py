@@ -24,7 +24,7 @@ PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 DISTRIBUTION = {"sklearn": "scikit-learn", "yaml": "pyyaml", "hydra": "hydra-core", "PIL": "pillow"}
 #: The commands that another machine tries first, without a network.
 COMMANDS_ELSEWHERE = (
-    "ncexp epochs=1",
+    "ncexp epochs=1 tracking.enabled=false",
     "ncexp list optimizer",
     "ncexp report",
     "ncexp -m dataset=gaussian_mixture architecture=mlp epochs=1 seed=0,1 hydra/launcher=local "

@@ -27,6 +27,7 @@ DEEP_TOLERANCE = 1e-9
 PASSES = 220
 #: Makes a CPU with AVX-512 compute as one that has AVX2 alone.
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+HAS_MORE = torch.backends.cpu.get_cpu_capability() not in {"DEFAULT", "AVX2"}
 #: float32 through eight layers with batch norm, relative to the gradient's norm; measured 6e-5. The passes' median is
 #: compared: in one of five some input of a ReLU is so near 0 that float32 and float64 see it on different sides.
 FLOAT32 = 1e-3
@@ -134,7 +135,7 @@ def narrow_network_trains_right() -> None:
 
 @pytest.mark.slow
 @pytest.mark.cold
-@pytest.mark.parametrize("instructions", [AVX2, {}], ids=["avx2", "as_the_cpu_has"])
+@pytest.mark.parametrize("instructions", [AVX2, {}] if HAS_MORE else [{}], ids=str)
 def test_narrow_resnet_in_channels_last_trains_right(instructions: dict[str, str]) -> None:
     run = subprocess.run([sys.executable, __file__], env={**os.environ, **instructions}, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
