@@ -59,6 +59,7 @@ def expanded(overrides: list[str]) -> list[list[str]]:
 FOUND = [(page, words) for page in PAGES for words in commands((DOCS / f"{page}.md").read_text())]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "words"), FOUND, ids=lambda one: one if isinstance(one, str) else " ".join(one))
 def test_documented_command_is_accepted(page: str, words: list[str]) -> None:
     accept(words)

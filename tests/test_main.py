@@ -284,6 +284,7 @@ def test_run_that_fails_leaves_traceback_and_state(
     assert run(raw, console) == "completed"
 
 
+@pytest.mark.slow
 def test_run_leaves_alone_what_another_process_trains(composed: Compose, console: Console) -> None:
     raw = composed("tracking.enabled=false")
     directory = RunDirectory(check(raw).directory)

@@ -234,6 +234,7 @@ def test_epoch_that_one_recorder_evaluates_twice_is_warned_of(tmp_path: Path) ->
         recorder.evaluate(1, network(), train_loader)
 
 
+@pytest.mark.slow
 def test_directory_that_is_recorded_to_is_busy(tmp_path: Path) -> None:
     train_loader, _ = loaders()
     recorder, late = (ncexp.Recorder(tmp_path / "mine", **OPTIONS) for _ in range(2))

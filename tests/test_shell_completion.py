@@ -147,6 +147,7 @@ printf '<%s>\\n' "${{COMPREPLY[@]}}"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "breaks", "word", "offered"),
     [

@@ -36,6 +36,7 @@ def assert_features_are_the_classifiers_input(network: nn.Module, inputs: Tensor
         assert (logits - by_hand).abs().max() <= TOLERANCE * by_hand.abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "side"), SMALL)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_torchvision_features_are_the_input_of_the_last_layer(model: str, side: int, channels: int) -> None:

@@ -68,6 +68,7 @@ def test_forward_is_one_graph_for_torch_compile(name, classifier):
     assert isinstance(compiled.classifier, nn.Linear)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [slow(name) if name == "resnet50_imagenet" else name for name in BUILDERS])
 def test_initialisation_is_determined_by_the_global_generator(name):
     build, sides = BUILDERS[name]

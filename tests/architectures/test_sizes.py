@@ -136,6 +136,7 @@ def test_description_leaves_the_global_generator_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 def test_description_counts_only_what_is_trained():
     options = {"classifier": "simplex_etf"}
     fixed, free = (measure_size(component("resnet18", **o), (1, 28, 28), 10) for o in (options, {}))

@@ -106,6 +106,7 @@ def test_statistics_equal_two_pass_beyond_the_buffer_and_with_more_classes_than_
         torch.testing.assert_close(weighted, covariance.trace(), rtol=PROMISED, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_features", [64, 65, 200, 257, 512])
 def test_covariance_of_wide_features_is_whole_and_symmetric_for_any_merge(num_features):
     features, labels = draw(5, num_features, 300, spread=1e-5, seed=1)

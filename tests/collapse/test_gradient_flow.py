@@ -129,6 +129,7 @@ def test_flow_holds_the_within_class_covariance(trajectory) -> None:
     assert float(trajectory.constraint_error.max()) < HELD
 
 
+@pytest.mark.slow
 def test_flow_loss_is_that_of_the_central_path(trajectory, path) -> None:
     _, labels = balanced_features()
     for index, snapshot in enumerate(trajectory.snapshots):

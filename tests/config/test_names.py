@@ -44,6 +44,7 @@ def _set(raw: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     return raw
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD, ids=ascii)
 def test_name_is_refused_wherever_it_stands(composed: Compose, name: str) -> None:
     raw = composed()

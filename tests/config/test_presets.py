@@ -55,6 +55,7 @@ def test_presets_are_the_papers_fifteen_cells():
     assert sorted(path.stem for path in (CONF / "experiment/han2022").glob("*.yaml")) == sorted(CELLS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_preset_is_the_protocols(cell):
     dataset, family = cell.rsplit("_", 1)

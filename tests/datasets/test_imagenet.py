@@ -156,7 +156,7 @@ def test_preparation_answers_the_numbers(root):
     assert (said["num_train"], said["num_test"], said["root"]) == (12, 6, str(root))
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.slow)])  # torch waits 5 s for the process
 def test_image_that_is_cut_short_is_named(root, num_workers):
     dataset = load(root, standardize="none", num_workers=num_workers)
     path = root / "imagenet/val/n02/1.JPEG"

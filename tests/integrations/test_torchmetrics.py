@@ -91,6 +91,7 @@ def test_metric_reads_the_layer_as_it_stands_and_does_not_own_it(metric_of: type
         metric.compute()
 
 
+@pytest.mark.slow
 def test_clones_and_collections_of_metrics_are_apart(metric_of: type[NeuralCollapse]) -> None:
     layer = nn.Linear(7, 4)
     collection = required("torchmetrics").MetricCollection({"of_train": metric_of(layer), "of_test": metric_of(layer)})

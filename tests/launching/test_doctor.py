@@ -63,6 +63,7 @@ def test_doctor_fails_where_slurm_is_there_and_does_not_respond(
     assert re.search(r"FAIL here +slurm +scontrol ping: unreachable", capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_doctor_prints_what_is_wrong_with_data_and_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], only: Callable[..., None]
 ) -> None:

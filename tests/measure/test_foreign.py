@@ -98,6 +98,7 @@ def test_readers_cope_with_a_run_whose_rate_and_seed_are_not_known(measuring: Co
     assert len(cell.best) == 1
 
 
+@pytest.mark.slow
 def test_rate_and_seed_that_are_known_are_labels(measuring: Compose, console: Console, outputs: Path) -> None:
     measure_checkpoints(measuring("optimizer.lr=0.1", "seed=3"), console)
     (run,) = load(outputs)

@@ -181,6 +181,7 @@ def test_zero_error_epoch_is_found_again_in_a_cut_journal(left: Any, console: Co
 # Snapshots and weights.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [*DAMAGES[:3], Path.unlink])
 def test_snapshot_is_written_again_from_the_weights(left: Any, console: Console, damage: Damage) -> None:
     raw, directory, undisturbed = left(WEIGHTS)
@@ -281,6 +282,7 @@ def test_every_flipped_bit_of_a_real_record_is_found(left: Any) -> None:
 # A run that has ended.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["status_path", "facts", "config"])
 def test_ended_run_that_lost_a_file_trains_nothing_and_has_it_again(
     composed: Compose, console: Console, file: str, monkeypatch: pytest.MonkeyPatch

@@ -142,6 +142,7 @@ TRAINED: dict[str, tuple[Any, Any]] = {
 STATIONARY = 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINED)
 def test_ridge_is_that_at_which_the_trained_head_is_stationary(name: str) -> None:
     """A head is trained to the end; λ is read off the gradient of the loss alone, which is −s λ W there."""

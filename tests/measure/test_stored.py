@@ -206,6 +206,7 @@ def test_damaged_snapshot_is_refused_by_name_and_the_others_are_measured(
     assert journals(directory.path)[name] == without(expected[name], 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [cut, cut_in_the_header, flip_a_bit, of_another_training])
 def test_damaged_snapshot_is_named_also_where_the_weights_do(run: Path, console: Console, damage: Any) -> None:
     directory, expected = RunDirectory(run), journals(run)

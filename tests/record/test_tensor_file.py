@@ -61,6 +61,7 @@ def refused(path: Path, kind: str = "snapshot", training: str = TRAINING) -> str
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_every_cut_is_refused(path: Path) -> None:
     data = path.read_bytes()
     for length in range(len(data)):
@@ -68,6 +69,7 @@ def test_every_cut_is_refused(path: Path) -> None:
         assert "cut or damaged" in refused(path)
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_is_refused(path: Path) -> None:
     data = path.read_bytes()
     for place in range(len(data)):

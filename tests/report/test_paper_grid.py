@@ -238,6 +238,7 @@ def test_rate_at_the_edge_of_its_grid_is_marked(tmp_path: Path) -> None:
     assert row[3] == "0.02"
 
 
+@pytest.mark.slow
 def test_results_show_the_decomposition_at_the_end(paper: Sweep) -> None:
     table = results(paper)
     assert {"L", "L_NC1", "L_NC2/3", "L_LS⊥/L"} <= set(table.frame.columns)

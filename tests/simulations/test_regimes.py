@@ -61,6 +61,7 @@ def test_only_renormalized_features_follow_the_closed_form(records: dict[Regime,
     assert min(residuals["plain"], residuals["on_path"]) > 1
 
 
+@pytest.mark.slow
 def test_modes_on_the_path_grow_by_their_own_exponential_law_to_the_last_time(
     records: dict[Regime, list[Record]],
 ) -> None:

@@ -100,6 +100,7 @@ def test_plain_runs_keep_the_key_and_name_of_before_there_were_regimes(tmp_path:
     assert "-mse_on_path_lr" in check(raw | {"regime": "on_path"}).name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
