@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from ncexp.config import family_of, labels_of, nearest
+from ncexp.config.names import NAME_CONTRACT, is_name, shown
 from ncexp.config.simulation import SIMULATIONS
 from ncexp.record.files import DamagedFile, read_json
 from ncexp.record.inventory import FOLDERS, Inventory, describe_missing, missing_from, noted_inventory
@@ -216,6 +217,13 @@ def read_config(directory: RunDirectory) -> dict[str, Any]:
     needed = ("simulation",) if "simulation" in groups else COMPONENTS if "evaluate_at" in groups else COMPONENTS[:3]
     if lacking := [group for group in needed if not isinstance(groups.get(group), dict) or "name" not in groups[group]]:
         raise DamagedFile(f"{directory.config}: expected a choice of {lacking[0]}, got none. {_RESTORE}")
+    names = {f"{group}.name": groups[group]["name"] for group in needed}
+    labels = {"regime": groups.get("regime")}
+    if "architecture" in needed:
+        labels["architecture.family"] = groups["architecture"].get("family")
+    for place, name in {**names, **{place: label for place, label in labels.items() if label is not None}}.items():
+        if not is_name(name):  # the files of a report bear them
+            raise DamagedFile(f"{directory.config}: expected as {place} {NAME_CONTRACT}, got {shown(name)}. {_RESTORE}")
     return groups
 
 
