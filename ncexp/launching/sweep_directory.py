@@ -24,8 +24,10 @@ from pathlib import Path
 from filelock import FileLock
 
 from ncexp.config import nearest
+from ncexp.config.names import is_file_name, shown
 from ncexp.launching.task import Task
 from ncexp.record import DamagedFile, RunDirectory, TaskDirectory, write_text
+from ncexp.record.run_directory import is_job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,13 @@ class Entry:
     def title(self) -> str:
         """``007_digits-resnet-mse_lr0.05_seed0_0123456789``: how people and SLURM call it."""
         return f"{self.num:03d}_{self.name}_{self.key}"
+
+    def check(self) -> None:
+        """Raises ValueError where its title, or its job, is none: links and logs are called by them."""
+        if not is_file_name(self.title):
+            raise ValueError(f"expected a name and a key that make a file's name, got {shown(self.title)}")
+        if self.job is not None and not is_job(self.job):
+            raise ValueError(f"expected a job, as 12, 12_3 or local:..., got {shown(self.job)}")
 
     @property
     def task(self) -> TaskDirectory:
@@ -101,6 +110,8 @@ class SweepDirectory:
             return []
         try:
             entries = [Entry(**json.loads(line)) for line in self._manifest.read_text().splitlines()]
+            for entry in entries:
+                entry.check()
             return [self._moved(entry, self._here) for entry in entries]
         except (OSError, ValueError, TypeError) as error:
             raise DamagedFile(

@@ -18,6 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ncexp.config.names import shown
 from ncexp.record.files import DamagedFile, read_json, set_aside, write_json
 from ncexp.record.journal import Clock, Journal
 from ncexp.record.states import State
@@ -30,6 +31,11 @@ IDENTITY = "identity.json"
 
 class Busy(RuntimeError):
     """Another process works on this directory."""
+
+
+def is_job(word: str) -> bool:
+    """Whether it can be a job: SLURM's ``12``, of an array ``12_3``, or a process, see `ncexp.launching.local_job`."""
+    return re.fullmatch(r"[0-9]+(_[0-9]+)?|local:[\w.-]+:[0-9]+:([0-9]+|None)", word, re.ASCII) is not None
 
 
 def name_and_key(path: Path) -> tuple[str, str]:
@@ -146,7 +152,10 @@ class TaskDirectory:
 
     def job(self) -> str | None:
         """The last job that a sweep submitted for it; None where there was none. Raises DamagedFile."""
-        return _word(self._job, "job")
+        job = _word(self._job, "job")
+        if job is not None and not is_job(job):
+            raise DamagedFile(f"{self._job}: expected a job, as 12, 12_3 or local:..., got {shown(job)}. Set it aside.")
+        return job
 
     def set_job(self, job: str, submission: str | None = None) -> None:
         """Note the job that will work on it, so that any sweep that asks for it finds the job.
