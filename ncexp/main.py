@@ -180,7 +180,10 @@ def _work_and_report(
     try:
         state, message = do(work, config, console, uploader, stop)
     except BaseException as error:
-        with suppress(OSError), directory.log.open("a") as log:  # a sweep's run has all its output there
+        with (
+            suppress(OSError),
+            directory.log.open("a", encoding="utf-8") as log,
+        ):  # a sweep's run has all its output there
             log.write(traceback.format_exc())
         message = describe_out_of_memory(error, config.batch_size) or f"{type(error).__name__}: {error}"
         raise

@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
         return 2
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{given.name}.json"
-    path.write_text(_text(content))
+    path.write_text(_text(content), encoding="utf-8")
     shares = content["leave_one_out"]
     alarms = sum(content["refused"])
     numbers = sum(map(len, content["bands"].values()))

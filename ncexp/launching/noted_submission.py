@@ -92,7 +92,7 @@ class NotedSubmission:
 def adopt_noted(sweep: SweepDirectory, queue: Queue, report: Callable[[str], object]) -> None:
     """Of each submission that an earlier command noted and did not confirm: adopt its jobs, or strike it out."""
     for path in sorted(sweep.submissions.glob("*.json")):
-        noted = NotedSubmission(**json.loads(path.read_text()))
+        noted = NotedSubmission(**json.loads(path.read_text(encoding="utf-8")))
         if jobs := noted.jobs_among(queue):
             noted.adopt(sweep, jobs)
             report(f"{len(jobs)} jobs of an earlier command were found in the queue")

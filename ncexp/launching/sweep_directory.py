@@ -100,7 +100,7 @@ class SweepDirectory:
         if not self._manifest.exists():
             return []
         try:
-            entries = [Entry(**json.loads(line)) for line in self._manifest.read_text().splitlines()]
+            entries = [Entry(**json.loads(line)) for line in self._manifest.read_text(encoding="utf-8").splitlines()]
             return [self._moved(entry, self._here) for entry in entries]
         except (OSError, ValueError, TypeError) as error:
             raise DamagedFile(

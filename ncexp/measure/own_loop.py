@@ -132,7 +132,7 @@ def refuse_another(directory: RunDirectory, raw: Mapping[str, Any]) -> None:
     """
     if not directory.config.exists():
         return
-    noted = yaml.safe_load(directory.config.read_text())
+    noted = yaml.safe_load(directory.config.read_text(encoding="utf-8"))
     if MARK not in noted:
         raise ConfigError(
             f"directory: expected a new one, or that of a Recorder, got {directory.path}, a training of ncexp's. "

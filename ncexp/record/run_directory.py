@@ -113,7 +113,7 @@ class TaskDirectory:
         path = Path(self._lock.lock_file)
         if not path.exists():
             return False
-        with path.open() as file:
+        with path.open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -207,7 +207,7 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[SavedRun], list[str]]:
 def read_config(directory: RunDirectory) -> dict[str, Any]:
     """config.yaml. Raises DamagedFile for what cannot be the configuration of a run or a simulation."""
     try:
-        raw = yaml.load(directory.config.read_text(), _LOADER)
+        raw = yaml.load(directory.config.read_text(encoding="utf-8"), _LOADER)
     except (OSError, ValueError, yaml.YAMLError) as error:
         cause = " ".join(str(error).split())
         raise DamagedFile(f"{directory.config}: expected YAML, got a damaged file ({cause}). {_RESTORE}") from None

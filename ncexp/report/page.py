@@ -89,9 +89,9 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
     tables = [make(sweep) for make in makers]
     for table in tables:
         for suffix, text in ((".md", table.markdown()), (".csv", table.csv()), (".tex", table.latex())):
-            (folder / f"{table.name}{suffix}").write_text(text)
+            (folder / f"{table.name}{suffix}").write_text(text, encoding="utf-8")
     page = folder / "report.html"
-    page.write_text(render_page(_lead(sweep), tables, draw_all(sweep, folder)))
+    page.write_text(render_page(_lead(sweep), tables, draw_all(sweep, folder)), encoding="utf-8")
     return page
 
 

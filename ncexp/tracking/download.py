@@ -99,7 +99,7 @@ def _download(client: MlflowClient, run: Run, folder: Path) -> None:
 
 def _check_names(run_id: str, config: Path) -> None:
     """Raises ValueError where a name in the configuration is none: a report's files bear them."""
-    raw = (yaml.safe_load(config.read_text()) if config.exists() else None) or {}
+    raw = (yaml.safe_load(config.read_text(encoding="utf-8")) if config.exists() else None) or {}
     for group in ("dataset", "architecture", "loss", "optimizer", "simulation"):
         chosen = raw.get(group, {"name": group})
         name = chosen.get("name") if isinstance(chosen, dict) else None

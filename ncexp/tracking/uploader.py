@@ -92,7 +92,7 @@ class Uploader:
                 os.write(self._process.stdin.fileno(), json.dumps(line).encode() + b"\n")
 
     def _failure(self) -> str | None:
-        return self._failure_file.read_text().splitlines()[0] if self._failure_file.exists() else None
+        return self._failure_file.read_text(encoding="utf-8").splitlines()[0] if self._failure_file.exists() else None
 
 
 def start_uploader(uri: str | None) -> None:
