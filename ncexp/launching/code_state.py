@@ -21,6 +21,8 @@ def freeze_code(sweep: SweepDirectory) -> Path:
         digest.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
     copy = sweep.code / digest.hexdigest()[:10]
     if not copy.exists():
+        for left in sweep.code.glob(".*"):  # of a command that was killed: this one holds the sweep's lock
+            shutil.rmtree(left)
         unfinished = copy.with_name(f".{copy.name}.{os.getpid()}")
         for path in sources:
             target = unfinished / "ncexp" / path.relative_to(PACKAGE)

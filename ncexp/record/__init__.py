@@ -1,7 +1,16 @@
 """What lies on the disk: a run's directory, its journals, states and snapshots' files, and a run as others read it."""
 
 from ncexp.config import FAMILIES
-from ncexp.record.files import DamagedFile, read_json, set_aside, write_json, write_text
+from ncexp.record.files import (
+    DamagedFile,
+    UnusableFolder,
+    acquire,
+    read_json,
+    remove_unfinished,
+    set_aside,
+    write_json,
+    write_text,
+)
 from ncexp.record.journal import Clock, Journal, Record, column
 from ncexp.record.progress import Progress, counted, format_rate, format_time
 from ncexp.record.run_directory import JOB_VARIABLE, Busy, RunDirectory, TaskDirectory
@@ -24,6 +33,8 @@ __all__ = [
     "SavedRun",
     "State",
     "TaskDirectory",
+    "UnusableFolder",
+    "acquire",
     "column",
     "counted",
     "exit_code",
@@ -37,6 +48,7 @@ __all__ = [
     "read_config",
     "read_json",
     "read_run",
+    "remove_unfinished",
     "select",
     "set_aside",
     "split_name",
