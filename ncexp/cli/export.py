@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ncexp.record import State, read_all
+from ncexp.record.files import replace_file
 
 HELP = """\
 Write every number of the runs in DIR (default: outputs) as one table with a
@@ -29,10 +30,14 @@ def main(arguments: list[str]) -> int:
             raise ValueError(f"--to: expected a file in .csv or .parquet, got {given.to}. Name it so.")
         runs = read_all(given.directories, {})
         frame = runs.frame()
+        write = frame.to_csv if given.to.suffix == ".csv" else frame.to_parquet
+        replace_file(given.to, lambda file: write(file, index=False))
     except ValueError as error:
         print(f"ncexp export: {error}", file=sys.stderr)
         return 2
-    (frame.to_csv if given.to.suffix == ".csv" else frame.to_parquet)(given.to, index=False)
+    except OSError as error:
+        print(f"ncexp export: --to: expected a file that can be written, got {error}. Name another.", file=sys.stderr)
+        return 2
     print(f"{given.to}: {len(frame)} values")
     for fault in runs.faults:
         print(f"ncexp export: left out: {fault}", file=sys.stderr)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ncexp.record import find_runs, pick_run, read_run
+from ncexp.record.files import replace_text
 
 HELP = """\
 Write NAME.json: of completed RUNs that differ in their seed alone (three at
@@ -35,9 +36,8 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         print(f"ncexp reference: {error}", file=sys.stderr)
         return 2
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{given.name}.json"
-    path.write_text(_text(content), encoding="utf-8")
+    replace_text(path, _text(content))
     shares = content["leave_one_out"]
     alarms = sum(content["refused"])
     numbers = sum(map(len, content["bands"].values()))

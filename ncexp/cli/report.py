@@ -41,7 +41,11 @@ def main(arguments: list[str]) -> int:
     except (ValueError, ConnectionError, RuntimeError) as error:  # of a store that cannot be reached or used, too
         print(f"ncexp report: {error}", file=sys.stderr)
         return 2
-    page = write_report(sweep, given.to)
+    try:
+        page = write_report(sweep, given.to)
+    except OSError as error:
+        print(f"ncexp report: --to: expected a folder that takes files, got {error}. Name another.", file=sys.stderr)
+        return 2
     print(results(sweep).markdown())
     print(f"{page}, with the tables and figures beside it")
     return State.DAMAGED.exit_code if runs.faults else 0
