@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from ncexp.cli.status import parser
+from ncexp.config.text import say
 from ncexp.launching.cancelling import cancel_sweep
 from ncexp.launching.states import fault_of
 from ncexp.launching.sweep_directory import find_sweep
@@ -12,15 +13,15 @@ from ncexp.record import State
 
 
 def main(arguments: list[str]) -> int:
-    """Cancel; returns 0, or 1 where a file of a run cannot be read: whether it runs is not known.
+    """Cancel; returns 0, or 1 where a file of a run or submission cannot be read: whether it runs is not known.
 
     Raises ValueError for no such sweep, SlurmUnavailable.
     """
     given = parser("cancel", "End the sweep's jobs; running ones save themselves first.").parse_args(arguments)
     sweep = find_sweep(given.outputs.absolute(), given.sweep)
-    count = cancel_sweep(sweep)
-    print(f"{count} jobs are being ended; the same command as before goes on with what is not finished")
-    faults = [fault for entry in sweep.entries() if (fault := fault_of(entry.task))]
+    count, faults = cancel_sweep(sweep)
+    say(f"{count} jobs are being ended; the same command as before goes on with what is not finished")
+    faults += [fault for entry in sweep.entries() if (fault := fault_of(entry.task))]
     for fault in faults:
-        print(f"ncexp cancel: {fault}", file=sys.stderr)
+        say(f"ncexp cancel: {fault}", sys.stderr)
     return State.DAMAGED.exit_code if faults else 0

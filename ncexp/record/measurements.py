@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ncexp.config import Component
-from ncexp.record.files import DamagedFile, read_json, write_json
+from ncexp.record.contents import read_measurement
+from ncexp.record.files import DamagedFile, write_json
 from ncexp.record.journal import Journal, Record
 
 
@@ -39,8 +40,9 @@ class Measurement:
     def _distinct(self, name: str) -> str:
         if name == "epoch":
             return name
-        split, *family, quantity = name.split("/")
-        return f"{split}/{'/'.join(family)}.{self.key}/{quantity}" if family else f"{split}/{self.key}/{quantity}"
+        *place, quantity = name.split("/")
+        split, family = "".join(place[:1]), "/".join(place[1:])
+        return f"{split}/{family}.{self.key}/{quantity}" if family else f"{split}/{self.key}/{quantity}"
 
 
 def journal_of(folder: Path, analysis: str, component: Component) -> Journal:
@@ -77,13 +79,7 @@ def list_measurements(folder: Path) -> list[tuple[Measurement, bool]]:
 def _described(path: Path) -> Measurement:
     """A journal and what its key stands for. Raises DamagedFile."""
     beside = path.with_suffix(".json")
-    content = read_json(beside)
+    content = read_measurement(beside)
     if content is None:
         raise DamagedFile(f"{path}: expected {beside.name} beside it, got none. Set the file aside.")
-    kinds = {"analysis": str, "target": str, "options": dict, "version": int, "began": float}
-    if content.keys() != kinds.keys() or not all(isinstance(content[name], kind) for name, kind in kinds.items()):
-        raise DamagedFile(
-            f"{beside}: expected {', '.join(kinds)}, got {str(content)[:60]}. Set it and {path.name} aside: "
-            "`ncexp measure` measures it again."
-        )
     return Measurement(**content, key=path.stem.rpartition("_")[2], journal=Journal(path))

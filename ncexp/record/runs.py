@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ncexp.config import nearest
+from ncexp.config.text import printable
 from ncexp.record.journal import Record
 from ncexp.record.saved_run import SavedRun, read_runs
 
@@ -101,7 +102,7 @@ def load(paths: Paths = "outputs", *, where: Mapping[str, Any] | None = None) ->
     """
     runs = read_all(paths, where or {})
     for fault in runs.faults:
-        warnings.warn(f"left out: {fault}", stacklevel=2)
+        warnings.warn(f"left out: {printable(fault)}", stacklevel=2)
     return runs
 
 
@@ -128,9 +129,11 @@ def split_name(name: str) -> tuple[str, str, str]:
 
     >>> split_name("test/error")
     ('test', '', 'error')
+    >>> split_name("error")
+    ('', '', 'error')
     """
-    split, *family, quantity = name.split("/")
-    return split, "/".join(family), quantity
+    *place, quantity = name.split("/")
+    return "".join(place[:1]), "/".join(place[1:]), quantity
 
 
 def _doubts(run: SavedRun, numbers: _Numbers, names: Mapping[str, int]) -> ndarray:

@@ -11,10 +11,11 @@ from typing import Literal
 
 from pandas import DataFrame
 
+from ncexp.config.text import csv_cell, printable
 from ncexp.measure.quantities import Quantity, shown
 from ncexp.record import Record, SavedRun, State
 from ncexp.report.summary import TERMS, describe_doubts, rate_of_fall, record_at, small_perp_epoch
-from ncexp.report.sweep import Cell, Sweep
+from ncexp.report.sweep import Cell, Sweep, deviation, mean
 
 #: What marks a learning rate that is the smallest or the largest of its cell's grid.
 EDGE = " (edge)"
@@ -39,9 +40,9 @@ class Value:
     def of(cls, values: Sequence[float], places: str = ".3g", kind: Literal["std", "se"] = "std") -> Value:
         """Of the values that are defined."""
         defined = [value for value in values if not math.isnan(value)]
-        spread = statistics.stdev(defined) if len(defined) > 1 else math.nan
+        spread = deviation(defined)
         spread /= math.sqrt(len(defined)) if kind == "se" and defined else 1
-        return cls(statistics.fmean(defined) if defined else math.nan, spread, places, kind)
+        return cls(mean(defined) if defined else math.nan, spread, places, kind)
 
     def __str__(self) -> str:
         if math.isnan(self.mean):
@@ -67,8 +68,8 @@ class Table:
 
     @property
     def rows(self) -> list[list[Entry]]:
-        """The entries by row."""
-        rows: list[list[Entry]] = self.frame.to_numpy().tolist()
+        """The entries by row; words, which may be a run's, in one line and printable."""
+        rows: list[list[Entry]] = self.frame.map(_word).to_numpy().tolist()
         return rows
 
     def markdown(self) -> str:
@@ -87,16 +88,20 @@ class Table:
                 spreads: list[object] = [entry.spread if isinstance(entry, Value) else "" for entry in entries]
                 columns[f"{name} {kinds.pop()}"] = spreads
             else:
-                columns[name] = [*entries]
+                columns[name] = [*map(csv_cell, entries)]
         return DataFrame(columns).to_csv(index=False)
 
     def latex(self) -> str:
         """A tabular with booktabs' lines."""
         aligned = "l" * len(self.frame.columns)
-        text = self.frame.map(str).to_latex(index=False, escape=True, column_format=aligned)
+        text = self.frame.map(_word).map(str).to_latex(index=False, escape=True, column_format=aligned)
         for symbol, command in TEX.items():
             text = text.replace(symbol, command)
         return text
+
+
+def _word(entry: Entry) -> Entry:
+    return " ".join(printable(entry).split()) if isinstance(entry, str) else entry
 
 
 def results(sweep: Sweep) -> Table:
@@ -127,7 +132,7 @@ def gains(sweep: Sweep) -> Table:
         row: list[Entry] = [loss]
         for of in (gain, robustness_gain):
             found = [value for cell in cells if not math.isnan(value := over_seeds(cell, of).mean)]
-            both = (f"{of_all(found):.4f}" for of_all in (statistics.median, statistics.fmean)) if found else ("–", "–")
+            both = (f"{of_all(found):.4f}" for of_all in (statistics.median, mean)) if found else ("–", "–")
             row += [f"{len(found)} of {len(cells)}", *both]
         rows.append(row)
     columns = ["loss", "cells with zero error", "median gain, points", "mean gain, points"]

@@ -30,19 +30,19 @@ class Memory:
         return str(self.content.get("run_id", ""))
 
     def begin(self, experiment_id: str, run_id: str) -> None:
-        """Forget all but the runs to delete: nothing was sent to this one."""
+        """Forget all but the runs that were replaced: nothing was sent to this one."""
         superseded = {"superseded": self.superseded} if self.superseded else {}
         self.content.clear()
         self.content.update(experiment_id=experiment_id, run_id=run_id, tags=None, files={}, epochs={}, **superseded)
 
     @property
     def superseded(self) -> list[str]:
-        """Runs that the next upload deletes in the store."""
+        """Runs that were replaced: an upload deletes them in the store, again where somebody has restored them."""
         found: list[str] = self.content.get("superseded", [])
         return found
 
     def supersede(self) -> None:
-        """From now on the run is another one in the store; the present one is to be deleted."""
+        """From now on the run is another one in the store; the present one is replaced."""
         superseded = [*self.superseded, *([self.run_id] if self.run_id else [])]
         self.content.clear()
         self.content["superseded"] = superseded
@@ -109,8 +109,13 @@ def page_of(directory: RunDirectory, uri: str) -> str | None:
 def _is_sound(content: dict[str, Any]) -> bool:
     """Whether this can be what one store was sent: nothing yet, or a run with what it got."""
     kinds = {"experiment_id": str, "run_id": str, "files": dict, "epochs": dict}
-    begun = not content.keys() - {"superseded"} or all(isinstance(content.get(name), kinds[name]) for name in kinds)
-    return begun and isinstance(content.get("superseded", []), list)
+    begun = not content.keys() - {"superseded"} or (
+        "tags" in content
+        and all(isinstance(content.get(name), kinds[name]) for name in kinds)
+        and all(isinstance(sent, dict) for sent in content["epochs"].values())
+    )
+    superseded = content.get("superseded", [])
+    return begun and isinstance(superseded, list) and all(isinstance(run, str) for run in superseded)
 
 
 def _epoch(record: Record) -> str:

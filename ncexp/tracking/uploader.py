@@ -22,7 +22,16 @@ from typing import IO, Any
 from rich.console import Console
 
 from ncexp.record import RunDirectory
-from ncexp.tracking.address import BOUND_S, SQLITE, UI_ADDRESS, experiment_name, not_from_here, outputs_of, tracking_uri
+from ncexp.tracking.address import (
+    BOUND_S,
+    SQLITE,
+    UI_ADDRESS,
+    experiment_name,
+    not_from_here,
+    outputs_of,
+    sync_command,
+    tracking_uri,
+)
 from ncexp.tracking.memory import page_of
 
 #: Longest wait at a run's end for a file, which takes seconds of processor time, on a busy machine minutes; for a
@@ -73,7 +82,7 @@ class Uploader:
         self._write({"end": self._path})
         patience = FILE_S if self.uri.startswith(SQLITE) else BOUND_S
         if not self._failure() and not self._is_done(self._process, patience):
-            return self._failure() or f"nothing taken within {patience:.0f} s"
+            return self._failure() or _silence(self._process, patience)
         return self._failure()
 
     def _is_done(self, process: subprocess.Popen[bytes], patience: float) -> bool:
@@ -92,7 +101,14 @@ class Uploader:
                 os.write(self._process.stdin.fileno(), json.dumps(line).encode() + b"\n")
 
     def _failure(self) -> str | None:
-        return self._failure_file.read_text().splitlines()[0] if self._failure_file.exists() else None
+        return self._failure_file.read_text(encoding="utf-8").splitlines()[0] if self._failure_file.exists() else None
+
+
+def _silence(process: subprocess.Popen[bytes], patience: float) -> str:
+    """Why nothing came of a process that did not say it is done."""
+    with suppress(subprocess.TimeoutExpired):
+        return f"the process that uploads ended with code {process.wait(1)}"
+    return f"nothing taken within {patience:.0f} s"
 
 
 def start_uploader(uri: str | None) -> None:
@@ -123,7 +139,7 @@ def _process() -> subprocess.Popen[bytes]:
 
 def uploader_of(directory: RunDirectory, raw: Mapping[str, Any]) -> Uploader | None:
     """The uploader of a run or simulation, as its configuration says; None where it is not tracked."""
-    if not raw["tracking"]["enabled"]:
+    if not raw.get("tracking", {"enabled": False})["enabled"]:
         return None
     return Uploader(directory, tracking_uri(raw["tracking"]["uri"], outputs_of(directory.path)), experiment_name(raw))
 
@@ -134,7 +150,7 @@ def finish_tracking(uploader: Uploader | None, directory: RunDirectory, console:
         return
     failure, page = uploader.finish(), page_of(directory, uploader.uri)
     if failure is not None:
-        sync = f"ncexp sync {shlex.quote(str(directory.path))}"
+        sync = sync_command(uploader.uri, directory.path)
         text = f"not up to date: {failure.rstrip('.')}. The journals have it all; `{sync}` uploads it then."
     elif uploader.uri.startswith("http"):
         text = f"{uploader.uri.rstrip('/')}/{page}"
