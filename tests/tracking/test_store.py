@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 import socket
 import sqlite3
@@ -10,11 +12,13 @@ from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
+from support import Compose
 from synthetic_sweep import write_run, write_status
 from tracking_stores import cover, faulty_server, free_port, hanging_socket, journalled, statuses, stored
 
 from ncexp.cli.sync import main as sync
-from ncexp.config import ConfigError
+from ncexp.config import ConfigError, MeasureConfig, check
+from ncexp.launching.plan import configured_stores, prepare_tracking
 from ncexp.record import RunDirectory, State, write_json
 from ncexp.tracking import check_uri, prepare, sync_runs, tracking_uri
 from ncexp.tracking.address import BOUND_S, CALL_S, RESPONSE_S, check_place, outputs_of, refuse_unnamed, sync_command
@@ -311,14 +315,30 @@ def test_store_of_a_newer_mlflow_says_which_and_what_to_do(
 
 @pytest.mark.slow
 def test_advice_for_a_store_that_is_down_uploads_the_journals(
-    tmp_path: Path, store_template: Path, capsys: pytest.CaptureFixture[str]
+    composed: Compose, outputs: Path, store_template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copy(store_template, tmp_path / "mlflow.db")
-    path = write_run(tmp_path, enabled=False)
-    assert sync([str(path)]) == 0
-    assert "--uri STORE sends them" in capsys.readouterr().out
-    assert sync(["--uri", tracking_uri(None, tmp_path), str(path)]) == 0
-    assert stored(tmp_path / "mlflow.db") == journalled([path])
+    def prepare_in_vain(*_: object) -> None:
+        raise OSError("nobody is there")
+
+    monkeypatch.setattr("ncexp.launching.plan.prepare", prepare_in_vain)
+    with pytest.raises(ConfigError, match=r"set tracking\.enabled=false") as refused:
+        prepare_tracking([check(composed("tracking.enabled=true"))])
+    (advised,) = re.findall(r"`ncexp sync (.*)` can upload the journals later", str(refused.value))
+    path = write_run(outputs, enabled=False)
+    shutil.copy(store_template, outputs / "mlflow.db")
+    assert sync(shlex.split(advised)) == 0
+    assert stored(outputs / "mlflow.db") == journalled([path])
+
+
+def test_stores_that_a_sweep_may_send_to_are_those_of_its_tasks(composed: Compose, outputs: Path) -> None:
+    training = check(composed("tracking.uri=http://host:1"))
+    run, damaged = write_run(outputs, uri="http://host:2"), write_run(outputs, seed=1, uri="http://host:3")
+    (damaged / "config.yaml").write_text("[")
+    measurings = [
+        MeasureConfig(run=one, analyses={}, device="cpu", outputs=outputs, rerun="missing", raw={})
+        for one in (run, damaged)
+    ]
+    assert configured_stores([training, *measurings]) == {"http://host:1", "http://host:2"}
 
 
 def test_sync_command_names_a_store_that_is_not_the_folders_own() -> None:
