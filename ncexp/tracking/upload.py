@@ -197,8 +197,8 @@ class RunUpload:
         place = self._verified.info.artifact_uri
         check_place(self._uri, place)
         names = [path.relative_to(self._directory.path) for path in filter(Path.exists, paths)]
-        if (folder := file_at(place)) is not None:
-            _refuse_links(folder, [folder / name for name in names])
+        if (there := file_at(place)) is not None:
+            _refuse_links(there, [there / name for name in names])
         sent = False
         for name in names:
             path = self._directory.path / name
