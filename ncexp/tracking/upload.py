@@ -54,6 +54,7 @@ class RunUpload:
         Returns "sent", "up to date", or "deleted" where somebody deleted the run in MLflow, which is respected. Raises
         whatever MLflow raises; what was not sent is sent by the next call.
         """
+        _refuse_links(self._directory.path, self._record_files())
         self._client = self._client or connect(self._uri)
         with FileLock(self._directory.path / ".mlflow.lock"):
             stores = read_memory(self._directory)
@@ -69,7 +70,6 @@ class RunUpload:
                     write_json(self._directory.tracking, stores)
 
     def _bring_up(self, client: MlflowClient, memory: Memory) -> str:
-        _refuse_links(self._directory.path, self._record_files())
         run = read_run(self._directory.path)
         sources = content.sources(run)
         found = self._find(client, memory)

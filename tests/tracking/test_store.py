@@ -203,6 +203,24 @@ def test_sync_contacts_no_store_that_only_a_run_names(tmp_path: Path, capsys: py
     assert not (tmp_path / "elsewhere").exists()
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "facts.json", "code.diff", "run.log", "measurements", "figures"])
+def test_sync_follows_no_link_out_of_a_run(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_run(tmp_path, epochs=[1, 2, 3])
+    secret = tmp_path / "secret"
+    place = path / name
+    if place.exists():
+        place.rename(secret)
+    elif name == "figures":
+        secret.mkdir()
+        (secret / "a.png").write_text("secret")
+    else:
+        secret.write_text("secret")
+    place.symlink_to(secret)
+    assert sync([str(tmp_path)]) == 1
+    assert f"expected a file in {path}, got a link to {secret}" in capsys.readouterr().out
+    assert not (tmp_path / "mlflow_artifacts").exists()
+
+
 def test_store_is_used_that_a_person_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = "http://127.0.0.1:5000"
     refuse_unnamed(tracking_uri(None, tmp_path), tmp_path, ())
@@ -290,27 +308,20 @@ def test_relocate_moves_every_address_whatever_the_names(tmp_path: Path, name: s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("noted", "said"),
-    [
-        (
-            99_001_002,
-            r"got those of MLflow 99\.1\.2, which has opened it\. .* 'mlflow>=99\.1\.2'",
-        ),
-        (0, r"got those of a newer MLflow, which has opened it\. Install that: `pip install -U 'mlflow'`\."),
-    ],
-)
-def test_store_of_a_newer_mlflow_says_which_and_what_to_do(
-    tmp_path: Path, store_template: Path, noted: int, said: str
-) -> None:
+def test_store_of_a_newer_mlflow_says_which_and_what_to_do(tmp_path: Path, store_template: Path) -> None:
+    uri = tracking_uri(None, tmp_path)
     shutil.copy(store_template, tmp_path / "mlflow.db")
-    prepare(tracking_uri(None, tmp_path), ["digits"], tmp_path)
-    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+    prepare(uri, ["digits"], tmp_path)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as database:
         assert database.execute("pragma user_version").fetchone()[0] > 3_000_000  # that of the MLflow that opened it
-        database.execute(f"pragma user_version = {noted}")
         database.execute("update alembic_version set version_num = 'ffffffffffff'")
-    with pytest.raises(ConfigError, match=said):
-        prepare(tracking_uri(None, tmp_path), ["digits"], tmp_path)
+        for noted, said in (
+            (99_001_002, r"got those of MLflow 99\.1\.2, which has opened it\. .* 'mlflow>=99\.1\.2'"),
+            (0, r"got those of a newer MLflow, which has opened it\. Install that: `pip install -U 'mlflow'`\."),
+        ):
+            database.execute(f"pragma user_version = {noted}")
+            with pytest.raises(ConfigError, match=said):
+                prepare(uri, ["digits"], tmp_path)
 
 
 @pytest.mark.slow
