@@ -49,10 +49,7 @@ def main(arguments: list[str]) -> int:
     if given.sbatch or slurm.is_installed():
         code = _print_checks("here", given, tuple(CHECKS))
         return code if code or given.no_job else _in_job(given)
-    say(
-        f"none here      {'slurm':12} no command of SLURM on this machine; sweeps run here: hydra/launcher=local",
-        flush=True,
-    )
+    say(f"none here      {'slurm':12} no command of SLURM on this machine; sweeps run here: hydra/launcher=local")
     return _print_checks("here", given, tuple(name for name in CHECKS if name not in OF_SLURM))
 
 
