@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
 from ncexp.launching.waiting import ask_queue, current_states, in_trouble
@@ -17,8 +16,3 @@ def chosen_entries(sweep: SweepDirectory, words: Sequence[str]) -> list[Entry]:
         return [entry for entry in entries if entry.num in numbers or entry.key in words]
     states = current_states(entries, ask_queue(entries))
     return [entry for entry in entries if in_trouble(states[entry.num])]
-
-
-def last_lines(path: Path, count: int) -> list[str]:
-    """The last `count` lines of a log."""
-    return path.read_text(errors="replace", encoding="utf-8").splitlines()[-count:]

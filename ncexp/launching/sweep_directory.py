@@ -145,11 +145,18 @@ class SweepDirectory:
         return os.path.relpath(path, self.path.absolute())
 
     def log_of(self, entry: Entry) -> Path | None:
-        """The task's own log, or, where it never began one, its job's; None where neither was written."""
-        for path in (entry.task.log, self.jobs / f"{entry.job}_0_log.out"):
-            if path.exists():
-                return path
-        return None
+        """The task's own log, or, where nothing stands in it, its job's; None where neither was written."""
+        paths = [path for path in (entry.task.log, self.job_log(entry)) if path.is_file()]
+        return next((path for path in paths if path.stat().st_size), paths[0] if paths else None)
+
+    def job_log(self, entry: Entry) -> Path:
+        """Where the job's own words are, and SLURM's about its end."""
+        return self.jobs / f"{entry.job}_0_log.out"
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """The last `count` lines of a log."""
+    return path.read_text(errors="replace", encoding="utf-8").splitlines()[-count:]
 
 
 def sweeps(outputs: Path) -> list[SweepDirectory]:
