@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
-import math
+import io
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from ncexp.datasets.dataset import is_number
 
 #: The header and, for each column, its cells: text from CSV, what the file holds from Parquet.
 Columns = dict[str, Sequence[Any]]
@@ -42,7 +45,10 @@ class Table:
 
 
 def read_table(path: str, label: str) -> Table:
-    """The table in a .csv (commas, a header, UTF-8; cells may be quoted) or .parquet file; `label`: the labels' column.
+    """The table in a .csv (a header; cells may be quoted) or .parquet file; `label`: the labels' column.
+
+    CSV is in UTF-8, or in UTF-16 with its mark. Cells are parted by commas, semicolons or tabs: whichever of them the
+    header has most of.
 
     A column without a name, and pandas' index, is no input, but may be the labels.
     Raises ValueError, naming file, column and row, where the file or the column is not there, a cell is no finite
@@ -91,8 +97,19 @@ def _read(path: Path) -> tuple[Columns, list[str]]:
 
 
 def _read_csv(path: Path) -> Columns:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        header, *rows = [row for row in csv.reader(file) if row] or [[]]
+    content = path.read_bytes()
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: expected a CSV file in UTF-8, got other bytes ({error}). Write it anew: iconv -f latin1 -t utf-8 "
+            "OLD > NEW, where it is in Latin-1."
+        ) from None
+    first = text.partition("\n")[0]
+    header, *rows = [row for row in csv.reader(io.StringIO(text), delimiter=max(",;\t", key=first.count)) if row] or [
+        []
+    ]
     header = _named(header)
     _refuse_header(path, header)
     for number, row in enumerate(rows, start=1):
@@ -144,18 +161,15 @@ def _numbers(path: str, name: str, cells: Sequence[Any]) -> NDArray[np.float64]:
     except (TypeError, ValueError):
         pass
     row = next(number for number, cell in enumerate(cells, start=1) if not is_number(cell))
-    raise ValueError(
-        f"{path}: expected finite numbers in column {name!r}, got {cells[row - 1]!r} in row {row}. Leave the row or "
-        "the column out, or fill it."
+    with_comma = is_number(str(cells[row - 1]).replace(",", ".", 1))
+    repair = (
+        "Write it with a point: sed 's/,/./g' OLD > NEW"
+        if with_comma
+        else "Leave the row or the column out, or fill it"
     )
-
-
-def is_number(cell: Any) -> bool:
-    """Whether a cell is a finite number, or reads as one."""
-    try:
-        return math.isfinite(float(cell))
-    except (TypeError, ValueError):
-        return False
+    raise ValueError(
+        f"{path}: expected finite numbers in column {name!r}, got {cells[row - 1]!r} in row {row}. {repair}."
+    )
 
 
 def _words(path: str, cells: Sequence[Any]) -> list[str]:
