@@ -22,7 +22,8 @@ from support import SMALL, Compose, slow, train
 
 from ncexp.cli import COMMANDS, HELP, READER_GONE
 from ncexp.cli import main as ncexp_main
-from ncexp.cli.hydra_task import _path_as_it_is
+from ncexp.cli.hydra_task import _path_as_it_is, _refuse_options
+from ncexp.config import ConfigError
 
 QUICK = ["tracking.enabled=false", "outputs=outputs"]
 #: Modules that take a second or more to import, together.
@@ -164,6 +165,25 @@ def test_path_of_a_table_reaches_the_configuration_as_it_is(path: str) -> None:
     assert OverridesParser.create().parse_override(word).value() == path
     assert _path_as_it_is("dataset.path=a.csv,b.csv") == "dataset.path=a.csv,b.csv"  # a sweep
     assert _path_as_it_is("seed=a(1)") == "seed=a(1)"
+
+
+@pytest.mark.parametrize("words", [[], ["-m", "seed=1"], ["--multirun"], ["--config-dir", "x"], ["--cfg=job"]])
+def test_options_of_hydra_are_taken(words: list[str]) -> None:
+    _refuse_options(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "repair"),
+    [
+        (["--epochs", "5"], "epochs=5"),
+        (["--batch-size=5"], "batch_size=5"),
+        (["--lr", "seed=1"], "lr=..."),
+        (["--lr"], "lr=..."),
+    ],
+)
+def test_option_of_nobody_is_answered_with_the_override(words: list[str], repair: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"{words[0]}: expected NAME=VALUE. Write {repair}.")):
+        _refuse_options(words)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -52,7 +53,7 @@ def compose_and_work(name: str, arguments: Sequence[str]) -> list[State]:
 def _refuse_options(arguments: Sequence[str]) -> None:
     """Hydra would answer an option that is none of its own with the list of those that are."""
     known = get_args_parser()._option_string_actions
-    for word, following in zip(arguments, [*arguments[1:], "..."], strict=True):
+    for word, following in itertools.pairwise([*arguments, "..."]):
         name, _, value = word.partition("=")
         if name.startswith("--") and not any(option.startswith(name) for option in known):
             value = value or (following if "=" not in following else "...")

@@ -50,6 +50,11 @@ def find_files(pattern: str) -> list[Path]:
     for path in found:
         if not path.name.endswith(SUFFIXES):
             raise ConfigError(f"checkpoints: expected files {' '.join(SUFFIXES)}, got {path}. Narrow the pattern.")
+        if re.search(r"-\d{5}-of-\d{5}\.", path.name):
+            raise ConfigError(
+                f"checkpoints: expected whole files, got {path}, one part of several. Make one of them: "
+                "model.save_pretrained(folder, max_shard_size='1TB')."
+            )
     return list(dict.fromkeys(found))
 
 

@@ -116,6 +116,7 @@ def test_files_without_clear_epochs_are_refused(files: Files, asked: str | None,
         ([], "*", "checkpoints: expected files .* got none for"),
         (["notes_2.txt"], "*", "checkpoints: expected files .* got .*notes_2.txt"),
         (["notes_2.txt"], "", "checkpoints: expected files .* got none for"),
+        (["a/model-00001-of-00002.safetensors"], "", "got .*a/model-00001-of-00002.safetensors, one part of several"),
         (["epoch_1/.metadata"], "", "got .*epoch_1, a distributed checkpoint. .*dcp_to_torch_save"),
     ],
 )
