@@ -1,4 +1,4 @@
-"""conf/dataset/module: the data that a function of one's own returns, exactly as it returns them."""
+"""conf/dataset/module: the data that a function of one's own returns: inputs as they are, labels numbered."""
 
 from __future__ import annotations
 
