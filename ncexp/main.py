@@ -135,12 +135,15 @@ def _begin(
     write_json(directory.environment, assembly.environment() | {"commit": commit})
     write_text(directory.code_diff, difference)
     directory.set_status(State.RUNNING, epoch=0)
-    lines = [f"run       {directory.path}"]
+    lines, classes = [f"run       {directory.path}"], facts.get("classes", f"0 to {facts['num_classes'] - 1}")
     if config.tracking["enabled"]:
         lines.append(f"tracking  {tracking_uri(config.tracking['uri'], config.outputs)}")
     lines.append(
-        f"{facts['num_train']} training and {facts['num_test']} test examples, {facts['num_parameters']:,} "
-        f"parameters, {facts['num_features']} features; {facts['ridge_convention']}"
+        f"{facts['num_train']} training and {facts['num_test']} test examples of shape "
+        f"{tuple(facts['input_shape'])}, {facts['num_classes']} classes: {classes}"
+    )
+    lines.append(
+        f"{facts['num_parameters']:,} parameters, {facts['num_features']} features; {facts['ridge_convention']}"
     )
     if isinstance(recorded, RecordedTraining):
         lines.append(f"trains    {_steps(config)}")

@@ -35,7 +35,7 @@ def test_flow_that_cannot_be_integrated_is_refused() -> None:
 
 def test_flow_that_leaves_its_constraint_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gradient_flow, "_HELD", 0.0)
-    with pytest.raises(ValueError, match="expected a flow that keeps Σ_W = I to 0.0, got"):
+    with pytest.raises(ValueError, match=r"expected a flow that keeps Σ_W = I to 0\.0, got"):
         renormalized_gradient_flow(FEATURES, LABELS, 3, torch.tensor([0.1]))
 
 

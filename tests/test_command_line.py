@@ -18,10 +18,13 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from support import SMALL, Compose, slow, train
 
 from ncexp.cli import COMMANDS, HELP, READER_GONE, home
 from ncexp.cli import main as ncexp_main
+from ncexp.cli.hydra_task import _path_as_it_is, _refuse_options
+from ncexp.config import ConfigError
 
 QUICK = ["tracking.enabled=false", "outputs=outputs"]
 #: Modules that take a second or more to import, together.
@@ -129,6 +132,11 @@ def test_help_commands_run_as_printed(command: str, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["optimizer.lrr=0.1"], "optimizer.lrr: no such key. Valid: .*lr.* Did you mean lr\\?"),
+        (["lr=0.1"], r"lr: no such key. Did you mean optimizer.lr\?"),
+        (["--epochs", "5"], "--epochs: expected NAME=VALUE. Write epochs=5."),
+        (["--batch-size=5"], "--batch-size=5: expected NAME=VALUE. Write batch_size=5."),
+        (["experiment=han2022/cifar10_resnett"], r"Did you mean han2022/cifar10_resnet\?"),
+        (["analysis=robustnes"], r"analysis: no such choice, 'robustnes'. .* Did you mean robustness\?"),
         (["loss=mes"], "loss: no such choice, 'mes'. Valid: .*cross_entropy.* Did you mean mse\\?"),
         (["optimizer.lr=0"], "optimizer.lr: expected a value greater than 0, got 0"),
         (["nonsense"], "nonsense"),
@@ -148,6 +156,35 @@ def test_command_refuses_in_one_message(arguments: list[str], message: str, ncex
     assert refused.count("ncexp: ") == 1
     assert "Error executing job" not in refused
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "path", ["a.csv", "my (1).csv", "~/a?b.csv", "a%25b.csv", "a[1]{2}&c#d;ü.csv", "it's.csv", "a=b.csv"]
+)
+def test_path_of_a_table_reaches_the_configuration_as_it_is(path: str) -> None:
+    word = _path_as_it_is(f"dataset.path={path}")
+    assert OverridesParser.create().parse_override(word).value() == path
+    assert _path_as_it_is("dataset.path=a.csv,b.csv") == "dataset.path=a.csv,b.csv"  # a sweep
+    assert _path_as_it_is("seed=a(1)") == "seed=a(1)"
+
+
+@pytest.mark.parametrize("words", [[], ["-m", "seed=1"], ["--multirun"], ["--config-dir", "x"], ["--cfg=job"]])
+def test_options_of_hydra_are_taken(words: list[str]) -> None:
+    _refuse_options(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "repair"),
+    [
+        (["--epochs", "5"], "epochs=5"),
+        (["--batch-size=5"], "batch_size=5"),
+        (["--lr", "seed=1"], "lr=..."),
+        (["--lr"], "lr=..."),
+    ],
+)
+def test_option_of_nobody_is_answered_with_the_override(words: list[str], repair: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"{words[0]}: expected NAME=VALUE. Write {repair}.")):
+        _refuse_options(words)
 
 
 @pytest.mark.slow

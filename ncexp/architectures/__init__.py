@@ -6,7 +6,9 @@ from ncexp.architectures.network import (
     RenormalizedNetwork,
     departure,
     last_layer,
+    logits_of,
     name_of,
+    pooled,
     refuse_single_examples,
 )
 from ncexp.architectures.pointwise import memory_format_for
@@ -17,7 +19,9 @@ __all__ = [
     "RenormalizedNetwork",
     "departure",
     "last_layer",
+    "logits_of",
     "memory_format_for",
     "name_of",
+    "pooled",
     "refuse_single_examples",
 ]

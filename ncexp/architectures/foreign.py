@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ncexp.architectures.network import departure, not_linear
+from ncexp.architectures.network import departure, logits_of, not_linear
 from ncexp.architectures.pointwise import replace_strided_pointwise
 
 #: Channels that grey images are repeated in, where the first convolution takes as many.
@@ -22,7 +22,8 @@ RGB = 3
 
 
 class ForeignNetwork(nn.Module):
-    """inputs (n, *shape) → logits (n, C) of `model`, features (n, P): the inputs of its last linear layer.
+    """inputs (n, *shape) → logits (n, C) of `model`, its output or its `.logits`; features (n, P): the inputs of its
+    last linear layer.
 
     Its state dict is the model's own, under the model's own names, so that their checkpoints load. Images of one
     channel are repeated in three where the model's first convolution takes three. title: what messages call the model.
@@ -60,7 +61,7 @@ class ForeignNetwork(nn.Module):
         return f"{self._title}: the features are the inputs of its layer {self._last}{grey}"
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.model(self._as_model_takes(inputs))
+        logits = _answer(self.model(self._as_model_takes(inputs)))
         features, self._features = self._features, None
         if not isinstance(logits, Tensor):
             raise ValueError(
@@ -96,8 +97,8 @@ class ForeignNetwork(nn.Module):
         except Exception as error:
             raise ValueError(
                 f"architecture: expected inputs that {self._title} takes, got {tuple(input_shape)}, at which it stops "
-                f"with {type(error).__name__}: {str(error).partition(chr(10))[0]}. Larger images (dataset.pad), an "
-                "option of the model, or another model may do."
+                f"with {type(error).__name__}: {str(error).partition(chr(10))[0]}. Larger images (dataset.pad=32, "
+                "where the data are ncexp's own), an option of the model, or another model may do."
             ) from error
         self.model.train(mode)
         last = next((call for call in reversed(calls) if isinstance(call.layer, nn.Linear)), None)
@@ -146,10 +147,15 @@ def _run(model: nn.Module, inputs: Tensor) -> tuple[Any, list[_Call]]:
     hooks = [layer.register_forward_pre_hook(noting(name)) for name, layer in leaves]
     try:
         with torch.no_grad():
-            return model(inputs), calls
+            return _answer(model(inputs)), calls
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _answer(output: Any) -> Any:
+    """The logits of Transformers' outputs too; a tuple has auxiliary ones, which are not left out silently."""
+    return output if isinstance(output, tuple) else logits_of(output)
 
 
 def _refusal(output: Any, calls: list[_Call], shape: tuple[int, int]) -> str:

@@ -78,6 +78,28 @@ def departure(logits: Tensor, features: Tensor, weight: Tensor, bias: Tensor | N
     return torch.where(gap > tolerance * size, gap / size, 0.0)
 
 
+def logits_of(output: Any) -> Any:
+    """What a model calls its logits: the output itself, its `.logits` (Transformers), or the first of a tuple."""
+    if hasattr(output, "logits"):
+        return output.logits
+    return output[0] if isinstance(output, tuple) and output else output
+
+
+def pooled(inputs: Tensor, outputs: Tensor, logits: Any) -> Tensor:
+    """The features (n, P) that the logits (n, C) are made of, where the last layer sees each token of an example.
+
+    inputs (n, tokens, P), outputs (n, tokens, C) of the last layer: decoders (GPT-2, Llama) classify by the outputs of
+    one token, the last that is no padding, so the logits are found among the outputs. Inputs of two dimensions, and
+    logits that are not among the outputs, are returned as they are, for the caller's own complaint.
+    """
+    if inputs.dim() != 3 or not isinstance(logits, Tensor) or logits.shape != (len(outputs), outputs.shape[-1]):
+        return inputs
+    found = (outputs == logits.unsqueeze(1)).all(-1)
+    chosen = inputs[torch.arange(len(inputs), device=inputs.device), found.to(torch.uint8).argmax(1)]
+    same = (inputs == chosen.unsqueeze(1)).all(-1)
+    return chosen if bool(found.any(1).all()) and bool((same | ~found).all()) else inputs
+
+
 def name_of(module: nn.Module, network: nn.Module) -> str:
     """The module's name within the network."""
     return next(name for name, one in network.named_modules() if one is module)
@@ -166,7 +188,7 @@ def not_linear(
     finally:
         hook.remove()
         network.train(mode)
-    logits = answer[0] if isinstance(answer, tuple) else answer
+    logits = logits_of(answer)
     if taken and logits.requires_grad:  # without a call of the layer, nothing was held fixed
         own = (layer.weight, layer.bias) if drawn else ()
         others = {n: p for n, p in network.named_parameters() if p.requires_grad and all(p is not one for one in own)}

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ncexp.config import ConfigError, check
-from ncexp.config.composing import REFUSALS, config_directory, plain, refusals_named
+from ncexp.config.composing import REFUSALS, config_directory, plain, quoted, refusals_named
 from ncexp.launching.console import process_console
 from ncexp.launching.next_commands import print_next
 from ncexp.launching.task import attempt
 from ncexp.record import State
+
+#: Keys whose values are paths of files of one's own.
+PATHS = ("dataset.path", "dataset.test_path", "dataset.root")
 
 
 def compose_and_work(name: str, arguments: Sequence[str]) -> list[State]:
@@ -27,6 +34,8 @@ def compose_and_work(name: str, arguments: Sequence[str]) -> list[State]:
     configuration that is refused, and SlurmUnavailable.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions to us instead of printing a part of them
+    _refuse_options(arguments)
+    arguments = [_path_as_it_is(word) for word in arguments]
     sys.argv[1:] = arguments
     task = _Task()
     try:
@@ -39,6 +48,27 @@ def compose_and_work(name: str, arguments: Sequence[str]) -> list[State]:
     if task.refusal is not None:
         raise task.refusal
     return task.states
+
+
+def _refuse_options(arguments: Sequence[str]) -> None:
+    """Hydra would answer an option that is none of its own with the list of those that are."""
+    known = get_args_parser()._option_string_actions
+    for word, following in itertools.pairwise([*arguments, "..."]):
+        name, _, value = word.partition("=")
+        if name.startswith("--") and not any(option.startswith(name) for option in known):
+            value = value or (following if "=" not in following else "...")
+            raise ConfigError(f"{word}: expected NAME=VALUE. Write {name[2:].replace('-', '_')}={value}.")
+
+
+def _path_as_it_is(word: str) -> str:
+    """In quotes where it is the path of a file that Hydra's grammar has no words for: ``data (1).csv``, ``~/a.csv``."""
+    name, _, value = word.partition("=")
+    if name in PATHS:
+        try:
+            OverridesParser.create().parse_override(word)
+        except HydraException:
+            return f"{name}={quoted(value)}"
+    return word
 
 
 class _Task:

@@ -26,7 +26,7 @@ measures what another training left, into a run directory like any other
 """
 
 #: Overrides whose values hold what Hydra's grammar would read otherwise: patterns and paths.
-PATTERNS = ("checkpoints", "checkpoint.epoch", "checkpoint.key")
+PATTERNS = ("checkpoints", "checkpoint.epoch", "checkpoint.key", "checkpoint.prefix")
 
 
 def main(arguments: list[str]) -> int:

@@ -21,13 +21,15 @@ _NO_SCHEDULE = {"name": "constant", "_target_": "ncexp.training.optimizers.const
 class CheckpointsConfig:
     """Files of another training and what is to be measured on them.
 
-    pattern: of their paths; state: where in a file the weights are, as `checkpoint.key`; epoch: pattern of an epoch in
-    a file's name; both None: found out. rate, seed: of that training, None where they are not known.
+    pattern: of their paths; state: where in a file the weights are, as `checkpoint.key`; prefix: of their names;
+    epoch: where in a file or its name the epoch is; each None: found out. rate, seed: of that training, None where they
+    are not known.
     run: data, network, loss and optimizer as a run has them, with analyses, device and the like.
     """
 
     pattern: str
     state: str | None
+    prefix: str | None
     epoch: str | None
     rate: float | None
     seed: int | None
@@ -46,13 +48,15 @@ class CheckpointsConfig:
     def key(self) -> str:
         """Ten hexadecimal digits of the hash of what determines the numbers of a file, but for the file."""
         parts = (self.run.dataset, self.run.architecture, self.run.loss, self.run.optimizer)
-        return digest([*(part.identity() for part in parts), self.state, self.seed])
+        prefix = [] if self.prefix is None else [{"prefix": self.prefix}]  # earlier runs keep their keys
+        return digest([*(part.identity() for part in parts), self.state, self.seed, *prefix])
 
 
 class _Checkpoint(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
     key: Annotated[str, Field(min_length=1)] | None
-    epoch: Annotated[str, AfterValidator(lambda pattern: _one_group(pattern))] | None
+    prefix: str | None = None
+    epoch: Annotated[str, AfterValidator(lambda place: _entry_or_pattern(place))] | None
 
 
 class _Keep(BaseModel):
@@ -103,6 +107,7 @@ def check_checkpoints(raw: Mapping[str, Any]) -> CheckpointsConfig:
     return CheckpointsConfig(
         pattern=scalars["checkpoints"],
         state=scalars["checkpoint"]["key"],
+        prefix=scalars["checkpoint"]["prefix"],
         epoch=scalars["checkpoint"]["epoch"],
         rate=rate,
         seed=scalars["seed"],
@@ -115,11 +120,11 @@ def stored_run(raw: Mapping[str, Any]) -> RunConfig:
     return check_checkpoints(raw).run if "checkpoints" in raw else check(raw)
 
 
-def _one_group(pattern: str) -> str:
+def _entry_or_pattern(place: str) -> str:
     try:
-        groups = re.compile(pattern).groups
+        groups = re.compile(place).groups
     except re.error as error:
-        raise ValueError(f"a regular expression ({error})") from None
-    if groups != 1:
-        raise ValueError(r"a regular expression with one group, as step_(\d+)")
-    return pattern
+        raise ValueError(f"an entry of the file, or a regular expression ({error})") from None
+    if groups != 1 and not re.fullmatch(r"[\w.]+", place):
+        raise ValueError(r"an entry of the file, as global_step, or a regular expression with one group, as step_(\d+)")
+    return place

@@ -11,7 +11,8 @@ import hashlib
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Hashable, Mapping, Set
+import re
+from collections.abc import Callable, Hashable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -67,11 +68,25 @@ class ConfigError(ValueError):
     """A configuration that cannot be run; the message lists every fault and what would be right."""
 
 
-def nearest(word: str, choices: list[str]) -> str:
+def nearest(word: str, choices: Iterable[str]) -> str:
     """The sentence that ends a complaint about an unknown word: the valid ones and the nearest."""
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    hint = f" Did you mean {close[0]}?" if close else ""
-    return f"Valid: {', '.join(sorted(choices)) or 'none'}.{hint}"
+    names = sorted(choices)
+    near = closest(word, names)
+    return f"Valid: {', '.join(names) or 'none'}.{f' Did you mean {near}?' if near else ''}"
+
+
+def closest(word: str, choices: Iterable[str]) -> str:
+    """The one that was meant, most likely: the same in other letters, by its initials, its beginning, alike; or ""."""
+    names, lower = {name.lower(): name for name in choices}, word.lower()
+    initials = {_initials(name): name for name in names}
+    found = [name for name in (lower, initials.get(lower), _initials(lower)) if name in names]
+    found += [name for name in names if len(lower) > 1 and name.startswith(lower)]
+    found += difflib.get_close_matches(lower, names, n=1, cutoff=0.5)
+    return names[found[0]] if found else ""
+
+
+def _initials(name: str) -> str:
+    return "".join(part[:1] for part in re.split("[_./-]", name))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,9 +108,13 @@ def explain(error: Exception) -> str:
     """The message for a person; for an unknown choice or key, unlike Hydra's, with the valid ones and the nearest."""
     if isinstance(error, MissingConfigException):
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        if (top := group.partition("/")[0]) in _SELECTORS:  # whose choices lie in folders: han2022/cifar10_resnet
+            group, choice = top, str(error.missing_cfg_file).removeprefix(f"{top}/")
+        folder = config_directory() / group
+        ours = {str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml")}
         # Of a choice in a list, as those of `analysis` are, Hydra does not say what there is.
-        options = error.options or [path.stem for path in (config_directory() / group).glob("*.yaml")]
-        return f"{group}: no such choice, {choice!r}. {nearest(choice, list(options))}"
+        options = {*(error.options or []), *ours} if group in _SELECTORS else error.options or ours
+        return f"{group}: no such choice, {choice!r}. {nearest(choice, options)}"
     if missing := re.search(r"Missing mandatory value: ([\w.]+)", str(error)):
         # OmegaConf's sentence may name the last part alone; of an interpolation its key is another.
         name = missing[1] if "." in missing[1] else getattr(error, "full_key", None) or missing[1]
@@ -122,11 +126,25 @@ def explain(error: Exception) -> str:
         parent, key = getattr(cause, "parent_node", None), getattr(cause, "key", None)
         if isinstance(parent, DictConfig) and key is not None and key not in parent:
             where = getattr(cause, "full_key", key)
-            return f"{where}: no such key. {nearest(str(key), [str(name) for name in parent])}"
+            paths = _paths(parent) if where == key else []
+            deeper = [path for path in paths if path.endswith(f".{key}")]
+            hint = f" Did you mean {' or '.join(deeper)}?" if deeper else ""
+            return f"{where}: no such key.{hint or ' ' + nearest(str(key), [str(name) for name in parent])}"
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key}: expected a value, got none ({str(error).partition(chr(10))[0]}). Set it."
     return str(error)
+
+
+def _paths(config: DictConfig, above: str = "") -> list[str]:
+    """Every key, with those above it: ``optimizer.lr``; without Hydra's own."""
+    found = []
+    for name in map(str, config):
+        where = f"{above}{name}"
+        node = config._get_node(name)
+        inner = _paths(node, f"{where}.") if isinstance(node, DictConfig) and not node._is_none() else []
+        found += [where, *inner] if where != "hydra" else []
+    return found
 
 
 class Composer:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Protocol
 
 import torch
@@ -39,11 +41,26 @@ class Examples(Protocol):
         """
 
 
+def label_fault(labels: Tensor) -> str:
+    """What is wrong with labels that are not one whole number an example, and the line that repairs it; else ""."""
+    if labels.dim() != 1:
+        shape = tuple(labels.shape)
+        repair = "labels.argmax(1)" if labels.dim() == 2 and shape[1] > 1 else "labels.flatten()"
+        return f"a whole number as label of each example, got shape {shape}. One of each: labels = {repair}."
+    if labels.is_floating_point() and bool((odd := labels != labels.round()).any()):
+        return (
+            f"a whole number as label of each example, got {labels[odd][0].item():g}. Where each value is a class: "
+            "labels = torch.unique(labels, return_inverse=True)[1]."
+        )
+    return ""
+
+
 @dataclass(frozen=True)
 class Split:
     """Examples held as tensors: inputs (n, *input_shape) float32, labels (n,) int64, on one device.
 
     Raises ValueError for what is no such tensor (a NumPy array, say), and for other than one label for each input.
+    `check_data` looks at their values.
     """
 
     inputs: Tensor
@@ -54,6 +71,8 @@ class Split:
             ("inputs", self.inputs, torch.float32, "torch.as_tensor(...).float()"),
             ("labels", self.labels, torch.int64, "torch.as_tensor(...).long()"),
         ):
+            if name == "labels" and isinstance(value, Tensor) and (fault := label_fault(value)):
+                raise ValueError(f"Split: expected {fault}")
             if not isinstance(value, Tensor) or value.dtype != kind:
                 got = value.dtype if isinstance(value, Tensor) else f"a {type(value).__module__}.{type(value).__name__}"
                 raise ValueError(f"Split: expected {name} as a tensor of {kind}, got {got}. {make} makes one.")
@@ -111,3 +130,82 @@ class Dataset:
     def to(self, device: torch.device) -> Dataset:
         """The same data on another device."""
         return Dataset(self.train.to(device), self.test.to(device), self.num_classes, self.facts, self.origin)
+
+
+def check_data(data: Dataset) -> Dataset:
+    """The data, after looking once, before anything is made of them, that they can be trained on and measured.
+
+    Raises ValueError, with the line that repairs it: labels other than 0..num_classes-1, a class without an example in
+    train or in test, inputs that are not finite, of two shapes, or images with their channels last.
+    """
+    shape = data.input_shape
+    if data.num_classes < 2:
+        raise ValueError(f"dataset: expected two classes at least, got {data.num_classes}. Check the labels.")
+    if data.test.input_shape != shape or not shape:
+        raise ValueError(
+            f"dataset: expected inputs (n, ...) of one shape, got {shape} in train and {data.test.input_shape} in test."
+            f" {'Make them alike.' if shape else 'Of single numbers: inputs = inputs.unsqueeze(1).'}"
+        )
+    # Grey images are known by being square too: a signal of several channels may well end in a 1.
+    last_is_channels = (
+        len(shape) == 3 and min(shape[:2]) > 4 and shape[2] in ((1, 3, 4) if shape[0] == shape[1] else (3, 4))
+    )
+    if last_is_channels:
+        raise ValueError(
+            f"dataset: expected images (channels, height, width), got {shape}, whose channels seem to be last. "
+            "Put them first: inputs = inputs.permute(0, 3, 1, 2)."
+        )
+    for name, split in data.splits.items():
+        _refuse_labels(name, split.labels, data.num_classes)
+        if isinstance(split, Split) and not bool(split.inputs.sum().isfinite()):  # a sum may overflow by itself
+            finite = split.inputs.flatten(1).isfinite().all(1)
+            if not bool(finite.all()):
+                raise ValueError(
+                    f"dataset: expected finite inputs, got NaN or infinity in {int((~finite).sum())} of {len(split)} "
+                    f"{name} examples, the first number {int((~finite).nonzero()[0])}. Leave them out: keep = "
+                    "inputs.flatten(1).isfinite().all(1); inputs, labels = inputs[keep], labels[keep]."
+                )
+    return data
+
+
+def _refuse_labels(name: str, labels: Tensor, num_classes: int) -> None:
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        repair = "labels - 1" if (low, high) == (1, num_classes) else "torch.unique(labels, return_inverse=True)[1]"
+        raise ValueError(
+            f"dataset: expected labels 0 to {num_classes - 1} in {name}, got {low} to {high}. Number them "
+            f"from 0 on, in train and test alike: labels = {repair}."
+        )
+    if len(empty := (torch.bincount(labels, minlength=num_classes) == 0).nonzero().flatten().tolist()):
+        raise ValueError(
+            f"dataset: expected examples of every class 0 to {num_classes - 1} in {name}, got none of "
+            f"{listed([str(one) for one in empty], 5)}. Leave these out of both: keep = ~torch.isin(labels, "
+            f"torch.tensor({empty})); labels = torch.unique(labels[keep], return_inverse=True)[1]."
+        )
+
+
+def number_classes(key: str, words: Iterable[str], test_words: Iterable[str]) -> dict[str, int]:
+    """Class → its number, in the order of the numbers that the words are, else of the alphabet.
+
+    key: of the configuration, for messages. Raises ValueError where training and test have other classes, or one.
+    """
+    found, tested = {*words}, {*test_words}
+    if found != tested:
+        word = sorted(found ^ tested)[0]
+        raise ValueError(
+            f"{key}: expected the same classes in training and test, got {word!r} in "
+            f"{'training' if word in found else 'test'} alone. Leave its examples out."
+        )
+    if len(found) < 2:
+        raise ValueError(f"{key}: expected two classes at least, got {len(found)}. Check the labels.")
+    numbers = all(map(is_number, found))
+    ordered = sorted(found, key=lambda word: (Decimal(word) if numbers else Decimal(0), word))
+    return {word: number for number, word in enumerate(ordered)}
+
+
+def is_number(cell: Any) -> bool:
+    """Whether a cell is a finite number, or reads as one."""
+    try:
+        return math.isfinite(float(cell))
+    except (TypeError, ValueError):
+        return False

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ncexp.config import ADDED, Count, Fraction, Seed
 from ncexp.datasets.dataset import Dataset, Split
-from ncexp.datasets.standardize import per_pixel
+from ncexp.datasets.standardize import finish, fit
 from ncexp.datasets.subset import Imbalance, mislabel, testing_subset, training_subset
 
 NUM_CLASSES = 10
@@ -23,6 +23,7 @@ def load(
     examples_per_class: Count = 140,
     test_examples_per_class: Annotated[Count | None, ADDED] = None,
     standardize: Literal["per_pixel", "none"] = "per_pixel",
+    pad: Annotated[Count | None, ADDED] = None,
     label_noise: Annotated[Fraction, ADDED] = 0.0,
     imbalance: Annotated[Imbalance, ADDED] = 1.0,
     subset_seed: Seed = 0,
@@ -30,10 +31,12 @@ def load(
     """A training set of `examples_per_class` images of the largest class; every image that is not in it is test.
 
     test_examples_per_class: so many of those others are, of each class.
-    inputs (n, 1, 8, 8) float32, grey values 0..16 before standardisation. label_noise: share of training labels moved
-    to another class. imbalance: largest training class over smallest, 1.0 for a balanced set (`subset.class_sizes`).
+    inputs (n, 1, 8, 8) float32, grey values 0..16 before standardisation. pad: width and height to which images are
+    centred in black, after the statistics were taken, for networks that take no smaller ones. label_noise: share of
+    training labels moved to another class. imbalance: largest training class over smallest, 1.0 for a balanced set
+    (`subset.class_sizes`).
     Raises ValueError where a class would have no test image (the smallest class has 174 images), and where it has
-    fewer than are asked for.
+    fewer than are asked for; where `pad` is below 8.
     """
     images, labels = _read()
     smallest = int(torch.bincount(labels).min())
@@ -47,8 +50,8 @@ def load(
     rest = rest[testing_subset(labels[rest], NUM_CLASSES, test_examples_per_class, subset_seed)]
     train, test = images[chosen], images[rest]
     noisy = mislabel(labels[chosen], NUM_CLASSES, label_noise, subset_seed)
-    if standardize == "per_pixel":
-        train, test = per_pixel(train, test)
+    standardization = fit([train], standardize, unit=1.0)
+    train, test = (finish(part, standardization, pad) for part in (train, test))
     facts = {"num_mislabelled": int((noisy != labels[chosen]).sum())} if label_noise else {}
     return Dataset(Split(train, noisy), Split(test, labels[rest]), NUM_CLASSES, facts)
 

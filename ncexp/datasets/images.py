@@ -5,16 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from torch import Tensor
-from torch.nn import functional
-
 from ncexp.config import ADDED, INCIDENTAL, Count, Fraction, Seed
 from ncexp.datasets.cache import load_or_build, locked
 from ncexp.datasets.dataset import Dataset, Split
 from ncexp.datasets.folders import data_root, is_ours
 from ncexp.datasets.official import OfficialSet
 from ncexp.datasets.sources import OFFICIAL, Source
-from ncexp.datasets.standardize import Standardization, Standardize, fit
+from ncexp.datasets.standardize import Standardization, Standardize, finish, fit
 from ncexp.datasets.subset import Imbalance, mislabel, testing_subset, training_subset
 
 TestExamples = Annotated[Count | None, ADDED]
@@ -56,9 +53,9 @@ def load(
     }
     decoded, kept = _decoded(source, folder, options)
     standardization = Standardization(decoded["mean"], decoded["scale"], decoded["num_constant"])
-    train = Split(_finish(decoded["train_images"], standardization, pad), decoded["train_labels"])
+    train = Split(finish(decoded["train_images"], standardization, pad), decoded["train_labels"])
     tested = testing_subset(decoded["test_labels"], official.num_classes, test_examples_per_class, subset_seed)
-    test = Split(_finish(decoded["test_images"][tested], standardization, pad), decoded["test_labels"][tested])
+    test = Split(finish(decoded["test_images"][tested], standardization, pad), decoded["test_labels"][tested])
     return Dataset(train, test, official.num_classes, decoded["facts"], _origin(folder, decoded["facts"], kept))
 
 
@@ -124,15 +121,3 @@ def _decode(
         "num_constant": standardization.num_constant,
         "facts": facts,
     }
-
-
-def _finish(images: Tensor, standardization: Standardization, pad: int | None) -> Tensor:
-    """Centre the images in black squares of `pad` pixels where that is asked for, then standardise."""
-    if pad is None:
-        return standardization(images)
-    height, width = images.shape[-2:]
-    if pad < max(height, width):
-        raise ValueError(f"dataset.pad: expected at least the images' {height}×{width} pixels, got {pad}. Or null.")
-    left, top = (pad - width) // 2, (pad - height) // 2
-    margins = (left, pad - width - left, top, pad - height - top)
-    return standardization.pad(margins)(functional.pad(images, margins))

@@ -1,4 +1,4 @@
-"""conf/dataset/module: the data that a function of one's own returns, exactly as it returns them."""
+"""conf/dataset/module: the data that a function of one's own returns: inputs as they are, labels numbered."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ncexp.config.factories import find_factory
-from ncexp.datasets.dataset import Dataset, Split
+from ncexp.datasets.dataset import Dataset, Split, label_fault, listed, number_classes
 
 #: Examples that are put together at a time.
 _BLOCK = 512
@@ -21,8 +22,8 @@ def load(*, factory: str, **options: Any) -> Dataset:
     """factory(**options) → (train, test), each a torch Dataset of (input, label), or (inputs, labels) as arrays.
 
     Each example is taken once, in order, and held as a tensor: inputs (n, *shape) float32, labels (n,) int64 from 0 on.
-    What a random transformation makes of it is drawn once. The number of classes is the largest training label's
-    plus one.
+    What a random transformation makes of it is drawn once. The classes are the distinct labels: in the order of the
+    numbers, with gaps or from 1 on, or of the alphabet where they are words; facts and origin name them then.
 
     Raises ValueError where the function cannot be imported, refuses the options, or returns something else.
     """
@@ -33,40 +34,59 @@ def load(*, factory: str, **options: Any) -> Dataset:
         raise ValueError(
             f"dataset: expected options that {factory} takes, got {options or 'none'} ({error}). See its signature."
         ) from error
-    if not isinstance(returned, tuple | list) or len(returned) != 2:
-        raise ValueError(f"dataset.factory: expected (train, test) of {factory}, got {type(returned).__name__}.")
-    train, test = (_split(factory, part) for part in returned)
-    num_classes = int(train.labels.max()) + 1
-    for name, split in (("train", train), ("test", test)):
-        if not 0 <= int(split.labels.min()) <= int(split.labels.max()) < num_classes:
+    if not isinstance(returned, tuple | list) or len(returned) != 2 or not all(map(_is_part, returned)):
+        kinds = ", ".join(type(part).__name__ for part in returned) if isinstance(returned, tuple | list) else ""
+        raise ValueError(
+            "dataset.factory: expected (train, test), each a torch Dataset or a pair (inputs, labels), got "
+            f"{type(returned).__name__}{f' of {kinds}' if kinds else ''} of {factory}. return (x_train, y_train), "
+            "(x_test, y_test)"
+        )
+    (inputs, words), (test_inputs, test_words) = (_examples(factory, part) for part in returned)
+    classes = number_classes("dataset.factory", words[0], test_words[0])
+    train, test = (
+        Split(
+            torch.cat([torch.as_tensor(part) for part in parts]).float(),
+            torch.tensor([classes[w] for w in own])[places],
+        )
+        for parts, (own, places) in ((inputs, words), (test_inputs, test_words))
+    )
+    named = [*classes] != [str(number) for number in range(len(classes))]
+    said = f"the labels {listed([*classes], 10)} of {factory} are the classes 0 to {len(classes) - 1}" if named else ""
+    facts = {"classes": listed([*classes])} if named else {}
+    return Dataset(train, test, len(classes), {"content": _digest([train, test]), **facts}, said)
+
+
+def _is_part(part: Any) -> bool:
+    """Whether it may be a split: a pair, or a torch Dataset, which is neither a tensor nor an array."""
+    return _is_pair(part) or (hasattr(part, "__getitem__") and hasattr(part, "__len__") and not hasattr(part, "shape"))
+
+
+def _is_pair(part: Any) -> bool:
+    return isinstance(part, tuple | list) and len(part) == 2
+
+
+def _examples(factory: str, part: Any) -> tuple[list[Any], tuple[list[str], Tensor]]:
+    """The inputs in blocks; of the labels the distinct ones as words, and for each example the place among them."""
+    blocks: Iterable[Any] = (
+        [part] if _is_pair(part) else DataLoader(part, batch_size=_BLOCK, generator=torch.Generator())
+    )
+    inputs, labels = [], []
+    for block in blocks:
+        if not _is_pair(block):
             raise ValueError(
-                f"dataset.factory: expected labels 0..{num_classes - 1} as in train, got {int(split.labels.min())} to "
-                f"{int(split.labels.max())} in {name} of {factory}. Number the classes from 0 on."
+                f"dataset.factory: expected examples (input, label), got {type(block).__name__} from a "
+                f"{type(part).__name__} of {factory}. Let its __getitem__ return input, label."
             )
-    return Dataset(train, test, num_classes, {"content": _digest([train, test])})
-
-
-def _split(factory: str, part: Any) -> Split:
-    if isinstance(part, tuple | list) and len(part) == 2:
-        blocks: Iterable[Any] = [part]
-    elif hasattr(part, "__getitem__") and hasattr(part, "__len__"):
-        blocks = DataLoader(part, batch_size=_BLOCK, generator=torch.Generator())
-    else:
-        raise ValueError(
-            f"dataset.factory: expected torch Datasets, or (inputs, labels), of {factory}, got {type(part).__name__}."
-        )
-    inputs, labels = map(_joined, zip(*blocks, strict=True))
-    if labels.ndim != 1 or not torch.equal(labels, labels.long().to(labels.dtype)):
-        got = f"shape {tuple(labels.shape)}" if labels.ndim != 1 else f"{labels[labels != labels.long()][0].item():g}"
-        raise ValueError(
-            f"dataset.factory: expected a whole number as label of each example, got {got} of {factory}. Number the "
-            "classes from 0 on."
-        )
-    return Split(inputs.float(), labels.long())
-
-
-def _joined(parts: Iterable[Any]) -> Tensor:
-    return torch.cat([torch.as_tensor(part) for part in parts])
+        inputs.append(block[0])
+        labels.append(block[1])
+    if all(np.asarray(part).dtype.kind in "UO" and all(isinstance(word, str) for word in part) for part in labels):
+        words, places = np.unique([word for part in labels for word in part], return_inverse=True)
+        return inputs, (words.tolist(), torch.from_numpy(places))
+    whole = torch.cat([torch.as_tensor(part) for part in labels])
+    if fault := label_fault(whole):
+        raise ValueError(f"dataset.factory: expected {fault} ({factory})")
+    values, where = torch.unique(whole.long(), return_inverse=True)
+    return inputs, ([str(value) for value in values.tolist()], where)
 
 
 def _digest(splits: Iterable[Split]) -> str:

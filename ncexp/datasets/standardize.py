@@ -86,7 +86,16 @@ class _Moments:
         self.count = total
 
 
-def per_pixel(train: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    """Both splits (n, *shape), any dtype, standardised pixel by pixel with the training split's mean and deviation."""
-    standardization = fit([train], "per_pixel", unit=1.0)
-    return standardization(train), standardization(test)
+def finish(images: Tensor, standardization: Standardization, pad: int | None) -> Tensor:
+    """Images (n, channels, height, width), centred in black squares of `pad` pixels if asked, then standardised.
+
+    Raises ValueError where they are larger than `pad`.
+    """
+    if pad is None:
+        return standardization(images)
+    height, width = images.shape[-2:]
+    if pad < max(height, width):
+        raise ValueError(f"dataset.pad: expected at least the images' {height}×{width} pixels, got {pad}. Or null.")
+    left, top = (pad - width) // 2, (pad - height) // 2
+    margins = (left, pad - width - left, top, pad - height - top)
+    return standardization.pad(margins)(functional.pad(images, margins))

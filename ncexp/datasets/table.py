@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from decimal import Decimal
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,16 +13,16 @@ from pydantic import Field
 from torch import Tensor
 
 from ncexp.config import Count, Fraction, Seed
-from ncexp.datasets.dataset import Dataset, Split, listed
+from ncexp.datasets.dataset import Dataset, Split, listed, number_classes
 from ncexp.datasets.standardize import fit
 from ncexp.datasets.subset import Imbalance, choose, mislabel, training_subset
-from ncexp.datasets.table_file import Table, class_names, is_number, like_row_numbers, read_table
+from ncexp.datasets.table_file import Table, class_names, like_row_numbers, read_table
 
 
 def load(
     *,
     path: str,
-    label: str,
+    label: str | int,
     test_path: str | None = None,
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2,
     standardize: Literal["per_column", "none"] = "per_column",
@@ -35,8 +35,9 @@ def load(
 
     A column that nobody named and pandas' index are left out; facts and origin say which, and which columns look like
     row numbers.
-    path: .csv or .parquet (`read_table`). Labels are numbers or words; classes are in the order of the numbers,
-    else of the alphabet. Where all are numbers, "1", "1.0" and "01" are one class.
+    path: .csv or .parquet (`read_table`); label: the column of labels, by its name. Labels are numbers or words;
+    classes are in the order of the numbers, else of the alphabet. Where all are numbers, "1", "1.0" and "01" are one
+    class.
     The split: test are the rows of `test_path`, with the same columns; without it, of each class the share
     `test_fraction` of its rows, rounded, at least one and not all (`subset.choose` with `subset_seed`). Of the other
     rows `examples_per_class`, `imbalance` and `label_noise` choose and change the training set as for images.
@@ -45,7 +46,7 @@ def load(
     Raises ValueError, naming file, column and row, where a file or column is missing or a cell is no finite number,
     where a class has one row only, and where test has a class that training has not, or the other way round.
     """
-    tables = [read_table(one, label) for one in (path, test_path) if one is not None]
+    tables = [read_table(os.path.expanduser(one), str(label)) for one in (path, test_path) if one is not None]
     names = class_names(word for one in tables for word in one.words)
     tables = [_renamed(one, names) for one in tables]
     if test_path is not None:
@@ -53,7 +54,7 @@ def load(
         train, test = ((one.inputs, one.labels) for one in tables)
     else:
         train, test = _split(tables[0], test_fraction, subset_seed)
-    classes = _classes(tables[0].words, tables[-1].words)
+    classes = number_classes("dataset.label", tables[0].words, tables[-1].words)
     labels, test_labels = (
         torch.tensor([classes[word] for word in one.words])[indices]
         for one, indices in ((tables[0], train[1]), (tables[-1], test[1]))
@@ -131,27 +132,11 @@ def _test_rows(table: Table, fraction: float, seed: int) -> Tensor:
     return choose(table.labels, [min(max(round(fraction * count), 1), count - 1) for count in counts], seed)
 
 
-def _classes(words: list[str], test_words: list[str]) -> dict[str, int]:
-    """Word → number, in the order of the numbers that the words are, else of the alphabet."""
-    found = {*words}
-    if found != {*test_words}:
-        word = sorted(found ^ {*test_words})[0]
-        raise ValueError(
-            f"dataset.label: expected the same classes in training and test, got {word!r} in one of them alone. Leave "
-            "it out."
-        )
-    if len(found) < 2:
-        raise ValueError(f"dataset.label: expected two classes at least, got {len(found)}. Name the column of labels.")
-    numbers = all(is_number(word) for word in found)
-    ordered = sorted(found, key=lambda word: (Decimal(word) if numbers else Decimal(0), word))
-    return {word: number for number, word in enumerate(ordered)}
-
-
 def _fingerprint(*paths: str | None) -> str:
     """Sixteen hexadecimal digits for the files' bytes."""
     found = hashlib.sha256()
     for path in paths:
         if path is not None:
-            with Path(path).open("rb") as file:
+            with Path(path).expanduser().open("rb") as file:
                 found.update(hashlib.file_digest(file, "sha256").digest())
     return found.hexdigest()[:16]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from ncexp.datasets.dataset import is_number
 
 #: Some rows: for each column its cells; text from CSV, what the file holds from Parquet.
 Block = dict[str, Sequence[Any]]
@@ -47,7 +49,10 @@ class Table:
 
 
 def read_table(path: str, label: str) -> Table:
-    """The table in a .csv (commas, a header, UTF-8; cells may be quoted) or .parquet file; `label`: the labels' column.
+    """The table in a .csv (a header; cells may be quoted) or .parquet file; `label`: the labels' column.
+
+    CSV is in UTF-8, or in UTF-16 with its mark. Cells are parted by commas, semicolons or tabs: whichever of them the
+    header has most of.
 
     A column without a name, and pandas' index, is no input, but may be the labels.
     Raises ValueError, naming file, column and row, where the file or the column is not there, a cell is no finite
@@ -115,8 +120,19 @@ def _read_csv(path: Path) -> tuple[list[str], Iterator[Block]]:
 
 
 def _rows(path: Path) -> Iterator[list[str]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        yield from filter(None, csv.reader(file))
+    with path.open("rb") as file:
+        mark = file.read(2)
+    encoding = "utf-16" if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    try:
+        with path.open(newline="", encoding=encoding) as file:
+            first = file.readline()
+            file.seek(0)
+            yield from filter(None, csv.reader(file, delimiter=max(",;\t", key=first.count)))
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: expected a CSV file in UTF-8, got other bytes ({error}). Write it anew: iconv -f latin1 -t utf-8 "
+            "OLD > NEW, where it is in Latin-1."
+        ) from None
 
 
 def _csv_blocks(path: Path, header: list[str], rows: Iterator[list[str]]) -> Iterator[Block]:
@@ -188,22 +204,16 @@ def _numbers(path: str, name: str, cells: Sequence[Any], first: int) -> NDArray[
     except (TypeError, ValueError):
         pass
     row, cell = next((row, cell) for row, cell in enumerate(_plain(cells), start=first) if not is_number(cell))
-    raise ValueError(
-        f"{path}: expected finite numbers in column {name!r}, got {cell!r} in row {row}. Leave the row or the column "
-        "out, or fill it."
+    repair = (
+        "Write it with a point: sed 's/,/./g' OLD > NEW"
+        if is_number(str(cell).replace(",", ".", 1))
+        else "Leave the row or the column out, or fill it"
     )
+    raise ValueError(f"{path}: expected finite numbers in column {name!r}, got {cell!r} in row {row}. {repair}.")
 
 
 def _plain(cells: Sequence[Any]) -> Sequence[Any]:
     return cells.tolist() if isinstance(cells, np.ndarray) else cells
-
-
-def is_number(cell: Any) -> bool:
-    """Whether a cell is a finite number, or reads as one."""
-    try:
-        return math.isfinite(float(cell))
-    except (TypeError, ValueError):
-        return False
 
 
 def _words(path: str, cells: Sequence[Any], first: int) -> list[str]:

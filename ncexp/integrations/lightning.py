@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-
+from ncexp.integrations import installed
 from ncexp.recorder import Recorder
+
+with installed("lightning"):
+    from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class RecorderCallback(Callback):

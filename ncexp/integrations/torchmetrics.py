@@ -10,9 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
 
 from ncexp.collapse import ClassStatisticsAccumulator, LinearClassifier, measure_collapse
+from ncexp.integrations import installed
+
+with installed("torchmetrics"):
+    from torchmetrics import Metric
 
 
 class _CopyOf:

@@ -9,9 +9,11 @@ import math
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-
+from ncexp.integrations import installed
 from ncexp.recorder import Recorder
+
+with installed("transformers"):
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
 class RecorderCallback(TrainerCallback):
@@ -21,7 +23,8 @@ class RecorderCallback(TrainerCallback):
     which Trainer's own number of epochs is a fraction of max_steps.
 
     The model is one that classifies whole examples (`...ForImageClassification`, `...ForSequenceClassification`); the
-    Recorder's `classifier` is the name of its last layer. Train is the Trainer's loader; test is `test_loader`, as
+    Recorder's `classifier` is the name of its last layer. Of decoders that is `score`, and the features are those of
+    the token that it classifies by. Train is the Trainer's loader; test is `test_loader`, as
     trainer.get_eval_dataloader() returns it.
 
         with ncexp.Recorder("outputs/mine", num_classes=10, classifier="classifier") as recorder:

@@ -6,6 +6,7 @@ import glob
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ncexp.config import CheckpointsConfig, ConfigError
@@ -20,7 +21,8 @@ from ncexp.record.inventory import encode_inventory, take_inventory
 from ncexp.record.measurements import journal_of
 from ncexp.record.tensor_file import UnusableFile
 from ncexp.training import Assembly, Diverged, assemble, save_weights
-from ncexp.training.foreign_checkpoints import ForeignWeights, find_checkpoints, read_foreign_weights
+from ncexp.training.foreign_checkpoints import ForeignWeights, read_foreign_weights
+from ncexp.training.foreign_files import choose_epochs, find_files
 
 
 class ForeignTraining:
@@ -31,19 +33,21 @@ class ForeignTraining:
 
     def __init__(self, config: CheckpointsConfig) -> None:
         self._config = config
-        self.files = find_checkpoints(config.pattern, config.epoch)
-        self.run = replace(config.run, evaluated=list(self.files))
-        self.assembly: Assembly = assemble(self.run, trains=False)
+        paths = find_files(config.pattern)
+        self.assembly: Assembly = assemble(config.run, trains=False)
         # What the number of threads is chosen for: there are no steps, only evaluation.
         self.assembly.training.batch_size = min(BATCH_SIZE, len(self.assembly.dataset.train))
-        self._notes: dict[int, tuple[str, ...]] = {}
-        self._digests: dict[int, str] = {}
-        for epoch in self.files:
-            try:
-                weights = self._read(epoch)
-            except UnusableFile as error:
-                raise ConfigError(str(error)) from error
-            self._notes[epoch], self._digests[epoch] = weights.notes, weights.digest
+        says, notes, digests = {}, {}, {}
+        try:
+            for path in paths:
+                weights = self._read(path)
+                says[path], notes[path], digests[path] = weights.epochs, weights.notes, weights.digest
+        except UnusableFile as error:
+            raise ConfigError(str(error)) from error
+        self.files, self._found = choose_epochs(says, digests, config.epoch)
+        self.run = replace(config.run, evaluated=list(self.files))
+        self._notes = {epoch: notes[path] for epoch, path in self.files.items()}
+        self._digests = {epoch: digests[path] for epoch, path in self.files.items()}
         self.directory = _directory(config, self._digests)
         self._subject = subject_of(self.assembly)
         self._measuring = Measuring(
@@ -69,10 +73,8 @@ class ForeignTraining:
         return encode_inventory(take_inventory(self.directory))
 
     def describe_files(self) -> list[str]:
-        """How many there are, how the weights were found in them, and which of them hold the same weights."""
-        epochs = list(self.files)
-        several = f"{len(epochs)} files, epochs {epochs[0]} to {epochs[-1]}"
-        lines = [several if epochs[1:] else f"1 file, epoch {epochs[0]}"]
+        """How many there are, where their epochs and their weights were found, and which hold the same weights."""
+        epochs, lines = list(self.files), [*self._found]
         for notes in dict.fromkeys(self._notes.values()):
             alike = [str(epoch) for epoch in epochs if self._notes[epoch] == notes]
             of_some = "" if len(alike) == len(epochs) else f" in epochs {', '.join(alike)}"
@@ -116,7 +118,7 @@ class ForeignTraining:
 
         Raises Diverged where a feature is not finite, UnusableFile where the file is another than before; it is named.
         """
-        network, weights = self.assembly.training.network, self._read(epoch)
+        network, weights = self.assembly.training.network, self._read(self.files[epoch])
         if weights.digest != self._digests[epoch]:
             raise UnusableFile(f"{self.files[epoch]}: expected the weights that it held a moment ago, got others.")
         network.load_state_dict(weights.tensors)
@@ -129,8 +131,9 @@ class ForeignTraining:
         self.directory.clock.note(epoch)
         return record
 
-    def _read(self, epoch: int) -> ForeignWeights:
-        return read_foreign_weights(self.files[epoch], self.assembly.training.network, self._config.state)
+    def _read(self, path: Path) -> ForeignWeights:
+        config = self._config
+        return read_foreign_weights(path, self.assembly.training.network, config.state, config.prefix, config.epoch)
 
     def _keeps(self, kind: Any, epoch: int) -> bool:
         return self.run.keep.keeps(kind, epoch, max(self.files))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ncexp.architectures import departure
+from ncexp.architectures import departure, logits_of, pooled
 from ncexp.config import nearest
 from ncexp.training import Processes
 
@@ -19,7 +19,7 @@ from ncexp.training import Processes
 class TappedNetwork(nn.Module):
     """A model whose output is the logits, has them as `.logits` or is a tuple that begins with them.
 
-    Its submodules have the names that they have in the model. The tap, a forward pre-hook on the last layer, is there
+    Its submodules have the names that they have in the model. The tap, a forward hook on the last layer, is there
     while a forward pass runs, and is removed after it. Inputs that are a mapping or a list are spread into arguments.
 
     classifier: the last nn.Linear, or its name in model.named_modules().
@@ -38,20 +38,21 @@ class TappedNetwork(nn.Module):
         return self.model.named_modules(*arguments, **options)
 
     def forward(self, inputs: Any) -> tuple[Tensor, Tensor]:
-        taken: list[Any] = []
+        taken: list[tuple[Tensor, Tensor]] = []
         within: list[torch.autocast] = []  # what the model itself switches on around the layer
 
-        def take(module: nn.Module, arguments: Any, named: Any) -> None:
-            taken.append(arguments[0] if arguments else named["input"])
-            kind = taken[-1].device.type
+        def take(module: nn.Module, arguments: Any, named: Any, output: Tensor) -> None:
+            taken.append((arguments[0] if arguments else named["input"], output))
+            kind = output.device.type
             within.append(torch.autocast(kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)))
 
-        handle = self.classifier.register_forward_pre_hook(take, with_kwargs=True)
+        handle = self.classifier.register_forward_hook(take, with_kwargs=True)
         try:
             output = _call(self.model, inputs)
         finally:
             handle.remove()
-        logits, features = _logits(output), self._one(taken)
+        logits = logits_of(output)
+        features = self._one([pooled(*each, logits) for each in taken])
         if not self._verified:
             with within[0]:
                 self._verify(logits, features)
@@ -156,12 +157,6 @@ def take_first_buffers(network: TappedNetwork, processes: Processes) -> None:
     if processes.size > 1:
         for buffer in network.buffers():
             torch.distributed.broadcast(buffer, 0)
-
-
-def _logits(output: Any) -> Any:
-    if hasattr(output, "logits"):
-        return output.logits
-    return output[0] if isinstance(output, tuple) and output else output
 
 
 def _call(model: nn.Module, inputs: Any) -> Any:

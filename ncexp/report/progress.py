@@ -24,7 +24,9 @@ class ProgressLine:
         self._epochs = epochs
         self._first: tuple[int, float] | None = None
         self._parts = {"epoch": f"epoch {done}/{epochs}"}
-        self._live = Progress(_Line(self._parts, console), console=console, disable=not console.is_terminal)
+        # A dumb terminal cannot go back to the line's beginning.
+        self._is_live = console.is_terminal and not console.is_dumb_terminal
+        self._live = Progress(_Line(self._parts, console), console=console, disable=not self._is_live)
         self._live.add_task("")
 
     def __enter__(self) -> ProgressLine:
@@ -49,7 +51,7 @@ class ProgressLine:
         self._parts |= {"train": f"train error {record['train/error']:.2%}", "test": f"test {record['test/error']:.2%}"}
         if "train/collapse/nc1_trace" in record:
             self._parts["nc1"] = f"NC1 {record['train/collapse/nc1_trace']:.1e}"
-        if not self._console.is_terminal:
+        if not self._is_live:
             self._console.print(fitting(self._parts, None), soft_wrap=True, markup=False)
 
 

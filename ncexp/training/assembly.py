@@ -21,7 +21,7 @@ from ncexp.architectures import (
     refuse_single_examples,
 )
 from ncexp.config import ConfigError, RunConfig
-from ncexp.datasets import Dataset
+from ncexp.datasets import Dataset, check_data
 from ncexp.training.canary import GradientCheck, WrongGradients
 from ncexp.training.checkpoint import Position
 from ncexp.training.decay import Parameters
@@ -95,6 +95,7 @@ class Assembly:
             "num_classes": self.dataset.num_classes,
             "num_train": len(self.dataset.train),
             "num_test": len(self.dataset.test),
+            "input_shape": list(self.dataset.input_shape),
             "smallest_class": int(sizes.min()),
             "largest_class": int(sizes.max()),
             "num_features": self.classifier.in_features,
@@ -124,7 +125,7 @@ def environment(device: torch.device, processes: Processes) -> dict[str, Any]:
 def build_dataset(config: RunConfig) -> Dataset:
     """The data alone, on the CPU. Raises ConfigError where they are not there, or an option is refused."""
     try:
-        dataset: Dataset = config.dataset.build_a(Dataset)
+        dataset = check_data(config.dataset.build_a(Dataset))
     except ValueError as error:
         raise ConfigError(str(error)) from error
     return dataset

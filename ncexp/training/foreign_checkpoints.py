@@ -1,42 +1,59 @@
-"""What another training saved: which files, of which epochs, and in each the weights under the network's own names.
+"""The weights in a file that another training saved, under the network's own names.
 
-Files are read without pickle's objects: torch.load(weights_only=True), or safetensors. Whatever is assumed about a file
-is said in `notes`; what does not fit the network is refused by name.
+Files are read without running what is in them: safetensors, or torch.load(weights_only=True) with a few classes of
+plain data. Whatever is assumed about a file is said in `notes`; what does not fit the network is refused by name.
 """
 
 from __future__ import annotations
 
-import glob
+import argparse
+import datetime
 import hashlib
-import os
+import pathlib
 import pickle
 import re
+import shlex
+import types
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ncexp.config import ConfigError
 from ncexp.record.tensor_file import UnusableFile
+from ncexp.training.foreign_files import HUGGING_FACE, SAFETENSORS, epochs_said
 
-SAFETENSORS = ".safetensors"
-SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", SAFETENSORS)
-#: What DataParallel, training classes with an attribute `model`, and torch.compile put before every name.
-PREFIXES = ("module.", "model.", "_orig_mod.")
 #: Names that a message lists.
 LISTED = 5
+_NUMPY: list[Any] = [np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]]
+#: Plain data that trainings save beside the weights; none of these classes runs what a file says.
+_PLAIN: list[Any] = [
+    argparse.Namespace,
+    types.SimpleNamespace,
+    datetime.date,
+    datetime.datetime,
+    datetime.timedelta,
+    *((kind, f"{module}.{kind.__name__}") for kind in (pathlib.PosixPath, pathlib.PurePosixPath)
+      for module in ("pathlib", "pathlib._local")),
+    *((make, f"numpy.{core}.multiarray.{make.__name__}") for make in _NUMPY for core in ("core", "_core")),
+    np.ndarray,
+    np.dtype,
+    *{type(np.dtype(code)) for code in "?bhilqBHILQefd"},
+]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class ForeignWeights:
-    """tensors: by the network's names; notes: how they were found, for people."""
+    """tensors: by the network's names; notes: how they were found, for people; epochs: what it says, by the source."""
 
     tensors: dict[str, Tensor]
     notes: tuple[str, ...]
+    epochs: dict[str, int]
 
     @property
     def digest(self) -> str:
@@ -49,68 +66,35 @@ class ForeignWeights:
         return found.hexdigest()
 
 
-def find_checkpoints(pattern: str, epoch: str | None) -> dict[int, Path]:
-    """Epoch → file, ascending, of the files that a pattern of paths means.
-
-    epoch: a regular expression with one group, searched in the file's name; None: the last number in it.
-    Raises ConfigError where there is no file, one of another kind, one without an epoch, or two of one epoch.
-    """
-    paths = [Path(path) for path in sorted(glob.glob(os.path.expanduser(pattern), recursive=True))]
-    if not paths:
-        raise ConfigError(
-            f"checkpoints: expected files, got none for {pattern!r} from {Path.cwd()}. Check the pattern."
-        )
-    found: dict[int, Path] = {}
-    for path in paths:
-        if path.suffix not in SUFFIXES:
-            raise ConfigError(f"checkpoints: expected files {' '.join(SUFFIXES)}, got {path}. Narrow the pattern.")
-        number = _epoch_of(path, epoch)
-        if number in found:
-            raise ConfigError(
-                f"checkpoints: expected one file an epoch, got {found[number]} and {path} for epoch {number}. Narrow "
-                r"the pattern, or say where the epoch is: checkpoint.epoch='step_(\d+)'."
-            )
-        found[number] = path
-    return {number: found[number] for number in sorted(found)}
-
-
-def read_foreign_weights(path: Path, network: nn.Module, key: str | None) -> ForeignWeights:
+def read_foreign_weights(
+    path: Path, network: nn.Module, key: str | None = None, prefix: str | None = None, epoch: str | None = None
+) -> ForeignWeights:
     """The weights in a file, as `network` names them; the network is left as it is.
 
     key: where in the file they are, its parts separated by dots; None: the only place with tensors by name.
+    prefix: what stands before each name of the network; None: found out. epoch: as `checkpoint.epoch`.
     Raises UnusableFile, naming the file, where it is damaged or holds other objects, where the place is not there or
     not unique, and where names or shapes are not the network's.
     """
-    expected = network.state_dict()
-    place, tensors = _pick(path, _load(path), key, expected)
-    prefix, tensors = _without_prefix(tensors, expected)
-    if faults := _faults(tensors, expected):
+    expected, content = network.state_dict(), _load(path)
+    place, tensors = _pick(path, content, key, expected)
+    if path.name in HUGGING_FACE:
+        tensors = _as_transformers_reads(tensors, network)
+    (before, added), said = _prefix(path, tensors, expected, prefix)
+    inner = {name: added + name.removeprefix(before) for name in tensors if name.startswith(before)}
+    found = {own: tensors[name] for name, own in inner.items() if own in expected}
+    others = [name for name in tensors if inner.get(name) not in expected]
+    notes = ([f"found under {place}"] if place else []) + said + _fill(found, expected)
+    if faults := _faults(found, expected, others, inner):
         raise UnusableFile(
             f"{path}: expected the weights of this network, got {'; '.join(faults)}. Choose the architecture that was "
-            "trained, or say by checkpoint.key where in the file its weights are."
+            "trained, or say by checkpoint.key where in the file its weights are, by checkpoint.prefix what stands "
+            "before their names."
         )
-    notes = [f"found under {place}"] if place else []
-    notes += [f"names without their prefix {prefix}"] if prefix else []
-    kinds = {(tensor.dtype, expected[name].dtype) for name, tensor in tensors.items()}
+    notes += [f"left out, as no part of the network: {_listed(others)}"] if others else []
+    kinds = {(tensor.dtype, expected[name].dtype) for name, tensor in found.items()}
     notes += sorted(f"saved as {saved}, measured as {own}" for saved, own in kinds if saved != own)
-    return ForeignWeights(tensors, tuple(notes))
-
-
-def _epoch_of(path: Path, pattern: str | None) -> int:
-    if pattern is None:
-        numbers = re.findall(r"\d+", path.stem)
-        if numbers:
-            return int(numbers[-1])
-        raise ConfigError(
-            f"checkpoints: expected a number, the epoch, in each name, got {path}. Rename it, or narrow the pattern."
-        )
-    match = re.search(pattern, path.name)
-    if match is None or not (match[1] or "").isdecimal():
-        got = "no match" if match is None else repr(match[1])
-        raise ConfigError(
-            f"checkpoint.epoch: expected {pattern} to find a whole number in {path}, got {got}. Change it."
-        )
-    return int(match[1])
+    return ForeignWeights(found, tuple(notes), epochs_said(path, content, epoch))
 
 
 def _load(path: Path) -> Any:
@@ -119,19 +103,39 @@ def _load(path: Path) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_PLAIN):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         cause = re.search(r"(GLOBAL|Unsupported \w+) [\w.]+", str(error))
         raise UnusableFile(
-            f"{path}: expected tensors in dictionaries, got other objects of Python ({cause[0] if cause else error}), "
-            "which are never loaded. Save the weights alone: torch.save(model.state_dict(), path)."
+            f"{path}: expected tensors and plain data, got other objects of Python "
+            f"({cause[0] if cause else str(error).partition(chr(10))[0]}), which are never loaded. If you trust it, "
+            f"make a file without: {_cleaning(path)}"
         ) from None
     except Exception as error:  # what torch and safetensors raise for damaged files is of many kinds
         first = str(error).partition("\n")[0]
+        if "TorchScript" in first:
+            raise UnusableFile(
+                f"{path}: expected a file of weights, got a TorchScript program, which is never loaded. Save its "
+                "weights: torch.save(torch.jit.load(path).state_dict(), 'epoch_1.pt')."
+            ) from None
         raise UnusableFile(
             f"{path}: expected a file of weights, got one that is cut, damaged or of another kind "
             f"({type(error).__name__}: {first}). Save it again, or narrow the pattern."
         ) from None
+
+
+def _cleaning(path: Path) -> str:
+    """The command that keeps of a file what is needed here; it runs what the file says, so it is the user's to type."""
+    clean = path.with_name(f"{path.name.removesuffix('.tar').rpartition('.')[0]}_clean.pt")
+    code = (
+        f"import torch; c = torch.load({str(path)!r}, weights_only=False); "
+        "d = {k: getattr(v, 'state_dict', lambda: v)() for k, v in c.items()} if hasattr(c, 'items') else "
+        "c.state_dict(); "
+        "k = ('epoch', 'global_step', 'step', 'model', 'state_dict', 'model_state_dict'); "
+        f"torch.save({{n: d[n] for n in k if n in d}} or d, {str(clean)!r})"
+    )
+    return f"python -c {shlex.quote(code)}"
 
 
 def _pick(path: Path, content: Any, key: str | None, expected: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
@@ -147,16 +151,28 @@ def _pick(path: Path, content: Any, key: str | None, expected: Mapping[str, Tens
         return "", dict(content)
     places = dict(_states(content, ()))
     if len(places) > 1:  # random generators and averages may be there too
-        fitting = {
-            place: state for place, state in places.items() if _overlap(_without_prefix(state, expected)[1], expected)
-        }
-        places = fitting or places
+        met = {place: max(_met(state, expected).values(), default=0) for place, state in places.items()}
+        places = {place: state for place, state in places.items() if met[place] == max(met.values())}
     if len(places) != 1:
         got = f"{len(places)}: {', '.join(places)}" if places else "none"
-        raise UnusableFile(
-            f"{path}: expected one place with tensors by name, got {got}. {_keys(content)} Say checkpoint.key=..."
-        )
+        ways = " or ".join(f"checkpoint.key={place}" for place in places) or "checkpoint.key=..."
+        raise UnusableFile(f"{path}: expected one place with tensors by name, got {got}. {_keys(content)} Say {ways}.")
     return next(iter(places.items()))
+
+
+def _as_transformers_reads(tensors: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Under the names of Transformers' model in the network, if there is one: it saves many under others (5.24, a ViT).
+
+    Its own loader renames them. What that does not find is not there, and what it does not use stays as it is.
+    """
+    model: Any = next((one for one in network.modules() if hasattr(one, "from_pretrained")), None)
+    if model is None:
+        return tensors
+    loaded, found = type(model).from_pretrained(
+        None, config=model.config, state_dict=tensors, output_loading_info=True, ignore_mismatched_sizes=False
+    )
+    read = {name: tensor for name, tensor in loaded.state_dict().items() if name not in found["missing_keys"]}
+    return read | {name: tensors[name] for name in found["unexpected_keys"] if name in tensors}
 
 
 def _descend(path: Path, content: Any, key: str) -> Any:
@@ -187,33 +203,75 @@ def _keys(content: Any) -> str:
     return f"There: {', '.join(map(str, content))}." if isinstance(content, Mapping) else ""
 
 
-def _without_prefix(tensors: dict[str, Tensor], expected: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
-    """The prefix of all names, of as many parts as it takes, without which most of them are the network's."""
-    best, removed = ("", tensors), ""
-    while prefix := next((one for one in PREFIXES if all(name.startswith(one) for name in tensors)), ""):
-        removed += prefix
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-        if _overlap(tensors, expected) > _overlap(best[1], expected):
-            best = removed, tensors
-    return best
+def _met(tensors: Iterable[str], expected: Mapping[str, Tensor]) -> Counter[tuple[str, str]]:
+    """How many names of the network there are, by (prefix of the file's names, prefix of the network's names)."""
+    found: Counter[tuple[str, str]] = Counter()
+    names = dict.fromkeys(tensors)
+    for longer, shorter, place in ((names, expected, 0), (expected, names, 1)):
+        for name in longer:
+            parts = name.split(".")
+            for count in range(place, len(parts)):  # without any prefix once
+                rest = ".".join(parts[count:])
+                if rest in shorter:
+                    before = name.removesuffix(rest)
+                    found[("", before) if place else (before, "")] += 1
+    return found
 
 
-def _overlap(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> int:
-    return len(tensors.keys() & expected.keys())
+def _prefix(
+    path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], asked: str | None
+) -> tuple[tuple[str, str], list[str]]:
+    """(what stands before the file's names, what before the network's), and in words; the pair that meets most names.
+
+    asked: `checkpoint.prefix`, with or without its last dot.
+    """
+    if asked is not None:
+        return (asked if asked.endswith(".") or not asked else f"{asked}.", ""), []
+    met = _met(tensors, expected)
+    best = [pair for pair, count in met.items() if count == max(met.values())]
+    if not best or ("", "") in best:
+        return ("", ""), []
+    if len(best) > 1:
+        ways = " or ".join(f"checkpoint.prefix={before}" for before, _ in best)
+        raise UnusableFile(f"{path}: expected the weights of one network, got those of {len(best)}. Say {ways}.")
+    before, added = best[0]
+    said = f"names without their prefix {before}" if before else f"names with the prefix {added} before them"
+    return best[0], [said]
 
 
-def _faults(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
-    """In words: names that are missing, with the nearest there is; that are too many; shapes that differ."""
-    unexpected = [name for name in tensors if name not in expected]
+def _fill(found: dict[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """Add what is missing and changes nothing or stands there under another name; in words what that is."""
+    missing = [name for name in expected if name not in found]
+    counters = [name for name in missing if name.endswith(".num_batches_tracked")]
+    found |= {name: expected[name].clone() for name in counters}  # which no evaluation reads
+    of = {(expected[name].data_ptr(), expected[name].shape): name for name in found if expected[name].numel()}
+    keys = {name: (expected[name].data_ptr(), expected[name].shape) for name in missing if name not in found}
+    tied = {name: of[key] for name, key in keys.items() if key in of}
+    found |= {name: found[other] for name, other in tied.items()}
+    notes = [f"without num_batches_tracked of {len(counters)} layers, which evaluation does not read"] * bool(counters)
+    return notes + [f"{name} is {other}, one tensor of the network" for name, other in tied.items()]
+
+
+def _faults(
+    found: Mapping[str, Tensor], expected: Mapping[str, Tensor], others: list[str], inner: Mapping[str, str]
+) -> list[str]:
+    """In words: names that are missing, with the nearest there is; that are too many; shapes that differ.
+
+    others: the file's names that are none of the network's; inner: how those behind the prefix would be called in it.
+    Too many are those of a part of the network; others belong to something beside it where the network is whole.
+    """
     missing = []
     for name in expected:
-        if name not in tensors:
-            near = get_close_matches(name, unexpected, n=1, cutoff=0.5)
+        if name not in found:
+            near = get_close_matches(name, others, n=1, cutoff=0.5)
             missing.append(f"{name} (nearest in the file: {near[0]})" if near else name)
+    parts = {name.partition(".")[0] for name in expected}
+    part_of = {name: own.partition(".")[0] for name, own in inner.items()}
+    unexpected = [name for name in others if missing or (part := part_of.get(name, "")) in parts or part.isdecimal()]
     shapes = [
         f"{name} {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}"
-        for name, tensor in tensors.items()
-        if name in expected and tensor.shape != expected[name].shape
+        for name, tensor in found.items()
+        if tensor.shape != expected[name].shape
     ]
     kinds = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
     return [f"{len(names)} {kind}: {_listed(names)}" for kind, names in kinds.items() if names]

@@ -28,7 +28,10 @@ def configure() -> Configure:
 
 def test_checkpoints_are_a_run_that_trains_nothing(configure: Configure) -> None:
     config = configure()
-    assert (config.pattern, config.state, config.epoch, config.rate, config.seed) == ("ckpts/*.pt", *[None] * 4)
+    assert (config.pattern, config.state, config.prefix, config.epoch, config.rate, config.seed) == (
+        "ckpts/*.pt",
+        *[None] * 5,
+    )
     assert config.name == "digits-torchvision_resnet18-mse_checkpoints"
     assert config.run.optimizer.options["weight_decay"] == 5e-4
     assert sorted(config.run.analyses) == ["central_path", "collapse", "decisions", "decomposition"]
@@ -55,6 +58,8 @@ def test_what_is_stored_is_read_as_it_was(configure: Configure) -> None:
         ("dataset.standardize=none", False),
         ("architecture.model=resnet34", False),
         ("checkpoint.key=ema", False),
+        ("checkpoint.prefix=net.", False),
+        ("checkpoint.epoch=global_step", True),
     ],
 )
 def test_key_is_of_what_determines_the_numbers(configure: Configure, override: str, same: bool) -> None:
@@ -78,8 +83,11 @@ def test_what_that_training_was_must_be_said(lacking: str, message: str) -> None
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["checkpoint.epoch='step_('"], r"checkpoint\.epoch: expected a regular expression"),
-        (["checkpoint.epoch=step"], r"checkpoint\.epoch: expected a regular expression with one group"),
+        (["checkpoint.epoch='step_('"], r"checkpoint\.epoch: expected an entry of the file, or a regular expression"),
+        (
+            ["checkpoint.epoch='step=.*'"],
+            r"checkpoint\.epoch: expected an entry of the file, as global_step, or a regular",
+        ),
         (["optimizer.lr=-1"], r"optimizer\.lr: expected a value greater than 0"),
         (["seed=-1"], "seed: expected"),
         (["rerun=failed"], "rerun: expected 'missing' or 'all', got 'failed'"),

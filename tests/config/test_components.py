@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ncexp.config import Component, ConfigError
+from ncexp.config.components import closest
 
 
 @dataclass
@@ -67,3 +68,22 @@ def test_choice_of_great_length_is_refused_in_a_short_message(raw: Any) -> None:
     with pytest.raises(ConfigError, match=r"^analysis\.layers.*characters\)") as refused:
         Component.check("analysis.layers", raw, ())
     assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("word", "choices", "near"),
+    [
+        ("ce", ["cross_entropy", "focal", "mse"], "cross_entropy"),
+        ("MSE", ["mse", "mse_mean", "cross_entropy"], "mse"),
+        ("learning_rate", ["lr", "weight_decay"], "lr"),
+        ("cifar", ["cifar10", "mnist"], "cifar10"),
+        (
+            "han2022/cifar10_resnett",
+            ["han2022/cifar10_vgg", "han2022/cifar10_resnet", "decay"],
+            "han2022/cifar10_resnet",
+        ),
+        ("xyz", ["mse"], ""),
+    ],
+)
+def test_closest_choice_is_the_one_that_was_meant(word: str, choices: list[str], near: str) -> None:
+    assert closest(word, choices) == near

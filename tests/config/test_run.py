@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from support import Compose
 
@@ -112,3 +114,12 @@ def test_config_refuses_a_missing_group(composed: Compose) -> None:
     del raw["loss"]
     with pytest.raises(ConfigError, match="got none for loss"):
         check(raw)
+
+
+def test_long_run_is_evaluated_to_its_end_on_the_same_scale(composed: Compose) -> None:
+    epochs = check(composed("epochs=3000", base=[])).evaluated
+    assert epochs[:50] == check(composed(base=[])).evaluated
+    assert epochs[49] == 350
+    assert epochs[-1] == 3000
+    ratios = [later / earlier for earlier, later in itertools.pairwise([320, *epochs[49:-1]])]
+    assert ratios == pytest.approx([350 / 320] * len(ratios), abs=2e-3)  # of whole numbers above 320

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ncexp.datasets import standardize
-from ncexp.datasets.standardize import fit, per_pixel
+from ncexp.datasets.standardize import fit
 
 #: float64 sums of 10⁴ numbers in another order.
 ROUNDING = 1e-12
@@ -41,7 +41,8 @@ def test_pixel_that_never_varies_is_zero_in_test_too():
     train = torch.full((11, 1, 1, 2), 0.7, dtype=torch.float64)
     train[..., 1] = torch.arange(11.0).view(11, 1, 1)
     assert train[:, 0, 0, 0].mean() != 0.7  # so that the deviation, as computed, is not zero either
-    ours, test = per_pixel(train, torch.full((2, 1, 1, 2), 6.0))
+    standardization = fit([train], "per_pixel", unit=1.0)
+    ours, test = standardization(train), standardization(torch.full((2, 1, 1, 2), 6.0))
     assert not ours[..., 0].any()
     assert not test[..., 0].any()
     assert test[..., 1].all()

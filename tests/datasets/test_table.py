@@ -191,6 +191,38 @@ def test_table_of_floats_has_the_classes_of_its_integers(tmp_path: Path) -> None
             table.load(path=str(tmp_path / "m.parquet"), label="kind")
 
 
+@pytest.mark.parametrize(
+    ("encoding", "separator"), [("utf-16", ","), ("utf-8-sig", ";"), ("utf-16", ";"), ("utf-8", "\t")]
+)
+def test_table_in_other_separators_and_encodings_is_the_same(
+    encoding: str, separator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "".join(f"{row},{row % 3 / 2},{row % 2}\n" for row in range(20))
+    (tmp_path / "plain.csv").write_text(f"höhe,b,3\n{text}")
+    other = tmp_path / "other (1)?%25.csv"
+    other.write_text(f"höhe,b,3\n{text}".replace(",", separator), encoding=encoding)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    expected, found = (table.load(path=path, label=label) for path, label in [(str(tmp_path / "plain.csv"), "3"),
+                                                                              ("~/other (1)?%25.csv", 3)])  # fmt: skip
+    assert torch.equal(found.train.inputs, expected.train.inputs)
+    assert torch.equal(found.test.labels, expected.test.labels)
+    assert found.facts["columns"] == "höhe, b"
+
+
+def test_table_of_decimal_commas_or_of_another_encoding_says_the_line_that_repairs_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("x;kind\n1,5;a\n2,5;b\n")
+    with pytest.raises(
+        ValueError, match=r"in column 'x', got '1,5' in row 1. Write it with a point: sed 's/,/./g' OLD > NEW."
+    ):
+        table.load(path=str(path), label="kind")
+    path.write_text("höhe,kind\n1,a\n2,b\n", encoding="latin-1")
+    with pytest.raises(
+        ValueError, match=r"expected a CSV file in UTF-8, got other bytes .* iconv -f latin1 -t utf-8 OLD > NEW"
+    ):
+        table.load(path=str(path), label="kind")
+
+
 def test_table_may_be_long_tailed_and_mislabelled(tmp_path: Path) -> None:
     rows = [[number, number % 7, 0, number % 3] for number in range(300)]
     found = table.load(

@@ -44,18 +44,18 @@ class Digits(lightning.LightningModule):  # type: ignore[misc, name-defined]
         return torch.optim.Adam(self.parameters(), 0.01)
 
 
-def fit(folder: Path, *callbacks: Any, fail: bool = False) -> tuple[Any, Digits]:
+def fit(folder: Path, *callbacks: Any, fail: bool = False, **options: Any) -> tuple[Any, Digits]:
     torch.manual_seed(0)
     module, (train, test) = Digits(fail), loaders()
     trainer = lightning.Trainer(
         max_epochs=3,
         accelerator="cpu",
         logger=False,
-        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=folder,
         callbacks=list(callbacks),
+        **{"enable_checkpointing": False, **options},
     )
     trainer.fit(module, train, test)
     return trainer, module

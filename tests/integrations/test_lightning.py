@@ -10,7 +10,10 @@ import torch
 from support import required
 
 import ncexp
+from ncexp.architectures import ForeignNetwork
 from ncexp.record import State, read_run
+from ncexp.training.foreign_checkpoints import read_foreign_weights
+from ncexp.training.foreign_files import choose_epochs, find_files
 
 pytestmark = [pytest.mark.usefixtures("no_figures"), pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -55,3 +58,24 @@ def test_lightning_training_that_fails_is_interrupted(digits: Any, tmp_path: Pat
         failing()
     run = read_run(tmp_path / "mine")
     assert (run.state, run.message, len(run.records)) == (State.INTERRUPTED, "RuntimeError: out of luck", 1)
+
+
+@pytest.mark.slow
+def test_folder_of_lightning_is_read_as_it_is(digits: Any, tmp_path: Path) -> None:
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    saving = ModelCheckpoint(tmp_path / "ckpts", "{epoch}-{accuracy:.2f}", save_top_k=-1, save_last=True)
+    _, module = digits.fit(tmp_path, saving, enable_checkpointing=True)
+    network = ForeignNetwork(digits.Digits(), "theirs", (1, 8, 8), 10)
+    read = {path: read_foreign_weights(path, network) for path in find_files(str(tmp_path / "ckpts"))}
+    files, lines = choose_epochs(
+        {path: one.epochs for path, one in read.items()}, {path: one.digest for path, one in read.items()}, None
+    )
+    assert [(epoch, path.name.partition("-")[0]) for epoch, path in files.items()] == [
+        (epoch, f"epoch={epoch}") for epoch in range(3)
+    ]
+    assert lines == [
+        "3 files, epochs 0 to 2: the entry epoch of each file",
+        "last.ckpt left out: its weights are those of epoch 2",
+    ]
+    assert all(torch.equal(read[files[2]].tensors[name], one) for name, one in module.state_dict().items())

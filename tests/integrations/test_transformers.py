@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 import torch
 from support import required
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import IterableDataset
 
 import ncexp
+from ncexp.architectures import ForeignNetwork
 from ncexp.datasets import Split, digits
+from ncexp.measure.tapped import TappedNetwork
 from ncexp.record import State, read_run
+from ncexp.training.foreign_checkpoints import read_foreign_weights
+from ncexp.training.foreign_files import choose_epochs, find_files
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 
@@ -107,6 +111,45 @@ def test_trainers_run_is_recorded_and_left_alone(
     error = (predicted.predictions.argmax(1) != predicted.label_ids).mean()
     assert run.records[-1]["test/error"] == pytest.approx(error)
     assert run.records[-1]["test/loss"] == pytest.approx(trainer.evaluate()["eval_loss"], rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["GPT2", "Llama"])
+def test_features_of_a_decoder_are_those_of_the_token_that_it_classifies_by(transformers: Any, kind: str) -> None:
+    """The last one that is no padding; its `score` sees every token."""
+    torch.manual_seed(0)
+    sizes = {"GPT2": {"n_embd": 16, "n_layer": 1, "n_head": 2}, "Llama": {**SMALL, "num_key_value_heads": 2}}[kind]
+    config = getattr(transformers, f"{kind}Config")(**sizes, vocab_size=20, num_labels=3, pad_token_id=0)
+    model = getattr(transformers, f"{kind}ForSequenceClassification")(config).eval()
+    words, lengths = torch.randint(1, 20, (4, 6)), torch.tensor([6, 2, 4, 1])
+    words[torch.arange(6) >= lengths.unsqueeze(1)] = 0
+    inputs = {"input_ids": words, "attention_mask": (words != 0).long()}
+    logits, features = TappedNetwork(model, "score")(inputs)
+    states = model.base_model(**inputs).last_hidden_state
+    assert torch.equal(features, states[torch.arange(4), lengths - 1])
+    assert torch.equal(logits, model(**inputs).logits)
+
+
+@pytest.mark.slow
+def test_folder_of_a_trainer_is_read_as_it_is(transformers: Any, tmp_path: Path) -> None:
+    """Its model.safetensors may have other names than the model's own (5.24, a ViT): its own loader turns them back."""
+    trainer = train(transformers, vit, tmp_path, save_strategy="epoch")
+    paths = find_files(str(tmp_path / "trainer"))
+    wrapped = nn.Sequential()
+    wrapped.add_module("model", vit(transformers)[0])
+    for model, prefix in ((vit(transformers)[0], ""), (wrapped, "model.")):
+        network = ForeignNetwork(model, "vit", (1, 8, 8), 10)
+        read = {path: read_foreign_weights(path, network) for path in paths}
+        files, lines = choose_epochs(
+            {path: one.epochs for path, one in read.items()}, {path: one.digest for path, one in read.items()}, None
+        )
+        assert [(epoch, path.parent.name) for epoch, path in files.items()] == [
+            (1, "checkpoint-5"),
+            (2, "checkpoint-10"),
+        ]
+        assert lines == ["2 files, epochs 1 to 2: the entry epoch of each file"]
+        expected = trainer.model.state_dict()
+        assert all(torch.equal(read[files[2]].tensors[f"{prefix}{name}"], one) for name, one in expected.items())
 
 
 def recorded(transformers: Any, folder: Path, **options: Any) -> tuple[Any, Any]:

@@ -49,7 +49,11 @@ def test_live_line_keeps_total_rate_and_time_left_at_any_width(
     assert ("train error 50.00%" in last) == (width == 200)
 
 
-def test_pipe_gets_a_whole_line_for_each_evaluation_without_controls(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, last = shown(monkeypatch, width=60).splitlines()
+@pytest.mark.parametrize("options", [{}, {"force_terminal": True, "_environ": {"TERM": "dumb"}}], ids=["pipe", "dumb"])
+def test_pipe_gets_a_whole_line_for_each_evaluation_without_controls(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So does a terminal that cannot go back, as within Emacs."""
+    first, last = shown(monkeypatch, width=60, **options).splitlines()
     assert first == "epoch 299/350  loss 1.0e-03  train error 50.00%  test 33.33%  NC1 1.0e-02"
     assert last == first.replace("299/", "310/").replace("1.0e-03", "1.2e-03") + "  2.75 a second  0:15 left"

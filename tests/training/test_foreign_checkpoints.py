@@ -1,12 +1,16 @@
-"""Files of other trainings: which epochs they are of, where in them the weights are, and what is refused."""
+"""Files of other trainings: where in them the weights are, what is assumed and said, and what is refused."""
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import re
+import shlex
+import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from foreign_networks import make
@@ -14,9 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ncexp.architectures import ForeignNetwork
-from ncexp.config import ConfigError
 from ncexp.record.tensor_file import UnusableFile
-from ncexp.training.foreign_checkpoints import find_checkpoints, read_foreign_weights
+from ncexp.training.foreign_checkpoints import read_foreign_weights
 
 State = dict[str, Tensor]
 
@@ -60,6 +63,22 @@ def rng() -> State:
             None,
             ("names without their prefix model._orig_mod.module.",),
         ),
+        (lambda s: prefixed("_forward_module.net.", s), None, ("names without their prefix _forward_module.net.",)),
+        (
+            lambda s: {**prefixed("module.", s), "n_averaged": torch.tensor(3)},
+            None,
+            ("names without their prefix module.", "left out, as no part of the network: n_averaged"),
+        ),
+        (
+            lambda s: {"state_dict": {**s, "criterion.weight": torch.ones(3)}, "args": argparse.Namespace(lr=1)},
+            None,
+            ("found under state_dict", "left out, as no part of the network: criterion.weight"),
+        ),
+        (
+            lambda s: {name: tensor for name, tensor in s.items() if "tracked" not in name},
+            None,
+            ("without num_batches_tracked of 1 layers, which evaluation does not read",),
+        ),
         (
             lambda s: {
                 "state_dict": prefixed("model.", s),
@@ -80,6 +99,100 @@ def test_weights_are_found_and_what_was_assumed_is_said(
     assert all(torch.equal(found.tensors[name], state[name]) for name in state)
 
 
+def test_prefix_that_the_file_lacks_is_added(state: State, tmp_path: Path) -> None:
+    wrapped = torch.nn.Sequential()
+    wrapped.add_module("vit", make(num_classes=3))
+    torch.save(state, tmp_path / "a.pt")
+    found = read_foreign_weights(tmp_path / "a.pt", ForeignNetwork(wrapped, "theirs", (3, 8, 8), 3))
+    assert found.notes == ("names with the prefix vit. before them",)
+    assert torch.equal(found.tensors["vit.head.weight"], state["head.weight"])
+
+
+@pytest.mark.parametrize("prefix", ["student.", "student"])
+def test_one_of_two_networks_is_chosen_by_its_prefix(
+    prefix: str, state: State, network: ForeignNetwork, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.pt"
+    torch.save(prefixed("teacher.", {name: 2 * one for name, one in state.items()}) | prefixed("student.", state), path)
+    with pytest.raises(UnusableFile, match=r"got those of 2. Say checkpoint.prefix=teacher. or checkpoint.prefix=stud"):
+        read_foreign_weights(path, network)
+    found = read_foreign_weights(path, network, prefix=prefix)
+    assert torch.equal(found.tensors["head.weight"], state["head.weight"])
+    assert "left out, as no part of the network: teacher.body.0.weight" in found.notes[0]
+
+
+class Tied(torch.nn.Module):
+    """Two names of one weight, of which safetensors keeps one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4), torch.nn.Linear(4, 3)
+        self.second.weight = self.first.weight
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(self.second(self.first(inputs).relu()).relu())
+
+
+def test_weight_of_two_names_is_found_under_one(tmp_path: Path) -> None:
+    saved, network = Tied(), ForeignNetwork(Tied(), "tied", (4,), 3)
+    content = {name: one for name, one in saved.state_dict().items() if name != "second.weight"}
+    save_file(content, tmp_path / "a.safetensors")
+    found = read_foreign_weights(tmp_path / "a.safetensors", network)
+    assert found.notes == ("second.weight is first.weight, one tensor of the network",)
+    network.load_state_dict(found.tensors)
+    inputs = torch.randn(5, 4)
+    assert torch.equal(network.model(inputs), saved(inputs))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        argparse.Namespace(lr=1, betas=[0.9], folder=Path("x")),
+        {"best": np.float64(3), "count": np.int64(2), "rng": np.random.default_rng(0).bit_generator.state},
+        np.arange(3.0),
+        datetime.datetime(2026, 1, 1),
+    ],
+    ids=["namespace", "numpy", "array", "date"],
+)
+def test_plain_data_beside_the_weights_are_read(
+    data: Any, state: State, network: ForeignNetwork, tmp_path: Path
+) -> None:
+    torch.save({"state_dict": state, "args": data, "epoch": np.int64(4)}, tmp_path / "last.pth.tar")
+    found = read_foreign_weights(tmp_path / "last.pth.tar", network)
+    assert found.epochs["the entry epoch of each file"] == 4
+    assert torch.equal(found.tensors["head.weight"], state["head.weight"])
+
+
+def test_objects_are_refused_with_the_command_that_makes_a_clean_file(
+    state: State, network: ForeignNetwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "it's.pt"
+    for content in ({"state_dict": state, "epoch": 4, "loss": torch.nn.MSELoss()}, make(num_classes=3)):
+        torch.save(content, path)
+        with pytest.raises(
+            UnusableFile, match=r"which are never loaded. If you trust it, make a file without: python -c"
+        ):
+            read_foreign_weights(path, network)
+        try:
+            read_foreign_weights(path, network)
+        except UnusableFile as error:
+            command = shlex.split(str(error).partition("without: ")[2])
+        assert command[:2] == ["python", "-c"]
+        exec(command[2], {})
+        clean = read_foreign_weights(tmp_path / "it's_clean.pt", network)
+        assert clean.tensors.keys() == state.keys()
+        assert clean.epochs == ({"the entry epoch of each file": 4} if isinstance(content, dict) else {})
+
+
+def test_torchscript_is_refused_without_torchs_advice(network: ForeignNetwork, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated; its files are there
+        torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "a.pt")
+    with pytest.raises(UnusableFile, match=r"got a TorchScript program, .* Save its weights: torch.save") as refused:
+        read_foreign_weights(tmp_path / "a.pt", network)
+    assert "weights_only" not in str(refused.value)
+
+
 def test_digest_is_of_the_weights_and_not_of_the_file(state: State, network: ForeignNetwork, tmp_path: Path) -> None:
     torch.save({"state_dict": prefixed("module.", state)}, tmp_path / "a.pth")
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "b.safetensors")
@@ -96,7 +209,7 @@ def test_prefix_that_is_the_networks_own_stays(tmp_path: Path) -> None:
     outer.add_module("model", make(num_classes=3))
     network = ForeignNetwork(outer, "outer", (3, 8, 8), 3)
     torch.save(network.state_dict(), tmp_path / "epoch_1.pt")
-    assert read_foreign_weights(tmp_path / "epoch_1.pt", network, None).notes == ()
+    assert read_foreign_weights(tmp_path / "epoch_1.pt", network).notes == ()
     assert read_foreign_weights(tmp_path / "epoch_1.pt", inner, None).notes == ("names without their prefix model.",)
 
 
@@ -109,11 +222,20 @@ def test_prefix_that_is_the_networks_own_stays(tmp_path: Path) -> None:
             r"1 missing: head.weight \(nearest in the file: fc.weight\); 1 unexpected: fc.weight",
         ),
         (lambda s: {**s, "head.bias": torch.zeros(5)}, None, r"1 of another shape: head.bias \(5,\) instead of \(3,\)"),
-        (lambda s: {"model": s, "ema": s}, None, "expected one place with tensors by name, got 2: model, ema"),
+        (
+            lambda s: {"state_dict": s, "state_dict_ema": s},
+            None,
+            "got 2: state_dict, state_dict_ema.*Say checkpoint.key=state_dict or checkpoint.key=state_dict_ema",
+        ),
+        (
+            lambda s: {**s, "body.9.weight": torch.ones(1)},
+            None,
+            "expected the weights of this network, got 1 unexpected: body.9.weight",
+        ),
         (lambda s: {"epoch": 3}, None, "expected one place with tensors by name, got none. There: epoch"),
         (lambda s: {"model": s}, "net", "expected net, got no 'net' on the way there. There: model"),
         (lambda s: {"model": {"state": s}}, "model", "expected tensors by name under model, got dict. There: state"),
-        (lambda s: {"model": s, "args": argparse.Namespace(lr=1)}, None, "got other objects of Python .*argparse"),
+        (lambda s: {"model": s, "loss": torch.nn.MSELoss()}, None, "got other objects of Python .*MSELoss"),
     ],
 )
 def test_file_that_does_not_fit_is_refused_by_its_names(
@@ -133,38 +255,3 @@ def test_damaged_file_is_refused_by_name(name: str, state: State, network: Forei
     (tmp_path / name).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UnusableFile, match=re.escape(f"{tmp_path / name}: expected a file of weights, got one that")):
         read_foreign_weights(tmp_path / name, network, None)
-
-
-@pytest.mark.parametrize(
-    ("names", "pattern", "epochs"),
-    [
-        (["resnet18_epoch_2.pt", "resnet18_epoch_10.pt", "resnet18_epoch_0.pth"], None, [0, 2, 10]),
-        (["step_20_loss_3.pt", "step_100_loss_3.pt"], r"step_(\d+)", [20, 100]),
-    ],
-)
-def test_epochs_are_read_from_names(names: list[str], pattern: str | None, epochs: list[int], tmp_path: Path) -> None:
-    for name in names:
-        (tmp_path / name).touch()
-    found = find_checkpoints(f"{tmp_path}/*.pt*", pattern)
-    assert list(found) == epochs
-    assert sorted(path.name for path in found.values()) == sorted(names)
-
-
-@pytest.mark.parametrize(
-    ("names", "pattern", "message"),
-    [
-        ([], None, "checkpoints: expected files, got none for"),
-        (["a_1.pt", "notes_2.txt"], None, "expected files .pt .pth .ckpt .bin .safetensors, got .*notes_2.txt"),
-        (["best.pt"], None, "expected a number, the epoch, in each name, got .*best.pt"),
-        (["a_1.pt", "b_1.pt"], None, "expected one file an epoch, got .*a_1.pt and .*b_1.pt for epoch 1"),
-        (["a_1.pt"], r"step_(\d+)", r"expected step_\(\\d\+\) to find a whole number in .*a_1.pt, got no match"),
-        (["a_x.pt"], r"a_(\w)", "to find a whole number in .*a_x.pt, got 'x'"),
-    ],
-)
-def test_files_without_clear_epochs_are_refused(
-    names: list[str], pattern: str | None, message: str, tmp_path: Path
-) -> None:
-    for name in names:
-        (tmp_path / name).touch()
-    with pytest.raises(ConfigError, match=message):
-        find_checkpoints(f"{tmp_path}/*", pattern)
