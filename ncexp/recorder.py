@@ -23,6 +23,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ncexp.config import check_analyses
+from ncexp.config.components import digest
 from ncexp.measure import Measuring, Ridge, Subject, TappedNetwork, load_data, load_snapshot, ridge_for, ridge_of
 from ncexp.measure.evaluator import buffers_kept, seed_of, undisturbed
 from ncexp.measure.loaders import LoadedExamples, one_loader
@@ -206,7 +207,7 @@ class Recorder:
         raw = describe((dataset, examples), (architecture, network), self._num_classes) | self._raw
         refuse_another(directory, raw)
         self._lock.enter_context(directory.locked())
-        directory.identity()
+        directory.identity(digest({name: raw[name] for name in ("loss", "optimizer", "dataset", "architecture")}))
         write_json(directory.origin, {"loop": "recorded by ncexp.Recorder"})
         raw |= {MARK: {"classifier": network.classifier_name}}
         raw |= {"tracking": {"enabled": True, "uri": None, "experiment": None}}

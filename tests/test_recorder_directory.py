@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -217,6 +218,20 @@ def test_report_takes_loops_that_differ_for_no_seeds_of_one(
     small_loop(tmp_path / "two", **changed)
     with pytest.raises(ValueError, match=words):
         gather(ncexp.load(tmp_path))
+
+
+@pytest.mark.usefixtures("no_rendering")
+def test_key_of_a_loop_begins_with_the_hash_of_its_settings(tmp_path: Path) -> None:
+    """Loops of equal settings, seeds perhaps, begin alike and are two runs; any other decay, class or shape shows."""
+    changes: list[dict[str, Any]] = [{}, {}, {"weight_decay": 0.3}, {"lr": 0.2}, {"kind": torch.optim.Adam}]
+    changes += [{"width": 9}, {"examples": 80}, {"num_classes": 3}]
+    for number, changed in enumerate(changes):
+        small_loop(tmp_path / f"loop{number}", **changed)
+    keys = [RunDirectory(tmp_path / f"loop{number}").key for number in range(len(changes))]
+    assert all(re.fullmatch("[0-9a-f]{10}", key) for key in keys)
+    assert keys[0] != keys[1]
+    assert keys[0][:5] == keys[1][:5]
+    assert len({key[:5] for key in keys}) == len(changes) - 1
 
 
 def test_report_reads_the_rate_of_the_loops_optimizer(tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ def name_and_key(path: Path) -> tuple[str, str]:
     """``digits-mlp-mse_0123456789`` → its two parts.
 
     Of a directory that somebody named otherwise, for a loop of their own, the whole name, and as key the beginning of
-    the run's identity: what determines the weights is known to their loop alone.
+    the run's identity: five digits of the hash of what is known of the loop, and five of a random word, as what
+    determines the weights is known to the loop alone.
     """
     if match := re.fullmatch(r"(.*)_([0-9a-f]{10})", path.name):
         return match[1], match[2]
@@ -235,14 +236,16 @@ class RunDirectory(TaskDirectory):
         """Those of all measurements."""
         return [Journal(path) for path in sorted(self.measurements.glob("[!.]*.jsonl"))]
 
-    def identity(self) -> str:
+    def identity(self, settings: str = "") -> str:
         """A random word made when the run began, by which MLflow knows it wherever its directory is moved.
+
+        settings: a hash of what is known of a loop of somebody's own; the word begins with five digits of it.
 
         Raises DamagedFile: with another word the run would be in MLflow twice.
         """
         word = read_identity(self.identity_path)
         if word is None:
-            word = secrets.token_hex(8)
+            word = settings[:5] + secrets.token_hex(8)
             write_json(self.identity_path, {"id": word})
         return word
 
