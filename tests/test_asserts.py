@@ -43,7 +43,7 @@ def test_least_loss_above_that_of_a_layer_is_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(least_squares, "IDENTITY", -1.0)
     layer = LinearClassifier(torch.zeros(3, 3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64))
     with pytest.raises(ValueError, match="statistics: expected L_LS of at most"):
-        least_squares.mse_decomposition(class_statistics(FEATURES, LABELS, 3), layer, 0.01)
+        least_squares.decompose_mse(class_statistics(FEATURES, LABELS, 3), layer, 0.01)
 
 
 def test_statistics_of_contradicting_shapes_are_refused() -> None:
