@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ncexp.config import Component
 from ncexp.config.composing import REFUSALS, compose_plain, explain
-from ncexp.config.text import say
 from ncexp.launching import slurm
+from ncexp.record.text import say
 
 #: What a job checks anew: it may run on another machine, with another disk and another network.
 INSIDE = ("cpus", "gpus", "gradients", "shared path", "dataset", "tracking", "versions")

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ncexp.config.text import say
+from ncexp.record.text import say
 
 HELP = """\
 Send MLflow what it does not have of the runs and simulations in DIR (default:

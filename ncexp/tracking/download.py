@@ -72,7 +72,7 @@ def _download_all(client: MlflowClient, uri: str, experiments: list[str], folder
             if isinstance(error, MlflowException) and file_at(run.info.artifact_uri) is None:
                 raise  # of a server: the next run would fail alike
             shutil.rmtree(folder / run_id, ignore_errors=True)
-            yield f"run {run_id}: {without_folder(' '.join(str(error).split()), folder)}"
+            yield f"run {run_id}: {without_folder(' '.join(str(error).split()), folder / run_id)}"
 
 
 def without_folder(text: str, folder: Path) -> str:
