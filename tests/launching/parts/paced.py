@@ -20,7 +20,8 @@ class Paced(nn.Module):
 
     behaviour: calm; raise: an exception in the third step, unless folder/cured exists; killed: SIGKILL there;
     diverge: not a number there; talk: says something there in four ways, and has a child read the standard input;
-    rank: an exception there in the second of two processes that share the run; fill: fills the disk of folder/outputs there, unless folder/cured exists.
+    rank: an exception there in the second of two processes that share the run; fill: fills the disk of folder/outputs
+    there, unless folder/cured exists.
     """
 
     def __init__(
