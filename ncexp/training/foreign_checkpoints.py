@@ -273,7 +273,13 @@ def _faults(
         for name, tensor in found.items()
         if tensor.shape != expected[name].shape
     ]
-    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+    packed = [name for name, tensor in found.items() if tensor.layout != torch.strided or tensor.is_quantized]
+    kinds = {
+        "missing": missing,
+        "unexpected": unexpected,
+        "of another shape": shapes,
+        "sparse or quantized": packed,
+    }
     return [f"{len(names)} {kind}: {_listed(names)}" for kind, names in kinds.items() if names]
 
 

@@ -48,6 +48,8 @@ def find_files(pattern: str) -> list[Path]:
             "pattern."
         )
     for path in found:
+        if not path.is_file():  # a pipe would be waited for without end
+            raise ConfigError(f"checkpoints: expected files, got {path}, which is none. Narrow the pattern.")
         if not path.name.endswith(SUFFIXES):
             raise ConfigError(f"checkpoints: expected files {' '.join(SUFFIXES)}, got {path}. Narrow the pattern.")
         if re.search(r"-\d{5}-of-\d{5}\.", path.name):
@@ -134,7 +136,7 @@ def _without_epoch(path: Path, asked: str | None) -> ConfigError:
 def epochs_said(path: Path, content: Any, asked: str | None) -> dict[str, int]:
     """What a file says of its epoch: by the source of SOURCES, or by the one that is asked for."""
     state = path.parent / STATE
-    said = json.loads(state.read_text()) if path.name in HUGGING_FACE and state.is_file() else content
+    said = json.loads(state.read_text(encoding="utf-8")) if path.name in HUGGING_FACE and state.is_file() else content
     ways = [(asked, asked, asked if "(" in asked else "")] if asked else SOURCES
     found = {}
     for kind, word, pattern in ways:

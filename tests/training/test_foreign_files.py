@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -131,3 +132,11 @@ def test_what_is_no_file_of_weights_is_refused(files: list[str], pattern: str, m
 def test_file_whose_name_is_a_pattern_is_that_file(tmp_path: Path) -> None:
     (tmp_path / "epoch[1]?(best).pt").touch()
     assert find_files(str(tmp_path / "epoch[1]?(best).pt")) == [tmp_path / "epoch[1]?(best).pt"]
+
+
+@pytest.mark.parametrize("build", [os.mkfifo, Path.mkdir])
+def test_checkpoint_that_is_no_file_is_refused(tmp_path: Path, build: Any) -> None:
+    """A pipe was waited for without end."""
+    build(tmp_path / "epoch_1.pt")
+    with pytest.raises(ConfigError, match=r"checkpoints: expected files"):
+        find_files(f"{tmp_path}/*")
