@@ -73,7 +73,7 @@ def test_first_word_is_a_command_a_group_or_a_key() -> None:
         ("ncexp prepare dataset=fa", ["dataset=fashion_mnist"]),
         ("ncexp prepare ", ["dataset.", "dataset="]),
         ("ncexp simulate simulation.num_cl", ["simulation.num_classes="]),
-        ("ncexp measure checkpoints=x.pt checkpoint.", ["checkpoint.epoch=", "checkpoint.key="]),
+        ("ncexp measure checkpoints=x.pt checkpoint.", ["checkpoint.epoch=", "checkpoint.key=", "checkpoint.prefix="]),
         ("ncexp list loss fo", ["focal"]),
         ("ncexp nonsense.", []),
         ("ncexp nonsense=", []),

@@ -26,6 +26,7 @@ from torch.utils.data import (
 )
 
 from ncexp.datasets import Examples
+from ncexp.datasets.dataset import label_fault
 from ncexp.training import Processes
 
 #: Samplers that mean every example of the dataset.
@@ -155,7 +156,9 @@ class LoadedExamples:
         inputs, labels = self._parts(batch)
         if not isinstance(labels, Tensor) or labels.dim() != 1 or labels.is_floating_point():
             shown = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
-            raise ValueError(f"{self._name}: expected labels (n,) of integers, the class of each example, got {shown}.")
+            repair = label_fault(labels).partition(". ")[2] if isinstance(labels, Tensor) else ""
+            fault = f"expected labels (n,) of integers, the class of each example, got {shown}. {repair}"
+            raise ValueError(f"{self._name}: {fault.rstrip()}")
         return _to(inputs, self._device), labels.to(self._device, torch.int64, non_blocking=True)
 
     def _parts(self, batch: Any) -> tuple[Any, Any]:

@@ -147,6 +147,7 @@ def test_mappings_are_spread_into_inputs_and_labels() -> None:
         ([], "train_loader: expected batches, got none"),
         ([torch.zeros(3)], r"expected batches \(inputs, labels\) or mappings with \"labels\", got Tensor"),
         ([{"x": torch.zeros(3), "label": torch.zeros(3)}], r"got a mapping with x, label"),
+        ([(torch.zeros(3), torch.eye(3))], r"got torch.float32 \(3, 3\). One of each: labels = labels.argmax\(1\)."),
         ([(torch.zeros(3), torch.zeros(3))], r"expected labels \(n,\) of integers, .* got torch.float32 \(3,\)"),
         ([(torch.zeros(3), torch.zeros(3, 2, dtype=torch.int64))], r"got torch.int64 \(3, 2\)"),
         ([(torch.zeros(3), [0, 1, 2])], "got list"),
