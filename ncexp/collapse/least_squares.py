@@ -176,16 +176,14 @@ def decompose_mse(statistics: ClassStatistics, classifier: LinearClassifier, rid
     optimum = problem.minimizer()
     nc1, nc23 = problem.least_terms(optimum)
     fit = class_mean_fit(problem.statistics, classifier, problem.class_basis)
-    perp, determined_loss = problem.distance(classifier, fit), problem.spread_and_penalty(classifier) + fit.squares / 2
+    perp = problem.distance(classifier, fit)
     if problem.statistics is not statistics:
         fit = class_mean_fit(statistics, classifier, problem.class_basis)
     loss = _spread_and_penalty(statistics, classifier, ridges) + fit.squares / 2
     slack = _rounding_of_loss(statistics, classifier) + _rounding_of_loss(statistics, optimum)
     freedom = problem.freedom(classifier.weight)
     rounding = freedom * (2 * loss).clamp(min=0).sqrt() + freedom.square() / 2 + IDENTITY * loss + slack
-    most = (1 + IDENTITY) * determined_loss + slack
-    loss, nc1, nc23, perp, most, rounding = torch.stack([loss, nc1, nc23, perp, most, rounding]).tolist()
-    assert not nc1 + nc23 > most, f"L_LS = {nc1 + nc23} is above {most}, the loss of another layer on these features"
+    loss, nc1, nc23, perp, rounding = torch.stack([loss, nc1, nc23, perp, rounding]).tolist()
     terms = {"loss": loss, "loss_ls": nc1 + nc23, "loss_nc1": nc1, "loss_nc23": nc23, "loss_ls_perp": perp}
     data = _spread_and_penalty(statistics, classifier, (0.0, 0.0)) + fit.squares / 2
     parts = _parts(terms, float(data), problem.statistics, classifier, optimum, ridges)
