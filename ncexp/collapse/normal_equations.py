@@ -19,7 +19,6 @@ import math
 from dataclasses import replace
 
 import torch
-from scipy.linalg import lapack
 
 from ncexp.collapse.class_mean_fit import ClassMeanFit, class_mean_fit
 from ncexp.collapse.class_statistics import ClassStatistics
@@ -210,22 +209,22 @@ class FactoredProblem:
         return columns
 
     @functools.cached_property
-    def _gained(self) -> torch.Tensor:
-        """Y u_j, (C, k), 0 where that is rounding: what a layer gains by each direction.
+    def _fitted(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Y u_j, (C, k), what a layer gains by each direction, 0 where that is rounding; and the minimiser of least
+        ‖W̃‖_F, as the layer [W, b + W shift] of features less `shift`.
 
         u_j is known to ε s_1/s_j, so that of Y u_j that much of what the best layer leaves, Y − W̃ F, is rounding. A
         layer that brings it about has W̃ = Y u_j/s_j and rounds as much.
         """
         # Y has entries in the classes' places only, so only those rows of the basis meet it.
-        targets = self._roots[:, None] * self.class_basis
-        left_over = (2 * sum(self._terms(self._solved(targets)))).sqrt()
+        gains = self._roots[:, None] * self.class_basis
+        solution = self._solved(gains)
+        left_over = (2 * torch.stack(self._terms(solution)).sum()).sqrt()
         least = max(self._factor.shape) * ROUND_OFF * self._sizes[:1] * left_over / self._sizes
-        return torch.where(torch.linalg.vector_norm(targets, dim=0) > least, targets, 0.0)
-
-    @functools.cached_property
-    def _best(self) -> torch.Tensor:
-        """The minimiser of least ‖W̃‖_F, as the layer [W, b + W shift] of features less `shift`."""
-        return self._solved(self._gained)
+        kept = torch.linalg.vector_norm(gains, dim=0) > least
+        if bool(kept.all()):
+            return gains, solution
+        return gains * kept, self._solved(gains * kept)
 
     def _solved(self, gained: torch.Tensor) -> torch.Tensor:
         solution = (gained / self._sizes) @ self._right
@@ -256,21 +255,17 @@ class FactoredProblem:
 
     def minimizer(self) -> LinearClassifier:
         """W̃_LS of least ‖W̃‖_F."""
-        solution = self._unshifted(self._best)
+        solution = self._unshifted(self._fitted[1])
         return LinearClassifier(solution[:, :-1], solution[:, -1]) if self._bias else LinearClassifier(solution)
 
     def least_terms(self, optimum: LinearClassifier) -> tuple[torch.Tensor, torch.Tensor]:
         """L_NC1 and L_NC2/3 of the minimiser."""
-        return self._terms(self._best)
-
-    def spread_and_penalty(self, classifier: LinearClassifier) -> torch.Tensor:
-        """½ tr{W̃ (Σ̃_W + λI) W̃ᵀ}, Σ_W within the determined range."""
-        return (_extended(classifier) @ self._rest.T).square().sum() / 2
+        return self._terms(self._fitted[1])
 
     def distance(self, classifier: LinearClassifier, fit: ClassMeanFit) -> torch.Tensor:
         """L^⊥_LS of a layer with this fit to the class means on `class_basis`."""
         along = fit.on_basis + (_extended(classifier) @ self._rest.T) @ self._rest_basis
-        along = along + (self._roots[:, None] * self.class_basis - self._gained)
+        along = along + (self._roots[:, None] * self.class_basis - self._fitted[0])
         return along.square().sum() / 2
 
 
@@ -286,10 +281,12 @@ def _graded_svd(
     left, sizes, right = torch.linalg.svd(matrix, full_matrices=False)
     if not bool(((sizes >= least * sizes[:1]) & (sizes < alike * sizes[:1])).any()):
         return left, sizes, right
+    from scipy.linalg.lapack import dgejsv  # seldom needed, and slow to import
+
     wide = matrix.shape[0] < matrix.shape[1]
     # joba "F": rows, or columns, of any size; jobu and jobv: n columns of U and V.
-    scaled, ours, others, work, _, info = lapack.dgejsv((matrix.T if wide else matrix).cpu().numpy(), 2, 0, 0)
-    if info:
+    scaled, ours, others, work, _, info = dgejsv((matrix.T if wide else matrix).cpu().numpy(), 2, 0, 0)
+    if info:  # no convergence in 30 sweeps
         return left, sizes, right
     sizes, ours, others = (torch.from_numpy(part).to(matrix) for part in (scaled * (work[0] / work[1]), ours, others))
     return (others, sizes, ours.T) if wide else (ours, sizes, others.T)
