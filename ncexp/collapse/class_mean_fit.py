@@ -11,10 +11,15 @@ from dataclasses import dataclass
 import torch
 
 from ncexp.collapse.class_statistics import ClassStatistics
+from ncexp.collapse.determined_range import ROUND_OFF
 from ncexp.collapse.linear_classifier import LinearClassifier
 
 # Products of two numbers of 20 bits sum without rounding over up to 2^13 features in the 53 bits of float64.
 _SLICE_BITS = 20
+# Of the sum of squares: what moments may lose of it.
+_CERTAIN = 1e-12
+# Residuals at a time (32 MiB of float64).
+_BLOCK = 2**22
 
 
 @dataclass(frozen=True)
@@ -30,21 +35,29 @@ class ClassMeanFit:
 
 
 def class_mean_fit(statistics: ClassStatistics, classifier: LinearClassifier, basis: torch.Tensor) -> ClassMeanFit:
-    """The sums for a layer, `basis` (C, k) of its residuals."""
-    if statistics.num_classes - 1 > statistics.num_features:
-        return _fit_by_moments(statistics, classifier, basis)
+    """The sums for a layer, `basis` (C, k) of its residuals.
+
+    By moments where there are more classes than a layer of P features can send to their corners, and W is no larger
+    than that takes; by the residuals themselves, some classes at a time, where sums of products could hide them.
+    """
     frequencies = statistics.frequencies
-    residuals = _exact_residuals(statistics.class_means, classifier)
-    return ClassMeanFit(
-        squares=frequencies @ residuals.square().sum(1),
-        at_mean=frequencies @ residuals,
-        on_basis=residuals.T @ (frequencies.sqrt()[:, None] * basis),
-    )
+    if statistics.num_classes - 1 > statistics.num_features:
+        fit = _fit_by_moments(statistics, classifier, basis)
+        products = classifier.weight.square().sum(0) @ statistics.class_means.square().amax(0)
+        if bool(ROUND_OFF * products <= _CERTAIN * fit.squares):
+            return fit
+    squares, at_mean, on_basis = frequencies.new_zeros(()), torch.zeros_like(frequencies), torch.zeros_like(basis)
+    for classes in torch.arange(len(frequencies), device=frequencies.device).split(-(-_BLOCK // len(frequencies))):
+        residuals, weights = _exact_residuals(statistics.class_means, classifier, classes), frequencies[classes]
+        squares += weights @ residuals.square().sum(1)
+        at_mean += weights @ residuals
+        on_basis += residuals.T @ (weights.sqrt()[:, None] * basis[classes])
+    return ClassMeanFit(squares, at_mean, on_basis)
 
 
 def _fit_by_moments(statistics: ClassStatistics, classifier: LinearClassifier, basis: torch.Tensor) -> ClassMeanFit:
-    """In O(C P²), without the C×C residuals. More classes than a layer of P features can send to their corners: the
-    residuals are of size 1 and there is nothing to cancel in
+    """In O(C P²), without the C×C residuals. Where these are of size 1, and W of a size that makes them so, there is
+    nothing to cancel in
 
     Σ_c π_c ‖r_c‖² = ‖W μ_G + b − π‖² + tr(W Σ_B Wᵀ) − 2 Σ_c π_c ⟨w_c, m_c⟩ + 1 − ‖π‖².
     """
@@ -63,15 +76,15 @@ def _fit_by_moments(statistics: ClassStatistics, classifier: LinearClassifier, b
     )
 
 
-def _exact_residuals(means: torch.Tensor, classifier: LinearClassifier) -> torch.Tensor:
-    """r_c, one row per class, (C, C)."""
-    means_head, means_tail = _slices(means)
+def _exact_residuals(means: torch.Tensor, classifier: LinearClassifier, classes: torch.Tensor) -> torch.Tensor:
+    """r_c, one row for each of the classes, (k, C)."""
+    means_head, means_tail = _slices(means[classes])
     weight_head, weight_tail = _slices(classifier.weight)
     # The product of the heads is exact; it and b and −1 meet by a sum whose rounding is kept (Knuth), and all that is
     # small joins last.
     head = means_head @ weight_head.T
     tail = means_head @ weight_tail.T + means_tail @ classifier.weight.T
-    corners = -torch.eye(len(head), dtype=head.dtype, device=head.device)
+    corners = torch.zeros_like(head).scatter_(1, classes[:, None], -1)
     for term in (corners,) if classifier.bias is None else (classifier.bias, corners):
         total = head + term
         shown = total - head

@@ -42,11 +42,6 @@ orthogonal complement of ρ d^{-1/2} V, since W ρ V = 0. A unit that is constan
 n ε of its largest class mean, has variance 0, and its largest centred class mean for its scale. A unit is dead, and
 left out first, where d_i^{1/2} and its centred class means are both at most max(n ε, ε_f) times its largest class mean;
 where only d_i^{1/2} is, it separates classes without noise.
-
-What does not hold. For features in float64 the bound fails in corners that random search finds with few examples
-(n <= 2C): units that are copies of one another to 10⁻³ beside units that are constant within classes, and units whose
-every value is below the rounding of the others. L_LS was too large there by 10⁻⁴ of L and more. Features in float32 or
-less, which is what networks give, were searched in the same way and hold.
 """
 
 from __future__ import annotations
@@ -152,7 +147,7 @@ def determined_range(statistics: ClassStatistics) -> DeterminedRange:
     scales = torch.where(still, extents[units], deviations[units])
     scaled = covariance[units][:, units] / scales / scales[:, None]
     scaled[still], scaled[:, still] = 0, 0
-    variances, directions = torch.linalg.eigh(scaled)
+    variances, directions = _spectrum(scaled, still)
     root = variances.clamp(min=0).sqrt()[:, None] * directions.T * scales
     # r² + 100 δ² d and ρ² in units of the squared scales.
     of_sums = len(scales) * ROUND_OFF * float(variances[-1]) if len(scales) else 0.0
@@ -224,6 +219,21 @@ def _left_out(covariance: Tensor, means: Tensor, most: float) -> tuple[Tensor, f
     small = basis[sizes <= factor].flip(0)
     count = int(((small @ root.T).square().sum(1).cumsum(0) <= most).sum())
     return small[:count].T, factor, int((variances > 1).sum())
+
+
+def _spectrum(covariance: Tensor, still: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, ascending, and eigenvectors where the still units have rows of zeros.
+
+    Of the other units alone: an eigenvalue that is 0 but for rounding, ε λ_max, would have eigenvectors with a share of
+    still units, whose scale is that of class means: √ε of them is no small deviation.
+    """
+    inner, rotation = torch.linalg.eigh(covariance[~still][:, ~still])
+    num_still = len(covariance) - len(inner)
+    variances, directions = torch.nn.functional.pad(inner, (num_still, 0)), torch.zeros_like(covariance)
+    directions[still, :num_still] = torch.eye(num_still, dtype=inner.dtype, device=inner.device)
+    directions[~still, num_still:] = rotation
+    order = variances.argsort()
+    return variances[order], directions[:, order]
 
 
 def _above(variances: Tensor, directions: Tensor, noise: Tensor) -> int:

@@ -14,6 +14,7 @@ that is what would be lost first.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
 
@@ -21,9 +22,13 @@ import torch
 
 from ncexp.collapse.class_mean_fit import ClassMeanFit, class_mean_fit
 from ncexp.collapse.class_statistics import ClassStatistics
-from ncexp.collapse.determined_range import ROUND_OFF, determined_range
+from ncexp.collapse.determined_range import ROUND_OFF, DeterminedRange, determined_range
 from ncexp.collapse.linear_classifier import LinearClassifier
 from ncexp.collapse.within_variability import with_null_direction, without_null_direction
+
+# s_j/s_1 from which on the usual singular value decomposition keeps 12 digits of s_j, and 10 digits of the least loss,
+# whose error is the square of the layer's.
+_EVERY_DIGIT, _DIGITS_OF_LOSS = 1e-4, 1e-10
 
 
 class WhitenedProblem:
@@ -41,23 +46,27 @@ class WhitenedProblem:
     W G: in deep collapse, s ≫ 1, that difference keeps no digit. L_NC2/3 is half its square, the last column, which is
     √β (W μ_G − π), weighted by β: W μ_G + b − π = β (W μ_G − π). Both G and D are 0 on (√π, 0), where rounding of T
     would leave 1/(1 + s²) at 1; that direction is taken out before.
+
+    Units are taken in the order of G_i/N_ii^{1/2}: row i of T holds those before i, times their correlation with i, and
+    one that has collapsed much deeper than i would bring more rounding than i has signal.
     """
 
-    def __init__(self, statistics: ClassStatistics, triangle: torch.Tensor, bias_ridge: float) -> None:
+    def __init__(
+        self, statistics: ClassStatistics, order: torch.Tensor, triangle: torch.Tensor, bias_ridge: float
+    ) -> None:
         self.statistics = statistics
-        self._triangle, self._bias_ridge = triangle, bias_ridge
+        self._order, self._triangle, self._bias_ridge = order, triangle, bias_ridge
         self._shrink = 1.0 if math.isinf(bias_ridge) else bias_ridge / (1 + bias_ridge)
-        self._frequencies, self._mean = statistics.frequencies, statistics.global_mean
+        self._frequencies, self._mean = statistics.frequencies, statistics.global_mean[order]
         self._roots = self._frequencies.sqrt()
-        factor = without_null_direction(self._roots[:, None] * statistics.centered_class_means, self._roots)
+        factor = without_null_direction(self._roots[:, None] * statistics.centered_class_means[:, order], self._roots)
         if self._shrink > 0:
             factor = torch.cat([factor, self._shrink**0.5 * self._mean[None]])
         # Tᵀ, with as many rows as classes: the decomposition of a tall matrix is several times faster than of a wide.
         whitened = torch.linalg.solve_triangular(triangle, factor.T, upper=False).T
         # One row of T short, a row of zeros makes V square and I − V Vᵀ = 0; with many more short nothing cancels.
         short = int(len(factor) == len(triangle) + 1)
-        whitened = torch.nn.functional.pad(whitened, (0, short))
-        right, self._scales, left = torch.linalg.svd(whitened, full_matrices=False)
+        right, self._scales, left = _graded_svd(torch.nn.functional.pad(whitened, (0, short)), _EVERY_DIGIT)
         self._left, self._complete = left[:, : len(triangle)].T, len(self._scales) == len(factor)
         self._by_mean = right[-1] if self._shrink > 0 else torch.zeros_like(self._scales)
         self.class_basis = with_null_direction(right[: len(self._roots) - 1], self._roots)
@@ -78,13 +87,18 @@ class WhitenedProblem:
         covariance = statistics.within_class_covariance
         identity = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
         ridged = covariance + weight_ridge * identity
+        signal = statistics.frequencies @ statistics.centered_class_means.square()
+        if bias_ridge > 0:
+            signal += statistics.global_mean.square()
+        order = (signal / ridged.diagonal()).argsort()
+        ridged = ridged[order][:, order]
         triangle, info = torch.linalg.cholesky_ex(ridged)
         # L_jj²/N_jj is the share of feature j's variance that the features before it do not explain: where rounding
         # alone could make it up, Σ_W does not determine that direction.
         unexplained = triangle.diagonal().square() / ridged.diagonal()
         if bool(info) or not bool((unexplained > len(covariance) * ROUND_OFF).all()):
             return None
-        return cls(statistics, triangle, bias_ridge)
+        return cls(statistics, order, triangle, bias_ridge)
 
     def freedom(self, weight: torch.Tensor) -> torch.Tensor:
         """0: nothing is left out. As of `FactoredProblem`."""
@@ -93,10 +107,12 @@ class WhitenedProblem:
     def minimizer(self) -> LinearClassifier:
         """W̃_LS."""
         rotated = (self._targets * (self._scales / (1 + self._scales.square()))) @ self._left.T
-        weight = torch.linalg.solve_triangular(self._triangle, rotated, upper=False, left=False)
+        ordered = torch.linalg.solve_triangular(self._triangle, rotated, upper=False, left=False)
+        weight = torch.empty_like(ordered)
+        weight[:, self._order] = ordered
         if math.isinf(self._bias_ridge):
             return LinearClassifier(weight)
-        return LinearClassifier(weight, (1 - self._shrink) * (self._frequencies - weight @ self._mean))
+        return LinearClassifier(weight, (1 - self._shrink) * (self._frequencies - ordered @ self._mean))
 
     def least_terms(self, optimum: LinearClassifier) -> tuple[torch.Tensor, torch.Tensor]:
         """L_NC1 and L_NC2/3 of the minimiser."""
@@ -114,7 +130,7 @@ class WhitenedProblem:
 
     def spread_and_penalty(self, classifier: LinearClassifier) -> torch.Tensor:
         """½ tr{W̃ (Σ̃_W + λI) W̃ᵀ}."""
-        total = (classifier.weight @ self._triangle).square().sum()
+        total = (classifier.weight[:, self._order] @ self._triangle).square().sum()
         if classifier.bias is not None:
             total = total + self._bias_ridge * classifier.bias.square().sum()
         return total / 2
@@ -130,7 +146,7 @@ class WhitenedProblem:
         # (W [L_N, G] − [0, D]) [U; V diag(s)]: the part on centred class means and global mean, then that on features.
         centered = fit.on_basis - torch.outer(fit.at_mean, self._roots @ self.class_basis)
         on_means = centered + self._shrink**0.5 * torch.outer(without_bias, self._by_mean)
-        whitened = classifier.weight @ self._triangle
+        whitened = classifier.weight[:, self._order] @ self._triangle
         along = whitened @ self._left
         lost = ((along + on_means * self._scales) / (1 + self._scales.square()).sqrt()).square().sum()
         beyond = (whitened - along @ self._left.T).square().sum()
@@ -150,10 +166,15 @@ class FactoredProblem:
         self.freedom = known.freedom
         self.statistics = replace(statistics, class_means=known.class_means(statistics))
         means, self._roots = self.statistics.class_means, statistics.frequencies.sqrt()
+        # A free bias takes W μ_G: of an offset, F would have nothing but that in its first digits.
+        free_bias = bias and bias_ridge == 0
+        self._shift = self.statistics.global_mean if free_bias else torch.zeros_like(statistics.global_mean)
+        means = means - self._shift
         deviations = known.covariance_factor()
-        extents = statistics.centered_class_means.abs().amax(0)
+        extents = (statistics.centered_class_means if free_bias else statistics.class_means).abs().amax(0)
         scales = torch.hypot(statistics.within_class_covariance.diagonal().sqrt(), extents)
         scales[~known.units] = 1.0
+        self._centered = replace(self.statistics, class_means=means)
         if bias:
             means = torch.nn.functional.pad(means, (0, 1), value=1.0)
             deviations = torch.nn.functional.pad(deviations, (0, 1))
@@ -161,36 +182,122 @@ class FactoredProblem:
         ridge = torch.full((means.shape[1],), weight_ridge, dtype=means.dtype, device=means.device)
         if bias:
             ridge[-1] = bias_ridge
-        self._bias, self._rest = bias, torch.cat([deviations, torch.diag(ridge.sqrt())])
+        self._bias, self._scales, self._rest = bias, scales, torch.cat([deviations, torch.diag(ridge.sqrt())])
         factor = torch.cat([self._roots[:, None] * means, self._rest]) / scales
-        left, sizes, right = torch.linalg.svd(factor, full_matrices=False)
-        certain = sizes > max(factor.shape) * ROUND_OFF * sizes[0]
+        unread, reading = _span_and_rest(self._reading_nothing(known, statistics.global_mean, weight_ridge, free_bias))
+        least = max(factor.shape) * ROUND_OFF
+        left, sizes, right = _graded_svd(factor @ reading, _DIGITS_OF_LOSS, least)
+        certain, right = sizes > least * sizes[:1], right @ reading.T
         self.class_basis, self._rest_basis = left[: len(means), certain], left[len(means) :, certain]
-        self._sizes, self._right, self._scales = sizes[certain], right[certain], scales
+        self._sizes, self._right, self._factor = sizes[certain], right[certain], factor
+        self._free = torch.cat([unread.T, right[~certain]])
+
+    def _reading_nothing(
+        self, known: DeterminedRange, mean: torch.Tensor, weight_ridge: float, free_bias: bool
+    ) -> torch.Tensor:
+        """Layers that are 0 on what is left of the features, Vᵀ ρ⁻¹: known, and not to be found again among rounding.
+
+        Columns, in units of the scales. Without a free bias only those of them that do not read μ_G, where that counts;
+        none where there is a penalty, which they do not escape.
+        """
+        live, left_out = known.units.nonzero()[:, 0], known.left_out if weight_ridge == 0 else known.left_out[:, :0]
+        read = (mean[live] / known.rounding[live]) @ left_out
+        if not free_bias and float(torch.linalg.vector_norm(read)) > known.mean_factor:
+            left_out = left_out @ _span_and_rest(read[:, None])[1]
+        columns = torch.zeros(len(self._scales), left_out.shape[1], dtype=mean.dtype, device=mean.device)
+        columns[live] = left_out * (self._scales[live] / known.rounding[live])[:, None]
+        return columns
+
+    @functools.cached_property
+    def _fitted(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Y u_j, (C, k), what a layer gains by each direction, 0 where that is rounding; and the minimiser of least
+        ‖W̃‖_F, as the layer [W, b + W shift] of features less `shift`.
+
+        u_j is known to ε s_1/s_j, so that of Y u_j that much of what the best layer leaves, Y − W̃ F, is rounding. A
+        layer that brings it about has W̃ = Y u_j/s_j and rounds as much.
+        """
+        # Y has entries in the classes' places only, so only those rows of the basis meet it.
+        gains = self._roots[:, None] * self.class_basis
+        solution = self._solved(gains)
+        left_over = (2 * torch.stack(self._terms(solution)).sum()).sqrt()
+        least = max(self._factor.shape) * ROUND_OFF * self._sizes[:1] * left_over / self._sizes
+        kept = torch.linalg.vector_norm(gains, dim=0) > least
+        if bool(kept.all()):
+            return gains, solution
+        return gains * kept, self._solved(gains * kept)
+
+    def _solved(self, gained: torch.Tensor) -> torch.Tensor:
+        solution = (gained / self._sizes) @ self._right
+        if len(self._free):
+            # Of all layers with these predictions the shortest: W̃ + A Z, Z F = 0, A by least squares. No projection on
+            # the row space of F: that rounds each weight at ε ‖W̃‖, which units of a small scale make larger than all
+            # other weights; an A that is rounded leaves the predictions as they are. The largest rows come first, as
+            # QR rounds each row by its own size then.
+            free, own = (self._unshifted(rows / self._scales) for rows in (self._free, solution))
+            order = free.square().sum(0).argsort(descending=True)
+            solution = solution - torch.linalg.lstsq(free[:, order].T, own[:, order].T).solution.T @ self._free
+            # Z F is 0 to rounding only: what W̃ F − Y has of it, minimised once more.
+            along = solution @ self._factor.T @ torch.cat([self.class_basis, self._rest_basis]) - gained
+            solution = solution - (along / self._sizes) @ self._right
+        return solution / self._scales
+
+    def _terms(self, layer: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """½ tr{W̃ (Σ̃_W + λI) W̃ᵀ} and ½ Σ_c π_c ‖W̃ μ̃_c − e_c‖² of a layer of features less `shift`."""
+        centered = LinearClassifier(layer[:, :-1], layer[:, -1]) if self._bias else LinearClassifier(layer)
+        fit = class_mean_fit(self._centered, centered, self.class_basis)
+        return (layer @ self._rest.T).square().sum() / 2, fit.squares / 2
+
+    def _unshifted(self, layers: torch.Tensor) -> torch.Tensor:
+        """[W, b] of [W, b + W shift]."""
+        if not self._bias:
+            return layers
+        return torch.cat([layers[:, :-1], layers[:, -1:] - layers[:, :-1] @ self._shift[:, None]], 1)
 
     def minimizer(self) -> LinearClassifier:
         """W̃_LS of least ‖W̃‖_F."""
-        # Y has entries in the classes' places only, so only those rows of the basis meet it.
-        targets = self._roots[:, None] * self.class_basis
-        solution = (targets / self._sizes) @ self._right / self._scales
-        # Of all layers with these predictions the shortest lies in the row space of F.
-        row_space = torch.linalg.qr((self._right * self._scales).T).Q
-        solution = (solution @ row_space) @ row_space.T
+        solution = self._unshifted(self._fitted[1])
         return LinearClassifier(solution[:, :-1], solution[:, -1]) if self._bias else LinearClassifier(solution)
 
     def least_terms(self, optimum: LinearClassifier) -> tuple[torch.Tensor, torch.Tensor]:
         """L_NC1 and L_NC2/3 of the minimiser."""
-        best_fit = class_mean_fit(self.statistics, optimum, self.class_basis)
-        return self.spread_and_penalty(optimum), best_fit.squares / 2
-
-    def spread_and_penalty(self, classifier: LinearClassifier) -> torch.Tensor:
-        """½ tr{W̃ (Σ̃_W + λI) W̃ᵀ}, Σ_W within the determined range."""
-        return (_extended(classifier) @ self._rest.T).square().sum() / 2
+        return self._terms(self._fitted[1])
 
     def distance(self, classifier: LinearClassifier, fit: ClassMeanFit) -> torch.Tensor:
         """L^⊥_LS of a layer with this fit to the class means on `class_basis`."""
         along = fit.on_basis + (_extended(classifier) @ self._rest.T) @ self._rest_basis
+        along = along + (self._roots[:, None] * self.class_basis - self._fitted[0])
         return along.square().sum() / 2
+
+
+def _graded_svd(
+    matrix: torch.Tensor, alike: float, least: float = 0.0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """U, s, Vᵀ, each s_j to its own rounding where rows and columns differ in size and in nothing else.
+
+    The usual algorithms round every s_j at ε s_1, and a layer is off by ε s_1/s_j. Where an s_j of at least least · s_1
+    is below alike · s_1, Jacobi's method is taken (LAPACK's gejsv, on the CPU), whose rounding is that of rows and
+    columns of one size (Demmel & Veselić 1992, "Jacobi's method is more accurate than QR").
+    """
+    left, sizes, right = torch.linalg.svd(matrix, full_matrices=False)
+    if not bool(((sizes >= least * sizes[:1]) & (sizes < alike * sizes[:1])).any()):
+        return left, sizes, right
+    from scipy.linalg.lapack import dgejsv  # seldom needed, and slow to import
+
+    wide = matrix.shape[0] < matrix.shape[1]
+    # joba "F": rows, or columns, of any size; jobu and jobv: n columns of U and V.
+    scaled, ours, others, work, _, info = dgejsv((matrix.T if wide else matrix).cpu().numpy(), 2, 0, 0)
+    if info:  # no convergence in 30 sweeps
+        return left, sizes, right
+    sizes, ours, others = (torch.from_numpy(part).to(matrix) for part in (scaled * (work[0] / work[1]), ours, others))
+    return (others, sizes, ours.T) if wide else (ours, sizes, others.T)
+
+
+def _span_and_rest(columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Orthonormal bases of the span of the columns and of its complement; of rows of any size, the largest first."""
+    order, basis = columns.square().sum(1).argsort(descending=True), torch.eye(len(columns)).to(columns)
+    if columns.shape[1]:
+        basis[order] = torch.linalg.qr(columns[order], mode="complete").Q
+    return basis[:, : columns.shape[1]], basis[:, columns.shape[1] :]
 
 
 def _extended(classifier: LinearClassifier) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """The MSE decomposition: stationarity of the objective that is really trained, brute force, and the identity."""
 
 import math
+from fractions import Fraction
 
 import mpmath
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from ncexp.collapse import (
     ClassStatistics,
     LinearClassifier,
+    class_mean_fit,
     class_statistics,
     decompose_mse,
     least_squares_classifier,
@@ -373,3 +375,26 @@ def test_least_squares_refusals():
             decompose_mse(statistics, random_classifier(4, 6), ridge)
     with pytest.raises(ValueError, match=r"classifier: expected weight of shape \(C, P\) = \(4, 6\)"):
         decompose_mse(statistics, random_classifier(4, 5), 0.0)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e8])
+def test_loss_of_more_classes_than_features_is_that_of_fractions(size, monkeypatch):
+    """Weights that cancel on two near copies: their products are 1e16 times the residuals."""
+    monkeypatch.setattr(class_mean_fit, "_BLOCK", 14)  # two of seven classes at a time
+    features, labels = draw(7, 2, 21)
+    features[:, 1] = features[:, 0] * (1 - 1 / size) if size > 1 else features[:, 1]
+    statistics, classifier = class_statistics(features, labels, 7), random_classifier(7, 2)
+    weight = classifier.weight + size * torch.tensor([1.0, -1.0]).double()
+    fit = class_mean_fit.class_mean_fit(statistics, LinearClassifier(weight, classifier.bias), torch.eye(7).double())
+    means, rows, bias = ([*map(exactly, each)] for each in (statistics.class_means, weight, classifier.bias[:, None]))
+    squares = Fraction(0)
+    for c, mean in enumerate(means):
+        logits = [
+            sum(w * m for w, m in zip(row, mean, strict=True)) + own[0] for row, own in zip(rows, bias, strict=True)
+        ]
+        squares += int(statistics.counts[c]) * sum((logit - (k == c)) ** 2 for k, logit in enumerate(logits))
+    assert float(fit.squares) == pytest.approx(float(squares / len(labels)), rel=IDENTITY)
+
+
+def exactly(row: Tensor) -> list[Fraction]:
+    return [Fraction(value) for value in row.tolist()]
