@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ncexp.config import ConfigError, SimulationConfig, check_outputs, check_simulation
 from ncexp.record import Record, RunDirectory, State, read_run, write_json, write_text
-from ncexp.record.inventory import encode_inventory, take_inventory
+from ncexp.record.inventory import encode_inventory
 from ncexp.record.measurements import begin
 from ncexp.report import report_simulation
 from ncexp.tracking import check_uri, finish_tracking, mark_superseded, uploader_of
@@ -58,7 +58,7 @@ def _compute(config: SimulationConfig, directory: RunDirectory, records: Iterabl
         directory.log.write_text(traceback.format_exc(), encoding="utf-8")
         directory.set_status(State.FAILED, message=f"{type(error).__name__}: {error}")
         raise
-    directory.set_status(State.COMPLETED, record=encode_inventory(take_inventory(directory)))
+    directory.set_status(State.COMPLETED, record=encode_inventory(directory.inventory()))
 
 
 def _facts(config: SimulationConfig) -> dict[str, Any]:

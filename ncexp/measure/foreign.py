@@ -17,7 +17,7 @@ from ncexp.measure.ridge import ridge_facts
 from ncexp.measure.sizes import describe_kept
 from ncexp.measure.stored import subject_of
 from ncexp.record import Record, RunDirectory, read_origin, write_json
-from ncexp.record.inventory import encode_inventory, take_inventory
+from ncexp.record.inventory import encode_inventory
 from ncexp.record.measurements import journal_of
 from ncexp.record.tensor_file import UnusableFile
 from ncexp.training import Assembly, Diverged, assemble, save_weights
@@ -70,7 +70,7 @@ class ForeignTraining:
 
     def record(self) -> dict[str, str]:
         """What the record holds, as status.json notes it at the end."""
-        return encode_inventory(take_inventory(self.directory))
+        return encode_inventory(self.directory.inventory())
 
     def describe_files(self) -> list[str]:
         """How many there are, where their epochs and their weights were found, and which hold the same weights."""

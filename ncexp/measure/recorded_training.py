@@ -21,7 +21,6 @@ from ncexp.record.inventory import (
     describe_missing,
     encode_inventory,
     missing_from,
-    take_inventory,
 )
 from ncexp.training import Assembly, Interrupted, Position, load_resume, save_resume, save_weights
 from ncexp.training.regimes import PathRegime, refuse_small_batches, smallest_batch
@@ -96,7 +95,7 @@ class RecordedTraining:
         """
         if not self._first:
             return ""
-        there = take_inventory(self._directory)
+        there = self._directory.inventory()
         kept = {
             place: {epoch for epoch in epochs if place not in FOLDERS or self._keeps(place, epoch)}
             for place, epochs in self._noted.items()
@@ -113,7 +112,7 @@ class RecordedTraining:
             return
         self.findings.append(f"found that {lost}")
         with undisturbed(self._training.network, 0):
-            self.findings += restore_missing(self._config, missing_from(take_inventory(self._directory), self._noted))
+            self.findings += restore_missing(self._config, missing_from(self._directory.inventory(), self._noted))
         still = self.lost()
         self.findings.append(f"lost: {still}" if still else "all of it is measured again")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ncexp.record import Journal, RunDirectory, set_aside
-from ncexp.record.inventory import Inventory, decode_inventory, take_inventory
+from ncexp.record.inventory import Inventory, decode_inventory
 from ncexp.record.tensor_file import DamagedTensors, UnusableFile, read_header, read_tensors
 
 
@@ -103,7 +103,7 @@ def _covers(header: dict[str, Any], trained: set[int]) -> bool:
 def _without_checkpoint(directory: RunDirectory, epochs: int, found: Resumption) -> None:
     """The checkpoint was lost, or, with its status, the run had ended."""
     if directory.training.epochs() >= set(range(1, epochs + 1)) and epochs in directory.evaluated_epochs():
-        found.epoch, found.noted = epochs + 1, take_inventory(directory)
+        found.epoch, found.noted = epochs + 1, directory.inventory()
         return
     asides = [set_aside(journal.path).name for journal in _all_journals(directory) if journal.path.exists()]
     found.sentences.append(f"no checkpoint to go on from: it begins anew; set aside: {', '.join(asides)}")

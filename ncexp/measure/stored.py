@@ -22,8 +22,6 @@ from ncexp.record.inventory import (
     Inventory,
     describe_missing,
     missing_from,
-    noted_inventory,
-    take_inventory,
 )
 from ncexp.record.measurements import begin, journal_of
 from ncexp.record.tensor_file import DamagedTensors, UnusableFile, read_header
@@ -254,9 +252,9 @@ class _Stored:
 
     def _lost_files(self, epochs: set[int]) -> str:
         """Of these epochs: the snapshots and weights that the record had and has no more, in words."""
-        noted = noted_inventory(self.directory)
+        noted = self.directory.noted_inventory()
         kept: Inventory = {place: noted.get(place, set()) & epochs for place in FOLDERS}
-        return describe_missing(missing_from(take_inventory(self.directory), kept))
+        return describe_missing(missing_from(self.directory.inventory(), kept))
 
     def _usable(
         self, epochs: list[int], place: Callable[[int], Path], kind: str, plan: Plan

@@ -9,12 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from ncexp.config.names import shown
-
-if TYPE_CHECKING:
-    from ncexp.record.run_directory import RunDirectory
 
 Inventory = dict[str, set[int]]
 Kind = Literal["snapshots", "checkpoints"]
@@ -22,29 +19,6 @@ Kind = Literal["snapshots", "checkpoints"]
 FOLDERS: tuple[Kind, ...] = get_args(Kind)
 #: Of all places together: what a computer lists in a second.
 MOST_EPOCHS = 5_000_000
-
-
-def take_inventory(directory: RunDirectory) -> Inventory:
-    """What lies on the disk. Raises DamagedFile for a journal that cannot be read."""
-    found = {
-        directory.training.path.name: directory.training.epochs(),
-        "snapshots": epochs_of_files(directory.snapshots),
-        "checkpoints": epochs_of_files(directory.checkpoints),
-    }
-    for journal in directory.journals():
-        found[str(journal.path.relative_to(directory.path))] = journal.epochs()
-    return found
-
-
-def noted_inventory(directory: RunDirectory) -> Inventory:
-    """What was noted last: of a training that has ended in its status, else in its checkpoint, as far as this covers.
-
-    Empty where nothing was noted. Raises DamagedFile.
-    """
-    status = directory.status() or {}
-    if "record" in status:
-        return decode_inventory(status["record"])
-    return decode_inventory(directory.checkpoint_header().get("record", {}), directory.covered_epoch())
 
 
 def missing_from(there: Mapping[str, Iterable[int]], noted: Inventory) -> Inventory:

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from ncexp.record.contents import read_identity, read_job, read_status
 from ncexp.record.files import DamagedFile, acquire, open_file, remove_unfinished, set_aside, write_json
-from ncexp.record.inventory import epochs_of_files
+from ncexp.record.inventory import Inventory, decode_inventory, epochs_of_files
 from ncexp.record.journal import Clock, Journal
 from ncexp.record.states import State
 from ncexp.record.tensor_file import UnusableFile, read_header
@@ -227,6 +227,28 @@ class RunDirectory(TaskDirectory):
             with suppress(FileNotFoundError, UnusableFile):
                 return read_header(path, "resume", self.key)
         return {}
+
+    def inventory(self) -> Inventory:
+        """What lies on the disk. Raises DamagedFile for a journal that cannot be read."""
+        found = {
+            self.training.path.name: self.training.epochs(),
+            "snapshots": epochs_of_files(self.snapshots),
+            "checkpoints": epochs_of_files(self.checkpoints),
+        }
+        for journal in self.journals():
+            found[str(journal.path.relative_to(self.path))] = journal.epochs()
+        return found
+
+    def noted_inventory(self) -> Inventory:
+        """What was noted last: of a training that has ended in its status, else in its checkpoint, as far as this
+        covers.
+
+        Empty where nothing was noted. Raises DamagedFile.
+        """
+        status = self.status() or {}
+        if "record" in status:
+            return decode_inventory(status["record"])
+        return decode_inventory(self.checkpoint_header().get("record", {}), self.covered_epoch())
 
     def evaluated_epochs(self) -> set[int]:
         """The epochs that the journal of loss and error has. Raises DamagedFile."""

@@ -16,7 +16,7 @@ from ncexp.config import family_of, labels_of, nearest
 from ncexp.config.simulation import SIMULATIONS
 from ncexp.record.contents import COMPONENTS, read_config, read_facts, read_path_fit
 from ncexp.record.files import DamagedFile
-from ncexp.record.inventory import FOLDERS, Inventory, describe_missing, missing_from, noted_inventory
+from ncexp.record.inventory import FOLDERS, Inventory, describe_missing, missing_from
 from ncexp.record.journal import Record
 from ncexp.record.measurements import list_measurements
 from ncexp.record.progress import counted
@@ -177,7 +177,7 @@ def _read_run(path: Path) -> SavedRun:
     raw = read_config(directory.config)
     state = directory.actual_state() or State.NEW  # first: a final state says that all that follows is there
     covered, message = directory.covered_epoch(), str((directory.status() or {}).get("message", ""))
-    noted = noted_inventory(directory)
+    noted = directory.noted_inventory()
     training = [record for record in directory.training.read() if record["epoch"] <= covered]
     measured = _measured(directory, covered)
     if not state.active and (lacking := describe_missing(_missing(directory, noted, training, measured))):

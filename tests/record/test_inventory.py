@@ -15,8 +15,6 @@ from ncexp.record.inventory import (
     describe_missing,
     encode_inventory,
     missing_from,
-    noted_inventory,
-    take_inventory,
 )
 from ncexp.record.tensor_file import write_tensors
 
@@ -42,17 +40,17 @@ def test_missing_is_what_was_noted_and_is_not_there() -> None:
 def test_inventory_is_that_of_the_status_at_the_end_and_of_the_newest_good_checkpoint_before(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / f"run_{TRAINING}")
     directory.path.mkdir()
-    assert noted_inventory(directory) == {}
+    assert directory.noted_inventory() == {}
     directory.set_status(State.RUNNING)
     for path, epoch, record in ((directory.resume_before, 3, "1-2"), (directory.resume, 5, "1-6")):
         write_tensors(path, {}, "resume", TRAINING, position={"epoch": epoch}, record={"training.jsonl": record})
-    assert noted_inventory(directory) == {"training.jsonl": {1, 2, 3, 4}}  # as far as it covers
+    assert directory.noted_inventory() == {"training.jsonl": {1, 2, 3, 4}}  # as far as it covers
     assert directory.covered_epoch() == 4
     directory.resume.write_bytes(b"")
-    assert noted_inventory(directory) == {"training.jsonl": {1, 2}}
+    assert directory.noted_inventory() == {"training.jsonl": {1, 2}}
     assert directory.covered_epoch() == 2
     directory.set_status(State.COMPLETED, record={"training.jsonl": "1-7"})
-    assert noted_inventory(directory) == {"training.jsonl": {*range(1, 8)}}
+    assert directory.noted_inventory() == {"training.jsonl": {*range(1, 8)}}
 
 
 def test_inventory_of_the_disk_counts_whole_lines_and_files_in_use(tmp_path: Path) -> None:
@@ -64,7 +62,7 @@ def test_inventory_of_the_disk_counts_whole_lines_and_files_in_use(tmp_path: Pat
     directory.snapshot(2).touch()
     set_aside(directory.snapshot(2))
     Journal(directory.measurements / "errors_01.jsonl").put({"epoch": 2})
-    assert take_inventory(directory) == {
+    assert directory.inventory() == {
         "training.jsonl": {1, 2},
         "snapshots": {1},
         "checkpoints": set(),

@@ -76,7 +76,7 @@ def test_report_run_without_records_prints_nothing(tmp_path: Path, console: Cons
 @pytest.mark.usefixtures("no_rendering")
 def test_report_run_writes_the_path_fit(tmp_path: Path, console: Console) -> None:
     path = write_run(tmp_path)
-    facts = {"num_classes": 4, "num_features": 8, "smallest_class": 10, "largest_class": 10}
+    facts = {"num_classes": 4, "num_train": 40, "num_features": 8, "smallest_class": 10, "largest_class": 10}
     (path / "facts.json").write_text(str(facts).replace("'", '"'))
     for journal in (path / "measurements").iterdir():
         journal.unlink()
