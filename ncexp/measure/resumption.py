@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ncexp.record import Journal, RunDirectory, set_aside
-from ncexp.record.inventory import Inventory, decode_inventory
+from ncexp.record.contents import Inventory, decode_inventory
 from ncexp.record.tensor_file import DamagedTensors, UnusableFile, read_header, read_tensors
 
 

@@ -10,12 +10,8 @@ from hypothesis import strategies as st
 from support import TRAINING
 
 from ncexp.record import Journal, RunDirectory, State, read_run, set_aside
-from ncexp.record.inventory import (
-    decode_inventory,
-    describe_missing,
-    encode_inventory,
-    missing_from,
-)
+from ncexp.record.contents import decode_inventory
+from ncexp.record.inventory import describe_missing, encode_inventory, missing_from
 from ncexp.record.tensor_file import write_tensors
 
 
