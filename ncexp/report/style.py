@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import matplotlib
 
@@ -149,8 +150,10 @@ def save(figure: Figure, path: Path, *others: Path) -> Path:
     """Write the figure, also to the `others`, and close it; returns `path`. The same figure gives the same bytes."""
     lay_out(figure)
     for target in (path, *others):
-        kind = target.suffix.removeprefix(".")
-        options = {"dpi": DPI, "format": kind, "metadata": {"CreationDate": None} if kind == "pdf" else None}
-        replace_file(target, lambda file, options=options: figure.savefig(file.name, **options))
+        replace_file(target, partial(_draw, figure, target.suffix.removeprefix(".")))
     pyplot.close(figure)
     return path
+
+
+def _draw(figure: Figure, kind: str, file: BinaryIO) -> None:
+    figure.savefig(file.name, dpi=DPI, format=kind, metadata={"CreationDate": None} if kind == "pdf" else None)
