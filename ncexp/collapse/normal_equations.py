@@ -23,12 +23,9 @@ import torch
 from ncexp.collapse.class_mean_fit import ClassMeanFit, class_mean_fit
 from ncexp.collapse.class_statistics import ClassStatistics
 from ncexp.collapse.determined_range import ROUND_OFF, DeterminedRange, determined_range
+from ncexp.collapse.graded import DIGITS_OF_LOSS, EVERY_DIGIT, graded_svd, ordered_cholesky
 from ncexp.collapse.linear_classifier import LinearClassifier
 from ncexp.collapse.within_variability import with_null_direction, without_null_direction
-
-# s_j/s_1 from which on the usual singular value decomposition keeps 12 digits of s_j, and 10 digits of the least loss,
-# whose error is the square of the layer's.
-_EVERY_DIGIT, _DIGITS_OF_LOSS = 1e-4, 1e-10
 
 
 class WhitenedProblem:
@@ -47,8 +44,7 @@ class WhitenedProblem:
     √β (W μ_G − π), weighted by β: W μ_G + b − π = β (W μ_G − π). Both G and D are 0 on (√π, 0), where rounding of T
     would leave 1/(1 + s²) at 1; that direction is taken out before.
 
-    Units are taken in the order of G_i/N_ii^{1/2}: row i of T holds those before i, times their correlation with i, and
-    one that has collapsed much deeper than i would bring more rounding than i has signal.
+    Units are taken in the order of G_i/N_ii^{1/2}; see `ordered_cholesky`.
     """
 
     def __init__(
@@ -66,7 +62,7 @@ class WhitenedProblem:
         whitened = torch.linalg.solve_triangular(triangle, factor.T, upper=False).T
         # One row of T short, a row of zeros makes V square and I − V Vᵀ = 0; with many more short nothing cancels.
         short = int(len(factor) == len(triangle) + 1)
-        right, self._scales, left = _graded_svd(torch.nn.functional.pad(whitened, (0, short)), _EVERY_DIGIT)
+        right, self._scales, left = graded_svd(torch.nn.functional.pad(whitened, (0, short)), EVERY_DIGIT)
         self._left, self._complete = left[:, : len(triangle)].T, len(self._scales) == len(factor)
         self._by_mean = right[-1] if self._shrink > 0 else torch.zeros_like(self._scales)
         self.class_basis = with_null_direction(right[: len(self._roots) - 1], self._roots)
@@ -90,14 +86,10 @@ class WhitenedProblem:
         signal = statistics.frequencies @ statistics.centered_class_means.square()
         if bias_ridge > 0:
             signal += statistics.global_mean.square()
-        order = (signal / ridged.diagonal()).argsort()
-        ridged = ridged[order][:, order]
-        triangle, info = torch.linalg.cholesky_ex(ridged)
-        # L_jj²/N_jj is the share of feature j's variance that the features before it do not explain: where rounding
-        # alone could make it up, Σ_W does not determine that direction.
-        unexplained = triangle.diagonal().square() / ridged.diagonal()
-        if bool(info) or not bool((unexplained > len(covariance) * ROUND_OFF).all()):
+        factor = ordered_cholesky(ridged, signal)
+        if factor is None:
             return None
+        order, triangle = factor
         return cls(statistics, order, triangle, bias_ridge)
 
     def freedom(self, weight: torch.Tensor) -> torch.Tensor:
@@ -186,7 +178,7 @@ class FactoredProblem:
         factor = torch.cat([self._roots[:, None] * means, self._rest]) / scales
         unread, reading = _span_and_rest(self._reading_nothing(known, statistics.global_mean, weight_ridge, free_bias))
         least = max(factor.shape) * ROUND_OFF
-        left, sizes, right = _graded_svd(factor @ reading, _DIGITS_OF_LOSS, least)
+        left, sizes, right = graded_svd(factor @ reading, DIGITS_OF_LOSS, least)
         certain, right = sizes > least * sizes[:1], right @ reading.T
         self.class_basis, self._rest_basis = left[: len(means), certain], left[len(means) :, certain]
         self._sizes, self._right, self._factor = sizes[certain], right[certain], factor
@@ -267,29 +259,6 @@ class FactoredProblem:
         along = fit.on_basis + (_extended(classifier) @ self._rest.T) @ self._rest_basis
         along = along + (self._roots[:, None] * self.class_basis - self._fitted[0])
         return along.square().sum() / 2
-
-
-def _graded_svd(
-    matrix: torch.Tensor, alike: float, least: float = 0.0
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """U, s, Vᵀ, each s_j to its own rounding where rows and columns differ in size and in nothing else.
-
-    The usual algorithms round every s_j at ε s_1, and a layer is off by ε s_1/s_j. Where an s_j of at least least · s_1
-    is below alike · s_1, Jacobi's method is taken (LAPACK's gejsv, on the CPU), whose rounding is that of rows and
-    columns of one size (Demmel & Veselić 1992, "Jacobi's method is more accurate than QR").
-    """
-    left, sizes, right = torch.linalg.svd(matrix, full_matrices=False)
-    if not bool(((sizes >= least * sizes[:1]) & (sizes < alike * sizes[:1])).any()):
-        return left, sizes, right
-    from scipy.linalg.lapack import dgejsv  # seldom needed, and slow to import
-
-    wide = matrix.shape[0] < matrix.shape[1]
-    # joba "F": rows, or columns, of any size; jobu and jobv: n columns of U and V.
-    scaled, ours, others, work, _, info = dgejsv((matrix.T if wide else matrix).cpu().numpy(), 2, 0, 0)
-    if info:  # no convergence in 30 sweeps
-        return left, sizes, right
-    sizes, ours, others = (torch.from_numpy(part).to(matrix) for part in (scaled * (work[0] / work[1]), ours, others))
-    return (others, sizes, ours.T) if wide else (ours, sizes, others.T)
 
 
 def _span_and_rest(columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

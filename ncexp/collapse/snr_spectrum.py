@@ -3,7 +3,8 @@
 How it is computed. ω depends on the pair (Σ_W, M̄) only up to an invertible map of the features, so the features are
 first scaled to unit within-class variance, R = d^{-1/2} Σ_W d^{-1/2} and B = d^{-1/2} M̄ with d = diag(Σ_W), and
 restricted to the directions that their precision determines (determined_range.py). With R = Q Λ Qᵀ there, ω are the
-singular values of Λ^{-1/2} Qᵀ B. No eps is ever added.
+singular values of Λ^{-1/2} Qᵀ B. No eps is ever added. Where nothing is left out, they are those of L⁻¹ M̄, Σ_W = L Lᵀ
+in an order of the units that keeps every ω where these have collapsed to unlike depths (graded.py).
 
 With a linear bottleneck, LayerNorm, fewer examples than features (n − C < P) or copied units that finds the true rank.
 The spectrum is that of the pseudo-inverse, provided M̄ lies in the range of Σ_W: no dead unit may distinguish classes,
@@ -12,6 +13,7 @@ and no direction of the class means may be without variance. Otherwise some ω i
 
 How many digits hold. The relative error of ω is at most about P ε λ_max(R)/λ_min(R), ε = 2⁻⁵², for the features as they
 are given: 1e-12 for a condition number of 1e2 at P = 64, 1e-2 for 1e12. `SNRSpectrum.rounding` is that number.
+Where directions are left out it is at least P ε ω_1/ω_last.
 """
 
 import math
@@ -22,6 +24,8 @@ from torch import Tensor
 
 from ncexp.collapse.class_statistics import ClassStatistics
 from ncexp.collapse.determined_range import ROUND_OFF, DeterminedRange, determined_range, means_rounding
+from ncexp.collapse.graded import EVERY_DIGIT, graded_svd, ordered_cholesky
+from ncexp.collapse.within_variability import without_null_direction
 
 
 @dataclass(frozen=True)
@@ -97,10 +101,18 @@ def snr_spectrum(statistics: ClassStatistics) -> SNRSpectrum:
         reason = f"class means outside the range of a within-class covariance of rank {rank} in {num_features} units"
         return _undefined(statistics, num_values, rank, reason)
     values = known.means.new_zeros(num_values)
-    measured = torch.linalg.svdvals(known.means / known.variances.sqrt())[:num_values]
-    values[: len(measured)] = measured
     condition = float(known.variances[-1] / known.variances[0])
-    rounding = rank * ROUND_OFF * condition
+    means, frequencies = statistics.centered_class_means, statistics.frequencies
+    factor = ordered_cholesky(statistics.within_class_covariance, means.square().sum(0)) if known.complete else None
+    if factor is not None:
+        order, triangle = factor
+        rows = without_null_direction(means[:, order], frequencies / torch.linalg.vector_norm(frequencies))
+        measured = graded_svd(torch.linalg.solve_triangular(triangle, rows.T, upper=False).T, EVERY_DIGIT)[1]
+        rounding = rank * ROUND_OFF * condition
+    else:
+        measured = torch.linalg.svdvals(known.means / known.variances.sqrt())[:num_values]
+        rounding = rank * ROUND_OFF * max(condition, float(measured[0] / measured[-1]))
+    values[: len(measured)] = measured
     return SNRSpectrum(values, rank, condition, "", rounding, _above_rounding(statistics, known, measured))
 
 

@@ -186,3 +186,25 @@ def test_snr_spectrum_undefined_is_nan_with_its_reason(case: str) -> None:
     assert reason in spectrum.undefined
     with pytest.raises(ValueError, match=reason):
         snr_singular_values(statistics)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("depth", [1e-6, 1e-9])
+def test_spectrum_keeps_every_digit_where_units_have_collapsed_to_unlike_depths(depth, turned):
+    """One unit is noise, another has collapsed far; against mpmath on the statistics as they are."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(120) % 4
+    means, noise = (torch.randn(rows, 3, generator=generator, dtype=torch.float64) for rows in (4, 120))
+    noise[:, 1] += 0.8 * noise[:, 0]
+    features = means[labels] + noise * torch.tensor([depth, 1.0, 1.0]).double()
+    statistics = class_statistics(features.flip(1).contiguous() if turned else features, labels, 4)
+    with mpmath.workdps(50):
+        covariance = mpmath.matrix(statistics.within_class_covariance.tolist())
+        rows = mpmath.matrix(statistics.class_means.tolist())
+        for place in range(3):
+            center = mpmath.fsum(rows[c, place] for c in range(4)) / 4
+            for c in range(4):
+                rows[c, place] -= center
+        squares = sorted(mpmath.eigsy(rows * mpmath.inverse(covariance) * rows.T, eigvals_only=True))[:0:-1]
+        expected = [float(mpmath.sqrt(square)) for square in squares]
+    assert snr_spectrum(statistics).singular_values.tolist() == pytest.approx(expected, rel=1e-12)
