@@ -14,7 +14,7 @@ import yaml
 from support import SMALL, Compose, train
 
 from ncexp.cli import export, report, status
-from ncexp.record import load, saved_run
+from ncexp.record import contents, load
 
 PACKAGE = Path(__file__).parents[1] / "ncexp"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -46,14 +46,14 @@ def test_nothing_that_was_read_is_run(path: Path) -> None:
             assert name not in FORBIDDEN, f"line {call.lineno}: {name}"
         assert options.get("shell", "False") == "False", f"line {call.lineno}: a shell"
         if name == "yaml.load":
-            assert ast.unparse(call.args[1]) == "_LOADER", f"line {call.lineno}: YAML may name code"
+            assert ast.unparse(call.args[1]) == "_Loader", f"line {call.lineno}: YAML may name code"
         if name == "torch.load":
             assert options.get("weights_only") == "True", f"line {call.lineno}: a pickle is unpickled"
 
 
 def test_yaml_of_runs_names_no_code() -> None:
     with pytest.raises(yaml.YAMLError, match="python/object"):
-        yaml.load("!!python/object/apply:os.getpid []", saved_run._LOADER)
+        yaml.load("!!python/object/apply:os.getpid []", contents._Loader)
 
 
 @pytest.mark.slow

@@ -12,15 +12,15 @@ from ncexp.record import State
 
 
 def main(arguments: list[str]) -> int:
-    """Cancel; returns 0, or 1 where a file of a run cannot be read: whether it runs is not known.
+    """Cancel; returns 0, or 1 where a file of a run or submission cannot be read: whether it runs is not known.
 
     Raises ValueError for no such sweep, SlurmUnavailable.
     """
     given = parser("cancel", "End the sweep's jobs; running ones save themselves first.").parse_args(arguments)
     sweep = find_sweep(given.outputs.absolute(), given.sweep)
-    count = cancel_sweep(sweep)
+    count, faults = cancel_sweep(sweep)
     print(f"{count} jobs are being ended; the same command as before goes on with what is not finished")
-    faults = [fault for entry in sweep.entries() if (fault := fault_of(entry.task))]
+    faults += [fault for entry in sweep.entries() if (fault := fault_of(entry.task))]
     for fault in faults:
         print(f"ncexp cancel: {fault}", file=sys.stderr)
     return State.DAMAGED.exit_code if faults else 0

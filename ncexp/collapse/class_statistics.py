@@ -31,7 +31,7 @@ class ClassStatistics:
             dtype (TF32, a cast after bfloat16) have a larger one; name it with `dataclasses.replace`.
 
     Raises:
-        ValueError: a class without examples (all of them named).
+        ValueError: a class without examples (all of them named); shapes that contradict each other.
     """
 
     counts: torch.Tensor
@@ -42,8 +42,13 @@ class ClassStatistics:
 
     def __post_init__(self) -> None:
         num_classes, num_features = self.class_means.shape
-        assert self.counts.shape == self.within_class_variances.shape == (num_classes,)
-        assert self.within_class_covariance.shape == (num_features, num_features)
+        expected = {"counts": (num_classes,), "within_class_variances": (num_classes,)}
+        expected["within_class_covariance"] = (num_features, num_features)
+        for name, shape in expected.items():
+            if (found := tuple(getattr(self, name).shape)) != shape:
+                raise ValueError(
+                    f"{name}: expected shape {shape} beside class means {tuple(self.class_means.shape)}, got {found}."
+                )
         empty = (self.counts < 1).nonzero().flatten().tolist()
         if empty:
             shown = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")

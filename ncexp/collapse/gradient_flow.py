@@ -70,7 +70,8 @@ def renormalized_gradient_flow(features: Tensor, labels: Tensor, num_classes: in
         FlowTrajectory.
 
     Raises:
-        ValueError: classes of different size; Σ_W not of full rank; times not as above.
+        ValueError: classes of different size; Σ_W not of full rank; times not as above; a flow that cannot be
+            integrated so far, or that does not keep Σ_W = I.
     """
     check_times(times)
     labels, start = labels.to("cpu"), renormalize(features, labels, num_classes)
@@ -80,14 +81,21 @@ def renormalized_gradient_flow(features: Tensor, labels: Tensor, num_classes: in
     statistics = [class_statistics(snapshot, labels, num_classes) for snapshot in snapshots]
     identity = torch.eye(start.shape[1], dtype=torch.float64)
     error = torch.stack([(s.within_class_covariance - identity).abs().max() for s in statistics])
-    assert float(error.max()) <= _HELD, f"Σ_W left the identity by {float(error.max())}"
+    if not float(error.max()) <= _HELD:
+        raise ValueError(
+            f"features: expected a flow that keeps Σ_W = I to {_HELD}, got {float(error.max())} off. Take earlier "
+            "times, or features whose Σ_W is better conditioned."
+        )
     return FlowTrajectory(
         times.to(torch.float64), torch.stack([snr_singular_values(s) for s in statistics]), snapshots, error
     )
 
 
 def integrate(velocity: Callable[[Tensor], Tensor], start: Tensor, times: Tensor) -> Tensor:
-    """The solution (T, d) of dx/dt = velocity(x) from x(0) = start, (d,) float64, at the times; DOP853."""
+    """The solution (T, d) of dx/dt = velocity(x) from x(0) = start, (d,) float64, at the times; DOP853.
+
+    Raises ValueError where the integrator gives up.
+    """
     from scipy.integrate import solve_ivp  # half a second to import, and no training needs it
 
     grid = times.to(torch.float64)
@@ -100,7 +108,8 @@ def integrate(velocity: Callable[[Tensor], Tensor], start: Tensor, times: Tensor
         rtol=_RELATIVE,
         atol=_ABSOLUTE,
     )
-    assert solution.success, solution.message
+    if not solution.success:
+        raise ValueError(f"times: expected a flow that can be integrated to {float(grid[-1])}, got: {solution.message}")
     return torch.as_tensor(solution.y).T.contiguous()
 
 

@@ -165,7 +165,8 @@ def decompose_mse(statistics: ClassStatistics, classifier: LinearClassifier, rid
         1e-146), so that a run that diverges can still be recorded.
 
     Raises:
-        ValueError: a ridge that is negative or not finite, or a classifier of another C or P than the statistics.
+        ValueError: a ridge that is negative or not finite; a classifier of another C or P than the statistics; an L_LS
+            above the loss of another layer, which float64 leaves of statistics that are too ill conditioned.
     """
     require_same_shape(statistics, classifier)
     classifier = classifier.to(statistics.class_means.device)
@@ -185,7 +186,11 @@ def decompose_mse(statistics: ClassStatistics, classifier: LinearClassifier, rid
     rounding = freedom * (2 * loss).clamp(min=0).sqrt() + freedom.square() / 2 + IDENTITY * loss + slack
     most = (1 + IDENTITY) * determined_loss + slack
     loss, nc1, nc23, perp, most, rounding = torch.stack([loss, nc1, nc23, perp, most, rounding]).tolist()
-    assert not nc1 + nc23 > most, f"L_LS = {nc1 + nc23} is above {most}, the loss of another layer on these features"
+    if nc1 + nc23 > most:
+        raise ValueError(
+            f"statistics: expected L_LS of at most {most}, the loss of another layer on these features, got "
+            f"{nc1 + nc23}. float64 does not resolve them: pass a ridge above 0, or features of a smaller range."
+        )
     terms = {"loss": loss, "loss_ls": nc1 + nc23, "loss_nc1": nc1, "loss_nc23": nc23, "loss_ls_perp": perp}
     data = _spread_and_penalty(statistics, classifier, (0.0, 0.0)) + fit.squares / 2
     parts = _parts(terms, float(data), problem.statistics, classifier, optimum, ridges)

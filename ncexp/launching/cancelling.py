@@ -13,15 +13,17 @@ from ncexp.launching.states import job_of, queued_job
 from ncexp.launching.sweep_directory import SweepDirectory
 
 
-def cancel_sweep(sweep: SweepDirectory, report: Callable[[str], object] = print) -> int:
-    """End the jobs that this sweep submitted, and a local sweep's process; returns how many there were.
+def cancel_sweep(sweep: SweepDirectory, report: Callable[[str], object] = print) -> tuple[int, list[str]]:
+    """End the jobs that this sweep submitted, and a local sweep's process.
+
+    Returns how many there were, and what is wrong with notes of submissions that cannot be read.
 
     SLURM counts its jobs anew after a restart, and a machine its processes: only what bears the sweep's mark is ended.
     report: gets a line for each job that bears its number and not its mark. Raises SlurmUnavailable.
     """
     with sweep.locked():
         queue = _queue(sweep)
-        adopt_noted(sweep, queue, report)
+        faults = adopt_noted(sweep, queue, report)
     tasks = [(entry.job, entry.task) for entry in sweep.entries() if entry.job]  # a job may have several
     jobs = {job for job, _ in tasks}
     processes = [process for job in jobs if job.startswith(LOCAL) and (process := process_of(job)) is not None]
@@ -31,7 +33,7 @@ def cancel_sweep(sweep: SweepDirectory, report: Callable[[str], object] = print)
     slurm.cancel(sorted(ours))
     for job in sorted(jobs & queue.keys() - ours):
         report(f"{job}: left alone: the queue's job of that number is not one that this sweep submitted")
-    return len(ours) + len(processes)
+    return len(ours) + len(processes), faults
 
 
 def _queue(sweep: SweepDirectory) -> slurm.Queue:

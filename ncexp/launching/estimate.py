@@ -44,4 +44,4 @@ def _durations(plan: Plan) -> list[float]:
 
 
 def _time(text: str) -> datetime:
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z")
+    return datetime.fromisoformat(text)

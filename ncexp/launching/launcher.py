@@ -29,7 +29,7 @@ from ncexp.launching.sweep_directory import SweepDirectory
 from ncexp.launching.sweep_progress import SweepProgress
 from ncexp.launching.task import describe_tasks
 from ncexp.launching.waiting import ask_queue, current_states, print_table, wait
-from ncexp.record import State
+from ncexp.record import DamagedFile, State
 from ncexp.tracking import sync_runs  # now: days later, at the end of the wait, its source may be another
 
 
@@ -99,8 +99,8 @@ class SweepLauncher(CheckedLauncher):
             self._print_plan(make_plan(sweep, asked, self.queue()))
             return []
         with sweep.locked():
-            if (queue := self.queue()) is not None:
-                adopt_noted(sweep, queue, self.console.print)
+            if (queue := self.queue()) is not None and (faults := adopt_noted(sweep, queue, self.console.print)):
+                raise DamagedFile(faults[0])
             plan = make_plan(sweep, asked, queue)
             self._print_plan(plan)
             prepare_tracking([asked[num].task for num in plan.to_submit])

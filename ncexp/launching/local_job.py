@@ -7,6 +7,7 @@ gone would look queued for ever.
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -20,8 +21,10 @@ def own_job() -> str:
 
 def process_of(job: str) -> int | None:
     """The process that the job stands for, if it lives and is one of this machine's."""
-    _, host, pid, start = job.split(":")
-    return int(pid) if host == socket.gethostname() and _start(int(pid)) == start else None
+    found = re.fullmatch(f"{LOCAL}([^:]*):([0-9]{{1,9}}):([0-9]+)", job)
+    if found is None or found[1] != socket.gethostname() or _start(int(found[2])) != found[3]:
+        return None
+    return int(found[2])
 
 
 def _start(pid: int) -> str | None:

@@ -7,7 +7,6 @@ command; otherwise that would submit them again.
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,8 @@ from typing import Any
 from ncexp.launching.job import Job
 from ncexp.launching.slurm import Queue, jobs_in_queue
 from ncexp.launching.sweep_directory import SweepDirectory
-from ncexp.record import write_json
+from ncexp.record import DamagedFile, write_json
+from ncexp.record.contents import read_submission
 
 #: How long jobs that sbatch did not confirm are searched for: a controller under load lists them late.
 SEARCH_S = 30.0
@@ -89,12 +89,21 @@ class NotedSubmission:
         return sweep.submissions / f"{self.name.rpartition(':')[2]}.json"
 
 
-def adopt_noted(sweep: SweepDirectory, queue: Queue, report: Callable[[str], object]) -> None:
-    """Of each submission that an earlier command noted and did not confirm: adopt its jobs, or strike it out."""
+def adopt_noted(sweep: SweepDirectory, queue: Queue, report: Callable[[str], object]) -> list[str]:
+    """Of each submission that an earlier command noted and did not confirm: adopt its jobs, or strike it out.
+
+    Returns what is wrong with those notes that cannot be read: whether the queue has their jobs is not known.
+    """
+    faults = []
     for path in sorted(sweep.submissions.glob("*.json")):
-        noted = NotedSubmission(**json.loads(path.read_text()))
+        try:
+            noted = NotedSubmission(**read_submission(path))
+        except DamagedFile as error:
+            faults.append(str(error))
+            continue
         if jobs := noted.jobs_among(queue):
             noted.adopt(sweep, jobs)
             report(f"{len(jobs)} jobs of an earlier command were found in the queue")
         else:
             noted.strike_out(sweep)
+    return faults

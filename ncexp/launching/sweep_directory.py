@@ -25,7 +25,8 @@ from filelock import FileLock
 
 from ncexp.config import nearest
 from ncexp.launching.task import Task
-from ncexp.record import DamagedFile, RunDirectory, TaskDirectory, write_text
+from ncexp.record import RunDirectory, TaskDirectory, write_text
+from ncexp.record.contents import read_manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,16 +98,7 @@ class SweepDirectory:
 
     def entries(self) -> list[Entry]:
         """The tasks, in order of their numbers; empty before the first submission. Raises DamagedFile."""
-        if not self._manifest.exists():
-            return []
-        try:
-            entries = [Entry(**json.loads(line)) for line in self._manifest.read_text().splitlines()]
-            return [self._moved(entry, self._here) for entry in entries]
-        except (OSError, ValueError, TypeError) as error:
-            raise DamagedFile(
-                f"{self._manifest}: expected a line of JSON for each task, got a damaged file ({error}). Set it aside: "
-                "the command that made the sweep writes it again."
-            ) from None
+        return [self._moved(Entry(**line), self._here) for line in read_manifest(self._manifest)]
 
     def write_entries(self, entries: Sequence[Entry]) -> None:
         """Write the manifest and the numbered links."""

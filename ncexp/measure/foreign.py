@@ -15,7 +15,7 @@ from ncexp.measure.measuring import Measuring, with_errors
 from ncexp.measure.ridge import ridge_facts
 from ncexp.measure.sizes import describe_kept
 from ncexp.measure.stored import subject_of
-from ncexp.record import Record, RunDirectory, read_json, write_json
+from ncexp.record import Record, RunDirectory, read_origin, write_json
 from ncexp.record.inventory import encode_inventory, take_inventory
 from ncexp.record.measurements import journal_of
 from ncexp.record.tensor_file import UnusableFile
@@ -99,7 +99,7 @@ class ForeignTraining:
     def note_origin(self) -> None:
         """Write which files this run is of; those of earlier commands stay. The journal of the training has no line."""
         self.directory.training.path.touch()
-        noted = (read_json(self.directory.origin) or {}).get("files", {})
+        noted = read_origin(self.directory.origin).get("files", {})
         here = {
             str(epoch): {"path": str(path.absolute()), "sha256": self._digests[epoch], "notes": self._notes[epoch]}
             for epoch, path in self.files.items()
@@ -144,7 +144,7 @@ def _directory(config: CheckpointsConfig, digests: Mapping[int, str]) -> RunDire
     """
     outputs = config.run.outputs
     for place in sorted(outputs.glob(f"{glob.escape(config.name)}_*/origin.json")):
-        origin = read_json(place) or {}
+        origin = read_origin(place)
         noted = {int(epoch): file["sha256"] for epoch, file in origin.get("files", {}).items()}
         common = noted.keys() & digests.keys()
         if origin.get("configuration") == config.key and common and all(noted[e] == digests[e] for e in common):

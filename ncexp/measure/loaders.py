@@ -107,12 +107,14 @@ class LoadedExamples:
 
     def to(self, device: torch.device) -> LoadedExamples:
         """The same examples: each batch is moved to the network's device as it is drawn, and no other is asked for."""
-        assert device == self._device, f"{self._name}: its batches are on {self._device}, not on {device}"
+        if device != self._device:
+            raise ValueError(f"{self._name}: expected the device of its batches, {self._device}, got {device}.")
         return self
 
     def batches(self, batch_size: int = 0, order: Tensor | None = None, start: int = 0) -> Iterator[tuple[Any, Tensor]]:
         """Batches of (inputs, labels) of the loader's own size; those of `order` as one batch, for tensors alone."""
-        assert start == 0
+        if start:
+            raise ValueError(f"{self._name}: expected to begin with its first example, got start = {start}.")
         if order is not None:
             yield self._chosen(order)
             return

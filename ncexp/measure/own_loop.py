@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import yaml
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -15,7 +14,7 @@ from ncexp.measure.loaders import LoadedExamples
 from ncexp.measure.ridge import innermost, ridge_facts
 from ncexp.measure.snapshot import Snapshot
 from ncexp.measure.tapped import TappedNetwork
-from ncexp.record import RunDirectory
+from ncexp.record import RunDirectory, read_config
 from ncexp.training.decay import DECOUPLED
 
 #: The entry of config.yaml by which a run is known as that of a loop of one's own.
@@ -132,7 +131,7 @@ def refuse_another(directory: RunDirectory, raw: Mapping[str, Any]) -> None:
     """
     if not directory.config.exists():
         return
-    noted = yaml.safe_load(directory.config.read_text())
+    noted = read_config(directory.config)
     if MARK not in noted:
         raise ConfigError(
             f"directory: expected a new one, or that of a Recorder, got {directory.path}, a training of ncexp's. "

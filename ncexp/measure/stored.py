@@ -122,7 +122,7 @@ class _Stored:
         self.directory = RunDirectory(config.run)
         if not self.directory.config.exists():
             raise ConfigError(f"run: expected a run directory, got {config.run} without config.yaml.")
-        self._raw: dict[str, Any] = read_config(self.directory)
+        self._raw: dict[str, Any] = read_config(self.directory.config)
         self._config = config
         asked = config.analyses or check_analyses(self._raw.get("analysis"))
         self._components: dict[str, Component] = with_errors(asked)

@@ -1,12 +1,13 @@
 """What lies on the disk: a run's directory, its journals, states and snapshots' files, and a run as others read it."""
 
 from ncexp.config import FAMILIES
+from ncexp.record.contents import read_config, read_environment, read_origin
 from ncexp.record.files import DamagedFile, read_json, set_aside, write_json, write_text
 from ncexp.record.journal import Clock, Journal, Record, column
 from ncexp.record.progress import Progress, counted, format_rate, format_time
 from ncexp.record.run_directory import JOB_VARIABLE, Busy, RunDirectory, TaskDirectory
 from ncexp.record.runs import Runs, load, read_all, select, split_name
-from ncexp.record.saved_run import ZERO_ERROR, SavedRun, find_runs, pick_run, read_config, read_run, zero_error_epoch
+from ncexp.record.saved_run import ZERO_ERROR, SavedRun, find_runs, pick_run, read_run, zero_error_epoch
 from ncexp.record.states import State, exit_code, format_counts
 
 __all__ = [
@@ -35,7 +36,9 @@ __all__ = [
     "pick_run",
     "read_all",
     "read_config",
+    "read_environment",
     "read_json",
+    "read_origin",
     "read_run",
     "select",
     "set_aside",

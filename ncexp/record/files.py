@@ -1,17 +1,104 @@
-"""Files that are whole or not there: write beside, flush to the disk, rename. And what is said of one that is not."""
+"""Files that are whole or not there: write beside, flush to the disk, rename. And what is said of one that is not.
+
+A record may come from anybody, so one function reads its files, and it waits for nothing: what is not a regular file,
+or is larger than any file of its kind, is refused; so is content that could not be written down again.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+#: Bytes. The largest of our own: a closed form's fit to a thousand modes at hundreds of epochs; a journal of as many.
+LARGEST_FILE, LARGEST_JOURNAL = 2**26, 2**30
+#: How deep lists and mappings are nested, how many values they hold with every repetition written out, and the digits
+#: of a whole number: far more than a record has.
+DEEPEST, MOST_VALUES, MOST_DIGITS = 40, 2_000_000, 19
+
 
 class DamagedFile(ValueError):
     """A file of a record that cannot be read; the message names it and says what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.encode(errors="backslashreplace").decode())  # of names that are no text
+
+
+def open_file(path: Path) -> BinaryIO:
+    """A regular file, open to read. Raises FileNotFoundError; DamagedFile, at once, for a pipe, a device, a folder."""
+    try:
+        _refuse_other_kinds(path, path.stat())  # first: to open a device may do something
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DamagedFile(
+            f"{path}: expected a file that can be read, got: {error.strerror}. Make it readable."
+        ) from None
+    _refuse_other_kinds(path, os.fstat(file.fileno()))
+    return file
+
+
+def read_file(path: Path, most: int = LARGEST_FILE) -> bytes:
+    """What a regular file holds. Raises as `open_file`, and DamagedFile for more than `most` bytes."""
+    with open_file(path) as file:
+        try:
+            data = file.read(most + 1)
+        except OSError as error:
+            raise DamagedFile(f"{path}: expected a file that can be read, got: {error.strerror}.") from None
+    if len(data) > most:
+        raise DamagedFile(f"{path}: expected at most {most} bytes, got {path.stat().st_size}. Set it aside.")
+    return data
+
+
+def parse_json(data: bytes) -> Any:
+    """JSON of whole numbers of at most MOST_DIGITS digits and of text that can be written. Raises ValueError."""
+    try:
+        content = json.loads(data.decode(), parse_int=_whole_number)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if b"\\u" in data:
+        json.dumps(content, ensure_ascii=False).encode()  # half of a pair is no character
+    return content
+
+
+def refuse_odd(content: Any) -> None:
+    """Raises ValueError for what no file of ours holds: too deep, too many, too long numbers, kinds that JSON lacks."""
+    left, count = [(content, 0)], 0
+    while left:
+        value, depth = left.pop()
+        below: list[Any] = []
+        if isinstance(value, dict):
+            below = [*value, *value.values()]
+        elif isinstance(value, list):
+            below = value
+        elif isinstance(value, str):
+            value.encode()
+        elif isinstance(value, int) and abs(value) >= 10**MOST_DIGITS:
+            raise ValueError(f"a number of more than {MOST_DIGITS} digits")
+        elif not isinstance(value, int | float | None):
+            raise ValueError(f"a {type(value).__name__}")
+        count += len(below)  # before they are listed: a list may hold itself
+        if depth > DEEPEST or count > MOST_VALUES:
+            raise ValueError("lists in lists without end")
+        left += ((one, depth + 1) for one in below)
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > MOST_DIGITS + 1:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _refuse_other_kinds(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe"}
+        kind = kinds.get(stat.S_IFMT(found.st_mode), "a device or socket")
+        raise DamagedFile(f"{path}: expected a file, got {kind}. Set it aside.")
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -47,10 +134,13 @@ def write_json(path: Path, content: Any) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The object in a JSON file; None where there is no such file. Raises DamagedFile for any other content."""
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(read_file(path))
+        refuse_odd(content)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except DamagedFile:
+        raise
+    except ValueError as error:
         raise DamagedFile(f"{path}: expected JSON, got a damaged file ({error}). Set it aside.") from None
     if not isinstance(content, dict):
         raise DamagedFile(f"{path}: expected a JSON object, got {str(content)[:60]!r}. Set it aside.")

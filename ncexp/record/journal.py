@@ -12,15 +12,21 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from filelock import FileLock
 
-from ncexp.record.files import DamagedFile, set_aside, write_atomically
+from ncexp.record.files import LARGEST_JOURNAL, DamagedFile, parse_json, read_file, set_aside, write_atomically
 
 Record = dict[str, float]
+#: The last epoch that anybody trains; the last millisecond of the year 9999, the last that calendars know.
+LAST_EPOCH, LATEST_MS = 10**9, 253_402_300_799_999
+_NUMBERS = {float, int, NoneType}
 
 
 class Journal:
@@ -48,7 +54,7 @@ class Journal:
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._locked():
-            lines = _whole_lines(self.path)
+            lines = _lines_by_epoch(self.path)
             others = [line for line in lines if line["epoch"] != record["epoch"]]
             if len(others) < len(lines):
                 if replace:
@@ -65,21 +71,19 @@ class Journal:
 
         Raises DamagedFile, which names the file and the line, for a line that is no record.
         """
-        return [_decoded(line) for line in _whole_lines(self.path)]
+        return [_decoded(line) for line in _lines_by_epoch(self.path)]
 
     def epochs(self) -> set[int]:
         """The epochs that have a line."""
-        return {line["epoch"] for line in _whole_lines(self.path)}
+        return {line["epoch"] for line in _lines_by_epoch(self.path)}
 
     def repair(self) -> Path | None:
         """Leave out the lines that are no records; returns where the file as it was lies now, None where all are."""
-        good, wrong = [], 0
-        for line in _raw_lines(self.path):
-            try:
-                good.append(_parsed(line))
-            except ValueError:
-                wrong += 1
-        if not wrong:
+        raw, good = _raw_lines(self.path), list[dict[str, Any]]()
+        for line in raw:
+            with suppress(ValueError):
+                good.append(_parsed(line, after=good))
+        if len(good) == len(raw):
             return None
         aside = set_aside(self.path)
         self._write(good)
@@ -89,7 +93,7 @@ class Journal:
         """Drop the lines after `epoch`, half-written ones included."""
         if self.path.exists():
             with self._locked():
-                self._write([line for line in _whole_lines(self.path) if line["epoch"] <= epoch])
+                self._write([line for line in _lines_by_epoch(self.path) if line["epoch"] <= epoch])
 
     def _locked(self) -> FileLock:
         """The journal's own lock: that of its folder may be held by this very process, as a run's is."""
@@ -129,8 +133,12 @@ class Clock:
     def read(self) -> dict[int, int]:
         """Epoch → milliseconds since 1970. Raises DamagedFile."""
         lines = _whole_lines(self.path)
-        if wrong := [line["epoch"] for line in lines if not isinstance(line.get("timestamp_ms"), int)]:
-            raise DamagedFile(f"{self.path}: expected a time of epoch {wrong[0]}, got none. Set the file aside.")
+        for line in lines:
+            time_ms = line.get("timestamp_ms")
+            if time_ms.__class__ is not int or not 0 <= time_ms <= LATEST_MS:
+                raise DamagedFile(
+                    f"{self.path}: expected a time of epoch {line['epoch']}, got none. Set the file aside."
+                )
         return {line["epoch"]: line["timestamp_ms"] for line in lines}
 
 
@@ -162,12 +170,24 @@ def _line(content: Mapping[str, Any]) -> str:
     return json.dumps(content, allow_nan=False) + "\n"
 
 
+def _lines_by_epoch(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a journal, in which an epoch has one line, after those of earlier epochs."""
+    lines = _whole_lines(path)
+    for number, (line, later) in enumerate(pairwise(lines), start=2):
+        if line["epoch"] >= later["epoch"]:
+            raise DamagedFile(
+                f"{path}: expected an epoch after {line['epoch']} in line {number}, got {later['epoch']}. Set the file "
+                "aside."
+            )
+    return lines
+
+
 def _whole_lines(path: Path) -> list[dict[str, Any]]:
     """The lines that end in a newline: a kill can leave half a line behind, never a wrong one."""
     raw = _raw_lines(path)
     if (at_once := _parsed_at_once(raw)) is not None:
         return at_once
-    lines = []
+    lines: list[dict[str, Any]] = []
     for number, line in enumerate(raw, start=1):
         try:
             lines.append(_parsed(line))
@@ -180,7 +200,7 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
 
 def _raw_lines(path: Path) -> list[bytes]:
     try:
-        data = path.read_bytes()
+        data = read_file(path, LARGEST_JOURNAL)
     except FileNotFoundError:
         return []
     return data[: data.rfind(b"\n") + 1].splitlines()
@@ -189,22 +209,23 @@ def _raw_lines(path: Path) -> list[bytes]:
 def _parsed_at_once(lines: list[bytes]) -> list[dict[str, Any]] | None:
     """The lines by one call, which shares the names among them; None where a line is no record: which, others say."""
     try:
-        contents: list[dict[str, Any]] = json.loads(b"[%s]" % b",".join(lines))
+        contents: list[dict[str, Any]] = parse_json(b"[%s]" % b",".join(lines))
     except ValueError:
         return None
     return contents if len(contents) == len(lines) and all(map(_is_record, contents)) else None
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
-    """Raises ValueError for a line that is no record."""
-    content: dict[str, Any] = json.loads(line)
-    if not _is_record(content):
+def _parsed(line: bytes, after: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """Raises ValueError for a line that is no record, or not one of an epoch after those."""
+    content: dict[str, Any] = parse_json(line)
+    if not _is_record(content) or (after and after[-1]["epoch"] >= content["epoch"]):
         raise ValueError("no record")
     return content
 
 
 def _is_record(content: Any) -> bool:
-    if not isinstance(content, dict) or not isinstance(content.get("epoch"), int):
+    """The values by their classes: a sweep has millions of them, and True is no number."""
+    if content.__class__ is not dict or content.get("epoch").__class__ is not int:
         return False
-    values = content.values()
-    return all(value is None or isinstance(value, int | float) or value in ("inf", "-inf") for value in values)
+    known = 0 <= content["epoch"] <= LAST_EPOCH
+    return known and all(value.__class__ in _NUMBERS or value in ("inf", "-inf") for value in content.values())

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ncexp.config import Component
-from ncexp.record.files import DamagedFile, read_json, write_json
+from ncexp.record.contents import read_measurement
+from ncexp.record.files import DamagedFile, write_json
 from ncexp.record.journal import Journal, Record
 
 
@@ -77,13 +78,7 @@ def list_measurements(folder: Path) -> list[tuple[Measurement, bool]]:
 def _described(path: Path) -> Measurement:
     """A journal and what its key stands for. Raises DamagedFile."""
     beside = path.with_suffix(".json")
-    content = read_json(beside)
+    content = read_measurement(beside)
     if content is None:
         raise DamagedFile(f"{path}: expected {beside.name} beside it, got none. Set the file aside.")
-    kinds = {"analysis": str, "target": str, "options": dict, "version": int, "began": float}
-    if content.keys() != kinds.keys() or not all(isinstance(content[name], kind) for name, kind in kinds.items()):
-        raise DamagedFile(
-            f"{beside}: expected {', '.join(kinds)}, got {str(content)[:60]}. Set it and {path.name} aside: "
-            "`ncexp measure` measures it again."
-        )
     return Measurement(**content, key=path.stem.rpartition("_")[2], journal=Journal(path))

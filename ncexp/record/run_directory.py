@@ -12,13 +12,14 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ncexp.record.files import DamagedFile, read_json, set_aside, write_json
+from ncexp.record.contents import read_identity, read_job, read_status
+from ncexp.record.files import DamagedFile, open_file, set_aside, write_json
+from ncexp.record.inventory import epochs_of_files
 from ncexp.record.journal import Clock, Journal
 from ncexp.record.states import State
 from ncexp.record.tensor_file import UnusableFile, read_header
@@ -40,8 +41,7 @@ def name_and_key(path: Path) -> tuple[str, str]:
     """
     if match := re.fullmatch(r"(.*)_([0-9a-f]{10})", path.name):
         return match[1], match[2]
-    noted = read_json(path / IDENTITY) or {"id": ""}
-    return path.name, str(noted["id"])[:10]
+    return path.name, (read_identity(path / IDENTITY) or "")[:10]
 
 
 class TaskDirectory:
@@ -84,12 +84,7 @@ class TaskDirectory:
 
     def status(self) -> dict[str, Any] | None:
         """status.json as last written; None before the first. Raises DamagedFile for what is no status."""
-        status = read_json(self.status_path)
-        if status is not None and (status.get("state") not in list(State) or not _are_times(status)):
-            raise DamagedFile(
-                f"{self.status_path}: expected a state and its times, got {str(status)[:120]}. Set the file aside."
-            )
-        return status
+        return read_status(self.status_path)
 
     def noted(self) -> dict[str, Any]:
         """What status.json says, for people: nothing before the first; of a damaged one, as its message, that it is."""
@@ -110,14 +105,13 @@ class TaskDirectory:
 
     def is_held(self) -> bool:
         """Whether a process holds the lock. Opens the file only to read: it may lie where we must not write."""
-        path = Path(self._lock.lock_file)
-        if not path.exists():
-            return False
-        with path.open() as file:
-            try:
+        try:
+            with open_file(Path(self._lock.lock_file)) as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            return False
         return False
 
     def set_status(self, state: State, **details: Any) -> None:
@@ -146,7 +140,7 @@ class TaskDirectory:
 
     def job(self) -> str | None:
         """The last job that a sweep submitted for it; None where there was none. Raises DamagedFile."""
-        return _word(self._job, "job")
+        return read_job(self._job).get("job")
 
     def set_job(self, job: str, submission: str | None = None) -> None:
         """Note the job that will work on it, so that any sweep that asks for it finds the job.
@@ -158,8 +152,7 @@ class TaskDirectory:
 
     def submission(self) -> str | None:
         """The name of the submission that `job` came from; None for one that is not a cluster's."""
-        name: str | None = (read_json(self._job) or {}).get("submission")
-        return name
+        return read_job(self._job).get("submission")
 
 
 class RunDirectory(TaskDirectory):
@@ -243,7 +236,7 @@ class RunDirectory(TaskDirectory):
 
         Raises DamagedFile: with another word the run would be in MLflow twice.
         """
-        word = _word(self.identity_path, "id")
+        word = read_identity(self.identity_path)
         if word is None:
             word = secrets.token_hex(8)
             write_json(self.identity_path, {"id": word})
@@ -280,27 +273,3 @@ class RunDirectory(TaskDirectory):
     def _kept(self, folder: Path) -> list[int]:
         covered = self.covered_epoch()
         return sorted(epoch for epoch in epochs_of_files(folder) if epoch <= covered)
-
-
-def epochs_of_files(folder: Path) -> set[int]:
-    """The epochs whose file lies in a folder of snapshots or weights."""
-    found = (re.fullmatch(r"epoch_(\d+)\.safetensors", path.name) for path in folder.glob("epoch_*"))
-    return {int(match[1]) for match in found if match}
-
-
-def _word(path: Path, name: str) -> str | None:
-    """The word that a file of one entry holds; None where there is no file. Raises DamagedFile."""
-    content = read_json(path)
-    if content is None:
-        return None
-    if not isinstance(content.get(name), str):
-        raise DamagedFile(f"{path}: expected a word named {name}, got {str(content)[:60]}. Set the file aside.")
-    return str(content[name])
-
-
-def _are_times(status: dict[str, Any]) -> bool:
-    """Whether a status says in ISO's form when its work began and when it was written."""
-    try:
-        return all(datetime.fromisoformat(status[name]).tzinfo is not None for name in ("started", "updated"))
-    except (KeyError, TypeError, ValueError):
-        return False

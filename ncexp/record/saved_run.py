@@ -12,11 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ncexp.config import family_of, labels_of, nearest
 from ncexp.config.simulation import SIMULATIONS
-from ncexp.record.files import DamagedFile, read_json
+from ncexp.record.contents import COMPONENTS, read_config, read_facts, read_path_fit
+from ncexp.record.files import DamagedFile
 from ncexp.record.inventory import FOLDERS, Inventory, describe_missing, missing_from, noted_inventory
 from ncexp.record.journal import Record
 from ncexp.record.measurements import list_measurements
@@ -24,11 +23,6 @@ from ncexp.record.progress import counted
 from ncexp.record.run_directory import RunDirectory, name_and_key
 from ncexp.record.states import State
 
-#: YAML's safe loader in C, ten times as fast, where the library has it.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-#: Groups of the configuration of which a run has exactly one choice.
-COMPONENTS = ("dataset", "architecture", "loss", "optimizer")
-_RESTORE = "Set it aside: the same command as before writes it again."
 #: HPD22, PHD20: the terminal phase of training starts where train accuracy reaches 99.9 %.
 ZERO_ERROR = 0.001
 
@@ -91,12 +85,11 @@ class SavedRun:
         """The closed form's fit, of path_fit.json: a record of each epoch that it was fitted to.
 
         Empty where there is no fit, or it is one of other epochs than are on record now: a new one will be written.
-        Raises DamagedFile where the file cannot be read.
         """
-        content = read_json(RunDirectory(self.path).path_fit) or {}
-        records = content.get("records", [])
-        if not records:
+        content = read_path_fit(RunDirectory(self.path).path_fit)
+        if not content:
             return []
+        records = content["records"]
         fitted = {*(record["epoch"] for record in records), *content["excluded_epochs"]}
         start = content["start_epoch"]
         measured = {one["epoch"] for one in self.records if "train/path/rank" in one and one["epoch"] >= start}
@@ -118,19 +111,19 @@ class SavedRun:
     @property
     def rate(self) -> float:
         """The learning rate; nan where another training's is not known."""
-        rate = self.parameters["lr"]
+        rate = self.choices["lr"]
         return math.nan if rate is None else float(rate)
 
     @property
     def seed(self) -> int | None:
         """The seed; None where another training's is not known."""
-        seed = self.parameters["seed"]
+        seed = self.choices["seed"]
         return None if seed is None else int(seed)
 
     @property
     def cell(self) -> tuple[str, str, str]:
         """(dataset, architecture, loss): where the run stands in the paper's grid; mse_on_path is a loss of its own."""
-        chosen = self.parameters
+        chosen = self.choices
         regime = chosen.get("regime", "plain")
         loss = str(chosen["loss"]) if regime == "plain" else f"{chosen['loss']}_{regime}"
         return str(chosen["dataset"]), str(chosen["architecture"]), loss
@@ -169,9 +162,19 @@ def read_run(path: Path) -> SavedRun:
     """Read one run directory. Raises ValueError where there is no config.yaml; DamagedFile, naming it, for a file that
     cannot be read.
     """
+    try:
+        return _read_run(path)
+    except OSError as error:  # of a folder that may not be entered, a disk that fails
+        raise DamagedFile(f"{path}: expected a run that can be read, got: {error.strerror}.") from None
+
+
+def _read_run(path: Path) -> SavedRun:
     directory = RunDirectory(path)
     if not directory.config.exists():
         raise ValueError(f"{path}: expected a run directory, got one without config.yaml. Name the folder of a run.")
+    if not path.name.isprintable():  # as of bytes that are no UTF-8
+        raise DamagedFile(f"{path}: expected a folder's name that can be printed, got {path.name!r}. Rename it.")
+    raw = read_config(directory.config)
     state = directory.actual_state() or State.NEW  # first: a final state says that all that follows is there
     covered, message = directory.covered_epoch(), str((directory.status() or {}).get("message", ""))
     noted = noted_inventory(directory)
@@ -179,15 +182,17 @@ def read_run(path: Path) -> SavedRun:
     measured = _measured(directory, covered)
     if not state.active and (lacking := describe_missing(_missing(directory, noted, training, measured))):
         state, message = State.DAMAGED, lacking
-    return SavedRun(
+    run = SavedRun(
         path=path,
-        raw=read_config(directory),
-        facts=read_json(directory.facts) or {},
+        raw=raw,
+        facts=read_facts(directory.facts, sizes="simulation" not in raw),
         state=state,
         message=message,
         training=training,
         records=_merged(training, measured.values()),
     )
+    _ = run.key, run.path_fit  # of files, too, which are read now: whoever has a run has all of it
+    return run
 
 
 def read_runs(folders: Iterable[Path]) -> tuple[list[SavedRun], list[str]]:
@@ -202,21 +207,6 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[SavedRun], list[str]]:
         except DamagedFile as error:
             faults.append(str(error))
     return runs, faults
-
-
-def read_config(directory: RunDirectory) -> dict[str, Any]:
-    """config.yaml. Raises DamagedFile for what cannot be the configuration of a run or a simulation."""
-    try:
-        raw = yaml.load(directory.config.read_text(), _LOADER)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        cause = " ".join(str(error).split())
-        raise DamagedFile(f"{directory.config}: expected YAML, got a damaged file ({cause}). {_RESTORE}") from None
-    groups = raw if isinstance(raw, dict) else {}
-    # Of a file that is cut the beginning is there, in which a training's other choices stand.
-    needed = ("simulation",) if "simulation" in groups else COMPONENTS if "evaluate_at" in groups else COMPONENTS[:3]
-    if lacking := [group for group in needed if not isinstance(groups.get(group), dict) or "name" not in groups[group]]:
-        raise DamagedFile(f"{directory.config}: expected a choice of {lacking[0]}, got none. {_RESTORE}")
-    return groups
 
 
 def _measured(directory: RunDirectory, covered: float) -> dict[str, list[Record]]:
@@ -280,7 +270,7 @@ def pick_run(name: str, folder: Path) -> Path:
         return Path(name)
     runs = find_runs([folder])
     meant = [run for run in runs if run.name == name] or [
-        run for run in runs if run.name.startswith(name) or name_and_key(run)[1].startswith(name)
+        run for run in runs if run.name.startswith(name) or _key_of(run).startswith(name)
     ]
     if len(meant) == 1:
         return meant[0]
@@ -288,6 +278,14 @@ def pick_run(name: str, folder: Path) -> Path:
         listed = ", ".join(run.name for run in meant)
         raise ValueError(f"{name}: expected one run, got {len(meant)}: {listed}. Give more of the name, or the key.")
     raise ValueError(f"{name}: expected a run under {folder}. {nearest(name, [run.name for run in runs])}")
+
+
+def _key_of(run: Path) -> str:
+    """The key; of a run whose identity cannot be read its name."""
+    try:
+        return name_and_key(run)[1]
+    except DamagedFile:
+        return run.name
 
 
 def _choices(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -306,7 +304,7 @@ def _choices(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 def _flatten(prefix: str, value: Any, into: dict[str, Any]) -> None:
     if isinstance(value, Mapping) and "_target_" in value:
-        into[prefix] = value["name"]
+        into[prefix] = value.get("name", value["_target_"])
         for name, option in value.items():
             if name not in ("_target_", *labels_of(prefix)):
                 _flatten(f"{prefix}.{name}", option, into)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ncexp.record.files import write_atomically
+from ncexp.config.names import shown
+from ncexp.record.files import open_file, parse_json, refuse_odd, write_atomically
+from ncexp.record.inventory import decode_inventory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 #: The one entry of safetensors' own header; more than one would be written in any order.
 _ENTRY = "ncexp"
+#: Bytes, as safetensors has it.
+LONGEST_HEADER = 100_000_000
 
 
 class UnusableFile(ValueError):
@@ -53,22 +58,26 @@ def read_header(path: Path, kind: str, training: str) -> dict[str, Any]:
     another training.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            size = path.stat().st_size
-            if length > size:
+            size = os.fstat(file.fileno()).st_size
+            if length > min(size, LONGEST_HEADER):
                 raise ValueError("its header is cut")
-            entries = json.loads(file.read(length))
-            header: dict[str, Any] = dict(json.loads(entries.pop("__metadata__")[_ENTRY]))
+            entries = parse_json(file.read(length))
+            header: dict[str, Any] = dict(parse_json(entries.pop("__metadata__")[_ENTRY].encode()))
+            refuse_odd(header)
             if 8 + length + max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0) != size:
                 raise ValueError("its tensors are cut")
-    except (FileNotFoundError, PermissionError):
+    except FileNotFoundError:
         raise
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, struct.error):
         raise DamagedTensors(f"{path}: expected a {kind} file, got one that is cut or damaged.") from None
     for name, expected in (("format", FORMAT), ("kind", kind), ("training", training)):
         if header.get(name) != expected:
-            raise UnusableFile(f"{path}: expected a {kind} file with {name} {expected}, got {name} {header.get(name)}.")
+            found = str(header.get(name))[:60]
+            raise UnusableFile(f"{path}: expected a {kind} file with {name} {expected}, got {name} {found}.")
+    if not _is_complete(header, kind):
+        raise DamagedTensors(f"{path}: expected a {kind} file with its header, got {shown(header)}.")
     return header
 
 
@@ -80,14 +89,32 @@ def read_tensors(path: Path, kind: str, training: str) -> tuple[dict[str, Tensor
     header = read_header(path, kind, training)
     try:
         # Copies, aligned as torch aligns: the same numbers at another alignment may be summed in another order.
-        tensors = {name: tensor.clone() for name, tensor in load(path.read_bytes()).items()}
-    except (SafetensorError, ValueError):
+        with open_file(path) as file:
+            tensors = {name: tensor.clone() for name, tensor in load(file.read()).items()}
+    except (SafetensorError, ValueError, KeyError):  # KeyError: of a kind of number that torch has not
         raise DamagedTensors(f"{path}: expected a {kind} file, got one that is cut or damaged.") from None
     if _digest(tensors, header) != header.get("sha256"):
         raise DamagedTensors(
             f"{path}: expected a {kind} file with the SHA-256 of its header, got other content: it is damaged."
         )
     return tensors, header
+
+
+def _is_complete(header: Mapping[str, Any], kind: str) -> bool:
+    """Whether a header has the entries that readers rely on."""
+    epoch, splits = header.get("epoch"), header.get("splits", {})
+    if kind == "resume":
+        position, record = header.get("position"), header.get("record", {})
+        try:
+            decode_inventory(record if isinstance(record, dict) else {"record": record})
+        except ValueError:
+            return False
+        epoch = position.get("epoch") if isinstance(position, dict) else None
+    laid_out = isinstance(splits, dict) and all(
+        isinstance(split, dict) and isinstance(split.get("layers"), list) and set(map(type, split["layers"])) <= {str}
+        for split in splits.values()
+    )
+    return type(epoch) is int and 0 <= epoch <= 10**9 and laid_out
 
 
 def _digest(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:

@@ -36,7 +36,7 @@ import numpy
 from scipy.special import stdtrit
 
 from ncexp.measure.quantities import find
-from ncexp.record import RunDirectory, SavedRun, State, read_json
+from ncexp.record import RunDirectory, SavedRun, State, read_environment, read_json
 
 #: Of the band of each quantity; of the intervals of which the whole may lie outside with a share of MOST_OUTSIDE.
 LEVEL, WHOLE_LEVEL, MOST_OUTSIDE = 0.998, 0.99, 0.1
@@ -124,7 +124,7 @@ def make_reference(runs: Sequence[SavedRun], name: str) -> dict[str, Any]:
     for place, (quantity, epoch) in enumerate(shared):
         bands.setdefault(quantity, {})[epoch] = [float(f"{one[place]:.6g}") for one in (low, mean, high)]
     left_out = [judge(dict(zip(shared, one, strict=True)), len(runs) - 1) for one in scales.leave_one_out(values)]
-    environments = [read_json(RunDirectory(run.path).environment) or {} for run in runs]
+    environments = [read_environment(RunDirectory(run.path).environment) for run in runs]
     return {
         "name": name,
         "seeds": sorted(run.seed for run in runs if run.seed is not None),
@@ -238,7 +238,7 @@ class Scales:
         log = numpy.array([row is not None and row.scale == "log" for row in rows]) & (values > 0).all(axis=0)
         log |= numpy.array([quantity == ZERO_EPOCH for quantity, _ in numbers])
         shares = [row is not None and row.scale == "percent" for row in rows]
-        sizes = {"train": facts["num_train"], "fit": facts["num_train"], "test": facts["num_test"]}
+        sizes = {"train": facts["num_train"], "fit": facts["num_train"], "test": facts.get("num_test", 0)}
         counted = [
             sizes[name.partition("/")[0]] if share else 0 for (name, _), share in zip(numbers, shares, strict=True)
         ]

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ncexp.record import RunDirectory, read_json
+from ncexp.record import RunDirectory, read_environment
 from ncexp.training.loop import Training
 
 #: Floating-point operations of a training step below which `auto` is one thread on a CPU. Such a step is hundreds of
@@ -45,7 +45,7 @@ def restore_threads(directory: RunDirectory) -> str:
 
 
 def _noted(directory: RunDirectory) -> int | None:
-    return (read_json(directory.environment) or {}).get("threads")
+    return read_environment(directory.environment).get("threads")
 
 
 def _restore(noted: int, allowed: int) -> str:
