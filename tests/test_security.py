@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import ast
+import csv
+import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from rich.table import Table
 from support import SMALL, Compose, train
+from synthetic_sweep import write_run, write_status
 
-from ncexp.cli import export, report, status
-from ncexp.record import contents, load
+from ncexp.cli import cancel, export, logs, report, status
+from ncexp.config.text import printable
+from ncexp.launching.console import literal_console
+from ncexp.launching.states import fault_of
+from ncexp.launching.sweep_directory import Entry, SweepDirectory
+from ncexp.record import DamagedFile, State, contents, load, read_all
+from ncexp.report.tables import Table as Tables
 
 PACKAGE = Path(__file__).parents[1] / "ncexp"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -102,3 +113,156 @@ def test_a_run_contacts_nobody(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "outputs" / "mlflow.db").exists()
     assert not contacted.exists() or contacted.read_text() == ""
+
+
+# The folder of somebody else.
+
+ESCAPE = "\x1b[31mred\x1b]0;title\x9b2J\u202e"
+SHOWN = r"\x1b[31mred\x1b]0;title\x9b2J\u202e"
+
+
+def _stranger(outputs: Path, **options: Any) -> Path:
+    """A run that failed, with control characters wherever a file may have them."""
+    path = write_run(outputs, state=State.FAILED, **options)
+    path = path.rename(path.with_name(f"{ESCAPE}{path.name}"))
+    write_status(path, State.FAILED, message=ESCAPE)
+    (path / "run.log").write_text(f"{ESCAPE}\nlast line\n")
+    return path
+
+
+def test_printable_escapes_what_a_terminal_obeys_and_nothing_else() -> None:
+    assert printable(ESCAPE) == SHOWN
+    plain = "ω ≤ 0.1 %\tL_LS⊥\n\xa0é日本 😀"
+    assert printable(plain) == plain
+
+
+def test_consoles_show_control_characters_of_text_and_of_tables(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table(ESCAPE)
+    table.add_row(ESCAPE)
+    console = literal_console(width=200)
+    for one in (ESCAPE, table):
+        console.print(one)
+    printed = capsys.readouterr().out
+    assert printed.count(r"\x1b[31mred") == 3
+    assert "\x1b" not in printed
+
+
+def test_everything_is_printed_by_say_or_a_console() -> None:
+    """Our own words alone may go without: help, completion, a pipe's protocol, a job's own log."""
+    own = {"config/text.py", "cli/__init__.py", "cli/shell_completion.py", "tracking/__main__.py", "launching/job.py"}
+    found = {
+        str(path.relative_to(PACKAGE))
+        for path in SOURCES
+        if re.search(r"\bprint\(|stdout\.write\(", path.read_text())
+        for call in _calls(ast.parse(path.read_text()))
+        if ast.unparse(call.func) in ("print", "sys.stdout.write")
+    }
+    assert found == own
+
+
+def test_sweep_of_a_stranger_is_shown_without_control_characters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _stranger(tmp_path)
+    sweep = SweepDirectory(tmp_path / "sweeps" / "quick_1")
+    sweep.path.mkdir(parents=True)
+    sweep.write_entries([Entry(num=0, name="run", key="0", directory=str(path), run=str(path), overrides=[])])
+    for command in (status.main, logs.main):
+        command(["--outputs", str(tmp_path), "quick_1"])
+        said = capsys.readouterr()
+        assert SHOWN in said.out
+        assert "\x1b" not in said.out + said.err
+
+
+@pytest.mark.parametrize("place", ["dataset.name", "architecture.name", "loss.name", "architecture.family", "regime"])
+def test_names_in_a_configuration_are_names_or_the_run_is_left_out(tmp_path: Path, place: str) -> None:
+    kept, left_out = write_run(tmp_path), write_run(tmp_path, seed=1)
+    raw = yaml.safe_load((left_out / "config.yaml").read_text())
+    *groups, last = place.split(".")
+    (raw[groups[0]] if groups else raw)[last] = "x/../../../outside"
+    (left_out / "config.yaml").write_text(yaml.safe_dump(raw))
+    runs = read_all(tmp_path, {})
+    assert [run.path for run in runs] == [kept]
+    assert re.fullmatch(rf".*: expected as {re.escape(place)} 1 to 64 letters.* got 'x/\.\./.*", runs.faults[0])
+
+
+def test_words_of_a_record_are_no_formulas_in_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_run(tmp_path, epochs=[1, 2])
+    (errors,) = path.glob("measurements/errors_*.jsonl")
+    errors.write_text(errors.read_text().replace('"train/error"', '"=1+1/@a/+b": -2.5, "train/error"', 1))
+    assert export.main([str(tmp_path), "--to", str(tmp_path / "all.csv")]) == 0
+    capsys.readouterr()
+    with (tmp_path / "all.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    (row,) = (row for row in rows if "1+1" in row["split"])
+    assert [row[name] for name in ("split", "family", "quantity", "value")] == ["'=1+1", "'@a", "'+b", "-2.5"]
+    assert "'-1+1" in Tables.of("t", "T", ["a"], [["-1+1"]]).csv()
+    assert "\n-1.5\n" in Tables.of("t", "T", ["a"], [["-1.5"]]).csv()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_rendering")
+def test_report_on_a_stranger_stays_in_its_folder_and_is_printable(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outputs = tmp_path / "outputs"
+    write_run(outputs)
+    _stranger(outputs, rate=0.05)
+    bad = _stranger(outputs, seed=1)
+    (bad / "config.yaml").write_text((bad / "config.yaml").read_text().replace("name: mse", "name: ../../../out"))
+    before = set(tmp_path.rglob("*"))
+    assert report.main([str(outputs), "--to", str(tmp_path / "report")]) == 1
+    said = capsys.readouterr()
+    assert "expected as loss.name" in said.err
+    assert "\x1b" not in said.out + said.err
+    made = set(tmp_path.rglob("*")) - before
+    assert made
+    assert all(path.is_relative_to(tmp_path / "report") for path in made)
+    assert SHOWN in (tmp_path / "report" / "troubles.md").read_text()
+    assert not [path for path in made if path.suffix in (".md", ".csv", ".tex") and "\x1b" in path.read_text()]
+
+
+def _submitted(tmp_path: Path) -> SweepDirectory:
+    sweep = SweepDirectory(tmp_path / "sweeps" / "quick_1")
+    sweep.submissions.mkdir(parents=True)
+    run = str(tmp_path / "run_0")
+    sweep.write_entries([Entry(num=0, name="run", key="0", directory=run, run=run, overrides=[])])
+    return sweep
+
+
+def test_cancel_deletes_nothing_that_a_submission_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ncexp.launching.slurm.jobs_in_queue", dict)
+    sweep, victim = _submitted(tmp_path), tmp_path / "victim.json"
+    victim.write_text("{}")
+    noted = {"name": "1:../../../victim", "jobs": [[0]], "timeout_min": 60, "max_num_timeout": 3}
+    for content in (json.dumps(noted), json.dumps({**noted, "name": "1:ab", "jobs": 3}), "{", "[]"):
+        (sweep.submissions / "ab.json").write_text(content)
+        with pytest.raises(DamagedFile, match=r"submissions/ab\.json: expected a submission of its name"):
+            cancel.main(["--outputs", str(tmp_path), "quick_1"])
+        assert victim.exists()
+    (sweep.submissions / "ab.json").write_text(json.dumps({**noted, "name": "1:ab"}))
+    assert cancel.main(["--outputs", str(tmp_path), "quick_1"]) == 0
+    assert not list(sweep.submissions.iterdir())
+    assert "0 jobs are being ended" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("job", ["--me", "7;ls", "../../7", "", "7 8", "local:zzz", "local:a:1", "7_", "--user=root"])
+def test_job_of_a_file_has_the_form_of_one_or_is_refused(tmp_path: Path, job: str) -> None:
+    sweep = _submitted(tmp_path)
+    (entry,) = sweep.entries()
+    (tmp_path / "run_0").mkdir()
+    (tmp_path / "run_0" / "job.json").write_text(json.dumps({"job": job, "submission": "1:ab"}))
+    assert "job.json: expected a job" in fault_of(entry.task)
+    sweep.write_entries([replace(entry, job=job)])
+    with pytest.raises(DamagedFile, match="expected a job"):
+        sweep.entries()
+
+
+def test_title_of_a_task_makes_no_link_outside_of_the_sweep(tmp_path: Path) -> None:
+    sweep = _submitted(tmp_path)
+    manifest = sweep.path / "manifest.jsonl"
+    manifest.write_text(manifest.read_text().replace('"name": "run"', '"name": "a/../../../../victim"'))
+    with pytest.raises(DamagedFile, match="expected a name and a key that make a file's name"):
+        sweep.entries()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from ncexp.cli.status import parser
+from ncexp.config.text import say
 from ncexp.launching.cancelling import cancel_sweep
 from ncexp.launching.states import fault_of
 from ncexp.launching.sweep_directory import find_sweep
@@ -19,8 +20,8 @@ def main(arguments: list[str]) -> int:
     given = parser("cancel", "End the sweep's jobs; running ones save themselves first.").parse_args(arguments)
     sweep = find_sweep(given.outputs.absolute(), given.sweep)
     count, faults = cancel_sweep(sweep)
-    print(f"{count} jobs are being ended; the same command as before goes on with what is not finished")
+    say(f"{count} jobs are being ended; the same command as before goes on with what is not finished")
     faults += [fault for entry in sweep.entries() if (fault := fault_of(entry.task))]
     for fault in faults:
-        print(f"ncexp cancel: {fault}", file=sys.stderr)
+        say(f"ncexp cancel: {fault}", sys.stderr)
     return State.DAMAGED.exit_code if faults else 0

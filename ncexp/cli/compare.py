@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ncexp.config.text import say
 from ncexp.launching.console import literal_console
 from ncexp.record import DamagedFile, SavedRun, State, pick_run, read_run
 
@@ -41,7 +42,7 @@ def main(arguments: list[str]) -> int:
         try:
             runs.append(read_run(pick_run(name, given.folder)))
         except ValueError as error:
-            print(f"ncexp compare: {error}", file=sys.stderr)
+            say(f"ncexp compare: {error}", sys.stderr)
             if not isinstance(error, DamagedFile):
                 return 2
     if not runs:
@@ -65,7 +66,7 @@ def _against_reference(runs: list[SavedRun], name: str) -> int:
         reference = read_reference(name)
         verdicts = [compare_with_reference(run, reference) for run in runs]
     except ValueError as error:
-        print(f"ncexp compare: {error}", file=sys.stderr)
+        say(f"ncexp compare: {error}", sys.stderr)
         return 2
     for run, verdict in zip(runs, verdicts, strict=True):
         console.print(verdict_table(run, verdict))

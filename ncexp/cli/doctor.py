@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ncexp.config import Component
 from ncexp.config.composing import REFUSALS, compose_plain, explain
+from ncexp.config.text import say
 from ncexp.launching import slurm
 
 #: What a job checks anew: it may run on another machine, with another disk and another network.
@@ -48,7 +49,7 @@ def main(arguments: list[str]) -> int:
     if given.sbatch or slurm.is_installed():
         code = _print_checks("here", given, tuple(CHECKS))
         return code if code or given.no_job else _in_job(given)
-    print(
+    say(
         f"none here      {'slurm':12} no command of SLURM on this machine; sweeps run here: hydra/launcher=local",
         flush=True,
     )
@@ -62,7 +63,7 @@ def _print_checks(where: str, given: argparse.Namespace, names: tuple[str, ...])
             mark, finding = "ok  ", CHECKS[name](given)
         except (CheckFailed, slurm.SlurmUnavailable) as error:
             mark, finding, code = "FAIL", str(error), 1
-        print(f"{mark} {where:9} {name:12} {finding}", flush=True)
+        say(f"{mark} {where:9} {name:12} {finding}")
     return code
 
 
@@ -199,14 +200,14 @@ def _in_job(given: argparse.Namespace) -> int:
     with slurm.outside_of_any_job():
         printed = slurm.call("sbatch", "--parsable", *options, "--wrap", shlex.join(again))
     job = printed.strip().partition(";")[0]
-    print(f"     in a job  {'':12} job {job} waits; interrupt me if the queue is long", flush=True)
+    say(f"     in a job  {'':12} job {job} waits; interrupt me if the queue is long")
     for state in _states(job):
-        print(f"     in a job  {'':12} {state}", flush=True)
+        say(f"     in a job  {'':12} {state}")
     text = log.read_text() if log.exists() else ""
-    print(text, end="")
+    say(text, end="")
     if "versions" not in text:
         output = f"Its output is {log}" if log.exists() else f"Its node could not write {log}"
-        print(f"FAIL in a job  {'':12} job {job} ended without finishing its checks. {output}.")
+        say(f"FAIL in a job  {'':12} job {job} ended without finishing its checks. {output}.")
         return 1
     return 1 if "FAIL" in text else 0
 

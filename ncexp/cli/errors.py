@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from ncexp.config.composing import REFUSALS, explain
+from ncexp.config.text import say
 from ncexp.launching.slurm import SlurmUnavailable
 from ncexp.record import Busy, State
 
@@ -13,6 +14,6 @@ def explain_or_raise(error: Exception) -> State:
     """Print why a command refused; returns the state that stands for it. Raises any other exception again: a defect."""
     for kinds, state in ((REFUSALS, State.REFUSED), ((Busy,), State.BUSY), ((SlurmUnavailable,), State.FAILED)):
         if isinstance(error, kinds):
-            print(f"ncexp: {explain(error)}", file=sys.stderr)
+            say(f"ncexp: {explain(error)}", sys.stderr)
             return state
     raise error

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ncexp.config.text import csv_cell, say
 from ncexp.record import State, read_all
 
 HELP = """\
@@ -30,10 +31,14 @@ def main(arguments: list[str]) -> int:
         runs = read_all(given.directories, {})
         frame = runs.frame()
     except ValueError as error:
-        print(f"ncexp export: {error}", file=sys.stderr)
+        say(f"ncexp export: {error}", sys.stderr)
         return 2
-    (frame.to_csv if given.to.suffix == ".csv" else frame.to_parquet)(given.to, index=False)
-    print(f"{given.to}: {len(frame)} values")
+    if given.to.suffix == ".csv":
+        words = [name for name in frame if frame[name].dtype.kind == "O"]
+        frame.assign(**{name: frame[name].map(csv_cell) for name in words}).to_csv(given.to, index=False)
+    else:
+        frame.to_parquet(given.to, index=False)
+    say(f"{given.to}: {len(frame)} values")
     for fault in runs.faults:
-        print(f"ncexp export: left out: {fault}", file=sys.stderr)
+        say(f"ncexp export: left out: {fault}", sys.stderr)
     return State.DAMAGED.exit_code if runs.faults else 0

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ncexp.config import ConfigError, nearest
 from ncexp.config.composing import config_directory
+from ncexp.config.text import say
 from ncexp.launching.console import literal_console
 
 GROUPS = ("dataset", "loss", "optimizer", "optimizer/schedule", "analysis", "experiment", "sweep", "simulation")
@@ -34,7 +35,7 @@ def main(arguments: list[str]) -> int:
         else:
             _print_choices(given.what, given.names)
     except ConfigError as error:
-        print(f"ncexp: {error}", file=sys.stderr)
+        say(f"ncexp: {error}", sys.stderr)
         return 2
     return 0
 
@@ -65,7 +66,7 @@ def _print_quantities(families: list[str], markdown: bool) -> None:
     known = list(dict.fromkeys(map(family_of, QUANTITIES)))
     _check(families, known)
     if markdown:
-        print(render_markdown(), end="")
+        say(render_markdown(), end="")
         return
     table = Table("name", "splits", "label", "at collapse", "meaning", box=None, pad_edge=False)
     for row in QUANTITIES:
@@ -84,7 +85,7 @@ def _print_choices(group: str, names: list[str]) -> None:
     _check(names, [*choices])
     width = max(map(len, choices))
     for name in names or choices:
-        print(f"{name:<{width}}  {choices[name]}".rstrip())
+        say(f"{name:<{width}}  {choices[name]}".rstrip())
 
 
 def _check(names: list[str], known: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from ncexp.cli.status import parser
+from ncexp.config.text import say
 from ncexp.launching.logs import chosen_entries, last_lines
 from ncexp.launching.states import fault_of
 from ncexp.launching.sweep_directory import find_sweep
@@ -24,12 +25,12 @@ def main(arguments: list[str]) -> int:
     entries = chosen_entries(sweep, given.run)
     for entry in entries:
         path = sweep.log_of(entry)
-        print(f"== {entry.title}  {path or ''}")
+        say(f"== {entry.title}  {path or ''}")
         if fault := fault_of(entry.task):
-            print(f"ncexp logs: {fault}", file=sys.stderr)
-        print("\n".join(last_lines(path, given.lines) if path else ["(no log was written)"]))
+            say(f"ncexp logs: {fault}", sys.stderr)
+        say("\n".join(last_lines(path, given.lines) if path else ["(no log was written)"]))
     if not entries:
-        print("no such run" if given.run else "no run is in trouble; name one by its number", file=sys.stderr)
+        say("no such run" if given.run else "no run is in trouble; name one by its number", sys.stderr)
     if given.run and not entries:
         return 2
     return State.DAMAGED.exit_code if any(fault_of(entry.task) for entry in entries) else 0

@@ -6,6 +6,7 @@ import argparse
 
 from ncexp.config import Component
 from ncexp.config.composing import compose_plain
+from ncexp.config.text import say
 
 
 def main(arguments: list[str]) -> int:
@@ -21,5 +22,5 @@ def main(arguments: list[str]) -> int:
     from ncexp.datasets.prepare import prepare  # torch takes two seconds: not for --help
 
     for name, value in prepare(Component.check("dataset", chosen, ())).items():
-        print(f"{name:<24} {value}")
+        say(f"{name:<24} {value}")
     return 0

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ncexp.config.text import say
 from ncexp.record import find_runs, pick_run, read_run
 
 HELP = """\
@@ -33,7 +34,7 @@ def main(arguments: list[str]) -> int:
         named = [path for name in given.runs for path in _paths(name, given.folder)]
         content = make_reference([read_run(path) for path in dict.fromkeys(named)], given.name)
     except ValueError as error:
-        print(f"ncexp reference: {error}", file=sys.stderr)
+        say(f"ncexp reference: {error}", sys.stderr)
         return 2
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{given.name}.json"
@@ -41,8 +42,8 @@ def main(arguments: list[str]) -> int:
     shares = content["leave_one_out"]
     alarms = sum(content["refused"])
     numbers = sum(map(len, content["bands"].values()))
-    print(f"{path}: {numbers} numbers of {len(content['bands'])} quantities, seeds {content['seeds']}")
-    print(
+    say(f"{path}: {numbers} numbers of {len(content['bands'])} quantities, seeds {content['seeds']}")
+    say(
         f"each seed against the others: {alarms} of {len(shares)} would be refused; at most {max(shares):.1%} of a "
         f"seed's numbers lie outside their {WHOLE_LEVEL:.0%} intervals, {MOST_OUTSIDE:.0%} are allowed"
     )

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ncexp.config.text import say
 from ncexp.record import Runs, State, read_all
 
 HELP = """\
@@ -36,23 +37,24 @@ def main(arguments: list[str]) -> int:
         else:
             runs = _from_mlflow(given.uri, given.experiment, where)
         for fault in runs.faults:
-            print(f"ncexp report: left out: {fault}", file=sys.stderr)
+            say(f"ncexp report: left out: {fault}", sys.stderr)
         sweep = gather(runs)
     except (ValueError, ConnectionError, RuntimeError) as error:  # of a store that cannot be reached or used, too
-        print(f"ncexp report: {error}", file=sys.stderr)
+        say(f"ncexp report: {error}", sys.stderr)
         return 2
     page = write_report(sweep, given.to)
-    print(results(sweep).markdown())
-    print(f"{page}, with the tables and figures beside it")
+    say(results(sweep).markdown())
+    say(f"{page}, with the tables and figures beside it")
     return State.DAMAGED.exit_code if runs.faults else 0
 
 
 def _from_mlflow(uri: str, experiments: list[str], where: dict[str, str]) -> Runs:
-    from ncexp.tracking.download import download_records
+    from ncexp.tracking.download import download_records, without_folder
 
     with tempfile.TemporaryDirectory() as folder:
-        download_records(uri, experiments, Path(folder))
-        return read_all(folder, where)
+        faults = download_records(uri, experiments, Path(folder))
+        runs = read_all(folder, where) if any(Path(folder).iterdir()) else Runs([])
+        return Runs(runs, [*faults, *(f"run {without_folder(fault, Path(folder))}" for fault in runs.faults)])
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -58,7 +58,10 @@ FOLDER = ("--outputs", "--in")
 
 def main(arguments: list[str]) -> int:
     """Print the script for the shell, or, of a line up to the cursor, what may stand in place of its last word."""
-    print("\n".join(candidates(arguments[0])) if arguments else SCRIPT, end="" if not arguments else "\n")
+    if arguments:
+        print("\n".join(filter(str.isprintable, candidates(arguments[0]))))
+    else:
+        print(SCRIPT, end="")
     return 0
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ncexp.config.text import say
 from ncexp.launching.console import literal_console
 from ncexp.launching.sweep_directory import SweepDirectory, find_sweep, sweeps
 from ncexp.launching.waiting import ask_queue, current_states, print_table
@@ -48,7 +49,7 @@ def _print_line(console: Console, sweep: SweepDirectory) -> int:
     try:
         entries = sweep.entries()
     except DamagedFile as error:
-        print(f"ncexp status: {error}", file=sys.stderr)
+        say(f"ncexp status: {error}", sys.stderr)
         return State.DAMAGED.exit_code
     states = current_states(entries, ask_queue(entries)).values()
     console.print(f"{sweep.path.name}: {format_counts(states)}", soft_wrap=True, markup=False)

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from ncexp.config.text import say
+
 HELP = """\
 Send MLflow what it does not have of the runs and simulations in DIR (default:
 outputs): runs that a dead server missed, jobs of a cluster that kept journals
@@ -28,7 +30,7 @@ def main(arguments: list[str]) -> int:
     try:
         counts = sync_runs(chosen.directories, chosen.uri)
     except ValueError as error:
-        print(f"ncexp sync: {error}", file=sys.stderr)
+        say(f"ncexp sync: {error}", sys.stderr)
         return 2
-    print(", ".join(f"{count} {what}" for what, count in sorted(counts.items())))
+    say(", ".join(f"{count} {what}" for what, count in sorted(counts.items())))
     return 1 if counts["not sent"] else 0

@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+from ncexp.config.text import say
+
 HELP = """\
 Start MLflow's UI on the store of an outputs folder, on this machine alone
 (127.0.0.1), and print for each experiment the links to the charts of its runs:
@@ -40,7 +42,7 @@ def main(arguments: list[str]) -> int:
             return 0
         return _serve(uri, chosen.port or UI_PORT)
     except (ValueError, ConnectionError) as error:
-        print(f"ncexp ui: {error}", file=sys.stderr)
+        say(f"ncexp ui: {error}", sys.stderr)
         return 2
 
 
@@ -55,7 +57,7 @@ def print_links(uri: str, address: str) -> None:
             publish_views(client, uri, experiment.experiment_id)
             for view in VIEWS:
                 what = f"{experiment.name}, {view.replace('_', ' ')}"
-                print(f"{what:28s} {address}/{link(experiment.experiment_id, view)}", flush=True)
+                say(f"{what:28s} {address}/{link(experiment.experiment_id, view)}")
 
 
 def _refuse_taken(port: int) -> None:
@@ -89,7 +91,7 @@ def _serve(uri: str, port: int) -> int:
             time.sleep(0.3)
         if server.poll() is None:
             print_links(uri, shown)
-            print(f"A browser that does not find {UI_HOST} finds 127.0.0.1. Ctrl-C stops it.", flush=True)
+            say(f"A browser that does not find {UI_HOST} finds 127.0.0.1. Ctrl-C stops it.")
         return 1 if server.wait() else 0
     except KeyboardInterrupt:
         return 0

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 
+from ncexp.config.text import say
 from ncexp.launching import slurm
 from ncexp.launching.local_job import LOCAL, process_of
 from ncexp.launching.noted_submission import adopt_noted
@@ -13,7 +14,7 @@ from ncexp.launching.states import job_of, queued_job
 from ncexp.launching.sweep_directory import SweepDirectory
 
 
-def cancel_sweep(sweep: SweepDirectory, report: Callable[[str], object] = print) -> tuple[int, list[str]]:
+def cancel_sweep(sweep: SweepDirectory, report: Callable[[str], object] = say) -> tuple[int, list[str]]:
     """End the jobs that this sweep submitted, and a local sweep's process.
 
     Returns how many there were, and what is wrong with notes of submissions that cannot be read.

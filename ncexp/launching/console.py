@@ -1,23 +1,37 @@
-"""What commands print on: text as it is. Paths and messages may hold [red] or :x:, which rich would take for markup."""
+"""What commands print on: text as it is. Paths and messages may hold [red] or :x:, which rich would take for markup,
+and what a terminal would obey.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from ncexp.config.text import printable
 
 #: Rich's options under which text stays as it is.
 LITERAL: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
 
 
+class _PrintableConsole(Console):
+    """Sends a terminal rich's own control characters, and no other."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for one in super().render(renderable, options):
+            yield one if one.control else Segment(printable(one.text), one.style)
+
+
 def literal_console(**options: Any) -> Console:
     """A console without markup, emoji codes and highlighting; options: of rich's Console."""
-    return Console(**LITERAL, **options)
+    return _PrintableConsole(**LITERAL, **options)
 
 
-class _LastingConsole(Console):
+class _LastingConsole(_PrintableConsole):
     """Stops printing where the reader of the output has ended; rich's own ends the program."""
 
     def on_broken_pipe(self) -> None:

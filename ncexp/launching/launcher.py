@@ -22,7 +22,7 @@ from ncexp.launching.in_turn import work_in_turn
 from ncexp.launching.local_job import own_job
 from ncexp.launching.next_commands import print_next
 from ncexp.launching.noted_submission import adopt_noted
-from ncexp.launching.plan import Asked, Plan, check_all, freeze, make_plan, prepare_tracking
+from ncexp.launching.plan import Asked, Plan, check_all, configured_stores, freeze, make_plan, prepare_tracking
 from ncexp.launching.pool import Share, work
 from ncexp.launching.slurm import Queue, SlurmUnavailable, jobs_in_queue, max_array_size, outside_of_any_job
 from ncexp.launching.sweep_directory import SweepDirectory
@@ -93,6 +93,7 @@ class SweepLauncher(CheckedLauncher):
     def carry_out(self, asked: Sequence[Asked]) -> list[State]:
         check_outputs(asked[0].task.outputs)
         sweep = SweepDirectory.of(self._name(asked), [one.task for one in asked])
+        self._stores = configured_stores([one.task for one in asked])
         asked = [one.remaining() for one in asked]
         self.console.print(f"sweep     {sweep.path}", soft_wrap=True, markup=False)
         if self.options["dry_run"]:
@@ -128,9 +129,13 @@ class SweepLauncher(CheckedLauncher):
     def _upload_rest(self, sweep: SweepDirectory) -> None:
         """Send MLflow what the runs' own processes could not."""
         runs = {Path(entry.run) for entry in sweep.entries()}
-        counts = sync_runs(sorted(run for run in runs if (run / "config.yaml").exists()))
+        there = sorted(run for run in runs if (run / "config.yaml").exists())
+        counts = sync_runs(there, report=self._print, named=self._stores)
         text = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
         self.console.print(f"MLflow    {text or 'no run has begun'}", soft_wrap=True, markup=False)
+
+    def _print(self, line: str) -> None:
+        self.console.print(line, soft_wrap=True)
 
     def _print_next(self, sweep: SweepDirectory, states: Mapping[int, State]) -> None:
         trained = any(entry.directory == entry.run for entry in sweep.entries())

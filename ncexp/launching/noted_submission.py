@@ -14,11 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from ncexp.config.names import shown
 from ncexp.launching.job import Job
 from ncexp.launching.slurm import Queue, jobs_in_queue
 from ncexp.launching.sweep_directory import SweepDirectory
 from ncexp.record import DamagedFile, write_json
-from ncexp.record.contents import read_submission
+from ncexp.record.files import read_file
 
 #: How long jobs that sbatch did not confirm are searched for: a controller under load lists them late.
 SEARCH_S = 30.0
@@ -42,6 +45,21 @@ class NotedSubmission:
         noted = cls(name, jobs, options["timeout_min"], options["max_num_timeout"])
         write_json(noted._path(sweep), asdict(noted))
         return noted
+
+    @classmethod
+    def read(cls, path: Path) -> NotedSubmission:
+        """What an earlier command left. Raises DamagedFile for what none wrote, and could name any file as its own."""
+        try:
+            noted = TypeAdapter(cls).validate_json(read_file(path), strict=True)
+            if noted.name.rpartition(":")[2] == path.stem:
+                return noted
+            cause = f"the name {shown(noted.name)}"
+        except (OSError, ValueError) as error:
+            cause = " ".join(str(error).split())
+        raise DamagedFile(
+            f"{path}: expected a submission of its name, got a damaged file ({cause}). Set it aside; `squeue` shows "
+            "whether its jobs are there."
+        )
 
     def function(self) -> Job:
         """What each of the jobs calls."""
@@ -97,7 +115,7 @@ def adopt_noted(sweep: SweepDirectory, queue: Queue, report: Callable[[str], obj
     faults = []
     for path in sorted(sweep.submissions.glob("*.json")):
         try:
-            noted = NotedSubmission(**read_submission(path))
+            noted = NotedSubmission.read(path)
         except DamagedFile as error:
             faults.append(str(error))
             continue

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from ncexp.launching.sweep_directory import Entry, SweepDirectory
 from ncexp.launching.task import Task, check_task, measuring_of, run_of
 from ncexp.record import DamagedFile, RunDirectory, State, TaskDirectory, format_counts, write_text
 from ncexp.record.measurements import journal_of
+from ncexp.record.contents import read_config
 from ncexp.tracking import mark_superseded, prepare, tracking_uri
 
 
@@ -175,6 +178,18 @@ def _is_left(task: MeasureConfig) -> bool:
         return True
 
 
+def configured_stores(tasks: Sequence[Task]) -> set[str | None]:
+    """The stores that these tasks name: trainings themselves, measurings by the run that they measure, whose processes
+    send to it.
+    """
+    stores = {task.tracking["uri"] for task in tasks if isinstance(task, RunConfig)}
+    for task in tasks:
+        if isinstance(task, MeasureConfig):
+            with suppress(DamagedFile, LookupError, TypeError):  # the measuring itself names it
+                stores.add(read_config(RunDirectory(task.run).config)["tracking"]["uri"])
+    return stores
+
+
 def prepare_tracking(tasks: Sequence[Task]) -> None:
     """Make each MLflow store and its experiments once, before jobs that would all make them at the same time.
 
@@ -193,7 +208,8 @@ def prepare_tracking(tasks: Sequence[Task]) -> None:
         except Exception as error:
             raise ConfigError(
                 f"tracking.uri: expected a store that responds, got {uri} ({type(error).__name__}: {error}). "
-                "Start the server, or set tracking.enabled=false; `ncexp sync` can upload the journals later."
+                f"Start the server, or set tracking.enabled=false; `ncexp sync --uri {shlex.quote(uri)} "
+                f"{shlex.quote(str(outputs))}` can upload the journals later."
             ) from error
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ncexp.config import ConfigError, MeasureConfig, RunConfig, check, check_measurement, check_outputs
+from ncexp.config.text import say
 from ncexp.launching.console import is_first_process, literal_console
 from ncexp.record import Busy, DamagedFile, State
 from ncexp.record.tensor_file import UnusableFile
@@ -78,16 +79,16 @@ def attempt(raw: Mapping[str, Any], console: Console) -> State:
     try:
         return work_on(raw, console)
     except ConfigError as error:
-        print(f"ncexp: {error}", file=sys.stderr)
+        say(f"ncexp: {error}", sys.stderr)
         return State.REFUSED
     except DamagedFile as error:
-        print(f"ncexp: {error}", file=sys.stderr)
+        say(f"ncexp: {error}", sys.stderr)
         return State.DAMAGED
     except UnusableFile as error:
-        print(f"ncexp: {error}", file=sys.stderr)
+        say(f"ncexp: {error}", sys.stderr)
         return State.FAILED
     except Busy as error:
-        print(f"ncexp: {error}", file=sys.stderr)
+        say(f"ncexp: {error}", sys.stderr)
         return State.BUSY
     except Exception:
         literal_console().print_exception()

@@ -83,7 +83,7 @@ def print_table(
     width = max((len(entry.name) for entry in shown), default=0)
     for entry in shown:
         state, (epoch, fault) = states[entry.num], _trained(entry)
-        why = fault or reasons.get(entry.num) or _why(entry, state)
+        why = " ".join((fault or reasons.get(entry.num) or _why(entry, state)).split())
         line = f"{entry.num:03d}  {entry.name:{width}}  {state:11}  {epoch:10}  {why}"
         console.print(line.rstrip(), soft_wrap=True, markup=False)
         if state.exit_code != 0 and (log := sweep.log_of(entry)):

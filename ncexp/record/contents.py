@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from ncexp.config.names import shown
+from ncexp.config.names import NAME_CONTRACT, is_file_name, is_name, shown
 from ncexp.record.files import DamagedFile, parse_json, read_file, read_json, refuse_odd
 from ncexp.record.inventory import decode_inventory
 from ncexp.record.states import State
@@ -37,7 +37,6 @@ WRITTEN = (State.RUNNING, State.COMPLETED, State.DIVERGED, State.FAILED, State.I
 MEASUREMENT: Kinds = {"analysis": str, "target": str, "options": dict, "version": int, "began": float}
 TASK: Kinds = {"num": int, "name": str, "key": str, "directory": str, "run": str, "overrides": list,
                "job": WORD_OR_NONE}  # fmt: skip
-SUBMISSION: Kinds = {"name": str, "jobs": list, "timeout_min": int, "max_num_timeout": int}
 FIT: Kinds = {"start_epoch": int, "excluded_epochs": list, "records": list}
 _RESTORE = "Set it aside: the same command as before writes it again."
 _ASIDE = "Set the file aside."
@@ -83,13 +82,19 @@ def read_config(path: Path) -> dict[str, Any]:
     needed = (
         ("simulation", "seed") if "simulation" in groups else COMPONENTS if "evaluate_at" in groups else COMPONENTS[:3]
     )
+    names: dict[str, str | None] = {}
     for group in (*COMPONENTS, "simulation"):
         if group in needed or group in groups:
             choice = groups.get(group)
             if not isinstance(choice, dict) or "name" not in choice:
                 raise DamagedFile(f"{path}: expected a choice of {group}, got none. {_RESTORE}")
             _check(path, choice, CHOICE, do=_RESTORE, within=f"{group}.")
+            names[f"{group}.name"] = choice["name"]
     _check(path, groups, RUN, [name for name in needed if name == "seed"], do=_RESTORE)
+    names |= {"regime": groups.get("regime"), "architecture.family": groups.get("architecture", {}).get("family")}
+    for place, name in names.items():
+        if name is not None and not is_name(name):  # the files of a report bear them
+            raise DamagedFile(f"{path}: expected as {place} {NAME_CONTRACT}, got {shown(name)}. {_RESTORE}")
     _check(path, groups.get("tracking", {}), TRACKING, TRACKING if "tracking" in groups else (), _RESTORE, "tracking.")
     return groups
 
@@ -122,7 +127,10 @@ def read_status(path: Path) -> dict[str, Any] | None:
 
 def read_job(path: Path) -> dict[str, Any]:
     """job.json: the last job that a sweep submitted for the task; empty where there was none."""
-    return _checked(path, {"job": str, "submission": WORD_OR_NONE}, ("job",)) or {}
+    noted = _checked(path, {"job": str, "submission": WORD_OR_NONE}, ("job",)) or {}
+    if noted and not is_job(noted["job"]):
+        raise DamagedFile(f"{path}: expected a job, as 12, 12_3 or local:..., got {shown(noted['job'])}. Set it aside.")
+    return noted
 
 
 def read_identity(path: Path) -> str | None:
@@ -181,6 +189,11 @@ def read_manifest(path: Path) -> list[dict[str, Any]]:
             _check(path, line, TASK, TASK)
             if line.keys() != TASK.keys() or not all(isinstance(word, str) for word in line["overrides"]):
                 raise ValueError(f"a line with {shown([*line])}")
+            title = f"{line['num']:03d}_{line['name']}_{line['key']}"
+            if not is_file_name(title):  # links and logs are called by it
+                raise ValueError(f"expected a name and a key that make a file's name, got {shown(title)}")
+            if line["job"] is not None and not is_job(line["job"]):
+                raise ValueError(f"expected a job, as 12, 12_3 or local:..., got {shown(line['job'])}")
     except FileNotFoundError:
         return []
     except ValueError as error:
@@ -192,13 +205,9 @@ def read_manifest(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def read_submission(path: Path) -> dict[str, Any]:
-    """submissions/*.json of a sweep: jobs that were submitted, not known yet. DamagedFile also where it lacks."""
-    content = _checked(path, SUBMISSION, SUBMISSION) or {}
-    tasks = [num for job in content.get("jobs", []) for num in (job if isinstance(job, list) else [None])]
-    if content.keys() != SUBMISSION.keys() or not all(isinstance(num, int) for num in tasks):
-        raise DamagedFile(f"{path}: expected {', '.join(SUBMISSION)}, got {shown(content)}. {_ASIDE}")
-    return content
+def is_job(word: str) -> bool:
+    """Whether it can be a job: SLURM's ``12``, of an array ``12_3``, or a process, see `ncexp.launching.local_job`."""
+    return re.fullmatch(r"[0-9]+(_[0-9]+)?|local:[\w.-]+:[0-9]+:([0-9]+|None)", word, re.ASCII) is not None
 
 
 def _checked(path: Path, kinds: Kinds, needed: Iterable[str] = ()) -> dict[str, Any] | None:

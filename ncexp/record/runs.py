@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ncexp.config import nearest
+from ncexp.config.text import printable
 from ncexp.record.journal import Record
 from ncexp.record.saved_run import SavedRun, read_runs
 
@@ -101,7 +102,7 @@ def load(paths: Paths = "outputs", *, where: Mapping[str, Any] | None = None) ->
     """
     runs = read_all(paths, where or {})
     for fault in runs.faults:
-        warnings.warn(f"left out: {fault}", stacklevel=2)
+        warnings.warn(f"left out: {printable(fault)}", stacklevel=2)
     return runs
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pandas import DataFrame
 
+from ncexp.config.text import csv_cell, printable
 from ncexp.measure.quantities import Quantity, shown
 from ncexp.record import Record, SavedRun, State
 from ncexp.report.summary import TERMS, describe_doubts, rate_of_fall, record_at, small_perp_epoch
@@ -67,8 +68,8 @@ class Table:
 
     @property
     def rows(self) -> list[list[Entry]]:
-        """The entries by row."""
-        rows: list[list[Entry]] = self.frame.to_numpy().tolist()
+        """The entries by row; words, which may be a run's, in one line and printable."""
+        rows: list[list[Entry]] = self.frame.map(_word).to_numpy().tolist()
         return rows
 
     def markdown(self) -> str:
@@ -87,16 +88,20 @@ class Table:
                 spreads: list[object] = [entry.spread if isinstance(entry, Value) else "" for entry in entries]
                 columns[f"{name} {kinds.pop()}"] = spreads
             else:
-                columns[name] = [*entries]
+                columns[name] = [*map(csv_cell, entries)]
         return DataFrame(columns).to_csv(index=False)
 
     def latex(self) -> str:
         """A tabular with booktabs' lines."""
         aligned = "l" * len(self.frame.columns)
-        text = self.frame.map(str).to_latex(index=False, escape=True, column_format=aligned)
+        text = self.frame.map(_word).map(str).to_latex(index=False, escape=True, column_format=aligned)
         for symbol, command in TEX.items():
             text = text.replace(symbol, command)
         return text
+
+
+def _word(entry: Entry) -> Entry:
+    return " ".join(printable(entry).split()) if isinstance(entry, str) else entry
 
 
 def results(sweep: Sweep) -> Table:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import socket
 import threading
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from ncexp.config import ConfigError
 from ncexp.config.simulation import SIMULATIONS
@@ -30,6 +32,12 @@ PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1
 #: given up: before a sweep, in `ncexp sync`, and at a run's end.
 RESPONSE_S, CALL_S = 5.0, 10.0
 BOUND_S = RESPONSE_S + CALL_S
+#: The folder of all files that runs have in a store, beside an SQLite store's file.
+ARTIFACTS = "mlflow_artifacts"
+#: The place of an experiment's files, or of a run's, as we choose them; group 1: what does not change in a move.
+OUR_PLACE = re.compile(rf"file:///(?:.*/)?{ARTIFACTS}(/(?:[A-Za-z0-9_-]|%[89A-F][0-9A-F])+(?:/[0-9a-f]+/artifacts)?)")
+#: The variables by which people name a store, and the place of a server's files, to MLflow.
+URI_VARIABLE, PLACE_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_DEFAULT_ARTIFACT_ROOT"
 #: PostgreSQL's SSLRequest: to it a server says S or N before anything else.
 _SSL_REQUEST = bytes.fromhex("00000008 04d2162f")
 
@@ -51,6 +59,12 @@ def check_uri(uri: str | None) -> None:
         )
 
 
+def sync_command(uri: str, path: Path) -> str:
+    """The command that sends a run, or a folder of runs, to that store."""
+    chosen = "" if uri == tracking_uri(None, outputs_of(path)) else f"--uri {shlex.quote(uri)} "
+    return f"ncexp sync {chosen}{shlex.quote(str(path))}"
+
+
 def outputs_of(directory: Path) -> Path:
     """The outputs folder in which a run directory lies; a simulation's lies one level deeper."""
     folder = directory.absolute().parent
@@ -65,6 +79,53 @@ def tracking_uri(uri: str | None, outputs: Path) -> str:
 def store_name(uri: str, outputs: Path) -> str:
     """What mlflow.json calls a store: its URI, or, so that no path is in there, the word for the embedded one."""
     return EMBEDDED if uri == tracking_uri(None, outputs) else uri
+
+
+def refuse_unnamed(uri: str, outputs: Path, named: Collection[str | None]) -> None:
+    """Raises ConfigError for a store that a file of a run names, and no person: MLflow's client would hand it the
+    passwords of the environment.
+
+    named: the addresses that the caller was given; beside them the environment's, and the store in `outputs`.
+    """
+    if uri not in (tracking_uri(None, outputs), os.environ.get(URI_VARIABLE), *named):
+        raise ConfigError(
+            f"tracking.uri: expected a store that you name, got {uri}, which only the run's config.yaml names. If it "
+            f"is yours, repeat with --uri {uri}, or set {URI_VARIABLE} to it."
+        )
+
+
+def check_place(uri: str, place: str) -> None:
+    """Raises ConfigError where a store says that the files of a run lie at a place which is not its own.
+
+    Its own are those that we chose, of an SQLite store beside its file, and those that a server hands on itself. The
+    environment may name another.
+    """
+    ours = file_at(place) if OUR_PLACE.fullmatch(place) else None
+    root = os.environ.get(PLACE_VARIABLE, "").rstrip("/")
+    own = bool(root) and place.startswith(f"{root}/") and ".." not in unquote(place).split("/")
+    if uri.startswith(SQLITE):
+        own |= ours is not None and ours.resolve().is_relative_to(store_file(uri).parent.resolve() / ARTIFACTS)
+    elif uri.startswith("http"):
+        scheme, server, *_ = urlsplit(place)
+        own |= ours is not None or (scheme == "mlflow-artifacts" and server in ("", urlsplit(uri).netloc))
+    else:
+        own |= ours is not None
+    if not own:
+        raise ConfigError(
+            f"{uri}: expected a store that keeps its files itself, got {place} as their place. If it is yours, set "
+            f"{PLACE_VARIABLE} to it; or name another experiment: tracking.experiment=NAME."
+        )
+
+
+def file_at(place: str) -> Path | None:
+    """The folder of a file: address; None where a server has the files."""
+    parts = urlsplit(place)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+def store_file(uri: str) -> Path:
+    """The file of an SQLite store."""
+    return Path(uri.removeprefix(SQLITE)).absolute()
 
 
 def experiment_name(raw: Mapping[str, Any]) -> str:

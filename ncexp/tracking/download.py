@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
-from ncexp.config.names import NAME_CONTRACT, is_file_name, is_name, shown
+from ncexp.config.names import is_file_name, shown
 from ncexp.record import RunDirectory
 from ncexp.record.tensor_file import write_tensors
+from ncexp.tracking.address import check_place, file_at
 from ncexp.tracking.store import connect
+from ncexp.tracking.upload import REPLACED
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -28,83 +29,94 @@ JOURNAL = re.compile(r"measurements/[\w.-]+\.jsonl?")
 PAGE = 500
 
 
-def download_records(uri: str, experiments: list[str], folder: Path) -> None:
-    """A directory ``NUMBER/NAME`` for each run of ours in these experiments; in all of them, where none is named.
+def download_records(uri: str, experiments: list[str], folder: Path) -> list[str]:
+    """A directory ``RUN/NAME`` for each run of ours in these experiments; in all of them, where none is named.
 
-    What the store says is not trusted: nothing is written outside `folder`, and only files of a record are read.
+    What the store says is not trusted: nothing is written outside `folder`, only files of a record are read, and only
+    at places of the store's own (`check_place`). Returns what is wrong with the runs that are left out for it.
 
-    Raises ValueError for an experiment that is not there, and for a run whose name is none or whose artifacts are no
-    files; Unreachable; RuntimeError with what MLflow says where the store fails or does not give a file.
+    Raises ValueError for an experiment that is not there; Unreachable; RuntimeError with what MLflow says where the
+    store fails or does not give a file.
     """
     client = connect(uri)
     from mlflow.exceptions import MlflowException
 
     try:
-        _download_all(client, experiments, folder)
+        known = {experiment.name: experiment.experiment_id for experiment in client.search_experiments()}
+        if missing := [name for name in experiments if name not in known]:
+            raise ValueError(
+                f"--experiment: expected one of {', '.join(sorted(known))}, got {missing[0]}. Name one of these."
+            )
+        return list(_download_all(client, uri, [known[name] for name in experiments or known], folder))
     except MlflowException as error:
         raise RuntimeError(f"{uri}: {' '.join(str(error).split())}") from error
 
 
-def _download_all(client: MlflowClient, experiments: list[str], folder: Path) -> None:
-    known = {experiment.name: experiment.experiment_id for experiment in client.search_experiments()}
-    if missing := [name for name in experiments if name not in known]:
-        raise ValueError(
-            f"--experiment: expected one of {', '.join(sorted(known))}, got {missing[0]}. Name one of these."
-        )
-    wanted = [known[name] for name in experiments or known]
-    for number, run in enumerate(_search(client, wanted)):
-        _download(client, run, folder / f"{number}")
+def _download_all(client: MlflowClient, uri: str, experiments: list[str], folder: Path) -> Iterator[str]:
+    """Yields what is wrong with a run that is left out."""
+    from mlflow.exceptions import MlflowException
+
+    seen: dict[str, str] = {}
+    for run in _search(client, experiments):  # the newest first
+        run_id, key = run.info.run_id, run.data.tags.get("key", "")
+        try:
+            if not re.fullmatch("[0-9A-Za-z]{1,64}", run_id):
+                raise ValueError("expected letters and digits as its name.")
+            if newer := seen.get(key):
+                raise ValueError(f"expected one run of key {key}, got run {newer}, too, a newer one. Delete one.")
+            seen[key] = run_id
+            _download(run, uri, folder / run_id)
+        except (ValueError, OSError, MlflowException) as error:
+            if isinstance(error, MlflowException) and file_at(run.info.artifact_uri) is None:
+                raise  # of a server: the next run would fail alike
+            if run_id in seen.values():
+                shutil.rmtree(folder / run_id, ignore_errors=True)
+            yield f"run {shown(run_id)[1:-1]}: {without_folder(' '.join(str(error).split()), folder)}"
+
+
+def without_folder(text: str, folder: Path) -> str:
+    """What is said of files below `folder`, which is gone when it is read, without it."""
+    return text.replace(f"{folder.resolve()}/", "").replace(f"{folder}/", "")
 
 
 def _search(client: MlflowClient, experiments: list[str]) -> Iterator[Run]:
     token: str | None = None
     while True:
         page = client.search_runs(experiments, "tags.identity LIKE '%'", max_results=PAGE, page_token=token)
-        yield from page
+        yield from (run for run in page if REPLACED not in run.data.tags)
         token = page.token
         if not token:
             return
 
 
-def _download(client: MlflowClient, run: Run, folder: Path) -> None:
+def _download(run: Run, uri: str, folder: Path) -> None:
+    from mlflow.artifacts import download_artifacts, list_artifacts
+
     name = run.data.tags.get("directory", "")
     if not is_file_name(name):
         raise ValueError(
-            f"run {run.info.run_id}: expected the name of a directory in its tag `directory`, got {shown(name)}. "
-            "Somebody changed it: correct the tag in MLflow."
+            f"expected the name of a directory in its tag `directory`, got {shown(name)}. Somebody changed it: correct "
+            "the tag in MLflow."
         )
+    place = str(run.info.artifact_uri)
+    check_place(uri, place)
     directory = RunDirectory(folder / name)
     directory.path.mkdir(parents=True)
-    listed = client.list_artifacts(run.info.run_id)
+    listed = list_artifacts(artifact_uri=place, tracking_uri=uri)
     wanted = [artifact for artifact in listed if artifact.path in RECORD]
     if directory.measurements.name in (artifact.path for artifact in listed):
-        journals = client.list_artifacts(run.info.run_id, directory.measurements.name)
+        journals = list_artifacts(artifact_uri=f"{place}/{directory.measurements.name}", tracking_uri=uri)
         wanted += [artifact for artifact in journals if JOURNAL.fullmatch(artifact.path)]
     for artifact in wanted:
         file = artifact.path
-        fetched = None if artifact.is_dir else client.download_artifacts(run.info.run_id, file, str(directory.path))
+        fetched = None
+        if not artifact.is_dir:
+            fetched = download_artifacts(artifact_uri=f"{place}/{file}", dst_path=str(directory.path), tracking_uri=uri)
         if fetched is None or not Path(fetched).resolve().is_relative_to(directory.path.resolve()):
-            raise ValueError(
-                f"run {run.info.run_id}: expected a file as its artifact {file}, got something else. Somebody changed "
-                "it: name the experiments to read with --experiment."
-            )
+            raise ValueError(f"expected a file as its artifact {file}, got something else. Somebody changed it.")
         (directory.path / file).parent.mkdir(exist_ok=True)
         Path(fetched).replace(directory.path / file)  # some stores' clients make folders, some do not
-    _check_names(run.info.run_id, directory.config)
     state, epoch = directory.state(), run.data.tags.get("epoch", "")
     if state is not None and not state.final and re.fullmatch(r"[0-9]{1,9}", epoch):
         # The checkpoint itself is not in MLflow; how far it covers the journals is all that reading them needs.
         write_tensors(directory.resume, {}, "resume", directory.key, position={"epoch": int(epoch) + 1, "step": 0})
-
-
-def _check_names(run_id: str, config: Path) -> None:
-    """Raises ValueError where a name in the configuration is none: a report's files bear them."""
-    raw = (yaml.safe_load(config.read_text()) if config.exists() else None) or {}
-    for group in ("dataset", "architecture", "loss", "optimizer", "simulation"):
-        chosen = raw.get(group, {"name": group})
-        name = chosen.get("name") if isinstance(chosen, dict) else None
-        if not is_name(name):
-            raise ValueError(
-                f"run {run_id}: expected as {group}.name in its config.yaml {NAME_CONTRACT}, got {shown(name)}. "
-                "Somebody changed it: name the experiments to read with --experiment."
-            )

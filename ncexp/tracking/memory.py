@@ -30,19 +30,19 @@ class Memory:
         return str(self.content.get("run_id", ""))
 
     def begin(self, experiment_id: str, run_id: str) -> None:
-        """Forget all but the runs to delete: nothing was sent to this one."""
+        """Forget all but the runs that were replaced: nothing was sent to this one."""
         superseded = {"superseded": self.superseded} if self.superseded else {}
         self.content.clear()
         self.content.update(experiment_id=experiment_id, run_id=run_id, tags=None, files={}, epochs={}, **superseded)
 
     @property
     def superseded(self) -> list[str]:
-        """Runs that the next upload deletes in the store."""
+        """Runs that were replaced: an upload deletes them in the store, again where somebody has restored them."""
         found: list[str] = self.content.get("superseded", [])
         return found
 
     def supersede(self) -> None:
-        """From now on the run is another one in the store; the present one is to be deleted."""
+        """From now on the run is another one in the store; the present one is replaced."""
         superseded = [*self.superseded, *([self.run_id] if self.run_id else [])]
         self.content.clear()
         self.content["superseded"] = superseded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shlex
@@ -13,9 +14,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
+from packaging.version import Version
 
 from ncexp.config import ConfigError
-from ncexp.tracking.address import CALL_S, RESPONSE_S, SQLITE, check_uri, not_from_here, responds
+from ncexp.tracking.address import (
+    ARTIFACTS,
+    CALL_S,
+    OUR_PLACE,
+    RESPONSE_S,
+    SQLITE,
+    check_place,
+    check_uri,
+    not_from_here,
+    responds,
+    store_file,
+)
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -30,8 +43,6 @@ CLIENT_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": f"{CALL_S:.0f}",
 }
-#: The folder of all artifacts, beside an SQLite store's file.
-ARTIFACTS = "mlflow_artifacts"
 
 
 class Unreachable(ConnectionError):
@@ -51,10 +62,36 @@ def connect(uri: str) -> MlflowClient:
         raise Unreachable(f"{uri}: expected a server that responds within {RESPONSE_S:.0f} s, got none. Start it.")
     client = import_client()
     if uri.startswith(SQLITE):
+        _refuse_link(store_file(uri))
         with only_writer(uri):
-            _create_store(_file(uri))
-            _relocate(_file(uri))
+            _create_store(store_file(uri))
+            _relocate(store_file(uri))
+            return _opened(client, uri)
     return client(uri)
+
+
+def _opened(client: type[MlflowClient], uri: str) -> MlflowClient:
+    """A client of an SQLite store, in which the newest MLflow that opened it is noted.
+
+    Raises ConfigError for a store whose tables a newer one has changed, on which MLflow itself may begin to work.
+    """
+    import mlflow
+
+    own, path = Version(mlflow.__version__), store_file(uri)
+    with closing(sqlite3.connect(path, timeout=20)) as database:
+        (noted,) = database.execute("pragma user_version").fetchone()
+        (tables,) = database.execute("select version_num from alembic_version").fetchone()
+        if not any(Path(mlflow.__file__).parent.glob(f"store/db_migrations/versions/{glob.escape(tables)}_*")):
+            newest = Version(f"{noted // 10**6}.{noted // 1000 % 1000}.{noted % 1000}")
+            by, wanted = (f"MLflow {newest}", f">={newest}") if newest > own else ("a newer MLflow", "")
+            raise ConfigError(
+                f"{path}: expected a store with the tables of MLflow {own}, got those of {by}, which has opened it. "
+                f"Install that: `pip install -U 'mlflow{wanted}'`."
+            )
+        opened = client(uri)
+        if (number := own.major * 10**6 + own.minor * 1000 + own.micro) > noted:
+            database.execute(f"pragma user_version = {number}")
+    return opened
 
 
 def import_client() -> type[MlflowClient]:
@@ -68,7 +105,7 @@ def import_client() -> type[MlflowClient]:
 
 def only_writer(uri: str) -> AbstractContextManager[Any]:
     """SQLite takes one writer; the processes of this machine queue up here. Others' stores know what to do."""
-    return FileLock(_file(uri).parent / ".mlflow.lock") if uri.startswith(SQLITE) else nullcontext()
+    return FileLock(store_file(uri).parent / ".mlflow.lock") if uri.startswith(SQLITE) else nullcontext()
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str, outputs: Path) -> str:
@@ -105,7 +142,10 @@ def _experiment(client: MlflowClient, uri: str, name: str) -> str | None:
             f"`MLFLOW_TRACKING_URI={shlex.quote(uri)} mlflow experiments restore --experiment-id "
             f"{found.experiment_id}`, or name another: tracking.experiment=NAME."
         )
-    return None if found is None else str(found.experiment_id)
+    if found is None:
+        return None
+    check_place(uri, found.artifact_location)
+    return str(found.experiment_id)
 
 
 def describe(error: BaseException) -> str:
@@ -118,12 +158,14 @@ def _artifacts(uri: str, experiment: str, outputs: Path) -> str | None:
     """Where an experiment's files lie: the server knows, else beside the SQLite file, else in the outputs folder."""
     if uri.startswith("http"):
         return None
-    beside = _file(uri).parent if uri.startswith(SQLITE) else outputs.absolute()
+    beside = store_file(uri).parent if uri.startswith(SQLITE) else outputs.absolute()
     return (beside / ARTIFACTS / re.sub(r"[^\w-]", "_", experiment)).as_uri()
 
 
-def _file(uri: str) -> Path:
-    return Path(uri.removeprefix(SQLITE)).absolute()
+def _refuse_link(path: Path) -> None:
+    """Raises ConfigError where an SQLite store lies elsewhere: whoever made the link chose what is written."""
+    if path.is_symlink():
+        raise ConfigError(f"{path}: expected a store, got a link to {path.resolve()}. Name that: --uri, tracking.uri.")
 
 
 def _create_store(path: Path) -> None:
@@ -142,15 +184,18 @@ def _relocate(path: Path) -> None:
 
     Raises RuntimeError where the file is no store of MLflow's, which MLflow itself would try for minutes.
     """
-    here, marker = path.parent.as_uri(), f"/{ARTIFACTS}/"
+
+    def moved(place: str) -> str:
+        found = OUR_PLACE.fullmatch(place)
+        return place if found is None else f"{path.parent.as_uri()}/{ARTIFACTS}{found[1]}"
+
     try:
         with closing(sqlite3.connect(path, timeout=20)) as database, database:
+            database.create_function("moved", 1, moved, deterministic=True)
             for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
-                moved = f"{column} like 'file:%' and instr({column}, :marker) > 1 and instr({column}, :here) != 1"
-                values = {"here": here, "marker": marker}
-                if database.execute(f"select 1 from {table} where {moved} limit 1", values).fetchone():
-                    tail = f"substr({column}, instr({column}, :marker))"
-                    database.execute(f"update {table} set {column} = :here || {tail} where {moved}", values)
+                elsewhere = f"{column} like 'file:%' and {column} != moved({column})"
+                if database.execute(f"select 1 from {table} where {elsewhere} limit 1").fetchone():
+                    database.execute(f"update {table} set {column} = moved({column}) where {elsewhere}")
     except sqlite3.DatabaseError as error:
         raise RuntimeError(
             f"{path}: expected MLflow's SQLite store, got {error}. Set the file aside; `ncexp sync` fills a new one."

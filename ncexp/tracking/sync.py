@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from ncexp.config.simulation import SIMULATIONS
+from ncexp.config.text import say
 from ncexp.record import counted, find_runs, read_run
-from ncexp.tracking.address import check_uri, experiment_name, not_from_here, outputs_of, tracking_uri
+from ncexp.tracking.address import (
+    check_uri,
+    experiment_name,
+    not_from_here,
+    outputs_of,
+    refuse_unnamed,
+    tracking_uri,
+)
 from ncexp.tracking.store import Unreachable, describe
 from ncexp.tracking.upload import RunUpload
 
 
-def sync_runs(paths: Iterable[Path], uri: str | None = None, report: Callable[[str], object] = print) -> Counter[str]:
+def sync_runs(
+    paths: Iterable[Path],
+    uri: str | None = None,
+    report: Callable[[str], object] = say,
+    named: Collection[str | None] = (),
+) -> Counter[str]:
     """Send what MLflow lacks of the runs and simulations among and under `paths`; returns how many had which outcome.
 
-    uri: of another store than the one each run was configured with; report: gets a line for each run that was sent or
-    could not be. "not sent" counts those that need a repeat. A server that hangs costs 15 s, once.
+    uri: of another store than the one each run was configured with; named: what a run's own configuration may name as
+    its store, see `refuse_unnamed`; report: gets a line for each run that was sent or could not be. "not sent" counts
+    those that need a repeat. A server that hangs costs 15 s, once.
     Raises ValueError for a folder without any, and for a URI that none can have.
     """
     check_uri(uri)
     silent: set[str] = set()
-    return Counter(_send(path, uri, silent, report) for path in counted(_find(paths), "runs"))
+    return Counter(_send(path, uri, named, silent, report) for path in counted(_find(paths), "runs"))
 
 
 def _find(folders: Iterable[Path]) -> list[Path]:
@@ -42,13 +56,17 @@ def _find(folders: Iterable[Path]) -> list[Path]:
     return list(found)
 
 
-def _send(path: Path, uri: str | None, silent: set[str], report: Callable[[str], object]) -> str:
+def _send(
+    path: Path, uri: str | None, named: Collection[str | None], silent: set[str], report: Callable[[str], object]
+) -> str:
     """One run; returns what was done, as a word for the count. A silent server is not tried again."""
     try:
         raw = read_run(path).raw
         if not raw["tracking"]["enabled"] and uri is None:
-            return "not tracked (tracking.enabled=false)"
+            return "not tracked (tracking.enabled=false; --uri STORE sends them)"
         store = uri or tracking_uri(raw["tracking"]["uri"], outputs_of(path))
+        if uri is None:
+            refuse_unnamed(store, outputs_of(path), named)
         if reason := not_from_here(store):
             report(f"{path.name}: not sent: {reason}")
             return "not sent"

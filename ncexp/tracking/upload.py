@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from ncexp.record import Record, RunDirectory, SavedRun, State, read_run, write_json
+from ncexp.record import DamagedFile, Record, RunDirectory, SavedRun, State, read_run, write_json
 from ncexp.tracking import content
-from ncexp.tracking.address import outputs_of, store_name
+from ncexp.tracking.address import check_place, file_at, outputs_of, store_name
 from ncexp.tracking.memory import Memory, read_memory
 from ncexp.tracking.store import connect, experiment_id, only_writer
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 BATCH, SMALL_BATCH = 1000, 100
 #: Tags that a run may have had and has no more: those of an interruption are not those of the end.
 PASSING_TAGS = ("reason", "epoch", "sweep")
+#: The tag of a run that another one of the same directory has replaced.
+REPLACED = "replaced"
 
 
 class RunUpload:
@@ -44,6 +46,7 @@ class RunUpload:
         self._outputs = outputs_of(path)
         self._client: MlflowClient | None = None
         self._verified: Run | None = None
+        self._deleted: set[str] = set()
 
     def send(self) -> str:
         """Bring MLflow up to the journals, the status and the files.
@@ -66,6 +69,7 @@ class RunUpload:
                     write_json(self._directory.tracking, stores)
 
     def _bring_up(self, client: MlflowClient, memory: Memory) -> str:
+        _refuse_links(self._directory.path, self._record_files())
         run = read_run(self._directory.path)
         sources = content.sources(run)
         found = self._find(client, memory)
@@ -86,18 +90,24 @@ class RunUpload:
         return "sent" if sent else "up to date"
 
     def _delete_superseded(self, client: MlflowClient, memory: Memory) -> None:
-        while memory.superseded:
-            run_id = memory.superseded[-1]
-            if (old := _get_run(client, run_id)) and old.info.lifecycle_stage != "deleted":
+        """Once an upload: who restores an experiment restores them, too. The tag tells them from runs that count."""
+        key = self._directory.key
+        for run_id in set(memory.superseded) - self._deleted:
+            old = _get_run(client, run_id)
+            # mlflow.json may have come with the folder of somebody else: what it names may be another's run.
+            if old and old.info.lifecycle_stage != "deleted" and old.data.tags.get("key") == key:
+                client.set_tag(run_id, REPLACED, "true")
                 client.delete_run(run_id)
-            memory.superseded.pop()
+            self._deleted.add(run_id)
 
     def _find(self, client: MlflowClient, memory: Memory) -> Run | None:
-        """The run as remembered, asked for once; None where the store does not know it, or it was never sent."""
+        """The run as remembered, asked for once; None where the store has none of ours, or it was never sent."""
         if not memory.run_id:
             return None
         if self._verified is None or self._verified.info.run_id != memory.run_id:
-            self._verified = _get_run(client, memory.run_id)
+            found = _get_run(client, memory.run_id)
+            is_ours = found is not None and found.data.tags.get("identity") == self._directory.identity()
+            self._verified = found if is_ours else None
         return self._verified
 
     def _begin(self, client: MlflowClient, run: SavedRun, memory: Memory) -> None:
@@ -117,6 +127,7 @@ class RunUpload:
             tags={"identity": identity, "key": key, "directory": self._directory.path.name},
         )
         memory.begin(where, mlflow_run.info.run_id)
+        self._verified = mlflow_run
         known = mlflow_run.data.params
         named = {content.metric_name(name): str(value) for name, value in run.parameters.items()}
         parameters = [Param(name, value) for name, value in named.items() if name not in known]
@@ -182,9 +193,15 @@ class RunUpload:
 
     def _send_files(self, client: MlflowClient, memory: Memory, paths: list[Path]) -> bool:
         """Those that are not there as they are here."""
+        assert self._verified is not None
+        place = self._verified.info.artifact_uri
+        check_place(self._uri, place)
+        names = [path.relative_to(self._directory.path) for path in filter(Path.exists, paths)]
+        if (folder := file_at(place)) is not None:
+            _refuse_links(folder, [folder / name for name in names])
         sent = False
-        for path in filter(Path.exists, paths):
-            name = path.relative_to(self._directory.path)
+        for name in names:
+            path = self._directory.path / name
             checksum = zlib.crc32(path.read_bytes())
             if memory.content["files"].get(str(name)) != checksum:
                 folder = None if name.parent == Path() else str(name.parent)
@@ -224,6 +241,13 @@ def _by_size(rows: list[tuple[str, Record]]) -> list[list[tuple[str, Record]]]:
         parts[-1].append(row)
         room -= len(row[1])
     return parts
+
+
+def _refuse_links(folder: Path, files: list[Path]) -> None:
+    """Raises DamagedFile where a file of the folder lies elsewhere, by a link: it may be anything of this machine."""
+    for path in files:
+        if (there := path.resolve()) != folder.resolve() / path.relative_to(folder):
+            raise DamagedFile(f"{path}: expected a file in {folder}, got a link to {there}. Put the file itself there.")
 
 
 def _get_run(client: MlflowClient, run_id: str) -> Run | None:

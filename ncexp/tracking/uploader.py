@@ -22,7 +22,16 @@ from typing import IO, Any
 from rich.console import Console
 
 from ncexp.record import RunDirectory
-from ncexp.tracking.address import BOUND_S, SQLITE, UI_ADDRESS, experiment_name, not_from_here, outputs_of, tracking_uri
+from ncexp.tracking.address import (
+    BOUND_S,
+    SQLITE,
+    UI_ADDRESS,
+    experiment_name,
+    not_from_here,
+    outputs_of,
+    sync_command,
+    tracking_uri,
+)
 from ncexp.tracking.memory import page_of
 
 #: Longest wait at a run's end for a file, which takes seconds of processor time, on a busy machine minutes; for a
@@ -134,7 +143,7 @@ def finish_tracking(uploader: Uploader | None, directory: RunDirectory, console:
         return
     failure, page = uploader.finish(), page_of(directory, uploader.uri)
     if failure is not None:
-        sync = f"ncexp sync {shlex.quote(str(directory.path))}"
+        sync = sync_command(uploader.uri, directory.path)
         text = f"not up to date: {failure.rstrip('.')}. The journals have it all; `{sync}` uploads it then."
     elif uploader.uri.startswith("http"):
         text = f"{uploader.uri.rstrip('/')}/{page}"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import socket
+import sqlite3
 import subprocess
 import sys
+import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +17,7 @@ import yaml
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 from support import Compose, compose
-from synthetic_sweep import write_run
+from synthetic_sweep import write_run, write_sweep
 from tracking_stores import cover, journalled, stored
 
 from ncexp.cli.report import main as report
@@ -129,8 +134,8 @@ def test_download_refuses_a_directory_that_the_store_names_elsewhere(tmp_path: P
     client = MlflowClient(sent)
     (found,) = client.search_runs([one.experiment_id for one in client.search_experiments()])
     client.set_tag(found.info.run_id, "directory", name)
-    with pytest.raises(ValueError, match="expected the name of a directory in its tag `directory`"):
-        download_records(sent, [], tmp_path / "back")
+    (fault,) = download_records(sent, [], tmp_path / "back")
+    assert fault.startswith(f"run {found.info.run_id}: expected the name of a directory in its tag `directory`")
     assert not (tmp_path / "outside").exists()
 
 
@@ -143,29 +148,54 @@ def test_download_takes_files_only_and_follows_no_link_out_of_the_store(tmp_path
     (config,) = (tmp_path / "runs" / "mlflow_artifacts").rglob("config.yaml")
     config.rename(tmp_path / "elsewhere.yaml")
     config.symlink_to(tmp_path / "elsewhere.yaml")
-    with pytest.raises(RuntimeError, match=r"mlflow.db: .*config\.yaml"):
-        download_records(uri, [], tmp_path / "back")
+    (fault,) = download_records(uri, [], tmp_path / "back")
+    assert re.fullmatch(r"run \w+: .*config\.yaml.*", fault)
     assert list((tmp_path / "back").rglob("config.yaml")) == []
     config.unlink()
     (config / "inner").mkdir(parents=True)
     (config / "inner" / "config.yaml").write_text("x: 1")
-    with pytest.raises(ValueError, match=r"run \w+: expected a file as its artifact config.yaml, got something else"):
-        download_records(uri, [], tmp_path / "again")
+    (fault,) = download_records(uri, [], tmp_path / "again")
+    assert re.fullmatch(r"run \w+: expected a file as its artifact config\.yaml, got something else.*", fault)
 
 
 @pytest.mark.slow
-def test_download_refuses_a_name_in_a_configuration_that_a_report_would_write_to(
-    tmp_path: Path, store_template: Path
+@pytest.mark.usefixtures("no_rendering")
+def test_report_from_a_store_names_what_is_wrong_and_shows_the_others(
+    tmp_path: Path, store_template: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write_run(tmp_path / "runs")
-    shutil.copy(store_template, tmp_path / "runs" / "mlflow.db")
-    sync_runs([path])
-    (config,) = (tmp_path / "runs" / "mlflow_artifacts").rglob("config.yaml")
+    """A damaged status, a name that leaves the folder, a run that is there twice, a host that nobody named."""
+    runs, to = tmp_path / "runs", tmp_path / "report"
+    write_sweep(runs, datasets=1, architectures=2, rates=[0.01, 0.02])
+    shutil.copy(store_template, runs / "mlflow.db")
+    sync_runs([runs])
+    uri = tracking_uri(None, runs)
+    client = MlflowClient(uri)
+    found = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    damaged, named, twice, elsewhere, *_ = found
+    files = {run.info.run_id: Path(run.info.artifact_uri.removeprefix("file://")) for run in found}
+    (files[damaged.info.run_id] / "status.json").write_text("{")
+    config = files[named.info.run_id] / "config.yaml"
     raw = yaml.safe_load(config.read_text())
     raw["loss"]["name"] = "x/../../../outside"
     config.write_text(yaml.safe_dump(raw))
-    with pytest.raises(ValueError, match=r"expected as loss\.name in its config\.yaml 1 to 64 letters"):
-        download_records(tracking_uri(None, tmp_path / "runs"), [], tmp_path / "back")
+    copy = client.create_run(twice.info.experiment_id, start_time=1, tags=twice.data.tags)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        host = f"http://127.0.0.1:{listener.getsockname()[1]}/files"
+        with closing(sqlite3.connect(runs / "mlflow.db")) as database, database:
+            database.execute("update runs set artifact_uri = ? where run_uuid = ?", [host, elsewhere.info.run_id])
+        assert report(["--uri", uri, "--to", str(to)]) == 1
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    said = capsys.readouterr().err
+    assert re.search(rf"left out: run {damaged.info.run_id}: .*status\.json: expected JSON", said)
+    assert re.search(rf"left out: run {named.info.run_id}/.*config\.yaml: expected as loss\.name 1 to 64 letters", said)
+    assert f"left out: run {copy.info.run_id}: expected one run of key {twice.data.tags['key']}" in said
+    assert f"left out: run {elsewhere.info.run_id}: {uri}: expected a store that keeps its files itself, got " in said
+    assert host in said
+    assert tempfile.gettempdir() not in re.sub(re.escape(uri), "", said)
+    assert len(said.splitlines()) == 4
+    assert "5 runs in" in (to / "report.html").read_text()
 
 
 @pytest.mark.parametrize("uri", ["abc", "foo://bar", ""])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,10 +14,11 @@ from synthetic_sweep import write_run, write_status
 from tracking_stores import cover, faulty_server, free_port, hanging_socket, journalled, statuses, stored
 
 from ncexp.cli.sync import main as sync
+from ncexp.config import ConfigError
 from ncexp.record import RunDirectory, State, write_json
 from ncexp.tracking import check_uri, prepare, sync_runs, tracking_uri
-from ncexp.tracking.address import BOUND_S, CALL_S, RESPONSE_S, outputs_of
-from ncexp.tracking.store import CLIENT_SETTINGS
+from ncexp.tracking.address import BOUND_S, CALL_S, RESPONSE_S, check_place, outputs_of, refuse_unnamed, sync_command
+from ncexp.tracking.store import CLIENT_SETTINGS, _relocate, connect
 
 
 @pytest.mark.parametrize(
@@ -107,7 +111,7 @@ def test_sync_brings_all_states_up_to_date(
     cover(killed, 8)
     untracked = write_run(tmp_path, rate=0.03, enabled=False)
     assert sync([str(tmp_path)]) == 0
-    assert "1 not tracked (tracking.enabled=false), 2 sent" in capsys.readouterr().out
+    assert "1 not tracked (tracking.enabled=false; --uri STORE sends them), 2 sent" in capsys.readouterr().out
     expected = journalled([done]) | journalled([killed], through=8)
     assert stored(tmp_path / "mlflow.db") == expected
     assert statuses(tmp_path / "mlflow.db") == [("FINISHED", "completed"), ("KILLED", "killed")]
@@ -175,3 +179,149 @@ def test_sync_takes_simulations_along(tmp_path: Path, store_template: Path) -> N
     assert names == {"Default", "digits", "central_path"}
     assert sync_runs([path]) == sync_runs([path.parent]) == {"up to date": 1}
     assert RunDirectory(path).tracking.exists()
+
+
+# A store that came with the folder of somebody else, or that only their files name.
+
+
+def test_sync_contacts_no_store_that_only_a_run_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        uri = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        write_run(tmp_path, uri=uri)
+        write_run(tmp_path, seed=1, uri=f"sqlite:///{tmp_path}/elsewhere/victim.db")
+        assert sync([str(tmp_path)]) == 1
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    said = capsys.readouterr().out
+    assert f"got {uri}, which only the run's config.yaml names. If it is yours, repeat with --uri {uri}" in said
+    assert "2 not sent" in said
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_store_is_used_that_a_person_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = "http://127.0.0.1:5000"
+    refuse_unnamed(tracking_uri(None, tmp_path), tmp_path, ())
+    refuse_unnamed(uri, tmp_path, {uri, None})
+    with pytest.raises(ConfigError, match="expected a store that you name"):
+        refuse_unnamed(uri, tmp_path, {None})
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    refuse_unnamed(uri, tmp_path, ())
+
+
+@pytest.mark.parametrize(
+    ("uri", "place"),
+    [
+        ("http://host:5000", "mlflow-artifacts:/1/0a/artifacts"),
+        ("http://host:5000", "mlflow-artifacts://host:5000/1/0a/artifacts"),
+        ("http://host:5000", "file:///a/mlflow_artifacts/digits/0a/artifacts"),  # of `ncexp ui`
+        ("sqlite:////a/mlflow.db", "file:///a/mlflow_artifacts/digits/0a/artifacts"),
+        ("sqlite:////a/mlflow.db", "file:///a/mlflow_artifacts/d_%C3%A9"),
+        ("postgresql://host/db", "file:///a/mlflow_artifacts/digits/0a/artifacts"),
+    ],
+)
+def test_place_of_files_is_the_stores_own(uri: str, place: str) -> None:
+    check_place(uri, place)
+
+
+@pytest.mark.parametrize(
+    ("uri", "place"),
+    [
+        ("http://host:5000", "mlflow-artifacts://other:5000/1/0a/artifacts"),
+        ("http://host:5000", "http://other/1"),
+        ("http://host:5000", "s3://bucket/1"),
+        ("http://host:5000", "file:///home/somebody"),
+        ("postgresql://host/db", "mlflow-artifacts:/1/0a/artifacts"),
+        ("sqlite:////a/mlflow.db", "http://other/1"),
+        ("sqlite:////a/mlflow.db", "/a/mlflow_artifacts/digits"),
+        ("sqlite:////a/mlflow.db", "file:///a/mlflow_artifacts"),
+        ("sqlite:////a/mlflow.db", "file:///a/mlflow_artifacts/.."),
+        ("sqlite:////a/mlflow.db", "file:///a/mlflow_artifacts/%2e%2e"),
+        ("sqlite:////a/mlflow.db", "file:///a/my_mlflow_artifacts/digits"),
+        ("sqlite:////a/mlflow.db", "file:///b/mlflow_artifacts/digits/0a/artifacts"),
+        ("sqlite:////a/mlflow.db", "file://host/a/mlflow_artifacts/digits"),
+    ],
+)
+def test_place_of_files_that_is_anothers_is_refused(uri: str, place: str) -> None:
+    with pytest.raises(ConfigError, match="expected a store that keeps its files itself"):
+        check_place(uri, place)
+
+
+def test_place_of_files_may_be_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", "s3://bucket/mine/")
+    check_place("http://host:5000", "s3://bucket/mine/1/0a/artifacts")
+    for place in ("s3://bucket/mine", "s3://bucket/mine_not/1", "s3://bucket/mine/../1", "s3://bucket/mine/%2e%2e/1"):
+        with pytest.raises(ConfigError, match="expected a store that keeps its files itself"):
+            check_place("http://host:5000", place)
+
+
+def test_place_of_files_behind_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mlflow_artifacts").symlink_to(tmp_path / "victim")
+    uri = tracking_uri(None, tmp_path)
+    with pytest.raises(ConfigError, match="expected a store that keeps its files itself"):
+        check_place(uri, (tmp_path / "mlflow_artifacts" / "digits").as_uri())
+    (tmp_path / "mlflow.db").symlink_to(tmp_path / "mine.db")
+    with pytest.raises(ConfigError, match=r"expected a store, got a link to .*mine\.db"):
+        connect(uri)
+
+
+@pytest.mark.parametrize("name", ["out", "outputs", "outputs_old_2", "mlflow_artifacts", "it's 100 % ü"])
+def test_relocate_moves_every_address_whatever_the_names(tmp_path: Path, name: str) -> None:
+    """The new name may be the beginning of the old one, and a folder above may have the name of that of the files."""
+    old, new = tmp_path / "outputs_old", tmp_path / name
+    new.mkdir()
+    places = [
+        f"{folder.as_uri()}/mlflow_artifacts/{rest}" for folder in (old, new) for rest in ("d_%C3%A9", "a/0a/artifacts")
+    ]
+    others = ["/a/mlruns/0", "file:///a/b", "s3://bucket/mlflow_artifacts/a", f"{old.as_uri()}/mlflow_artifacts/../a"]
+    with closing(sqlite3.connect(new / "mlflow.db")) as database, database:
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            database.execute(f"create table {table} ({column})")
+            database.executemany(f"insert into {table} values (?)", [(place,) for place in (*places, *others)])
+    _relocate(new / "mlflow.db")
+    with closing(sqlite3.connect(new / "mlflow.db")) as database:
+        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+            found = [place for (place,) in database.execute(f"select {column} from {table} order by rowid")]
+            assert found == [*places[2:], *places[2:], *others]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("noted", "said"),
+    [
+        (
+            99_001_002,
+            r"got those of MLflow 99\.1\.2, which has opened it\. .* 'mlflow>=99\.1\.2'",
+        ),
+        (0, r"got those of a newer MLflow, which has opened it\. Install that: `pip install -U 'mlflow'`\."),
+    ],
+)
+def test_store_of_a_newer_mlflow_says_which_and_what_to_do(
+    tmp_path: Path, store_template: Path, noted: int, said: str
+) -> None:
+    shutil.copy(store_template, tmp_path / "mlflow.db")
+    prepare(tracking_uri(None, tmp_path), ["digits"], tmp_path)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+        assert database.execute("pragma user_version").fetchone()[0] > 3_000_000  # that of the MLflow that opened it
+        database.execute(f"pragma user_version = {noted}")
+        database.execute("update alembic_version set version_num = 'ffffffffffff'")
+    with pytest.raises(ConfigError, match=said):
+        prepare(tracking_uri(None, tmp_path), ["digits"], tmp_path)
+
+
+@pytest.mark.slow
+def test_advice_for_a_store_that_is_down_uploads_the_journals(
+    tmp_path: Path, store_template: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(store_template, tmp_path / "mlflow.db")
+    path = write_run(tmp_path, enabled=False)
+    assert sync([str(path)]) == 0
+    assert "--uri STORE sends them" in capsys.readouterr().out
+    assert sync(["--uri", tracking_uri(None, tmp_path), str(path)]) == 0
+    assert stored(tmp_path / "mlflow.db") == journalled([path])
+
+
+def test_sync_command_names_a_store_that_is_not_the_folders_own() -> None:
+    path = Path("/a b/run_0")
+    assert sync_command(tracking_uri(None, path.parent), path) == "ncexp sync '/a b/run_0'"
+    assert sync_command("http://host", path) == "ncexp sync --uri http://host '/a b/run_0'"
