@@ -16,7 +16,7 @@ from rich.console import Console
 
 from ncexp.config import MeasureConfig, RunConfig, check, check_checkpoints, check_measurement, check_outputs
 from ncexp.measure import ForeignTraining, RecordedTraining, measure_stored, missing_epochs
-from ncexp.record import Busy, RunDirectory, State, TaskDirectory, read_run, write_json, write_text
+from ncexp.record import Busy, RunDirectory, State, TaskDirectory, UnusableFolder, read_run, write_json, write_text
 from ncexp.record.provenance import code_state
 from ncexp.report import ProgressLine, report_run
 from ncexp.tracking import Uploader, check_uri, finish_tracking, mark_superseded, tracking_uri, uploader_of
@@ -180,7 +180,10 @@ def _work_and_report(
     try:
         state, message = do(work, config, console, uploader, stop)
     except BaseException as error:
-        with suppress(OSError), directory.log.open("a") as log:  # a sweep's run has all its output there
+        with (
+            suppress(OSError),
+            directory.log.open("a", encoding="utf-8") as log,
+        ):  # a sweep's run has all its output there
             log.write(traceback.format_exc())
         message = describe_out_of_memory(error, config.batch_size) or f"{type(error).__name__}: {error}"
         raise
@@ -291,8 +294,8 @@ def _measure(config: MeasureConfig, console: Console, stop: StopRequest | None) 
     try:
         with StopRequest() if stop is None else nullcontext(stop) as asked:
             state, message = measure_stored(config, console, asked)
-    except Busy:
-        begun = False  # the status is that of the process which is measuring
+    except (Busy, UnusableFolder):
+        begun = False  # the status is that of the process which is measuring, or nothing can be written
         raise
     except BaseException as error:
         message = f"{type(error).__name__}: {error}"

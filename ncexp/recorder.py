@@ -153,7 +153,7 @@ class Recorder:
             self.close()
             return
         if self._begun:
-            with self._directory.log.open("a") as log:
+            with self._directory.log.open("a", encoding="utf-8") as log:
                 log.writelines(traceback.format_exception(error))
         state = State.DIVERGED if isinstance(error, Diverged) else State.INTERRUPTED
         self._end(state, f"{type(error).__name__}: {error}")

@@ -5,6 +5,7 @@ A process of its own takes seconds to import everything, so the quick tests call
 
 from __future__ import annotations
 
+import ast
 import gc
 import json
 import os
@@ -19,7 +20,7 @@ from pathlib import Path
 import pytest
 from support import SMALL, Compose, slow, train
 
-from ncexp.cli import COMMANDS, HELP, READER_GONE
+from ncexp.cli import COMMANDS, HELP, READER_GONE, home
 from ncexp.cli import main as ncexp_main
 
 QUICK = ["tracking.enabled=false", "outputs=outputs"]
@@ -243,6 +244,48 @@ def test_training_goes_on_without_a_reader(outputs: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     (status,) = outputs.glob("*/status.json")
     assert json.loads(status.read_text())["state"] == "completed"
+
+
+def test_closed_output_is_no_fault_and_no_later_file_takes_its_place() -> None:
+    """As `ncexp ... >&-`: a completed training ended with a traceback and exit code 1."""
+    code = (
+        "import os, sys; from ncexp.cli import main; sys.argv = ['ncexp', '--version']; code = main(); "
+        "os.write(2, os.readlink('/proc/self/fd/1').encode()); sys.exit(code)"
+    )
+    closed = ["sh", "-c", 'exec "$@" <&- >&-', "sh", sys.executable, "-c", code]
+    done = subprocess.run(closed, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, os.devnull)
+
+
+@pytest.mark.slow
+@pytest.mark.cold
+def test_training_needs_no_locale_of_utf_8(outputs: Path, tmp_path: Path) -> None:
+    """LANG=de_DE on many clusters: λ in facts.json ended a training, and left its folder running."""
+    ascii_only = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": ""}
+    done = ncexp(*SMALL, "tracking.enabled=false", f"outputs={outputs}", cwd=tmp_path, **ascii_only)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert r"\u03bb" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def _names_its_encoding(call: ast.Call) -> bool:
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    given = {keyword.arg for keyword in call.keywords}
+    if name in ("read_text", "run", "Popen"):
+        return "encoding" in given or not (name == "read_text" or given & {"text", "universal_newlines"})
+    if name == "write_text":  # ncexp.record's writes UTF-8
+        return "encoding" in given or isinstance(call.func, ast.Name)
+    words = [word.value for word in call.args if isinstance(word, ast.Constant) and isinstance(word.value, str)]
+    others = isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) in ("os", "Image", "tarfile")
+    return name != "open" or others or "encoding" in given or any("b" in word for word in words)
+
+
+def test_text_files_are_utf_8_whatever_the_locale_is() -> None:
+    found = []
+    for path in [*(Path(home()) / "ncexp").rglob("*.py"), *(Path(home()) / "hydra_plugins").rglob("*.py")]:
+        calls = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)]
+        found += [f"{path}:{call.lineno}" for call in calls if not _names_its_encoding(call)]
+    assert not found
 
 
 def _unread(*words: str) -> subprocess.CompletedProcess[str]:

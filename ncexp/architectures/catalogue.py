@@ -83,5 +83,5 @@ def _shipped(name: str) -> dict[str, Any]:
     path = config_directory() / "architecture" / f"{name}.yaml"
     if name not in list_architectures():
         raise ConfigError(f"architecture: no such choice as {name!r}. {nearest(name, list_architectures())}")
-    raw: dict[str, Any] = yaml.safe_load(path.read_text())
+    raw: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return raw

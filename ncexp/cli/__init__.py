@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import select
 import sys
@@ -103,6 +104,7 @@ HELP += f"\nFirst steps: docs/tutorial.md. The folders docs/ and launch/ are in\
 
 def main() -> int:
     """Carry out the command in sys.argv; returns the exit code. Without a command's name it is `train`."""
+    _prepare_streams()
     try:
         code = _command()
         sys.stdout.flush()
@@ -111,6 +113,19 @@ def main() -> int:
         if not _output_is_closed():
             raise
         return READER_GONE
+
+
+def _prepare_streams() -> None:
+    """Have output that nobody takes, or that the locale has no letters for, stop nothing: ncexp ... >&-, LANG=de_DE."""
+    # A file that is opened later would be descriptor 1, and what C code prints would end up in it.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error has it
 
 
 def _output_is_closed() -> bool:

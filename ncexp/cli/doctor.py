@@ -129,14 +129,14 @@ def _shared_path(given: argparse.Namespace) -> str:
     """From here leave a file for the job to find."""
     note = given.outputs / ".doctor"
     if given.inside:
-        if not note.exists() or note.read_text() != given.inside:
+        if not note.exists() or note.read_text(encoding="utf-8") != given.inside:
             raise CheckFailed(
                 f"{note} is not what was written where the job was submitted. Keep outputs on a shared disk."
             )
         return f"{given.outputs} is the same as where the job was submitted"
     try:
         given.outputs.mkdir(parents=True, exist_ok=True)
-        note.write_text(_this_process())
+        note.write_text(_this_process(), encoding="utf-8")
     except OSError as error:
         raise CheckFailed(f"{given.outputs}: {error}. Choose another with outputs=...") from error
     return f"{given.outputs} can be written"
@@ -203,7 +203,7 @@ def _in_job(given: argparse.Namespace) -> int:
     say(f"     in a job  {'':12} job {job} waits; interrupt me if the queue is long")
     for state in _states(job):
         say(f"     in a job  {'':12} {state}")
-    text = log.read_text() if log.exists() else ""
+    text = log.read_text(encoding="utf-8") if log.exists() else ""
     say(text, end="")
     if "versions" not in text:
         output = f"Its output is {log}" if log.exists() else f"Its node could not write {log}"

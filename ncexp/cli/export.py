@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ncexp.config.text import csv_cell, say
 from ncexp.record import State, read_all
+from ncexp.record.files import replace_file
 
 HELP = """\
 Write every number of the runs in DIR (default: outputs) as one table with a
@@ -30,14 +31,18 @@ def main(arguments: list[str]) -> int:
             raise ValueError(f"--to: expected a file in .csv or .parquet, got {given.to}. Name it so.")
         runs = read_all(given.directories, {})
         frame = runs.frame()
+        if given.to.suffix == ".csv":
+            words = [name for name in frame if frame[name].dtype.kind == "O"]
+            write = frame.assign(**{name: frame[name].map(csv_cell) for name in words}).to_csv
+        else:
+            write = frame.to_parquet
+        replace_file(given.to, lambda file: write(file, index=False))
     except ValueError as error:
         say(f"ncexp export: {error}", sys.stderr)
         return 2
-    if given.to.suffix == ".csv":
-        words = [name for name in frame if frame[name].dtype.kind == "O"]
-        frame.assign(**{name: frame[name].map(csv_cell) for name in words}).to_csv(given.to, index=False)
-    else:
-        frame.to_parquet(given.to, index=False)
+    except OSError as error:
+        say(f"ncexp export: --to: expected a file that can be written, got {error}. Name another.", sys.stderr)
+        return 2
     say(f"{given.to}: {len(frame)} values")
     for fault in runs.faults:
         say(f"ncexp export: left out: {fault}", sys.stderr)

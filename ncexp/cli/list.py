@@ -95,7 +95,11 @@ def _check(names: list[str], known: list[str]) -> None:
 
 def _first_comment(path: Path) -> str:
     """The first line of the file's comment; Hydra's own directives are none."""
-    lines = (line for line in path.read_text().splitlines() if line.startswith("# ") and "@package" not in line)
+    lines = (
+        line
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.startswith("# ") and "@package" not in line
+    )
     return next(lines, "").removeprefix("# ")
 
 

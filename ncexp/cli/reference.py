@@ -11,6 +11,7 @@ from typing import Any
 
 from ncexp.config.text import say
 from ncexp.record import find_runs, pick_run, read_run
+from ncexp.record.files import replace_text
 
 HELP = """\
 Write NAME.json: of completed RUNs that differ in their seed alone (three at
@@ -36,9 +37,8 @@ def main(arguments: list[str]) -> int:
     except ValueError as error:
         say(f"ncexp reference: {error}", sys.stderr)
         return 2
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{given.name}.json"
-    path.write_text(_text(content))
+    replace_text(path, _text(content))
     shares = content["leave_one_out"]
     alarms = sum(content["refused"])
     numbers = sum(map(len, content["bands"].values()))

@@ -42,7 +42,11 @@ def main(arguments: list[str]) -> int:
     except (ValueError, ConnectionError, RuntimeError) as error:  # of a store that cannot be reached or used, too
         say(f"ncexp report: {error}", sys.stderr)
         return 2
-    page = write_report(sweep, given.to)
+    try:
+        page = write_report(sweep, given.to)
+    except OSError as error:
+        say(f"ncexp report: --to: expected a folder that takes files, got {error}. Name another.", sys.stderr)
+        return 2
     say(results(sweep).markdown())
     say(f"{page}, with the tables and figures beside it")
     return State.DAMAGED.exit_code if runs.faults else 0

@@ -145,7 +145,7 @@ class _Settings:
 
     def _content(self, group: str, name: str) -> dict[str, Any]:
         found = [path for root in reversed(self._roots) if (path := root / group / f"{name}.yaml").is_file()]
-        return (yaml.safe_load(found[0].read_text()) or {}) if found else {}
+        return (yaml.safe_load(found[0].read_text(encoding="utf-8")) or {}) if found else {}
 
     def _read(self, group: str, name: str) -> dict[str, Any]:
         """The keys of <group>/<name>.yaml and of what its defaults lead to; none of a name that is no file's."""
@@ -220,7 +220,7 @@ def _sweeps(outputs: Path) -> list[Path]:
 def _keys(outputs: Path, sweep: str) -> list[str]:
     """The keys of a sweep's runs."""
     found = [path for path in _sweeps(outputs) if path.name.startswith(sweep) or sweep == "last"]
-    lines = (found[-1] / "manifest.jsonl").read_text().splitlines() if found else []
+    lines = (found[-1] / "manifest.jsonl").read_text(encoding="utf-8").splitlines() if found else []
     return [json.loads(line)["key"] for line in lines]
 
 

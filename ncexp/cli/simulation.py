@@ -55,7 +55,7 @@ def _compute(config: SimulationConfig, directory: RunDirectory, records: Iterabl
             directory.clock.note(int(record["epoch"]))
         journal.sync()
     except BaseException as error:
-        directory.log.write_text(traceback.format_exc())
+        directory.log.write_text(traceback.format_exc(), encoding="utf-8")
         directory.set_status(State.FAILED, message=f"{type(error).__name__}: {error}")
         raise
     directory.set_status(State.COMPLETED, record=encode_inventory(take_inventory(directory)))

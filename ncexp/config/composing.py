@@ -47,7 +47,7 @@ def read_choice(group: str, name: str, **options: Any) -> dict[str, Any]:
     if not path.exists():
         valid = [other.stem for other in path.parent.glob("*.yaml")]
         raise ValueError(f"{group}: no such choice, {name!r}. {nearest(name, valid)}")
-    return {**yaml.safe_load(path.read_text()), **options}
+    return {**yaml.safe_load(path.read_text(encoding="utf-8")), **options}
 
 
 def compose_plain(name: str, overrides: Sequence[str]) -> dict[str, Any]:

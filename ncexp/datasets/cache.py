@@ -14,7 +14,7 @@ import torch
 from filelock import FileLock
 
 from ncexp.datasets.folders import DECODED, decoded_folder
-from ncexp.record.files import write_atomically
+from ncexp.record.files import remove_unfinished, write_atomically
 
 #: Changes whenever what is stored, or how it is computed, changes: older files are then not found.
 FORMAT = 2
@@ -41,6 +41,7 @@ def load_or_build(
         content = build()
         if (folder := decoded_folder(root)) is None:
             return content, None
+        remove_unfinished(folder, f"{name}-*")
         write_atomically(folder / file, lambda stream: torch.save(content, stream))
         return content, folder / file
 

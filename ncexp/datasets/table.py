@@ -46,15 +46,18 @@ def load(
     where a class has one row only, and where test has a class that training has not, or the other way round.
     """
     tables = [read_table(one, label) for one in (path, test_path) if one is not None]
-    names = class_names(word for one in tables for word in one.labels)
-    tables = [dataclasses.replace(one, labels=[names[word] for word in one.labels]) for one in tables]
+    names = class_names(word for one in tables for word in one.words)
+    tables = [_renamed(one, names) for one in tables]
     if test_path is not None:
         _refuse_other_columns(tables[0], tables[1], test_path)
         train, test = ((one.inputs, one.labels) for one in tables)
     else:
         train, test = _split(tables[0], test_fraction, subset_seed)
-    classes = _classes(train[1], test[1])
-    labels, test_labels = (torch.tensor([classes[word] for word in words]) for _, words in (train, test))
+    classes = _classes(tables[0].words, tables[-1].words)
+    labels, test_labels = (
+        torch.tensor([classes[word] for word in one.words])[indices]
+        for one, indices in ((tables[0], train[1]), (tables[-1], test[1]))
+    )
     kept = training_subset(labels, len(classes), examples_per_class, imbalance, subset_seed)
     inputs, labels = train[0][kept], labels[kept]
     noisy = mislabel(labels, len(classes), label_noise, subset_seed)
@@ -74,7 +77,8 @@ def load(
 def _column_facts(tables: list[Table]) -> dict[str, str]:
     """Which columns are inputs, and, where there are such, which are left out and which look like row numbers."""
     names = tables[0].names
-    numbered = like_row_numbers(torch.cat([table.inputs for table in tables]))
+    inputs = tables[0].inputs if len(tables) == 1 else torch.cat([table.inputs for table in tables])
+    numbered = like_row_numbers(inputs)
     columns = {
         "columns": names,
         "columns_left_out": [*dict.fromkeys(name for table in tables for name in table.left_out)],
@@ -101,26 +105,30 @@ def _refuse_other_columns(one: Table, other: Table, test_path: str) -> None:
         )
 
 
-def _split(table: Table, fraction: float, seed: int) -> tuple[tuple[Tensor, list[str]], tuple[Tensor, list[str]]]:
+def _renamed(table: Table, names: dict[str, str]) -> Table:
+    """The table with the classes' names as words."""
+    indices = {name: index for index, name in enumerate(dict.fromkeys(names[word] for word in table.words))}
+    labels = torch.tensor([indices[names[word]] for word in table.words])[table.labels]
+    return dataclasses.replace(table, labels=labels, words=[*indices])
+
+
+def _split(table: Table, fraction: float, seed: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Inputs and labels of the training rows and of the test rows, both in the file's order."""
-    test = _test_rows(table.labels, fraction, seed)
+    test = _test_rows(table, fraction, seed)
     train = torch.ones(len(table.labels), dtype=torch.bool).index_fill(0, test, False).nonzero().squeeze(1)
-    first, second = ((table.inputs[rows], [table.labels[row] for row in rows.tolist()]) for rows in (train, test))
+    first, second = ((table.inputs[rows], table.labels[rows]) for rows in (train, test))
     return first, second
 
 
-def _test_rows(words: list[str], fraction: float, seed: int) -> Tensor:
+def _test_rows(table: Table, fraction: float, seed: int) -> Tensor:
     """Rows, ascending, of the test set."""
-    classes = {word: number for number, word in enumerate(dict.fromkeys(words))}
-    labels = torch.tensor([classes[word] for word in words])
-    counts = torch.bincount(labels).tolist()
+    counts = torch.bincount(table.labels).tolist()
     if 1 in counts:
-        word = list(classes)[counts.index(1)]
         raise ValueError(
             f"dataset.test_fraction: expected two rows of every class at least, one to train and one to test, got one "
-            f"of {word!r}. Leave it out, or give dataset.test_path."
+            f"of {table.words[counts.index(1)]!r}. Leave it out, or give dataset.test_path."
         )
-    return choose(labels, [min(max(round(fraction * count), 1), count - 1) for count in counts], seed)
+    return choose(table.labels, [min(max(round(fraction * count), 1), count - 1) for count in counts], seed)
 
 
 def _classes(words: list[str], test_words: list[str]) -> dict[str, int]:
@@ -144,5 +152,6 @@ def _fingerprint(*paths: str | None) -> str:
     found = hashlib.sha256()
     for path in paths:
         if path is not None:
-            found.update(hashlib.sha256(Path(path).read_bytes()).digest())
+            with Path(path).open("rb") as file:
+                found.update(hashlib.file_digest(file, "sha256").digest())
     return found.hexdigest()[:16]

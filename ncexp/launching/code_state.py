@@ -21,14 +21,20 @@ def freeze_code(sweep: SweepDirectory) -> Path:
         digest.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
     copy = sweep.code / digest.hexdigest()[:10]
     if not copy.exists():
+        for left in sweep.code.glob(".*"):  # of a command that was killed: this one holds the sweep's lock
+            shutil.rmtree(left)
         unfinished = copy.with_name(f".{copy.name}.{os.getpid()}")
         for path in sources:
             target = unfinished / "ncexp" / path.relative_to(PACKAGE)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
         for repository in _repositories():
-            (unfinished / f"{repository.name}.commit").write_text(_git(repository, "log", "-1", "--format=%H %cI %s"))
-            (unfinished / f"{repository.name}.diff").write_text(_git(repository, "diff", "--binary", "HEAD"))
+            (unfinished / f"{repository.name}.commit").write_text(
+                _git(repository, "log", "-1", "--format=%H %cI %s"), encoding="utf-8"
+            )
+            (unfinished / f"{repository.name}.diff").write_text(
+                _git(repository, "diff", "--binary", "HEAD"), encoding="utf-8"
+            )
         unfinished.rename(copy)
     return copy
 
@@ -53,7 +59,9 @@ def _repositories() -> list[Path]:
 def _git(folder: Path, *arguments: str) -> str:
     """What git prints; empty where there is no git or no repository."""
     try:
-        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
     except FileNotFoundError:
         return ""
     return done.stdout if done.returncode == 0 else ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import io
 import json
 import os
 import sys
@@ -52,7 +53,7 @@ def work_on_input(results: int) -> None:
 
 
 def _work(path: Path, stop: StopRequest) -> State:
-    raw = yaml.safe_load(path.read_text())
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     console = literal_console(width=120)
     task = check_task(raw)
     directory = TaskDirectory(task.directory)
@@ -95,7 +96,7 @@ def _describe_process() -> str:
 
 def _input() -> IO[str]:
     """Standard input, taken away from what the tasks call and start: it might read the names of other tasks."""
-    lines = os.fdopen(os.dup(0))
+    lines = os.fdopen(os.dup(0), encoding="utf-8")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
@@ -104,6 +105,9 @@ def _input() -> IO[str]:
 
 def _print_all_to(log: str) -> None:
     """From now on add to this file what is written to standard output and standard error, whoever writes it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8")  # whatever the locale is: it is read as such
     file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     os.dup2(file, 1)
     os.dup2(file, 2)

@@ -30,7 +30,9 @@ def process_of(job: str) -> int | None:
 def _start(pid: int) -> str | None:
     """The clock's ticks at which the process started; None where there is none, or only its exit code is left."""
     try:
-        state, *numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        state, *numbers = (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        )
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if state in "ZX" else numbers[18]

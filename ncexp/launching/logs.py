@@ -21,4 +21,4 @@ def chosen_entries(sweep: SweepDirectory, words: Sequence[str]) -> list[Entry]:
 
 def last_lines(path: Path, count: int) -> list[str]:
     """The last `count` lines of a log."""
-    return path.read_text(errors="replace").splitlines()[-count:]
+    return path.read_text(errors="replace", encoding="utf-8").splitlines()[-count:]

@@ -19,8 +19,8 @@ from ncexp.launching.states import state_of
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
 from ncexp.launching.task import Task, check_task, measuring_of, run_of
 from ncexp.record import DamagedFile, RunDirectory, State, TaskDirectory, format_counts, write_text
-from ncexp.record.measurements import journal_of
 from ncexp.record.contents import read_config
+from ncexp.record.measurements import journal_of
 from ncexp.tracking import mark_superseded, prepare, tracking_uri
 
 

@@ -26,7 +26,9 @@ def is_installed() -> bool:
 def call(*command: str) -> str:
     """What a command of SLURM prints. Raises SlurmUnavailable with what it complained of."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=PATIENCE_S, check=False
+        )
     except FileNotFoundError:
         raise SlurmUnavailable(
             f"{command[0]}: expected SLURM's commands on this machine, got none. Log in to the cluster, or use "

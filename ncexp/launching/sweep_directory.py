@@ -25,7 +25,7 @@ from filelock import FileLock
 
 from ncexp.config import nearest
 from ncexp.launching.task import Task
-from ncexp.record import RunDirectory, TaskDirectory, write_text
+from ncexp.record import RunDirectory, TaskDirectory, acquire, remove_unfinished, write_text
 from ncexp.record.contents import read_manifest
 
 
@@ -88,9 +88,14 @@ class SweepDirectory:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """One submission at a time; the second of two waits, and then finds the runs in the queue."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path / ".lock"):
+        lock = FileLock(self.path / ".lock")
+        acquire(lock)
+        try:
+            for folder in (self.path, self.path / "configurations", self.submissions):
+                remove_unfinished(folder)
             yield
+        finally:
+            lock.release()
 
     def configuration(self, num: int) -> Path:
         """The frozen configuration of task `num`."""

@@ -2,7 +2,16 @@
 
 from ncexp.config import FAMILIES
 from ncexp.record.contents import read_config, read_environment, read_origin
-from ncexp.record.files import DamagedFile, read_json, set_aside, write_json, write_text
+from ncexp.record.files import (
+    DamagedFile,
+    UnusableFolder,
+    acquire,
+    read_json,
+    remove_unfinished,
+    set_aside,
+    write_json,
+    write_text,
+)
 from ncexp.record.journal import Clock, Journal, Record, column
 from ncexp.record.progress import Progress, counted, format_rate, format_time
 from ncexp.record.run_directory import JOB_VARIABLE, Busy, RunDirectory, TaskDirectory
@@ -25,6 +34,8 @@ __all__ = [
     "SavedRun",
     "State",
     "TaskDirectory",
+    "UnusableFolder",
+    "acquire",
     "column",
     "counted",
     "exit_code",
@@ -40,6 +51,7 @@ __all__ = [
     "read_json",
     "read_origin",
     "read_run",
+    "remove_unfinished",
     "select",
     "set_aside",
     "split_name",

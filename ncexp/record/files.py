@@ -6,14 +6,24 @@ or is larger than any file of its kind, is refused; so is content that could not
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import json
 import os
+import re
 import stat
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from filelock import FileLock, Timeout
+
+from ncexp.config import ConfigError
+
+#: ``.NAME.<process>.<thread>``: what `write_atomically` calls a file that is not whole yet.
+_UNFINISHED = re.compile(r"\..+\.\d+\.\d+", re.DOTALL)
 #: Bytes. The largest of our own: a closed form's fit to a thousand modes at hundreds of epochs; a journal of as many.
 LARGEST_FILE, LARGEST_JOURNAL = 2**26, 2**30
 #: How deep lists and mappings are nested, how many values they hold with every repetition written out, and the digits
@@ -101,12 +111,16 @@ def _refuse_other_kinds(path: Path, found: os.stat_result) -> None:
         raise DamagedFile(f"{path}: expected a file, got {kind}. Set it aside.")
 
 
+class UnusableFolder(ConfigError):
+    """A folder to work in that takes no files, or that no process can be alone in."""
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it onto `path`: a reader sees the old or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        with temporary.open("wb") as file:
+        with _open_held(temporary) as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -119,6 +133,58 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         os.fsync(folder)  # the rename itself is durable only once the folder is
     finally:
         os.close(folder)
+
+
+def acquire(lock: FileLock, timeout: float = -1) -> None:
+    """Make the lock's folder, and hold the lock.
+
+    Raises filelock's Timeout; UnusableFolder where no file can be made there, or the file system has no locks.
+    """
+    path = Path(lock.lock_file)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=timeout)
+    except Timeout:  # an OSError as well
+        raise
+    except OSError as error:
+        raise UnusableFolder(
+            f"{path.parent}: expected a folder that takes files and locks, got {error.strerror}. Copy what is there to "
+            "another one, or name another as outputs."
+        ) from error
+
+
+def replace_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """As `write_atomically`, of a file that lies among others' files, where nobody else removes what is unfinished."""
+    remove_unfinished(path.parent, f"{glob.escape(path.name)}.*")
+    write_atomically(path, write)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """`text` in UTF-8, as `replace_file`."""
+    replace_file(path, lambda file: file.write(text.encode()))
+
+
+def remove_unfinished(folder: Path, name: str = "*") -> None:
+    """Remove what processes that were killed amid writing a file of this name, or pattern, left in a folder.
+
+    A file that is being written is held by its writer, on whatever machine that runs; it is left alone.
+    """
+    for path in folder.glob(f".{name}"):
+        if _UNFINISHED.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            with suppress(OSError), path.open("rb+") as file:  # of a file system without locks nobody can tell
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink(missing_ok=True)
+
+
+def _open_held(temporary: Path) -> BinaryIO:
+    """A new file, held until it is closed, by which `remove_unfinished` knows it from one that is nobody's any more."""
+    while True:
+        file = temporary.open("wb")
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if temporary.exists():  # it was not removed before it was held
+            return file
+        file.close()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -12,7 +12,10 @@ def code_state() -> tuple[str, str]:
     """(commit with date and subject, diff against it); both empty for an installed package outside a clone."""
     frozen = sorted(PACKAGE.parent.glob("*.commit"))  # as launching.code_state lays them beside the copy
     if frozen:
-        texts = [(path.read_text().strip(), path.with_suffix(".diff").read_text()) for path in frozen]
+        texts = [
+            (path.read_text(encoding="utf-8").strip(), path.with_suffix(".diff").read_text(encoding="utf-8"))
+            for path in frozen
+        ]
         return "; ".join(commit for commit, _ in texts), "".join(diff for _, diff in texts)
     return _git("log", "-1", "--format=%H %cI %s").strip(), _git("diff", "--binary", "HEAD", "--", str(PACKAGE))
 
@@ -23,7 +26,13 @@ def _git(*arguments: str) -> str:
     try:
         if subprocess.run(known, capture_output=True, check=False).returncode != 0:
             return ""
-        done = subprocess.run(["git", "-C", str(PACKAGE), *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["git", "-C", str(PACKAGE), *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
     except FileNotFoundError:
         return ""
     return done.stdout

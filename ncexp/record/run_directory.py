@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ncexp.record.contents import read_identity, read_job, read_status
-from ncexp.record.files import DamagedFile, open_file, set_aside, write_json
+from ncexp.record.files import DamagedFile, acquire, open_file, remove_unfinished, set_aside, write_json
 from ncexp.record.inventory import epochs_of_files
 from ncexp.record.journal import Clock, Journal
 from ncexp.record.states import State
@@ -58,14 +58,18 @@ class TaskDirectory:
     def locked(self) -> Iterator[None]:
         """Make the directory and hold its lock, which the system releases when this process ends, however it ends.
 
-        Raises Busy where another process holds it.
+        Raises Busy where another process holds it; UnusableFolder.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         try:
-            self._lock.acquire(timeout=1)  # for an instant `actual_state` in another process may hold it
+            acquire(self._lock, timeout=1)  # for an instant `actual_state` in another process may hold it
         except Timeout:
             raise self._busy() from None
         try:
+            for folder in (
+                self.path,
+                *(path for path in self.path.iterdir() if path.is_dir() and not path.is_symlink()),
+            ):
+                remove_unfinished(folder)
             yield
         finally:
             self._lock.release()
@@ -110,7 +114,7 @@ class TaskDirectory:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
-        except FileNotFoundError:
+        except OSError:  # no such file, or a file system without locks, where nobody can hold one
             return False
         return False
 
@@ -244,16 +248,17 @@ class RunDirectory(TaskDirectory):
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
-        """Be the only process that measures this stored run. Raises Busy where another one does."""
+        """Be the only process that measures this stored run. Raises Busy where another one does; UnusableFolder."""
         lock = FileLock(self.path / ".measure.lock")
         try:
-            lock.acquire(timeout=0)
+            acquire(lock, timeout=0)
         except Timeout:
             raise Busy(
                 f"{self.path}: expected a run that no process measures, got one that another process measures. "
                 "Wait for it; the same command then does what is left."
             ) from None
         try:
+            remove_unfinished(self.measurements)
             yield
         finally:
             lock.release()

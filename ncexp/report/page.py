@@ -9,6 +9,7 @@ from pathlib import Path
 from jinja2 import Environment
 
 from ncexp.record import format_counts
+from ncexp.record.files import replace_text
 from ncexp.report.differences import differences
 from ncexp.report.sweep import Sweep
 from ncexp.report.tables import EDGE, Entry, Table, Value, decomposition, gains, learning_rates, results, troubles
@@ -89,9 +90,9 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
     tables = [make(sweep) for make in makers]
     for table in tables:
         for suffix, text in ((".md", table.markdown()), (".csv", table.csv()), (".tex", table.latex())):
-            (folder / f"{table.name}{suffix}").write_text(text)
+            replace_text(folder / f"{table.name}{suffix}", text)
     page = folder / "report.html"
-    page.write_text(render_page(_lead(sweep), tables, draw_all(sweep, folder)))
+    replace_text(page, render_page(_lead(sweep), tables, draw_all(sweep, folder)))
     return page
 
 

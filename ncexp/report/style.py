@@ -20,6 +20,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 
 from ncexp.measure.quantities import BOTH, DECOMPOSITION, Quantity
 from ncexp.record import Record, SavedRun, column
+from ncexp.record.files import replace_file
 
 #: Okabe and Ito's colours, which colour-blind readers distinguish; red is kept for zero error.
 BLUE, ORANGE, GREEN, PURPLE, SKY, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000"
@@ -143,6 +144,8 @@ def save(figure: Figure, path: Path, *others: Path) -> Path:
     """Write the figure, also to the `others`, and close it; returns `path`. The same figure gives the same bytes."""
     lay_out(figure)
     for target in (path, *others):
-        figure.savefig(target, dpi=DPI, metadata={"CreationDate": None} if target.suffix == ".pdf" else None)
+        kind = target.suffix.removeprefix(".")
+        options = {"dpi": DPI, "format": kind, "metadata": {"CreationDate": None} if kind == "pdf" else None}
+        replace_file(target, lambda file, options=options: figure.savefig(file.name, **options))
     pyplot.close(figure)
     return path

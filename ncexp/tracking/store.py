@@ -174,6 +174,8 @@ def _create_store(path: Path) -> None:
         return
     from mlflow.tracking import MlflowClient
 
+    for left in path.parent.glob(f".{path.name}.*.*"):  # of a process that was killed: this one holds the store's lock
+        left.unlink()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.time_ns()}")  # MLflow keeps an engine for each name
     MlflowClient(f"{SQLITE}{temporary}").search_experiments(max_results=1)
     temporary.replace(path)

@@ -82,7 +82,7 @@ class Uploader:
         self._write({"end": self._path})
         patience = FILE_S if self.uri.startswith(SQLITE) else BOUND_S
         if not self._failure() and not self._is_done(self._process, patience):
-            return self._failure() or f"nothing taken within {patience:.0f} s"
+            return self._failure() or _silence(self._process, patience)
         return self._failure()
 
     def _is_done(self, process: subprocess.Popen[bytes], patience: float) -> bool:
@@ -101,7 +101,14 @@ class Uploader:
                 os.write(self._process.stdin.fileno(), json.dumps(line).encode() + b"\n")
 
     def _failure(self) -> str | None:
-        return self._failure_file.read_text().splitlines()[0] if self._failure_file.exists() else None
+        return self._failure_file.read_text(encoding="utf-8").splitlines()[0] if self._failure_file.exists() else None
+
+
+def _silence(process: subprocess.Popen[bytes], patience: float) -> str:
+    """Why nothing came of a process that did not say it is done."""
+    with suppress(subprocess.TimeoutExpired):
+        return f"the process that uploads ended with code {process.wait(1)}"
+    return f"nothing taken within {patience:.0f} s"
 
 
 def start_uploader(uri: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from ncexp.datasets import Dataset, table
+from ncexp.datasets import Dataset, table, table_file
+
+#: Times the bytes of a table's inputs that reading it may take at once: they are put together, with the labels.
+AT_MOST = 4
 
 
 def written(folder: Path, rows: list[list[Any]], name: str = "t.csv", header: str = "x,y,z,kind") -> str:
@@ -70,6 +74,32 @@ def test_table_of_parquet_is_that_of_csv(tmp_path: Path, rows: list[list[Any]]) 
     one, other = (table.load(path=str(tmp_path / name), label="kind") for name in ("t.csv", "t.parquet"))
     assert torch.equal(one.train.inputs, other.train.inputs)  # type: ignore[attr-defined]
     assert torch.equal(one.test.labels, other.test.labels)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_table_has_as_many_columns_or_rows_as_anybody_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """100,000 columns were looked for among each other, minutes long; every cell of many rows was an object at once."""
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    random = np.random.default_rng(0)
+    wide, tall = random.integers(0, 9, size=(4, 100_000)), random.integers(0, 9, size=(30_000, 2)) * 1.5
+    read = {}
+    for name, numbers in (("wide", wide), ("tall", tall)):
+        frame = pandas.DataFrame(numbers, columns=[f"x{place}" for place in range(numbers.shape[1])])
+        frame["kind"] = np.arange(len(numbers)) % 2
+        read[name] = tmp_path / f"{name}.{suffix}"
+        frame.to_csv(read[name], index=False) if suffix == "csv" else frame.to_parquet(read[name], index=False)
+    assert np.array_equal(table_file.read_table(str(read["wide"]), "kind").inputs, wide)
+    monkeypatch.setattr(table_file, "_BLOCK", 3000)
+    tracemalloc.start()
+    found = table_file.read_table(str(read["tall"]), "kind")
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.array_equal(found.inputs, tall)
+    assert [found.words[place] for place in found.labels] == [str(row % 2) for row in range(len(tall))]
+    assert most < AT_MOST * found.inputs.nbytes, most / found.inputs.nbytes
 
 
 @pytest.mark.parametrize("header", ["", "Unnamed: 0", "Unnamed: 0.1", "...1"])

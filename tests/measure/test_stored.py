@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,13 @@ from rich.console import Console
 from support import Compose, compose, journals, slow, train, trained
 
 from ncexp.config import ConfigError, MeasureConfig, check_measurement
+from ncexp.main import measure as measure_and_note
 from ncexp.measure import load_snapshot, measure_stored, missing_epochs, stored
-from ncexp.record import Busy, RunDirectory, State, read_run
+from ncexp.record import Busy, RunDirectory, State, UnusableFolder, read_run
 from ncexp.training import Training
 
+#: A user who owns nothing.
+NOBODY = 65534
 LAYERS = "analysis.layers.modules=[backbone.1,backbone.3]"
 MORE = ["analysis=[robustness,layers]", LAYERS, "analysis.robustness.num_examples=5"]
 ALL = ["analysis=[collapse,decisions,decomposition,central_path,layers,robustness]", *MORE[1:]]
@@ -285,6 +290,26 @@ def test_one_measures_a_run_at_a_time(run: Path, console: Console, monkeypatch: 
 
     monkeypatch.setattr(stored, "run_analysis", meanwhile)
     assert measure(run, console, "analysis=[robustness]")[0] is State.COMPLETED
+
+
+def test_measuring_where_nothing_can_be_written_is_refused(run: Path, console: Console) -> None:
+    """A colleague's run, or one of an archive: a traceback, and another in its wake."""
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are hidden from other users
+        theirs = Path(shutil.copytree(run, Path(folder) / run.name))
+        config = asked(theirs, "analysis=[geometry]")
+        assert missing_epochs(config)
+        Path(folder).chmod(0o755)
+        theirs.chmod(0o555)
+        try:
+            if user == 0:  # who may write anywhere
+                os.seteuid(NOBODY)
+            with pytest.raises(UnusableFolder, match=f"{theirs}.*: expected a folder that takes files and locks"):
+                measure_and_note(config.raw, console)
+        finally:
+            os.seteuid(user)
+            theirs.chmod(0o755)
+    assert "Traceback" not in printed(console)
 
 
 @pytest.mark.slow

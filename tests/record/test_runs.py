@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import math
+import os
 from pathlib import Path
+from typing import BinaryIO
 
 import pandas
 import pytest
@@ -165,6 +168,25 @@ def test_export_writes_the_frame(tmp_path: Path, suffix: str) -> None:
         missing = "" if column in ("split", "family", "quantity", "doubt") else math.nan
         values = read[column].astype(object).where(read[column].notna(), missing)
         pandas.testing.assert_series_equal(values, expected[column].astype(object), check_dtype=False)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_export_that_ends_early_leaves_the_earlier_file(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It wrote in place: a kill, or a full disk, destroyed a good file."""
+    write_run(tmp_path)
+    target = tmp_path / f"all{suffix}"
+    target.write_bytes(b"earlier")
+
+    def disk_full(frame: object, file: BinaryIO, **_: object) -> None:
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(f"pandas.DataFrame.to_{suffix[1:]}", disk_full)
+    assert export([str(tmp_path), "--to", str(target)]) == 2
+    assert "--to: expected a file that can be written, got [Errno 28] No space left" in capsys.readouterr().err
+    assert target.read_bytes() == b"earlier"
 
 
 def test_export_refuses_other_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

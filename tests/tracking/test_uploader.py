@@ -286,7 +286,8 @@ def test_uploader_serves_runs_one_after_the_other_and_outlives_its_own_death(tmp
     uri = tracking_uri(None, tmp_path)
     assert _run_along(paths[0], uri, lambda epoch: None) is None
     helper = uploader._process()
-    assert _run_along(paths[1], uri, lambda epoch: os.kill(helper.pid, signal.SIGKILL) if epoch == 3 else None)
+    said = _run_along(paths[1], uri, lambda epoch: os.kill(helper.pid, signal.SIGKILL) if epoch == 3 else None)
+    assert said == "the process that uploads ended with code -9"
     helper.wait()
     assert _run_along(paths[2], uri, lambda epoch: None) is None
     assert sync([str(tmp_path)]) == 0
