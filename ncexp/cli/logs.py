@@ -9,7 +9,7 @@ from ncexp.config.text import say
 from ncexp.launching.logs import chosen_entries, last_lines
 from ncexp.launching.states import fault_of
 from ncexp.launching.sweep_directory import find_sweep
-from ncexp.record import State
+from ncexp.record import DamagedFile, State
 
 
 def main(arguments: list[str]) -> int:
@@ -23,14 +23,20 @@ def main(arguments: list[str]) -> int:
     given = options.parse_args(arguments)
     sweep = find_sweep(given.outputs.absolute(), given.sweep)
     entries = chosen_entries(sweep, given.run)
+    faults = []
     for entry in entries:
-        path = sweep.log_of(entry)
+        path, fault = sweep.log_of(entry), fault_of(entry.task)
         say(f"== {entry.title}  {path or ''}")
-        if fault := fault_of(entry.task):
+        try:
+            lines = last_lines(path, given.lines) if path else ["(no log was written)"]
+        except DamagedFile as error:
+            lines, fault = [], fault or str(error)
+        if fault:
+            faults.append(fault)
             say(f"ncexp logs: {fault}", sys.stderr)
-        say("\n".join(last_lines(path, given.lines) if path else ["(no log was written)"]))
+        say("\n".join(lines))
     if not entries:
         say("no such run" if given.run else "no run is in trouble; name one by its number", sys.stderr)
     if given.run and not entries:
         return 2
-    return State.DAMAGED.exit_code if any(fault_of(entry.task) for entry in entries) else 0
+    return State.DAMAGED.exit_code if faults else 0

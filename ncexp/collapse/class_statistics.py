@@ -42,8 +42,8 @@ class ClassStatistics:
 
     def __post_init__(self) -> None:
         num_classes, num_features = self.class_means.shape
-        expected = {"counts": (num_classes,), "within_class_variances": (num_classes,)}
-        expected["within_class_covariance"] = (num_features, num_features)
+        expected: dict[str, tuple[int, ...]] = {"counts": (num_classes,), "within_class_variances": (num_classes,)}
+        expected |= {"within_class_covariance": (num_features, num_features)}
         for name, shape in expected.items():
             if (found := tuple(getattr(self, name).shape)) != shape:
                 raise ValueError(

@@ -95,7 +95,9 @@ def compare_with_path(run: SavedRun, start_epoch: int | None = None) -> Comparis
         int(record["epoch"]): why_undefined(record) for record in records if math.isnan(record[f"{SNR}{modes[0]}"])
     }
     start, reason = _start(records, spectra, start_epoch, run.zero_error_epoch)
-    if facts["smallest_class"] != facts["largest_class"]:
+    if not facts:
+        start, reason = None, "facts.json, which says how many examples the classes have, is not there"
+    elif facts["smallest_class"] != facts["largest_class"]:
         start, reason = None, "the central path is a theory of classes of equal size"
     fit = losses = None
     if start is not None:

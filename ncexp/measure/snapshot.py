@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from ncexp.collapse import ClassStatistics, LinearClassifier, SNRSpectrum, snr_spectrum
+from ncexp.collapse.neural_collapse import require_same_shape
 from ncexp.measure.ridge import Ridge
-from ncexp.record.tensor_file import read_tensors, write_tensors
+from ncexp.record.tensor_file import DamagedTensors, read_tensors, write_tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,13 +68,23 @@ class Snapshot:
 def load_snapshot(path: Path, training: str) -> Snapshot:
     """Read what `Snapshot.save` wrote. Raises FileNotFoundError, and UnusableFile for any other content."""
     tensors, header = read_tensors(path, "snapshot", training)
+    try:
+        return _from_parts(tensors, header)
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:  # whose checksum is that of what it holds
+        raise DamagedTensors(f"{path}: expected the parts of a snapshot, got others ({error}).") from None
+
+
+def _from_parts(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> Snapshot:
     splits = {}
     for name in header["order"]:
         noted = header["splits"][name]
         layers = {layer: _unpacked(f"{name}/layers/{place}", tensors) for place, layer in enumerate(noted["layers"])}
-        splits[name] = SplitSnapshot(_unpacked(f"{name}/features", tensors), noted["loss"], noted["error"], layers)
+        loss, error = float(noted["loss"]), float(noted["error"])
+        splits[name] = SplitSnapshot(_unpacked(f"{name}/features", tensors), loss, error, layers)
     classifier = LinearClassifier(tensors["classifier/weight"], tensors.get("classifier/bias"))
-    return Snapshot(header["epoch"], splits, classifier, Ridge(**header["ridge"]))
+    for split in splits.values():
+        require_same_shape(split.statistics, classifier)
+    return Snapshot(header["epoch"], {"train": splits["train"], **splits}, classifier, Ridge(**header["ridge"]))
 
 
 def as_stored(statistics: ClassStatistics) -> ClassStatistics:

@@ -312,7 +312,8 @@ def _possible(analysis: Analysis, snapshots: dict[int, dict[str, Any]], weights:
 
 def _layers(header: dict[str, Any]) -> set[str]:
     """The probes whose statistics are in a snapshot with this header."""
-    return set.intersection(*(set(split["layers"]) for split in header["splits"].values()))
+    of_splits = [set(split["layers"]) for split in header.get("splits", {}).values()]
+    return set.intersection(*of_splits) if of_splits else set()
 
 
 def _lives_on_snapshots(analysis: Analysis) -> bool:

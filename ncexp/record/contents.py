@@ -71,7 +71,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """config.yaml: the configuration of a training, ours or another's, or of a simulation."""
     try:
         raw = yaml.load(read_file(path, most=2**22), _Loader)
-        refuse_odd(raw)
+        refuse_odd(raw, most=200_000)  # with every repetition written out
     except DamagedFile:
         raise
     except (ValueError, yaml.YAMLError, RecursionError) as error:
@@ -157,7 +157,7 @@ def read_measurement(path: Path) -> dict[str, Any] | None:
 def read_path_fit(path: Path) -> dict[str, Any]:
     """path_fit.json with its `records`; empty where there is none, or nothing was fitted."""
     fit = read_json(path) or {}
-    if not fit.get("records"):
+    if fit.get("records", []) == []:
         return {}
     _check(path, fit, FIT, FIT)
     numbers = {type(value) for record in fit["records"] if isinstance(record, dict) for value in record.values()}

@@ -26,9 +26,9 @@ from ncexp.config import ConfigError
 _UNFINISHED = re.compile(r"\..+\.\d+\.\d+", re.DOTALL)
 #: Bytes. The largest of our own: a closed form's fit to a thousand modes at hundreds of epochs; a journal of as many.
 LARGEST_FILE, LARGEST_JOURNAL = 2**26, 2**30
-#: How deep lists and mappings are nested, how many values they hold with every repetition written out, and the digits
-#: of a whole number: far more than a record has.
-DEEPEST, MOST_VALUES, MOST_DIGITS = 40, 2_000_000, 19
+#: How deep lists and mappings are nested, how many values they hold, and the digits of a whole number: far more than a
+#: record has.
+DEEPEST, MOST_VALUES, MOST_DIGITS = 40, 5_000_000, 19
 
 
 class DamagedFile(ValueError):
@@ -76,7 +76,7 @@ def parse_json(data: bytes) -> Any:
     return content
 
 
-def refuse_odd(content: Any) -> None:
+def refuse_odd(content: Any, most: int = MOST_VALUES) -> None:
     """Raises ValueError for what no file of ours holds: too deep, too many, too long numbers, kinds that JSON lacks."""
     left, count = [(content, 0)], 0
     while left:
@@ -93,7 +93,7 @@ def refuse_odd(content: Any) -> None:
         elif not isinstance(value, int | float | None):
             raise ValueError(f"a {type(value).__name__}")
         count += len(below)  # before they are listed: a list may hold itself
-        if depth > DEEPEST or count > MOST_VALUES:
+        if depth > DEEPEST or count > most:
             raise ValueError("lists in lists without end")
         left += ((one, depth + 1) for one in below)
 

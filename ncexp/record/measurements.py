@@ -40,8 +40,9 @@ class Measurement:
     def _distinct(self, name: str) -> str:
         if name == "epoch":
             return name
-        split, *family, quantity = name.split("/")
-        return f"{split}/{'/'.join(family)}.{self.key}/{quantity}" if family else f"{split}/{self.key}/{quantity}"
+        *place, quantity = name.split("/")
+        split, family = "".join(place[:1]), "/".join(place[1:])
+        return f"{split}/{family}.{self.key}/{quantity}" if family else f"{split}/{self.key}/{quantity}"
 
 
 def journal_of(folder: Path, analysis: str, component: Component) -> Journal:

@@ -114,7 +114,7 @@ class TaskDirectory:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
-        except OSError:  # no such file, or a file system without locks, where nobody can hold one
+        except (OSError, DamagedFile):  # no such file, or one, or a file system, that nobody can hold
             return False
         return False
 

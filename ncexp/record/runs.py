@@ -129,9 +129,11 @@ def split_name(name: str) -> tuple[str, str, str]:
 
     >>> split_name("test/error")
     ('test', '', 'error')
+    >>> split_name("error")
+    ('', '', 'error')
     """
-    split, *family, quantity = name.split("/")
-    return split, "/".join(family), quantity
+    *place, quantity = name.split("/")
+    return "".join(place[:1]), "/".join(place[1:]), quantity
 
 
 def _doubts(run: SavedRun, numbers: _Numbers, names: Mapping[str, int]) -> ndarray:

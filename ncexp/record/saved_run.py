@@ -111,13 +111,13 @@ class SavedRun:
     @property
     def rate(self) -> float:
         """The learning rate; nan where another training's is not known."""
-        rate = self.choices["lr"]
+        rate = self.choices.get("lr")
         return math.nan if rate is None else float(rate)
 
     @property
     def seed(self) -> int | None:
         """The seed; None where another training's is not known."""
-        seed = self.choices["seed"]
+        seed = self.choices.get("seed")
         return None if seed is None else int(seed)
 
     @property

@@ -35,14 +35,14 @@ def band_of(records: Sequence[Sequence[Record]], name: str, logarithmic: bool) -
     common = set.intersection(*({record["epoch"] for record in of_seed} for of_seed in records))
     kept = [[record for record in of_seed if record["epoch"] in common] for of_seed in records]
     values = numpy.array([column(of_seed, name) for of_seed in kept])
-    with warnings.catch_warnings(), numpy.errstate(divide="ignore", invalid="ignore"):
+    with warnings.catch_warnings(), numpy.errstate(divide="ignore", invalid="ignore", over="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)  # of epochs where it is undefined for all
         if logarithmic:
             values = numpy.log(numpy.where(values > 0, values, numpy.nan))
         mean = numpy.nanmean(values, axis=0)
         spread = numpy.nan_to_num(numpy.nanstd(values, axis=0, ddof=1)) if len(values) > 1 else numpy.zeros_like(mean)
-    parts = (mean, mean - spread, mean + spread)
-    return Band(numpy.array(column(kept[0], "epoch")), *(numpy.exp(one) if logarithmic else one for one in parts))
+        parts = [numpy.exp(one) if logarithmic else one for one in (mean, mean - spread, mean + spread)]
+    return Band(numpy.array(column(kept[0], "epoch")), *parts)
 
 
 def draw_band(axes: Axes, runs: Sequence[SavedRun], curve: Curve) -> None:

@@ -35,11 +35,12 @@ class Cell:
     def complete_rates(self) -> dict[float, float]:
         """Learning rate → test error at the LAST epoch, the mean over its seeds; where every one of them completed."""
         complete = {
-            rate: runs for rate, runs in self.rates.items() if all(run.state is State.COMPLETED for run in runs)
+            rate: runs
+            for rate, runs in self.rates.items()
+            if all(run.state is State.COMPLETED and run.records for run in runs)
         }
         return {
-            rate: statistics.fmean(run.records[-1].get("test/error", math.nan) for run in runs)
-            for rate, runs in complete.items()
+            rate: mean([run.records[-1].get("test/error", math.nan) for run in runs]) for rate, runs in complete.items()
         }
 
     @cached_property
@@ -125,6 +126,22 @@ def gather(runs: Iterable[SavedRun]) -> Sweep:
         _check_cell(place, members)
     made = [Cell(place, members) for place, members in cells.items()]
     return Sweep({cell.place: cell for cell in sorted(made, key=_paper_order)})
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean, also of values whose sum float64 does not hold, and of infinite ones."""
+    largest = max(map(abs, values))
+    if not all(map(math.isfinite, values)):
+        return sum(values) / len(values)
+    return statistics.fmean(values) if largest < 1e300 else largest * statistics.fmean(one / largest for one in values)
+
+
+def deviation(values: Sequence[float]) -> float:
+    """The standard deviation (n − 1); nan of fewer than two values, and where one is infinite."""
+    if len(values) < 2 or not all(map(math.isfinite, values)):
+        return math.nan
+    largest = max(map(abs, values))
+    return statistics.stdev(values) if largest < 1e150 else largest * statistics.stdev(one / largest for one in values)
 
 
 def natural_order(name: str) -> list[str | int]:

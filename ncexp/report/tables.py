@@ -15,7 +15,7 @@ from ncexp.config.text import csv_cell, printable
 from ncexp.measure.quantities import Quantity, shown
 from ncexp.record import Record, SavedRun, State
 from ncexp.report.summary import TERMS, describe_doubts, rate_of_fall, record_at, small_perp_epoch
-from ncexp.report.sweep import Cell, Sweep
+from ncexp.report.sweep import Cell, Sweep, deviation, mean
 
 #: What marks a learning rate that is the smallest or the largest of its cell's grid.
 EDGE = " (edge)"
@@ -40,9 +40,9 @@ class Value:
     def of(cls, values: Sequence[float], places: str = ".3g", kind: Literal["std", "se"] = "std") -> Value:
         """Of the values that are defined."""
         defined = [value for value in values if not math.isnan(value)]
-        spread = statistics.stdev(defined) if len(defined) > 1 else math.nan
+        spread = deviation(defined)
         spread /= math.sqrt(len(defined)) if kind == "se" and defined else 1
-        return cls(statistics.fmean(defined) if defined else math.nan, spread, places, kind)
+        return cls(mean(defined) if defined else math.nan, spread, places, kind)
 
     def __str__(self) -> str:
         if math.isnan(self.mean):
@@ -132,7 +132,7 @@ def gains(sweep: Sweep) -> Table:
         row: list[Entry] = [loss]
         for of in (gain, robustness_gain):
             found = [value for cell in cells if not math.isnan(value := over_seeds(cell, of).mean)]
-            both = (f"{of_all(found):.4f}" for of_all in (statistics.median, statistics.fmean)) if found else ("–", "–")
+            both = (f"{of_all(found):.4f}" for of_all in (statistics.median, mean)) if found else ("–", "–")
             row += [f"{len(found)} of {len(cells)}", *both]
         rows.append(row)
     columns = ["loss", "cells with zero error", "median gain, points", "mean gain, points"]

@@ -144,7 +144,11 @@ def _title(run: SavedRun) -> str:
     if run.is_simulation:
         return f"**{run.parameters['simulation']}**, a simulation, seed {run.raw['seed']}."
     dataset, architecture, loss = run.cell
-    origin = f" Measured on another training's checkpoints, {run.facts['checkpoints']}." if run.is_foreign else ""
+    origin = (
+        f" Measured on another training's checkpoints, {run.facts.get('checkpoints', 'of which the names are lost')}."
+        if run.is_foreign
+        else ""
+    )
     return f"**{architecture}** on **{dataset}**, {loss}, learning rate {_rate(run, 'g')}, seed {_seed(run)}.{origin}"
 
 

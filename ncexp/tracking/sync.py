@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ncexp.config.simulation import SIMULATIONS
 from ncexp.config.text import say
-from ncexp.record import counted, find_runs, read_run
+from ncexp.record import DamagedFile, counted, find_runs, read_run
 from ncexp.tracking.address import (
     check_uri,
     experiment_name,
@@ -62,6 +62,8 @@ def _send(
     """One run; returns what was done, as a word for the count. A silent server is not tried again."""
     try:
         raw = read_run(path).raw
+        if "tracking" not in raw:  # of a file that is cut
+            raise DamagedFile(f"{path / 'config.yaml'}: expected the entry tracking, got none. Set it aside.")
         if not raw["tracking"]["enabled"] and uri is None:
             return "not tracked (tracking.enabled=false; --uri STORE sends them)"
         store = uri or tracking_uri(raw["tracking"]["uri"], outputs_of(path))

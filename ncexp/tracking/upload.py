@@ -12,11 +12,12 @@ import json
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from ncexp.record import DamagedFile, Record, RunDirectory, SavedRun, State, read_run, write_json
+from ncexp.record.files import LARGEST_JOURNAL, read_file
 from ncexp.tracking import content
 from ncexp.tracking.address import check_place, file_at, outputs_of, store_name
 from ncexp.tracking.memory import Memory, read_memory
@@ -202,7 +203,7 @@ class RunUpload:
         sent = False
         for name in names:
             path = self._directory.path / name
-            checksum = zlib.crc32(path.read_bytes())
+            checksum = zlib.crc32(read_file(path, LARGEST_JOURNAL))
             if memory.content["files"].get(str(name)) != checksum:
                 folder = None if name.parent == Path() else str(name.parent)
                 client.log_artifact(memory.run_id, str(path), folder)
@@ -220,14 +221,23 @@ class RunUpload:
         return [*record, directory.training.path, directory.clock.path, *journals, *figures]
 
     def _started(self) -> int:
-        return content.milliseconds((self._directory.status() or {})["started"])
+        return content.milliseconds(self._status()["started"])
 
     def _ended(self, run: SavedRun) -> int:
         """When the status says so; of a killed run, when it last wrote."""
         times = self._directory.clock.read().values()
         if run.state is State.KILLED and times:
             return max(times)
-        return content.milliseconds((self._directory.status() or {})["updated"])
+        return content.milliseconds(self._status()["updated"])
+
+    def _status(self) -> dict[str, Any]:
+        status = self._directory.status()
+        if status is None:
+            raise DamagedFile(
+                f"{self._directory.status_path}: expected the run's status, got none. The same command as before writes "
+                "it again."
+            )
+        return status
 
 
 def _by_size(rows: list[tuple[str, Record]]) -> list[list[tuple[str, Record]]]:

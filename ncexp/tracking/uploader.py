@@ -139,7 +139,7 @@ def _process() -> subprocess.Popen[bytes]:
 
 def uploader_of(directory: RunDirectory, raw: Mapping[str, Any]) -> Uploader | None:
     """The uploader of a run or simulation, as its configuration says; None where it is not tracked."""
-    if not raw["tracking"]["enabled"]:
+    if not raw.get("tracking", {"enabled": False})["enabled"]:
         return None
     return Uploader(directory, tracking_uri(raw["tracking"]["uri"], outputs_of(directory.path)), experiment_name(raw))
 
