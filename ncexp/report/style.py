@@ -82,6 +82,11 @@ def draw_zero_line(axes: Axes, run: SavedRun, line: Line = "-") -> None:
         axes.axvline(run.zero_error_epoch, color=RED, linewidth=1.1, linestyle=line)
 
 
+def shown_name(run: SavedRun) -> str:
+    """The run's name in a figure: that of a folder may be any, and matplotlib reads $ as mathematics."""
+    return run.name.replace("$", r"\$")
+
+
 def zero_error_note(run: SavedRun) -> str:
     """What the red line of a figure of this run stands for, or why there is none."""
     if run.zero_error_epoch is None:

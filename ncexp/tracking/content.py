@@ -145,9 +145,7 @@ def _title(run: SavedRun) -> str:
         return f"**{run.parameters['simulation']}**, a simulation, seed {run.raw['seed']}."
     dataset, architecture, loss = run.cell
     origin = (
-        f" Measured on another training's checkpoints, {run.facts.get('checkpoints', 'of which the names are lost')}."
-        if run.is_foreign
-        else ""
+        f" Measured on another training's checkpoints, {run.facts.get('checkpoints', '?')}." if run.is_foreign else ""
     )
     return f"**{architecture}** on **{dataset}**, {loss}, learning rate {_rate(run, 'g')}, seed {_seed(run)}.{origin}"
 

@@ -109,8 +109,13 @@ def page_of(directory: RunDirectory, uri: str) -> str | None:
 def _is_sound(content: dict[str, Any]) -> bool:
     """Whether this can be what one store was sent: nothing yet, or a run with what it got."""
     kinds = {"experiment_id": str, "run_id": str, "files": dict, "epochs": dict}
-    begun = not content.keys() - {"superseded"} or all(isinstance(content.get(name), kinds[name]) for name in kinds)
-    return begun and isinstance(content.get("superseded", []), list)
+    begun = not content.keys() - {"superseded"} or (
+        "tags" in content
+        and all(isinstance(content.get(name), kinds[name]) for name in kinds)
+        and all(isinstance(sent, dict) for sent in content["epochs"].values())
+    )
+    superseded = content.get("superseded", [])
+    return begun and isinstance(superseded, list) and all(isinstance(run, str) for run in superseded)
 
 
 def _epoch(record: Record) -> str:

@@ -234,8 +234,8 @@ class RunUpload:
         status = self._directory.status()
         if status is None:
             raise DamagedFile(
-                f"{self._directory.status_path}: expected the run's status, got none. The same command as before writes "
-                "it again."
+                f"{self._directory.status_path}: expected the run's status, got none. The command that trained it "
+                "writes it again."
             )
         return status
 

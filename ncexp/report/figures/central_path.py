@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ncexp.collapse import PathFit
 from ncexp.measure import Comparison
 from ncexp.record import SavedRun
-from ncexp.report.style import draw_zero_line, finish, mode_colours, omega, plain_ticks, zero_error_note
+from ncexp.report.style import draw_zero_line, finish, mode_colours, omega, plain_ticks, shown_name, zero_error_note
 
 
 def central_path_figure(run: SavedRun, comparison: Comparison) -> Figure:
@@ -29,7 +29,7 @@ def central_path_figure(run: SavedRun, comparison: Comparison) -> Figure:
     for axes in (top, bottom):
         draw_zero_line(axes, run)
         finish(axes, columns=2, place="lower right")
-    heading = f"{run.name}     {zero_error_note(run)}\nSNR spectrum of the train features, "
+    heading = f"{shown_name(run)}     {zero_error_note(run)}\nSNR spectrum of the train features, "
     figure.suptitle(heading + comparison.sentence().replace("; ", ";\n"), fontsize=10)
     return figure
 

@@ -21,7 +21,16 @@ from ncexp.measure.quantities import (
     panels,
 )
 from ncexp.record import SavedRun
-from ncexp.report.style import axis_label, curves_of, draw_curve, draw_zero_line, finish, scale_axis, zero_error_note
+from ncexp.report.style import (
+    axis_label,
+    curves_of,
+    draw_curve,
+    draw_zero_line,
+    finish,
+    scale_axis,
+    shown_name,
+    zero_error_note,
+)
 
 COLLAPSE = (NC1, NC2_NORMS, NC2_ANGLES, NC2_MAXIMAL, NC3, NC4)
 
@@ -32,7 +41,7 @@ def neural_collapse_figure(run: SavedRun) -> Figure:
     for axes, panel in zip(grid.flat, COLLAPSE, strict=True):
         draw_panel(axes, run, panel)
         axes.set_title(panel)
-    figure.suptitle(f"{run.name}     {zero_error_note(run)}", fontsize=11)
+    figure.suptitle(f"{shown_name(run)}     {zero_error_note(run)}", fontsize=11)
     return figure
 
 
@@ -40,7 +49,7 @@ def decomposition_figure(run: SavedRun) -> Figure:
     """HPD22 Figure 2's panel: the MSE loss and its three parts against epoch, log axis, on train features."""
     figure, axes = pyplot.subplots(figsize=(6.4, 4.4), layout="constrained")
     draw_panel(axes, run, DECOMPOSITION, splits=TRAIN)
-    heading = f"{run.name}\nL = L_NC1 + L_NC2/3 + L_LS⊥ on train features\n{zero_error_note(run)}"
+    heading = f"{shown_name(run)}\nL = L_NC1 + L_NC2/3 + L_LS⊥ on train features\n{zero_error_note(run)}"
     axes.set_title(heading, fontsize=9)
     return figure
 

@@ -24,6 +24,7 @@ from ncexp.report.style import (
     mode_colours,
     omega,
     plain_ticks,
+    shown_name,
     zero_error_note,
 )
 
@@ -49,7 +50,9 @@ def training_portrait(run: SavedRun, comparison: Comparison) -> Figure:
     assert comparison.fit is not None
     fit = comparison.fit
     theory = Theory(fit.epochs, comparison.modes, fit.predicted, comparison.predicted_losses)
-    heading = f"{run.name}     points: measured; full lines: theory; {zero_error_note(run)}\n{comparison.sentence()}"
+    heading = (
+        f"{shown_name(run)}     points: measured; full lines: theory; {zero_error_note(run)}\n{comparison.sentence()}"
+    )
     figure = _portrait(run.records, "epoch", theory, heading)
     for axes in figure.axes:
         draw_zero_line(axes, run)
@@ -63,7 +66,9 @@ def simulation_portrait(run: SavedRun) -> Figure:
     spectra = torch.tensor([[record[f"train/theory/snr_{j}"] for j in modes] for record in later])
     losses = torch.tensor([column(later, f"train/theory/{name}") for name in LOSSES])
     theory = Theory(torch.tensor(column(later, "train/path/time")), modes, spectra, losses)
-    heading = f"{run.name}     points: flow simulated on the features; full lines: closed form from the same start"
+    heading = (
+        f"{shown_name(run)}     points: flow simulated on the features; full lines: closed form from the same start"
+    )
     figure = _portrait(later, "train/path/time", theory, heading)
     for axes in figure.axes:
         axes.set(xscale="log", xlabel="time t of the gradient flow")
