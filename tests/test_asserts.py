@@ -35,7 +35,7 @@ def test_flow_that_cannot_be_integrated_is_refused() -> None:
 
 def test_flow_that_leaves_its_constraint_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gradient_flow, "_HELD", 0.0)
-    with pytest.raises(ValueError, match="expected a flow that keeps Σ_W = I to 0.0, got"):
+    with pytest.raises(ValueError, match=r"expected a flow that keeps Σ_W = I to 0\.0, got"):
         renormalized_gradient_flow(FEATURES, LABELS, 3, torch.tensor([0.1]))
 
 
@@ -43,7 +43,7 @@ def test_least_loss_above_that_of_a_layer_is_refused(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(least_squares, "IDENTITY", -1.0)
     layer = LinearClassifier(torch.zeros(3, 3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64))
     with pytest.raises(ValueError, match="statistics: expected L_LS of at most"):
-        least_squares.mse_decomposition(class_statistics(FEATURES, LABELS, 3), layer, 0.01)
+        least_squares.decompose_mse(class_statistics(FEATURES, LABELS, 3), layer, 0.01)
 
 
 def test_statistics_of_contradicting_shapes_are_refused() -> None:
