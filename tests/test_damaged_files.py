@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -145,6 +146,19 @@ def test_many_runs_are_read_without_one_that_cannot_be(
     assert call("compare", "--in", outputs, *keys) == 1
     said = capsys.readouterr()
     assert (keys[0] in said.out, keys[1] in said.out, str(path) in said.err) == (True, False, True)
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"a\nb"])
+def test_folder_whose_name_is_no_text_is_named_and_left_out(
+    sweep: SweepDirectory, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: bytes
+) -> None:
+    outputs, entries = sweep.path.parents[1], sweep.entries()
+    Path(entries[1].directory).rename(os.path.join(os.fsencode(outputs), name))
+    target = tmp_path / "all.csv"
+    assert call("export", outputs, "--to", target) == 1
+    assert "expected a folder's name that can be printed" in capsys.readouterr().err
+    assert set(pandas.read_csv(target, dtype={"run": str}).run) == {entries[0].key, entries[2].key}
+    assert call("compare", "--in", outputs, entries[0].key, entries[2].key) == 0
 
 
 @pytest.mark.slow

@@ -167,6 +167,10 @@ def check(raw: Mapping[str, Any]) -> RunConfig:
     if isinstance(optimizer, Mapping):
         optimizer = dict(optimizer)
         schedule = optimizer.pop("schedule", None)
+        if isinstance(rate := optimizer.get("lr"), bool) or not isinstance(rate, int | float | None):
+            raise ConfigError(  # runs are found, named and compared by it
+                f"optimizer.lr: expected a number, the learning rate, got {shown(rate)}. Call another option otherwise."
+            )
     keep, evaluated = _keep_and_evaluated(scalars.pop("keep"), scalars.pop("evaluate_at"), scalars["epochs"])
     return RunConfig(
         dataset=Component.check("dataset", raw["dataset"], SUPPLIED["dataset"]),
