@@ -127,7 +127,7 @@ def change_kind(path: Path, draw: random.Random) -> None:
         path.mkdir,
         lambda: os.mkfifo(path),
         lambda: None,
-        lambda: path.symlink_to("/dev/zero"),
+        lambda: path.symlink_to("/dev/null"),
         lambda: path.symlink_to(path),
         lambda: (path.touch(), os.truncate(path, 2**40)),
     ]

@@ -56,12 +56,13 @@ def open_file(path: Path) -> BinaryIO:
 def read_file(path: Path, most: int = LARGEST_FILE) -> bytes:
     """What a regular file holds. Raises as `open_file`, and DamagedFile for more than `most` bytes."""
     with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
         try:
-            data = file.read(most + 1)
+            data = b"" if size > most else file.read(most + 1)
         except OSError as error:
             raise DamagedFile(f"{path}: expected a file that can be read, got: {error.strerror}.") from None
-    if len(data) > most:
-        raise DamagedFile(f"{path}: expected at most {most} bytes, got {path.stat().st_size}. Set it aside.")
+    if max(size, len(data)) > most:
+        raise DamagedFile(f"{path}: expected at most {most} bytes, got {size}. Set it aside.")
     return data
 
 
