@@ -290,10 +290,13 @@ class Strange:
                 assert "expected" in said or "damaged" in said or "no such run" in said, said
 
     def measure(self, measuring: dict[str, Any]) -> None:
-        again = "all" if self.file.suffix == ".safetensors" else "missing"
+        """Of tensors all that can be measured of them; else what its journals lack."""
+        changed: dict[str, Any] = {"run": str(self.run), "rerun": "all"}
+        if self.file.suffix != ".safetensors":
+            changed |= {"rerun": "missing", "analysis": {"collapse": measuring["analysis"]["collapse"]}}
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            state = attempt({**measuring, "run": str(self.run), "rerun": again}, Console(file=io.StringIO()))
+            state = attempt({**measuring, **changed}, Console(file=io.StringIO()))
         assert isinstance(state, State)
         assert "Traceback" not in printed.getvalue(), printed.getvalue()
 
