@@ -153,7 +153,7 @@ def test_folder_whose_name_is_no_text_is_named_and_left_out(
     sweep: SweepDirectory, capsys: pytest.CaptureFixture[str], tmp_path: Path, name: bytes
 ) -> None:
     outputs, entries = sweep.path.parents[1], sweep.entries()
-    Path(entries[1].directory).rename(os.path.join(os.fsencode(outputs), name))
+    os.rename(os.fsencode(entries[1].directory), os.path.join(os.fsencode(outputs), name))
     target = tmp_path / "all.csv"
     assert call("export", outputs, "--to", target) == 1
     assert "expected a folder's name that can be printed" in capsys.readouterr().err

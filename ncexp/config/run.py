@@ -167,12 +167,8 @@ def check(raw: Mapping[str, Any]) -> RunConfig:
     if isinstance(optimizer, Mapping):
         optimizer = dict(optimizer)
         schedule = optimizer.pop("schedule", None)
-        if isinstance(rate := optimizer.get("lr"), bool) or not isinstance(rate, int | float | None):
-            raise ConfigError(  # runs are found, named and compared by it
-                f"optimizer.lr: expected a number, the learning rate, got {shown(rate)}. Call another option otherwise."
-            )
     keep, evaluated = _keep_and_evaluated(scalars.pop("keep"), scalars.pop("evaluate_at"), scalars["epochs"])
-    return RunConfig(
+    config = RunConfig(
         dataset=Component.check("dataset", raw["dataset"], SUPPLIED["dataset"]),
         architecture=Component.check("architecture", raw["architecture"], SUPPLIED["architecture"]),
         loss=Component.check("loss", raw["loss"], SUPPLIED["loss"]),
@@ -185,6 +181,10 @@ def check(raw: Mapping[str, Any]) -> RunConfig:
         raw=dict(raw),
         **scalars,
     )
+    rate = config.optimizer.options.get("lr")
+    if isinstance(rate, bool) or not isinstance(rate, int | float | None):  # runs are found, named and compared by it
+        raise ConfigError(f"optimizer.lr: expected a number, got {shown(rate)}. Give another option another name.")
+    return config
 
 
 def check_analyses(raw: Mapping[str, Any] | None) -> dict[str, Component]:

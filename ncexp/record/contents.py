@@ -17,13 +17,16 @@ import yaml
 
 from ncexp.config.names import NAME_CONTRACT, is_file_name, is_name, shown
 from ncexp.record.files import DamagedFile, parse_json, read_file, read_json, refuse_odd
-from ncexp.record.inventory import decode_inventory
 from ncexp.record.states import State
 
 #: Groups of the configuration of which a run has exactly one choice.
 COMPONENTS = ("dataset", "architecture", "loss", "optimizer")
 #: Sizes that all facts of a training say.
-SIZES = ("num_classes", "num_train", "smallest_class", "largest_class", "num_features")
+SIZES = ("num_classes", "smallest_class", "largest_class", "num_features")
+#: File or folder in a run's directory → the epochs that it holds, see `ncexp.record.inventory`.
+Inventory = dict[str, set[int]]
+#: Of all places together: what a computer lists in a second.
+MOST_EPOCHS = 5_000_000
 #: Entry → its kind, where it is there.
 Kinds = Mapping[str, type | tuple[type, ...]]
 NUMBER, WORD_OR_NONE = (int, float, NoneType), (str, NoneType)
@@ -123,6 +126,26 @@ def read_status(path: Path) -> dict[str, Any] | None:
         except ValueError as error:
             raise DamagedFile(f"{path}: record: {error} {_ASIDE}") from None
     return status
+
+
+def decode_inventory(encoded: Mapping[str, Any], through: float = float("inf")) -> Inventory:
+    """The epochs up to `through`, by place. Raises ValueError for what is no inventory.
+
+    >>> decode_inventory({"snapshots": "1-3 7"}, through=2)
+    {'snapshots': {1, 2}}
+    """
+    spans = {}
+    for place, word in encoded.items():
+        found = [re.fullmatch("([0-9]{1,9})(?:-([0-9]{1,9}))?", part) for part in str(word).split()]
+        spans[place] = [(int(one[1]), int(one[2] or one[1])) for one in found if one]
+        if len(spans[place]) < len(found):
+            raise ValueError(f"expected epochs as in '1-14 16', got {shown(word)} of {place}.")
+    if (count := sum(last - first + 1 for of_place in spans.values() for first, last in of_place)) > MOST_EPOCHS:
+        raise ValueError(f"expected at most {MOST_EPOCHS} epochs, got {count}.")
+    return {
+        place: {epoch for first, last in of_place for epoch in range(first, last + 1) if epoch <= through}
+        for place, of_place in spans.items()
+    }
 
 
 def read_job(path: Path) -> dict[str, Any]:

@@ -6,22 +6,15 @@ word: ``{"training.jsonl": "1-350", "snapshots": "1-14 16 17"}``.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Literal, get_args
 
-from ncexp.config.names import shown
+from ncexp.record.contents import Inventory, decode_inventory
+from ncexp.record.run_directory import RunDirectory, epochs_of_files
 
-if TYPE_CHECKING:
-    from ncexp.record.run_directory import RunDirectory
-
-Inventory = dict[str, set[int]]
 Kind = Literal["snapshots", "checkpoints"]
 #: The folders of files by epoch; all other places are journals.
 FOLDERS: tuple[Kind, ...] = get_args(Kind)
-#: Of all places together: what a computer lists in a second.
-MOST_EPOCHS = 5_000_000
 
 
 def take_inventory(directory: RunDirectory) -> Inventory:
@@ -64,34 +57,6 @@ def describe_missing(missing: Inventory) -> str:
 def encode_inventory(inventory: Mapping[str, Iterable[int]]) -> dict[str, str]:
     """As JSON holds it."""
     return {place: _word(epochs) for place, epochs in inventory.items()}
-
-
-def decode_inventory(encoded: Mapping[str, Any], through: float = float("inf")) -> Inventory:
-    """The epochs up to `through`, by place. Raises ValueError for what is no inventory.
-
-    >>> decode_inventory({"snapshots": "1-3 7"}, through=2)
-    {'snapshots': {1, 2}}
-    """
-    spans = {}
-    for place, word in encoded.items():
-        found = [re.fullmatch("([0-9]{1,9})(?:-([0-9]{1,9}))?", part) for part in str(word).split()]
-        spans[place] = [(int(one[1]), int(one[2] or one[1])) for one in found if one]
-        if len(spans[place]) < len(found):
-            raise ValueError(f"expected epochs as in '1-14 16', got {shown(word)} of {place}.")
-    if (count := sum(last - first + 1 for of_place in spans.values() for first, last in of_place)) > MOST_EPOCHS:
-        raise ValueError(f"expected at most {MOST_EPOCHS} epochs, got {count}.")
-    return {
-        place: {epoch for first, last in of_place for epoch in range(first, last + 1) if epoch <= through}
-        for place, of_place in spans.items()
-    }
-
-
-def epochs_of_files(folder: Path) -> set[int]:
-    """The epochs whose file lies in a folder of snapshots or weights."""
-    found = (
-        re.fullmatch(r"epoch_([0-9]{4}|[1-9][0-9]{4,8})\.safetensors", path.name) for path in folder.glob("epoch_*")
-    )
-    return {int(match[1]) for match in found if match}
 
 
 def _word(epochs: Iterable[int]) -> str:

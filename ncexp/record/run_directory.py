@@ -19,7 +19,6 @@ from filelock import FileLock, Timeout
 
 from ncexp.record.contents import read_identity, read_job, read_status
 from ncexp.record.files import DamagedFile, acquire, open_file, remove_unfinished, set_aside, write_json
-from ncexp.record.inventory import epochs_of_files
 from ncexp.record.journal import Clock, Journal
 from ncexp.record.states import State
 from ncexp.record.tensor_file import UnusableFile, read_header
@@ -278,3 +277,11 @@ class RunDirectory(TaskDirectory):
     def _kept(self, folder: Path) -> list[int]:
         covered = self.covered_epoch()
         return sorted(epoch for epoch in epochs_of_files(folder) if epoch <= covered)
+
+
+def epochs_of_files(folder: Path) -> set[int]:
+    """The epochs whose file lies in a folder of snapshots or weights."""
+    found = (
+        re.fullmatch(r"epoch_([0-9]{4}|[1-9][0-9]{4,8})\.safetensors", path.name) for path in folder.glob("epoch_*")
+    )
+    return {int(match[1]) for match in found if match}

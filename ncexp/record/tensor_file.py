@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ncexp.config.names import shown
+from ncexp.record.contents import decode_inventory
 from ncexp.record.files import open_file, parse_json, refuse_odd, write_atomically
-from ncexp.record.inventory import decode_inventory
 
 if TYPE_CHECKING:
     from torch import Tensor

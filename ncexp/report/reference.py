@@ -238,7 +238,9 @@ class Scales:
         log = numpy.array([row is not None and row.scale == "log" for row in rows]) & (values > 0).all(axis=0)
         log |= numpy.array([quantity == ZERO_EPOCH for quantity, _ in numbers])
         shares = [row is not None and row.scale == "percent" for row in rows]
-        sizes = {"train": facts["num_train"], "fit": facts["num_train"], "test": facts.get("num_test", 0)}
+        sizes = {
+            name: facts.get(f"num_{of}", 0) for name, of in (("train", "train"), ("fit", "train"), ("test", "test"))
+        }
         counted = [
             sizes[name.partition("/")[0]] if share else 0 for (name, _), share in zip(numbers, shares, strict=True)
         ]

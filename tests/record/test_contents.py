@@ -32,7 +32,7 @@ CONFIG: dict[str, Any] = {"dataset": CHOICE, "architecture": CHOICE, "loss": CHO
 STATUS: dict[str, Any] = {"state": "completed", "started": "2023-11-14T22:13:20+0000",
                           "updated": "2023-11-15T04:03:20+0000", "message": "", "epoch": 3,
                           "record": {"training.jsonl": "1-3 7"}}  # fmt: skip
-SIZES = {"num_classes": 2, "num_train": 4, "smallest_class": 2, "largest_class": 2, "num_features": 3}
+SIZES = {"num_classes": 2, "smallest_class": 2, "largest_class": 2, "num_features": 3}
 TASK: dict[str, Any] = {"num": 0, "name": "a", "key": "b", "directory": "c", "run": "c", "overrides": [], "job": None}
 FIT: dict[str, Any] = {"start_epoch": 1, "excluded_epochs": [], "records": [{"epoch": 1, "x": 0.5, "y": None}]}
 
