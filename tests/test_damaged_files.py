@@ -53,7 +53,7 @@ def sweep(three: list[Path], tmp_path: Path) -> SweepDirectory:
         ]
     )
     for path in paths:
-        RunDirectory(path).set_job("local:another-machine:7:7")
+        RunDirectory(path).set_job("local:another-machine:7:1")
         RunDirectory(path).log.write_text("said something\n")
     return made
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 
 from ncexp.cli.status import parser
-from ncexp.config.text import say
 from ncexp.launching.cancelling import cancel_sweep
 from ncexp.launching.states import fault_of
 from ncexp.launching.sweep_directory import find_sweep
 from ncexp.record import State
+from ncexp.record.text import say
 
 
 def main(arguments: list[str]) -> int:

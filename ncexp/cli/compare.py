@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from ncexp.config.text import say
 from ncexp.launching.console import literal_console
 from ncexp.record import DamagedFile, SavedRun, State, pick_run, read_run
+from ncexp.record.text import say
 
 HELP = """\
 Show runs side by side: the parameters in which they differ, the state, the

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ncexp.config import Component
 from ncexp.config.composing import REFUSALS, compose_plain, explain
-from ncexp.config.text import say
 from ncexp.launching import slurm
+from ncexp.record.text import say
 
 #: What a job checks anew: it may run on another machine, with another disk and another network.
 INSIDE = ("cpus", "gpus", "gradients", "shared path", "dataset", "tracking", "versions")
@@ -49,10 +49,7 @@ def main(arguments: list[str]) -> int:
     if given.sbatch or slurm.is_installed():
         code = _print_checks("here", given, tuple(CHECKS))
         return code if code or given.no_job else _in_job(given)
-    say(
-        f"none here      {'slurm':12} no command of SLURM on this machine; sweeps run here: hydra/launcher=local",
-        flush=True,
-    )
+    say(f"none here      {'slurm':12} no command of SLURM on this machine; sweeps run here: hydra/launcher=local")
     return _print_checks("here", given, tuple(name for name in CHECKS if name not in OF_SLURM))
 
 

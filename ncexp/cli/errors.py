@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from ncexp.config.composing import REFUSALS, explain
-from ncexp.config.text import say
 from ncexp.launching.slurm import SlurmUnavailable
 from ncexp.record import Busy, State
+from ncexp.record.text import say
 
 
 def explain_or_raise(error: Exception) -> State:

@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from ncexp.config.text import csv_cell, say
 from ncexp.record import State, read_all
 from ncexp.record.files import replace_file
+from ncexp.record.text import csv_cell, say
 
 HELP = """\
 Write every number of the runs in DIR (default: outputs) as one table with a

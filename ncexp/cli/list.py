@@ -10,8 +10,8 @@ from rich.table import Table
 
 from ncexp.config import ConfigError, nearest
 from ncexp.config.composing import config_directory
-from ncexp.config.text import say
 from ncexp.launching.console import literal_console
+from ncexp.record.text import say
 
 GROUPS = ("dataset", "loss", "optimizer", "optimizer/schedule", "analysis", "experiment", "sweep", "simulation")
 WHAT = ("architecture", "quantities", *GROUPS)

@@ -6,7 +6,7 @@ import argparse
 
 from ncexp.config import Component
 from ncexp.config.composing import compose_plain
-from ncexp.config.text import say
+from ncexp.record.text import say
 
 
 def main(arguments: list[str]) -> int:

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ncexp.config.text import say
 from ncexp.record import find_runs, pick_run, read_run
 from ncexp.record.files import replace_text
+from ncexp.record.text import say
 
 HELP = """\
 Write NAME.json: of completed RUNs that differ in their seed alone (three at

@@ -7,8 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ncexp.config.text import say
 from ncexp.record import Runs, State, read_all
+from ncexp.record.text import say
 
 HELP = """\
 Report on the runs in DIR (default: outputs; a sweep's folder will do), or on

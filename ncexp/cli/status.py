@@ -10,11 +10,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ncexp.config.text import say
 from ncexp.launching.console import literal_console
 from ncexp.launching.sweep_directory import SweepDirectory, find_sweep, sweeps
 from ncexp.launching.waiting import ask_queue, current_states, print_table
 from ncexp.record import DamagedFile, State, format_counts
+from ncexp.record.text import say
 
 
 def parser(command: str, description: str) -> argparse.ArgumentParser:

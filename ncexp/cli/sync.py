@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ncexp.config.text import say
+from ncexp.record.text import say
 
 HELP = """\
 Send MLflow what it does not have of the runs and simulations in DIR (default:
@@ -23,7 +23,11 @@ def main(arguments: list[str]) -> int:
         prog="ncexp sync", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("directories", metavar="DIR", nargs="*", type=Path, default=[Path("outputs")])
-    parser.add_argument("--uri", help="an MLflow tracking URI; default: the one each run was configured with")
+    parser.add_argument(
+        "--uri",
+        help="an MLflow tracking URI; default: the store beside each run, or the one that it was configured with if "
+        "MLFLOW_TRACKING_URI names the same",
+    )
     chosen = parser.parse_args(arguments)
     from ncexp.tracking import sync_runs
 

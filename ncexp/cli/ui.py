@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from ncexp.config.text import say
+from ncexp.record.text import say
 
 HELP = """\
 Start MLflow's UI on the store of an outputs folder, on this machine alone

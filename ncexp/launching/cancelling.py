@@ -6,12 +6,12 @@ import os
 import signal
 from collections.abc import Callable
 
-from ncexp.config.text import say
 from ncexp.launching import slurm
 from ncexp.launching.local_job import LOCAL, process_of
 from ncexp.launching.noted_submission import adopt_noted
 from ncexp.launching.states import job_of, queued_job
 from ncexp.launching.sweep_directory import SweepDirectory
+from ncexp.record.text import say
 
 
 def cancel_sweep(sweep: SweepDirectory, report: Callable[[str], object] = say) -> tuple[int, list[str]]:

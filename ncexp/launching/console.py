@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from ncexp.config.text import printable
+from ncexp.record.text import printable
 
 #: Rich's options under which text stays as it is.
 LITERAL: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}

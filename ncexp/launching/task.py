@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ncexp.config import ConfigError, MeasureConfig, RunConfig, check, check_measurement, check_outputs
-from ncexp.config.text import say
 from ncexp.launching.console import is_first_process, literal_console
 from ncexp.record import Busy, DamagedFile, State
 from ncexp.record.tensor_file import UnusableFile
+from ncexp.record.text import say
 from ncexp.tracking import check_uri, start_uploader
 
 if TYPE_CHECKING:

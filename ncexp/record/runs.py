@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ncexp.config import nearest
-from ncexp.config.text import printable
 from ncexp.record.journal import Record
 from ncexp.record.saved_run import SavedRun, read_runs
+from ncexp.record.text import printable
 
 if TYPE_CHECKING:
     from numpy import ndarray

@@ -11,9 +11,9 @@ from typing import Literal
 
 from pandas import DataFrame
 
-from ncexp.config.text import csv_cell, printable
 from ncexp.measure.quantities import Quantity, shown
 from ncexp.record import Record, SavedRun, State
+from ncexp.record.text import csv_cell, printable
 from ncexp.report.summary import TERMS, describe_doubts, rate_of_fall, record_at, small_perp_epoch
 from ncexp.report.sweep import Cell, Sweep, deviation, mean
 

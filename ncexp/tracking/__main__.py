@@ -88,6 +88,7 @@ def _attempt(upload: RunUpload, path: Path) -> bool:
     except Exception as error:
         lines = f"{describe(error)}\n\n{traceback.format_exc()}"
         with suppress(OSError):  # of a full disk, or a directory that was moved
+            (path / FAILURE).unlink(missing_ok=True)  # it may be a link
             (path / FAILURE).write_text(lines, encoding="utf-8")
         return False
     (path / FAILURE).unlink(missing_ok=True)

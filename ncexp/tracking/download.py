@@ -58,20 +58,21 @@ def _download_all(client: MlflowClient, uri: str, experiments: list[str], folder
 
     seen: dict[str, str] = {}
     for run in _search(client, experiments):  # the newest first
-        run_id, key = run.info.run_id, run.data.tags.get("key", "")
+        run_id = run.info.run_id
+        if not re.fullmatch("[0-9A-Za-z]{1,64}", run_id):
+            yield f"run {shown(run_id)}: expected letters and digits as what the store calls it."
+            continue
+        key = run.data.tags.get("key", run_id)
         try:
-            if not re.fullmatch("[0-9A-Za-z]{1,64}", run_id):
-                raise ValueError("expected letters and digits as its name.")
             if newer := seen.get(key):
                 raise ValueError(f"expected one run of key {key}, got run {newer}, too, a newer one. Delete one.")
             seen[key] = run_id
-            _download(run, uri, folder / run_id)
+            _download(client, run, uri, folder / run_id)
         except (ValueError, OSError, MlflowException) as error:
             if isinstance(error, MlflowException) and file_at(run.info.artifact_uri) is None:
                 raise  # of a server: the next run would fail alike
-            if run_id in seen.values():
-                shutil.rmtree(folder / run_id, ignore_errors=True)
-            yield f"run {shown(run_id)[1:-1]}: {without_folder(' '.join(str(error).split()), folder)}"
+            shutil.rmtree(folder / run_id, ignore_errors=True)
+            yield f"run {run_id}: {without_folder(' '.join(str(error).split()), folder / run_id)}"
 
 
 def without_folder(text: str, folder: Path) -> str:
@@ -89,29 +90,24 @@ def _search(client: MlflowClient, experiments: list[str]) -> Iterator[Run]:
             return
 
 
-def _download(run: Run, uri: str, folder: Path) -> None:
-    from mlflow.artifacts import download_artifacts, list_artifacts
-
+def _download(client: MlflowClient, run: Run, uri: str, folder: Path) -> None:
     name = run.data.tags.get("directory", "")
     if not is_file_name(name):
         raise ValueError(
             f"expected the name of a directory in its tag `directory`, got {shown(name)}. Somebody changed it: correct "
             "the tag in MLflow."
         )
-    place = str(run.info.artifact_uri)
-    check_place(uri, place)
+    check_place(uri, str(run.info.artifact_uri))
     directory = RunDirectory(folder / name)
     directory.path.mkdir(parents=True)
-    listed = list_artifacts(artifact_uri=place, tracking_uri=uri)
+    listed = client.list_artifacts(run.info.run_id)
     wanted = [artifact for artifact in listed if artifact.path in RECORD]
     if directory.measurements.name in (artifact.path for artifact in listed):
-        journals = list_artifacts(artifact_uri=f"{place}/{directory.measurements.name}", tracking_uri=uri)
+        journals = client.list_artifacts(run.info.run_id, directory.measurements.name)
         wanted += [artifact for artifact in journals if JOURNAL.fullmatch(artifact.path)]
     for artifact in wanted:
         file = artifact.path
-        fetched = None
-        if not artifact.is_dir:
-            fetched = download_artifacts(artifact_uri=f"{place}/{file}", dst_path=str(directory.path), tracking_uri=uri)
+        fetched = None if artifact.is_dir else client.download_artifacts(run.info.run_id, file, str(directory.path))
         if fetched is None or not Path(fetched).resolve().is_relative_to(directory.path.resolve()):
             raise ValueError(f"expected a file as its artifact {file}, got something else. Somebody changed it.")
         (directory.path / file).parent.mkdir(exist_ok=True)

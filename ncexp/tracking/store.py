@@ -17,6 +17,7 @@ from filelock import FileLock
 from packaging.version import Version
 
 from ncexp.config import ConfigError
+from ncexp.record import DamagedFile
 from ncexp.tracking.address import (
     ARTIFACTS,
     CALL_S,
@@ -151,7 +152,7 @@ def _experiment(client: MlflowClient, uri: str, name: str) -> str | None:
 def describe(error: BaseException) -> str:
     """A failure in one line for people: ours whole, others' by class and beginning."""
     line = " ".join(str(error).split())
-    return line if isinstance(error, ConfigError) else f"{type(error).__name__}: {line[:300]}"
+    return line if isinstance(error, ConfigError | DamagedFile) else f"{type(error).__name__}: {line[:300]}"
 
 
 def _artifacts(uri: str, experiment: str, outputs: Path) -> str | None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from ncexp.config.simulation import SIMULATIONS
-from ncexp.config.text import say
 from ncexp.record import DamagedFile, counted, find_runs, read_run
+from ncexp.record.text import say
 from ncexp.tracking.address import (
     check_uri,
     experiment_name,

@@ -55,6 +55,7 @@ class RunUpload:
         Returns "sent", "up to date", or "deleted" where somebody deleted the run in MLflow, which is respected. Raises
         whatever MLflow raises; what was not sent is sent by the next call.
         """
+        _refuse_links(self._directory.path, self._record_files())
         self._client = self._client or connect(self._uri)
         with FileLock(self._directory.path / ".mlflow.lock"):
             stores = read_memory(self._directory)
@@ -70,7 +71,6 @@ class RunUpload:
                     write_json(self._directory.tracking, stores)
 
     def _bring_up(self, client: MlflowClient, memory: Memory) -> str:
-        _refuse_links(self._directory.path, self._record_files())
         run = read_run(self._directory.path)
         sources = content.sources(run)
         found = self._find(client, memory)
@@ -198,8 +198,8 @@ class RunUpload:
         place = self._verified.info.artifact_uri
         check_place(self._uri, place)
         names = [path.relative_to(self._directory.path) for path in filter(Path.exists, paths)]
-        if (folder := file_at(place)) is not None:
-            _refuse_links(folder, [folder / name for name in names])
+        if (there := file_at(place)) is not None:
+            _refuse_links(there, [there / name for name in names])
         sent = False
         for name in names:
             path = self._directory.path / name

@@ -17,7 +17,7 @@ import yaml
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 from support import Compose, compose
-from synthetic_sweep import write_run, write_sweep
+from synthetic_sweep import write_run
 from tracking_stores import cover, journalled, stored
 
 from ncexp.cli.report import main as report
@@ -159,19 +159,20 @@ def test_download_takes_files_only_and_follows_no_link_out_of_the_store(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_rendering")
 def test_report_from_a_store_names_what_is_wrong_and_shows_the_others(
-    tmp_path: Path, store_template: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, store_template: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A damaged status, a name that leaves the folder, a run that is there twice, a host that nobody named."""
+    monkeypatch.setattr("ncexp.report.grids.draw_all", lambda *_: [])
     runs, to = tmp_path / "runs", tmp_path / "report"
-    write_sweep(runs, datasets=1, architectures=2, rates=[0.01, 0.02])
+    for seed in range(4):
+        write_run(runs, seed=seed, epochs=[1, 2, 3])
     shutil.copy(store_template, runs / "mlflow.db")
     sync_runs([runs])
     uri = tracking_uri(None, runs)
     client = MlflowClient(uri)
     found = client.search_runs([one.experiment_id for one in client.search_experiments()])
-    damaged, named, twice, elsewhere, *_ = found
+    damaged, named, twice, elsewhere = found
     files = {run.info.run_id: Path(run.info.artifact_uri.removeprefix("file://")) for run in found}
     (files[damaged.info.run_id] / "status.json").write_text("{")
     config = files[named.info.run_id] / "config.yaml"
@@ -194,8 +195,8 @@ def test_report_from_a_store_names_what_is_wrong_and_shows_the_others(
     assert f"left out: run {elsewhere.info.run_id}: {uri}: expected a store that keeps its files itself, got " in said
     assert host in said
     assert tempfile.gettempdir() not in re.sub(re.escape(uri), "", said)
-    assert len(said.splitlines()) == 4
-    assert "5 runs in" in (to / "report.html").read_text()
+    assert said.count("left out: ") == 4
+    assert "1 runs in 1 cells" in (to / "report.html").read_text()
 
 
 @pytest.mark.parametrize("uri", ["abc", "foo://bar", ""])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 import socket
 import sqlite3
@@ -10,11 +12,13 @@ from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
+from support import Compose
 from synthetic_sweep import write_run, write_status
 from tracking_stores import cover, faulty_server, free_port, hanging_socket, journalled, statuses, stored
 
 from ncexp.cli.sync import main as sync
-from ncexp.config import ConfigError
+from ncexp.config import ConfigError, MeasureConfig, check
+from ncexp.launching.plan import configured_stores, prepare_tracking
 from ncexp.record import RunDirectory, State, write_json
 from ncexp.tracking import check_uri, prepare, sync_runs, tracking_uri
 from ncexp.tracking.address import BOUND_S, CALL_S, RESPONSE_S, check_place, outputs_of, refuse_unnamed, sync_command
@@ -199,6 +203,24 @@ def test_sync_contacts_no_store_that_only_a_run_names(tmp_path: Path, capsys: py
     assert not (tmp_path / "elsewhere").exists()
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "facts.json", "code.diff", "run.log", "measurements", "figures"])
+def test_sync_follows_no_link_out_of_a_run(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_run(tmp_path, epochs=[1, 2, 3])
+    secret = tmp_path / "secret"
+    place = path / name
+    if place.exists():
+        place.rename(secret)
+    elif name == "figures":
+        secret.mkdir()
+        (secret / "a.png").write_text("secret")
+    else:
+        secret.write_text("secret")
+    place.symlink_to(secret)
+    assert sync([str(tmp_path)]) == 1
+    assert f"expected a file in {path}, got a link to {secret}" in capsys.readouterr().out
+    assert not (tmp_path / "mlflow_artifacts").exists()
+
+
 def test_store_is_used_that_a_person_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = "http://127.0.0.1:5000"
     refuse_unnamed(tracking_uri(None, tmp_path), tmp_path, ())
@@ -286,39 +308,48 @@ def test_relocate_moves_every_address_whatever_the_names(tmp_path: Path, name: s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("noted", "said"),
-    [
-        (
-            99_001_002,
-            r"got those of MLflow 99\.1\.2, which has opened it\. .* 'mlflow>=99\.1\.2'",
-        ),
-        (0, r"got those of a newer MLflow, which has opened it\. Install that: `pip install -U 'mlflow'`\."),
-    ],
-)
-def test_store_of_a_newer_mlflow_says_which_and_what_to_do(
-    tmp_path: Path, store_template: Path, noted: int, said: str
-) -> None:
+def test_store_of_a_newer_mlflow_says_which_and_what_to_do(tmp_path: Path, store_template: Path) -> None:
+    uri = tracking_uri(None, tmp_path)
     shutil.copy(store_template, tmp_path / "mlflow.db")
-    prepare(tracking_uri(None, tmp_path), ["digits"], tmp_path)
-    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database, database:
+    prepare(uri, ["digits"], tmp_path)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as database:
         assert database.execute("pragma user_version").fetchone()[0] > 3_000_000  # that of the MLflow that opened it
-        database.execute(f"pragma user_version = {noted}")
         database.execute("update alembic_version set version_num = 'ffffffffffff'")
-    with pytest.raises(ConfigError, match=said):
-        prepare(tracking_uri(None, tmp_path), ["digits"], tmp_path)
+        for noted, said in (
+            (99_001_002, r"got those of MLflow 99\.1\.2, which has opened it\. .* 'mlflow>=99\.1\.2'"),
+            (0, r"got those of a newer MLflow, which has opened it\. Install that: `pip install -U 'mlflow'`\."),
+        ):
+            database.execute(f"pragma user_version = {noted}")
+            with pytest.raises(ConfigError, match=said):
+                prepare(uri, ["digits"], tmp_path)
 
 
 @pytest.mark.slow
 def test_advice_for_a_store_that_is_down_uploads_the_journals(
-    tmp_path: Path, store_template: Path, capsys: pytest.CaptureFixture[str]
+    composed: Compose, outputs: Path, store_template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copy(store_template, tmp_path / "mlflow.db")
-    path = write_run(tmp_path, enabled=False)
-    assert sync([str(path)]) == 0
-    assert "--uri STORE sends them" in capsys.readouterr().out
-    assert sync(["--uri", tracking_uri(None, tmp_path), str(path)]) == 0
-    assert stored(tmp_path / "mlflow.db") == journalled([path])
+    def prepare_in_vain(*_: object) -> None:
+        raise OSError("nobody is there")
+
+    monkeypatch.setattr("ncexp.launching.plan.prepare", prepare_in_vain)
+    with pytest.raises(ConfigError, match=r"set tracking\.enabled=false") as refused:
+        prepare_tracking([check(composed("tracking.enabled=true"))])
+    (advised,) = re.findall(r"`ncexp sync (.*)` can upload the journals later", str(refused.value))
+    path = write_run(outputs, enabled=False)
+    shutil.copy(store_template, outputs / "mlflow.db")
+    assert sync(shlex.split(advised)) == 0
+    assert stored(outputs / "mlflow.db") == journalled([path])
+
+
+def test_stores_that_a_sweep_may_send_to_are_those_of_its_tasks(composed: Compose, outputs: Path) -> None:
+    training = check(composed("tracking.uri=http://host:1"))
+    run, damaged = write_run(outputs, uri="http://host:2"), write_run(outputs, seed=1, uri="http://host:3")
+    (damaged / "config.yaml").write_text("[")
+    measurings = [
+        MeasureConfig(run=one, analyses={}, device="cpu", outputs=outputs, rerun="missing", raw={})
+        for one in (run, damaged)
+    ]
+    assert configured_stores([training, *measurings]) == {"http://host:1", "http://host:2"}
 
 
 def test_sync_command_names_a_store_that_is_not_the_folders_own() -> None:
