@@ -138,16 +138,30 @@ def test_help_commands_run_as_printed(command: str, tmp_path: Path) -> None:
         (["outputs=/proc/x"], "outputs: expected a folder that takes files, got '/proc/x'"),
         (["tracking.uri=abc"], "tracking.uri: expected http://HOST:PORT, .*, got 'abc'"),
         (["batch_size=79"], "batch_size: expected batches of two examples at least"),
+        (["-m", "hydra.sweeper.params.seed=1"], "hydra.sweeper.params.seed=1: expected overrides that Hydra composes"),
+        (["-m", "+hydra.sweeper.params={seed:[1,2]}"], "expected overrides that Hydra composes"),
+        (["-m", "outputs=o_${hydra:runtime.cwd}"], r"outputs: expected a value, got \$\{...\}, which has none"),
     ],
 )
 def test_command_refuses_in_one_message(arguments: list[str], message: str, ncexp_here: Here, tmp_path: Path) -> None:
-    code, _, refused = ncexp_here(*SMALL, *arguments)
+    flags = [word for word in arguments if word.startswith("-")]
+    code, _, refused = ncexp_here(*flags, *SMALL, *arguments[len(flags) :])
     assert code == 2
     assert re.search(message, refused)
     assert "Traceback" not in refused
     assert refused.count("ncexp: ") == 1
     assert "Error executing job" not in refused
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_choice_with_a_typo_is_named_with_its_line(ncexp_here: Here, tmp_path: Path) -> None:
+    typo = tmp_path / "choices" / "architecture" / "theirs.yaml"
+    typo.parent.mkdir(parents=True)
+    typo.write_text("name: theirs\n_target_: [a\nb: :c\n")
+    code, _, refused = ncexp_here("--config-dir", "choices", "architecture=theirs")
+    assert (code, refused.count("\n")) == (2, 1)
+    assert re.match(f"ncexp: {typo}, line 3: expected YAML, got a typo", refused)
 
 
 @pytest.mark.slow

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from ncexp.cli.status import parser
-from ncexp.launching.logs import chosen_entries, last_lines
+from ncexp.launching.logs import chosen_entries
 from ncexp.launching.states import fault_of
-from ncexp.launching.sweep_directory import find_sweep
+from ncexp.launching.sweep_directory import find_sweep, last_lines
 from ncexp.record import DamagedFile, State
 from ncexp.record.text import say
 

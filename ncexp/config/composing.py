@@ -85,16 +85,24 @@ def refusals_named(overrides: Sequence[str]) -> Iterator[None]:
         yield
     except (MissingConfigException, ConfigError):
         raise
-    except (HydraException, OmegaConfBaseException, TypeError, ValueError, OSError, RecursionError) as error:
+    except yaml.MarkedYAMLError as error:
+        place = error.problem_mark or error.context_mark
+        where = f"{place.name}, line {place.line + 1}" if place else "YAML"
+        raise ConfigError(f"{where}: expected YAML, got a typo ({error.problem}). Correct it.") from error
+    except (*REFUSALS, TypeError, OSError, RecursionError, AssertionError, AttributeError, LookupError) as error:
         reason = explain(error) or type(error).__name__
         keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
         if any(key and reason.startswith(key) for key in keys):
             raise ConfigError(reason) from error
         first = reason.partition("\n")[0]
-        given = " ".join(override if len(override) <= 100 else f"{override[:60]}..." for override in overrides)
+        given = _given(overrides)
         raise ConfigError(
             f"{given}: expected overrides that Hydra composes, got one that it does not ({first}). Correct it."
         ) from error
+
+
+def _given(overrides: Sequence[str]) -> str:
+    return " ".join(override if len(override) <= 100 else f"{override[:60]}..." for override in overrides)
 
 
 def quoted(value: str) -> str:
@@ -124,6 +132,8 @@ def explain(error: Exception) -> str:
             where = getattr(cause, "full_key", key)
             return f"{where}: no such key. {nearest(str(key), [str(name) for name in parent])}"
         cause = cause.__cause__ or cause.__context__
+    if isinstance(error, OmegaConfBaseException) and "raised while resolving interpolation" in str(error):
+        return f"{error.full_key}: expected a value, got ${{...}}, which has none in this command. Write the value."
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key}: expected a value, got none ({str(error).partition(chr(10))[0]}). Set it."
     return str(error)

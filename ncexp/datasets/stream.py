@@ -18,6 +18,15 @@ from torchvision.transforms import functional as transforms
 
 from ncexp.datasets.standardize import Standardization
 from ncexp.record import counted
+from ncexp.record.tensor_file import UnusableFile
+
+
+class UnreadableImage(UnusableFile):
+    """A file that is no picture, or not one that a network can be shown; the message names it."""
+
+    def __init__(self, message: str) -> None:
+        # Of an exception in a worker's process torch makes another, whose message is the whole traceback.
+        super().__init__(message.rpartition(f"{UnreadableImage.__name__}: ")[2].strip())
 
 
 class ImageFiles(TorchDataset[Tensor]):
@@ -41,8 +50,13 @@ class ImageFiles(TorchDataset[Tensor]):
             with Image.open(path) as image:
                 scaled = transforms.resize(rgb(image), [round(self.size * 8 / 7)])
         except (OSError, SyntaxError) as error:  # a damaged PNG is a SyntaxError to Pillow
-            raise ValueError(
+            raise UnreadableImage(
                 f"{path}: expected a readable image, got {error}. It is cut short, damaged or another file: replace it."
+            ) from error
+        except Image.DecompressionBombError as error:
+            raise UnreadableImage(
+                f"{path}: expected an image of at most {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels, got a larger one. "
+                "Scale it down, or leave it out."
             ) from error
         return transforms.pil_to_tensor(transforms.center_crop(scaled, [self.size]))
 
@@ -72,9 +86,9 @@ def rgb(image: Image.Image) -> Image.Image:
     return laid
 
 
-def _refused(image: Image.Image, got: str) -> ValueError:
+def _refused(image: Image.Image, got: str) -> UnreadableImage:
     name = getattr(image, "filename", "") or "image"
-    return ValueError(f"{name}: expected a picture in 8 or 16 bits, seen on white, got {got}.")
+    return UnreadableImage(f"{name}: expected a picture in 8 or 16 bits, seen on white, got {got}.")
 
 
 @dataclass(frozen=True)

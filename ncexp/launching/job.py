@@ -35,11 +35,14 @@ class Job:
         The warning before a time limit lets each task save itself where it can go on; then submitit requeues the job,
         which goes on with them. Raises TasksFailed where a task failed or was stopped.
         """
-        from ncexp.training import JOB_SIGNALS, StopRequest
-
-        requeue: Any = signal.getsignal(signal.SIGUSR2)  # submitit's; called amid a step it would kill the training
         sweep = SweepDirectory(Path(folder))
         entries = [entry for entry in sweep.entries() if entry.num in numbers]
+        done = _done_before(entries)
+        if not (entries := [entry for entry in entries if entry.num not in done]):
+            return done
+        from ncexp.training import JOB_SIGNALS, StopRequest  # torch takes seconds
+
+        requeue: Any = signal.getsignal(signal.SIGUSR2)  # submitit's; called amid a step it would kill the training
         with StopRequest(JOB_SIGNALS, patient=True) as stop:
             name, rank = self._introduce(entries)
             states = work(sweep, entries, len(entries), stop, name, rank)
@@ -54,7 +57,7 @@ class Job:
             _linger()
         if faults := {num: state for num, state in states.items() if state in (State.FAILED, State.INTERRUPTED)}:
             raise TasksFailed(", ".join(f"run {num} {state}" for num, state in sorted(faults.items())))
-        return {num: str(state) for num, state in states.items()}
+        return done | {num: str(state) for num, state in states.items()}
 
     def checkpoint(self, folder: str, numbers: Sequence[int]) -> Any:
         """What a requeued job does: the same again, which goes on with what is not finished."""
@@ -88,6 +91,18 @@ class Job:
             renamed = subprocess.run(rename, check=False)
             print("job", environment.job_id, "renamed" if renamed.returncode == 0 else "keeps its name", flush=True)
         return environment.job_id, environment.global_rank
+
+
+def _done_before(entries: Sequence[Entry]) -> dict[int, str]:
+    """What this very job brought to its end, before a preemption put it back into the queue: number → state."""
+    from submitit import JobEnvironment
+
+    environment = JobEnvironment()
+    if environment.num_tasks > 1:  # on another machine a file may be seen late, and the others would wait for this one
+        return {}
+    noted = {entry.num: entry.task.noted() for entry in entries}
+    ours = {num: status for num, status in noted.items() if status.get("job") == environment.job_id}
+    return {num: str(status["state"]) for num, status in ours.items() if State(status["state"]).final}
 
 
 def _linger() -> None:

@@ -24,11 +24,11 @@ from ncexp.launching.next_commands import print_next
 from ncexp.launching.noted_submission import adopt_noted
 from ncexp.launching.plan import Asked, Plan, check_all, configured_stores, freeze, make_plan, prepare_tracking
 from ncexp.launching.pool import Share, work
-from ncexp.launching.slurm import Queue, SlurmUnavailable, jobs_in_queue, max_array_size, outside_of_any_job
+from ncexp.launching.slurm import Queue, SlurmUnavailable, jobs_in_queue, max_array_size
 from ncexp.launching.sweep_directory import SweepDirectory
 from ncexp.launching.sweep_progress import SweepProgress
 from ncexp.launching.task import describe_tasks
-from ncexp.launching.waiting import ask_queue, current_states, print_table, wait
+from ncexp.launching.waiting import ask_queue, current_states, jobs_put_back, print_table, wait
 from ncexp.record import DamagedFile, State
 from ncexp.tracking import sync_runs  # now: days later, at the end of the wait, its source may be another
 
@@ -189,6 +189,9 @@ class SlurmLauncher(SweepLauncher):
             self.console.print("stopped waiting; the jobs go on")
             raise
         print_table(self.console, sweep, states, queue={})  # nothing is queued any more
+        if left := jobs_put_back(entries := sweep.entries(), states, ask_queue(entries)):
+            words = "jobs were put back into the queue when their runs were through; they end as soon as they start"
+            self.console.print(f"{len(left)} {words}", soft_wrap=True)
         self._upload_rest(sweep)  # jobs do not write a store that is a file on a shared disk
         self._print_next(sweep, states)
         return states
@@ -224,7 +227,7 @@ class LocalLauncher(SweepLauncher):
         entries = [entry for entry in sweep.entries() if entry.num in wanted]
         os.environ.update(environment(self._code))
         watcher = SweepProgress(self.console, entries)
-        with outside_of_any_job(), StopRequest() as stop:
+        with StopRequest() as stop:
             work(sweep, entries, self.options["runs_at_once"], stop, self._job, watcher=watcher)
         everything = sweep.entries()
         queue = ask_queue(everything)

@@ -21,7 +21,7 @@ from ncexp.launching.task import Task, check_task, measuring_of, run_of
 from ncexp.record import DamagedFile, RunDirectory, State, TaskDirectory, format_counts, write_text
 from ncexp.record.contents import read_config
 from ncexp.record.measurements import journal_of
-from ncexp.tracking import mark_superseded, prepare, tracking_uri
+from ncexp.tracking import mark_superseded, not_from_here, prepare, tracking_uri
 
 
 @dataclass(frozen=True)
@@ -201,6 +201,8 @@ def prepare_tracking(tasks: Sequence[Task]) -> None:
             names = wanted.setdefault((tracking_uri(task.tracking["uri"], task.outputs), task.outputs), set())
             names.add(task.tracking["experiment"] or task.dataset.name)
     for (uri, outputs), experiments in wanted.items():
+        if not_from_here(uri):  # in a shell of a job, as with no launcher: each run says so, and keeps its journals
+            continue
         try:
             prepare(uri, sorted(experiments), outputs)
         except ConfigError:

@@ -37,7 +37,10 @@ def call(*command: str) -> str:
     except subprocess.TimeoutExpired:
         raise SlurmUnavailable(f"{command[0]}: expected a response within {PATIENCE_S:.0f} s, got none.") from None
     if done.returncode != 0:
-        raise SlurmUnavailable(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+        said = " ".join((done.stderr.strip() or done.stdout.strip()).split())
+        raise SlurmUnavailable(
+            f"{command[0]}: expected SLURM to do it, got exit code {done.returncode} ({said}). Try again, or see sinfo."
+        )
     return done.stdout
 
 
@@ -50,6 +53,11 @@ class QueuedJob:
     state: str
     reason: str
     submission: str | None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has not begun, or not begun again."""
+        return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 
 
 #: Job (``12``, or ``12_3`` of an array) → what the queue says of it.

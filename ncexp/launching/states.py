@@ -77,5 +77,4 @@ def _in_queue(task: TaskDirectory, job: str, queue: Queue | None) -> State | Non
     found = queued_job(task, queue)
     if found is None:
         return None
-    waits = found.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
-    return State.QUEUED if waits else State.RUNNING
+    return State.QUEUED if found.waits else State.RUNNING

@@ -148,7 +148,12 @@ def _parameters(
     parameters["slurm_additional_parameters"] = {"requeue": True, **additional, "comment": comment}
     if after:
         parameters["slurm_dependency"] = f"afterany:{after}"
+    step = []
     if options.get("cpus_per_task"):
         # Since 22.05 srun no longer inherits it: the step would have one CPU of those that the job asked for.
-        parameters["slurm_srun_args"] = [f"--cpus-per-task={options['cpus_per_task']}"]
+        step.append(f"--cpus-per-task={options['cpus_per_task']}")
+    if options["tasks_per_node"] * options["nodes"] > 1:
+        step.append("--kill-on-bad-exit=1")  # else the others wait half an hour for a task that has failed
+    if step:
+        parameters["slurm_srun_args"] = step
     return parameters

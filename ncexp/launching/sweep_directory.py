@@ -27,6 +27,10 @@ from ncexp.config import nearest
 from ncexp.launching.task import Task
 from ncexp.record import RunDirectory, TaskDirectory, acquire, remove_unfinished, write_text
 from ncexp.record.contents import read_manifest
+from ncexp.record.files import open_file
+
+#: Bytes: more than anybody reads, less than a log that was filled up.
+LONGEST_END = 2**22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +141,20 @@ class SweepDirectory:
         return os.path.relpath(path, self.path.absolute())
 
     def log_of(self, entry: Entry) -> Path | None:
-        """The task's own log, or, where it never began one, its job's; None where neither was written."""
-        for path in (entry.task.log, self.jobs / f"{entry.job}_0_log.out"):
-            if path.exists():
-                return path
-        return None
+        """The task's own log, or, where nothing stands in it, its job's; None where neither was written."""
+        paths = [path for path in (entry.task.log, self.job_log(entry)) if path.is_file()]
+        return next((path for path in paths if path.stat().st_size), paths[0] if paths else None)
+
+    def job_log(self, entry: Entry) -> Path:
+        """Where the job's own words are, and SLURM's about its end."""
+        return self.jobs / f"{entry.job}_0_log.out"
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """The last `count` lines of a log, of its last LONGEST_END bytes. Raises DamagedFile for what is no file."""
+    with open_file(path) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - LONGEST_END))
+        return file.read(LONGEST_END).decode(errors="replace").splitlines()[-count:]
 
 
 def sweeps(outputs: Path) -> list[SweepDirectory]:

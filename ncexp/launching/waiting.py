@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 
 from ncexp.launching.local_job import LOCAL
 from ncexp.launching.slurm import Queue, SlurmUnavailable, jobs_in_queue
 from ncexp.launching.states import fault_of, job_of, queued_job, state_of
-from ncexp.launching.sweep_directory import Entry, SweepDirectory
+from ncexp.launching.sweep_directory import Entry, SweepDirectory, last_lines
 from ncexp.record import State, format_counts
 
+#: What SLURM says of a job that it ends, and what would help.
+_ENDED_BY_SLURM = {
+    r"memory limit|oom.?kill|out of memory": "hydra.launcher.mem_gb",
+    r"due to time limit": "hydra.launcher.timeout_min",
+}
 #: A controller that does not respond may be restarting: it is waited for this many times longer than a result.
 CONTROLLER_PATIENCE = 10
 
@@ -33,11 +40,31 @@ def current_states(entries: Sequence[Entry], queue: Queue | None) -> dict[int, S
     return {entry.num: state_of(entry.task, queue) for entry in entries}
 
 
+def jobs_put_back(entries: Sequence[Entry], states: Mapping[int, State], queue: Queue | None) -> set[str]:
+    """The jobs that wait in the queue though all their tasks are through: they were preempted just after that."""
+    through = [entry for entry in entries if states[entry.num].final]
+    found = {str(entry.job): queued_job(entry.task, queue or {}) for entry in through}
+    waiting = {name for name, job in found.items() if job is not None and job.waits}
+    return waiting - {str(entry.job) for entry in entries if not states[entry.num].final}
+
+
 def queue_reasons(entries: Sequence[Entry], states: Mapping[int, State], queue: Queue | None) -> dict[int, str]:
     """Number → why its job waits, in SLURM's words, of the queued tasks of which it says so."""
     queued = [entry for entry in entries if states[entry.num] is State.QUEUED]
     found = {entry.num: queued_job(entry.task, queue or {}) for entry in queued}
     return {num: job.reason for num, job in found.items() if job is not None and job.reason}
+
+
+def _words_of_slurm(log: Path) -> str:
+    """Why SLURM ended a job, in its own words, and what would help; empty where it did not say so in the job's log."""
+    lines = (
+        [line for line in last_lines(log, 100) if line.startswith(("slurmstepd:", "srun:"))] if log.is_file() else []
+    )
+    for line in reversed(lines):
+        for words, advice in _ENDED_BY_SLURM.items():
+            if re.search(words, line, re.IGNORECASE):
+                return f"{line.partition('error: ')[2] or line}: raise {advice}"
+    return ""
 
 
 def in_trouble(state: State) -> bool:
@@ -83,7 +110,7 @@ def print_table(
     width = max((len(entry.name) for entry in shown), default=0)
     for entry in shown:
         state, (epoch, fault) = states[entry.num], _trained(entry)
-        why = " ".join((fault or reasons.get(entry.num) or _why(entry, state)).split())
+        why = " ".join((fault or reasons.get(entry.num) or _why(sweep, entry, state)).split())
         line = f"{entry.num:03d}  {entry.name:{width}}  {state:11}  {epoch:10}  {why}"
         console.print(line.rstrip(), soft_wrap=True, markup=False)
         if state.exit_code != 0 and (log := sweep.log_of(entry)):
@@ -102,8 +129,10 @@ def _trained(entry: Entry) -> tuple[str, str]:
     return (f"epoch {epoch}" if epoch else ""), ""
 
 
-def _why(entry: Entry, state: State) -> str:
+def _why(sweep: SweepDirectory, entry: Entry, state: State) -> str:
     """What the task said last, or what can be said of one that said nothing."""
+    if state in (State.LOST, State.KILLED) and (words := _words_of_slurm(sweep.job_log(entry))):
+        return words
     if state is State.LOST:
         causes = "node failure, kill -9, the time limit before it had saved itself, or cancelled before it began"
         return f"job {job_of(entry.task)} left without a result: {causes}"

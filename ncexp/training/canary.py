@@ -31,6 +31,10 @@ COMPILED_TOLERANCES = {"fp32": 0.5, "bf16": 15.0}
 #: Of the norm of the whole gradient: a layer with a smaller one is compared with this. Its error moves no step, and the
 #: gradient of a convolution that a batch norm cancels is nothing but rounding.
 SMALLEST_SHARE = 1e-3
+#: Half a unit in the last place, of 1.
+UNITS = {"fp32": 2**-24, "bf16": 2**-8}
+#: A sum of many numbers is rounded often: this much more than one rounding moves it.
+ROUNDINGS = 16.0
 _SEED = 0
 
 
@@ -81,7 +85,9 @@ def check_gradients(
     would be small, and all rounding. Layers without state, such as dropout, run in eval mode; other random numbers come
     from the same seed twice. What is found wrong is computed again from normal numbers in the layout of the inputs, and
     these decide: behind a batch norm the rounding of inputs like 10⁶ ± 1 exceeds a tolerance, and no kernel is chosen
-    by its numbers. Parameters, buffers, gradients, modes and generators are left as found.
+    by its numbers. Where the precision itself cannot hold a comparison, as of a batch norm of features that are
+    constant but for rounding, it is left out: `rounding_errors`. Parameters, buffers, gradients, modes and generators
+    are left as found.
 
     Args: network: trained as it is, not wrapped; forward: network as a step calls it, autocast or compiled: inputs
     (n, *shape) → logits (n, C), features; loss: (logits, labels (n,), features) → scalar; n: 16 are enough, at least 2
@@ -93,11 +99,15 @@ def check_gradients(
     if precision not in tolerances:
         raise ValueError(f"precision: expected one of {', '.join(tolerances)}, got {precision}. Check in one of these.")
     errors = relative_errors(network, forward, loss, inputs, labels, compiled=compiled)
-    if _wrong(errors, tolerances[precision]) and inputs.is_floating_point():
+    wrong = _wrong(errors, tolerances[precision])
+    if wrong and inputs.is_floating_point():
         normal = torch.empty_like(inputs).normal_(generator=torch.Generator(inputs.device).manual_seed(_SEED))
         with suppress(ValueError):  # of a network that takes no other inputs
             errors = relative_errors(network, forward, loss, normal, labels, compiled=compiled)
-    wrong = _wrong(errors, tolerances[precision])
+            inputs, wrong = normal, _wrong(errors, tolerances[precision])
+    if wrong:
+        rounding = rounding_errors(network, loss, inputs, labels, precision=precision)
+        wrong = [name for name in wrong if not rounding.get(name, 0.0) * ROUNDINGS >= tolerances[precision]]
     if wrong:  # outputs come first, in forward order, then gradients in backward order: the first is nearest the fault
         advice = ["precision=fp32"] * (precision != "fp32") + ["compile=false"] * compiled
         advice.append("the environment variable ONEDNN_MAX_CPU_ISA=SSE41 (other CPU kernels)")
@@ -110,6 +120,54 @@ def check_gradients(
 
 def _wrong(errors: dict[str, float], tolerance: float) -> list[str]:
     return [name for name, error in errors.items() if not error <= tolerance]
+
+
+def rounding_errors(
+    network: nn.Module, loss: Objective, inputs: Tensor, labels: Tensor, *, precision: str
+) -> dict[str, float]:
+    """How far rounding alone moves what `relative_errors` compares, by the same names: the condition of each layer.
+
+    A float64 copy is computed twice, the second time with what enters each layer, and the gradient that leaves it on
+    its way back, multiplied by 1 ± UNITS at random. Infinite where a sum of a layer's squares is beyond float32.
+    """
+    errors: dict[str, float] = {}
+    exact = copy.deepcopy(network).to(dtype=torch.float64, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    moved = copy.deepcopy(exact)
+    outputs: dict[str, list[Tensor]] = {}
+    generator = torch.Generator(inputs.device).manual_seed(_SEED)
+
+    def move(tensor: Any) -> Any:
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            return tensor
+        signs = torch.empty_like(tensor).uniform_(-1, 1, generator=generator)
+        return tensor * (1 + UNITS[precision] * signs)
+
+    def enter(module: nn.Module, args: Any) -> Any:
+        return tuple(map(move, args))
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.requires_grad:
+            output.register_hook(move)
+
+    for name, module in exact.named_modules():
+        module.register_forward_hook(_record(outputs, name))
+    inputs = inputs.double().contiguous() if inputs.is_floating_point() else inputs
+    expected = _gradients(exact, exact, loss, inputs, labels)
+    for name, module in moved.named_modules():
+        if name in outputs:
+            module.register_forward_pre_hook(enter)
+            module.register_forward_hook(leave)
+            module.register_forward_hook(_replay(outputs[name], errors, f"output of {name}"))
+    found = _gradients(moved, moved, loss, inputs, labels) if expected else {}
+    scales = _scales(expected)
+    layers: dict[str, float] = {}
+    for name, gradient in found.items():  # a bias before a batch norm has none, but for what its weight's is off
+        layer = name.rpartition(".")[0]
+        layers[layer] = max(_ratio(float((gradient - expected[name]).norm()), scales[name]), layers.get(layer, 0.0))
+    errors |= {f"gradient of {name}": layers[name.rpartition(".")[0]] for name in found}
+    largest = max((float(one.norm()) ** 2 for some in outputs.values() for one in some), default=0.0)
+    beyond = not max(largest, float(inputs.double().norm()) ** 2) <= torch.finfo(torch.float32).max
+    return {name: math.inf if beyond else error for name, error in errors.items()}
 
 
 def relative_errors(

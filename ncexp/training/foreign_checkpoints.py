@@ -62,6 +62,8 @@ def find_checkpoints(pattern: str, epoch: str | None) -> dict[int, Path]:
         )
     found: dict[int, Path] = {}
     for path in paths:
+        if not path.is_file():
+            raise ConfigError(f"checkpoints: expected files, got {path}, which is none. Narrow the pattern.")
         if path.suffix not in SUFFIXES:
             raise ConfigError(f"checkpoints: expected files {' '.join(SUFFIXES)}, got {path}. Narrow the pattern.")
         number = _epoch_of(path, epoch)
@@ -215,7 +217,13 @@ def _faults(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> li
         for name, tensor in tensors.items()
         if name in expected and tensor.shape != expected[name].shape
     ]
-    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+    packed = [name for name, tensor in tensors.items() if tensor.layout != torch.strided or tensor.is_quantized]
+    kinds = {
+        "missing": missing,
+        "unexpected": unexpected,
+        "of another shape": shapes,
+        "sparse or quantized": packed,
+    }
     return [f"{len(names)} {kind}: {_listed(names)}" for kind, names in kinds.items() if names]
 
 

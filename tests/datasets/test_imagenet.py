@@ -15,7 +15,7 @@ from ncexp.config import Component
 from ncexp.config.components import SUPPLIED
 from ncexp.datasets import imagenet
 from ncexp.datasets.prepare import prepare
-from ncexp.datasets.stream import ImageFiles, StreamedSplit
+from ncexp.datasets.stream import ImageFiles, StreamedSplit, UnreadableImage
 from ncexp.training import Position, Training, objective_of
 from ncexp.training.losses import MSE
 from ncexp.training.optimizers import constant_schedule, sgd
@@ -161,7 +161,15 @@ def test_image_that_is_cut_short_is_named(root, num_workers):
     dataset = load(root, standardize="none", num_workers=num_workers)
     path = root / "imagenet/val/n02/1.JPEG"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(ValueError, match=f"{path}: expected a readable image"):
+    with pytest.raises(UnreadableImage, match=f"^{path}: expected a readable image, [^\n]*$"):
+        list(dataset.test.batches(2))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_image_that_is_too_large_is_named(root, num_workers, monkeypatch):
+    dataset = load(root, standardize="none", num_workers=num_workers)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow's: against files that fill the memory
+    with pytest.raises(UnreadableImage, match=f"^{root}/imagenet/val/n01/.*: expected an image of at most 20 pixels"):
         list(dataset.test.batches(2))
 
 

@@ -76,6 +76,18 @@ def test_local_sweep_sends_at_its_end_what_a_killed_uploader_did_not(project: Pr
     assert "MLflow    1 up to date" in project.run(*words)[1]
 
 
+def test_local_sweep_in_a_shell_of_a_job_keeps_to_the_journals(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In salloc, or in a notebook on a node: it was refused, and without a launcher it trained."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    code, printed = project.sweep("seed=1", launcher="local", tracking=True)
+    assert (code, project.states()) == (0, ["completed"]), printed
+    assert "a cluster job does not write an SQLite store; `ncexp sync`" in printed
+    assert "a cluster job does not write an SQLite store" in _log(project.manifest()[0])
+    assert not (project.outputs / "mlflow.db").exists()
+
+
 def test_local_sweep_on_a_full_disk_shows_the_run_as_killed_and_goes_on(project: Project) -> None:
     project.outputs.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(project.outputs)]

@@ -85,6 +85,20 @@ def test_sbatch_that_refuses_has_submitted_nothing(project: Project) -> None:
     assert (code, project.states()) == (0, ["completed"] * 2), printed
 
 
+def test_job_beyond_its_memory_and_run_of_two_of_which_one_fails_are_named(project: Project) -> None:
+    """The first was lost by every other cause; the second's first process waited half an hour for the other."""
+    project.hold()
+    loopback = 'hydra.launcher.setup=["export GLOO_SOCKET_IFNAME=lo"]'
+    code, printed = project.sweep("seed=1", LONG, "hydra.launcher.mem_gb=0.1")
+    assert code == 5, printed
+    assert re.search(r"000 .* exceeded memory limit \(\d+ > \d+\).*: raise hydra\.launcher\.mem_gb", printed)
+    assert "exceeded memory limit" in project.run("logs", next(project.outputs.glob("sweeps/*")).name)[1]
+    two = ["hydra.launcher.tasks_per_node=2", loopback, "architecture.behaviour=rank"]
+    code, printed = project.sweep("seed=2", LONG, *two)
+    assert code in (1, 5), printed  # as SLURM's signal finds it: in a step, or between two
+    assert "a bug in the second process" in next(project.outputs.glob("*seed2*/run.rank1.log")).read_text()
+
+
 def test_comment_of_the_users_own_is_kept(project: Project) -> None:
     code, printed = project.sweep(HELD, LEAVE, "+hydra.launcher.additional_parameters.comment=theirs")
     assert code == 0, printed

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from ncexp.cli.cancel import main as cancel
+from ncexp.launching.job import Job
 from ncexp.launching.slurm import Queue, QueuedJob
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
-from ncexp.launching.waiting import current_states, print_table
+from ncexp.launching.waiting import current_states, jobs_put_back, print_table
 from ncexp.record import RunDirectory, State
 
+MEMORY, TIME = "raise hydra.launcher.mem_gb", "raise hydra.launcher.timeout_min"
 DRAINED = "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions"
 
 
@@ -69,6 +75,89 @@ def test_log_is_named_only_where_there_is_one(sweep: SweepDirectory, console: Co
     ]
     assert [line for line in lines if "left without a result" in line][2].startswith("002")
     assert second.task.log.exists() is False
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("slurmstepd: error: Job 7 exceeded memory limit (1237463040 > 1073741824), being killed", MEMORY),
+        (
+            "slurmstepd: error: Detected 1 oom_kill event in StepId=7.0. Some of the step tasks have been OOM Killed.",
+            MEMORY,
+        ),
+        ("srun: error: node7: task 0: Out Of Memory", MEMORY),
+        ("slurmstepd: error: *** JOB 7 ON node7 CANCELLED AT 2026-11-29T12:00:00 DUE TO TIME LIMIT ***", TIME),
+        ("a bug, out of memory", "left without a result"),
+    ],
+)
+def test_why_a_job_was_ended_is_said_in_words_of_slurm(
+    sweep: SweepDirectory, console: Console, said: str, why: str
+) -> None:
+    """The table had every other cause, and pointed to a log in which nothing stood."""
+    first, *_ = sweep.entries()
+    first.task.log.touch()  # by the job, which was ended when it began the run
+    sweep.jobs.mkdir()
+    log = sweep.jobs / "7_0_0_log.out"
+    log.write_text(f"job 7_0 renamed\n{said}\n")
+    line, shown, *_ = table(sweep, console, {})
+    assert line.startswith("000  run  lost")
+    assert why in line
+    assert shown.split() == ["log", str(log)]
+
+
+def test_jobs_that_slurm_put_back_when_their_runs_were_through_are_counted(sweep: SweepDirectory) -> None:
+    entries = sweep.entries()
+    states = {0: State.COMPLETED, 1: State.DIVERGED, 2: State.QUEUED}
+    queue = {"7_0": waiting("BeginTime"), "7_1": QueuedJob("RUNNING", "", "quick_1:ab"), "7_2": waiting("Priority")}
+    assert jobs_put_back(entries, states, queue) == {"7_0"}
+    shared = [replace(entry, job="7_0") for entry in entries]
+    assert jobs_put_back(shared, states, queue) == set()
+    assert jobs_put_back(entries, states, None) == set()
+
+
+def test_cancel_without_a_controller_says_that_the_jobs_go_on(
+    sweep: SweepDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    squeue = tmp_path / "programs" / "squeue"
+    squeue.parent.mkdir()
+    squeue.write_text("#!/bin/sh\necho 'slurm_load_jobs error: Unable to contact slurm controller' >&2\nexit 1\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{squeue.parent}:{os.environ['PATH']}")
+    assert cancel([str(sweep.path)]) == 1
+    said = (
+        "squeue: expected SLURM to do it, got exit code 1 (slurm_load_jobs error: Unable to contact slurm controller)"
+    )
+    end = "Try again, or see sinfo. The sweep's jobs go on; cancel again once SLURM responds."
+    assert capfd.readouterr() == ("", f"ncexp cancel: {said}. {end}\n")
+
+
+def test_job_put_back_when_its_runs_were_through_does_nothing(
+    sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It imported torch and began a worker for each, 105 s, to find that out."""
+    worked: list[int] = []
+
+    def work(_: SweepDirectory, entries: list[Entry], *others: object) -> dict[int, State]:
+        worked.extend(entry.num for entry in entries)
+        return {entry.num: State.COMPLETED for entry in entries}
+
+    monkeypatch.setattr("ncexp.launching.job.work", work)
+    monkeypatch.setattr("ncexp.launching.job.Job._introduce", lambda *_: ("7_0", 0))
+    environment = SimpleNamespace(job_id="7_0", num_tasks=1)
+    monkeypatch.setattr("submitit.JobEnvironment", lambda: environment)
+    first, second, third = (entry.task for entry in sweep.entries())
+    monkeypatch.setenv("NCEXP_JOB", "7_0")
+    first.set_status(State.COMPLETED)
+    second.set_status(State.DIVERGED)
+    monkeypatch.setenv("NCEXP_JOB", "6_0")
+    third.set_status(State.COMPLETED)  # by another job, of a sweep that asked for less
+    assert Job(10)(str(sweep.path), [0, 1]) == {0: "completed", 1: "diverged"}
+    assert not worked
+    assert Job(10)(str(sweep.path), [0, 1, 2]) == {0: "completed", 1: "diverged", 2: "completed"}
+    assert worked == [2]
+    environment.num_tasks = 2  # one run of several processes: they meet first
+    Job(10)(str(sweep.path), [0])
+    assert worked == [2, 0]
 
 
 def test_why_jobs_wait_is_said_in_words_of_the_queue(sweep: SweepDirectory, console: Console) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import random
@@ -152,6 +153,50 @@ def test_check_gradients_does_not_judge_the_rounding_of_large_inputs(precision: 
         check_gradients(
             broken, as_trained(broken, precision), MSE_LOSS, examples(DIGITS)[0] + 1e6, labels, precision=precision
         )
+
+
+class Normalised(nn.Module):
+    """Batch norm of a linear layer of what `first` makes of the inputs."""
+
+    def __init__(self, first: nn.Module, last: nn.Module) -> None:
+        super().__init__()
+        self.body = nn.Sequential(first, nn.Flatten(), nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), last)
+        self.classifier = nn.Linear(64, NUM_CLASSES)
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.body(inputs)
+        return self.classifier(features), features
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+@pytest.mark.parametrize(
+    ("weight", "bias"),
+    [(0.0, 1.0), (0.0, 1e6), (1.0, 1e6), (1e6, 1.0), (1e19, 1.0), (1e30, 0.0)],
+)
+def test_check_gradients_does_not_judge_features_that_only_rounding_tells_apart(
+    precision: str, weight: float, bias: float
+) -> None:
+    """Constant, far from 0, or beyond float32 in a sum of squares, whatever the inputs are: by the weights."""
+    torch.manual_seed(0)
+    network: Any = Normalised(nn.Identity(), nn.Linear(64, 64))
+    with torch.no_grad():
+        network.body[2].weight.mul_(weight)
+        network.body[2].bias.fill_(bias)
+    inputs, labels = examples((64,))
+    check_gradients(network, as_trained(network, precision), MSE_LOSS, inputs, labels, precision=precision)
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+@pytest.mark.parametrize("distinct", [1, 2, 16])
+def test_check_gradients_does_not_judge_inputs_that_are_all_the_same(precision: str, distinct: int) -> None:
+    """Whole numbers: no others can be tried in their place."""
+    torch.manual_seed(0)
+    inputs, labels = torch.randint(50, (distinct, 4)).repeat(NUM_EXAMPLES // distinct, 1), examples((1,))[1]
+    network = Normalised(nn.Embedding(50, 16), nn.Linear(64, 64))
+    check_gradients(network, as_trained(network, precision), MSE_LOSS, inputs, labels, precision=precision)
+    network = Normalised(nn.Embedding(50, 16), BrokenLinear("weight", -1.0))
+    with contextlib.nullcontext() if distinct == 1 else pytest.raises(WrongGradients, match=r"body\.5\.weight"):
+        check_gradients(network, as_trained(network, precision), MSE_LOSS, inputs, labels, precision=precision)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,7 @@ def test_prefix_that_is_the_networks_own_stays(tmp_path: Path) -> None:
             r"1 missing: head.weight \(nearest in the file: fc.weight\); 1 unexpected: fc.weight",
         ),
         (lambda s: {**s, "head.bias": torch.zeros(5)}, None, r"1 of another shape: head.bias \(5,\) instead of \(3,\)"),
+        (lambda s: {**s, "head.bias": s["head.bias"].to_sparse()}, None, "1 sparse or quantized: head.bias"),
         (lambda s: {"model": s, "ema": s}, None, "expected one place with tensors by name, got 2: model, ema"),
         (lambda s: {"epoch": 3}, None, "expected one place with tensors by name, got none. There: epoch"),
         (lambda s: {"model": s}, "net", "expected net, got no 'net' on the way there. There: model"),
@@ -168,3 +170,11 @@ def test_files_without_clear_epochs_are_refused(
         (tmp_path / name).touch()
     with pytest.raises(ConfigError, match=message):
         find_checkpoints(f"{tmp_path}/*", pattern)
+
+
+@pytest.mark.parametrize("build", [os.mkfifo, os.mkdir])
+def test_checkpoint_that_is_no_file_is_refused(tmp_path: Path, build: Any) -> None:
+    """A pipe was waited for without end."""
+    build(tmp_path / "epoch_1.pt")
+    with pytest.raises(ConfigError, match=r"checkpoints: expected files, got .*epoch_1\.pt, which is none"):
+        find_checkpoints(f"{tmp_path}/*", None)

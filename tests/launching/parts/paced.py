@@ -20,7 +20,8 @@ class Paced(nn.Module):
 
     behaviour: calm; raise: an exception in the third step, unless folder/cured exists; killed: SIGKILL there;
     diverge: not a number there; talk: says something there in four ways, and has a child read the standard input;
-    fill: fills the disk of folder/outputs there, unless folder/cured exists.
+    rank: an exception there in the second of two processes that share the run; fill: fills the disk of folder/outputs
+    there, unless folder/cured exists.
     """
 
     def __init__(
@@ -45,6 +46,8 @@ class Paced(nn.Module):
     def _misbehave(self, logits: Tensor) -> Tensor:
         if self.behaviour == "raise" and not (self.folder / "cured").exists():
             raise RuntimeError("a bug in the third step")
+        if self.behaviour == "rank" and os.environ.get("RANK") == "1":
+            raise RuntimeError("a bug in the second process")
         if self.behaviour == "killed" and not (self.folder / "cured").exists():
             os.kill(os.getpid(), signal.SIGKILL)
         if self.behaviour == "fill" and not (self.folder / "cured").exists():
