@@ -239,8 +239,8 @@ def test_cancel_deletes_nothing_that_a_submission_names(
     noted = {"name": "1:../../../victim", "jobs": [[0]], "timeout_min": 60, "max_num_timeout": 3}
     for content in (json.dumps(noted), json.dumps({**noted, "name": "1:ab", "jobs": 3}), "{", "[]"):
         (sweep.submissions / "ab.json").write_text(content)
-        with pytest.raises(DamagedFile, match=r"submissions/ab\.json: expected a submission of its name"):
-            cancel.main(["--outputs", str(tmp_path), "quick_1"])
+        assert cancel.main(["--outputs", str(tmp_path), "quick_1"]) == 1
+        assert "submissions/ab.json: expected a submission of its name" in capsys.readouterr().err
         assert victim.exists()
     (sweep.submissions / "ab.json").write_text(json.dumps({**noted, "name": "1:ab"}))
     assert cancel.main(["--outputs", str(tmp_path), "quick_1"]) == 0
