@@ -240,7 +240,7 @@ def test_cancel_deletes_nothing_that_a_submission_names(
     for content in (json.dumps(noted), json.dumps({**noted, "name": "1:ab", "jobs": 3}), "{", "[]"):
         (sweep.submissions / "ab.json").write_text(content)
         assert cancel.main(["--outputs", str(tmp_path), "quick_1"]) == 1
-        assert "submissions/ab.json: expected" in capsys.readouterr().err
+        assert "submissions/ab.json: expected a submission of its name" in capsys.readouterr().err
         assert victim.exists()
     (sweep.submissions / "ab.json").write_text(json.dumps({**noted, "name": "1:ab"}))
     assert cancel.main(["--outputs", str(tmp_path), "quick_1"]) == 0
