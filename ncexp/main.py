@@ -14,12 +14,21 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from ncexp.config import MeasureConfig, RunConfig, check, check_checkpoints, check_measurement, check_outputs
+from ncexp.config import (
+    ConfigError,
+    MeasureConfig,
+    RunConfig,
+    check,
+    check_checkpoints,
+    check_measurement,
+    check_outputs,
+)
 from ncexp.measure import ForeignTraining, RecordedTraining, measure_stored, missing_epochs
 from ncexp.record import Busy, RunDirectory, State, TaskDirectory, UnusableFolder, read_run, write_json, write_text
 from ncexp.record.provenance import code_state
 from ncexp.report import ProgressLine, report_run
 from ncexp.tracking import Uploader, check_uri, finish_tracking, mark_superseded, tracking_uri, uploader_of
+from ncexp.tracking.address import outputs_of, refuse_unnamed
 from ncexp.training import (
     Assembly,
     Diverged,
@@ -75,8 +84,20 @@ def measure(raw: Mapping[str, Any], console: Console, stop: StopRequest | None =
     state = _with_what_is_lost(directory, _measure(config, console, stop), console)
     if begun:
         report_run(directory, console, summary=False)
-        finish_tracking(uploader_of(directory, read_run(config.run).raw), directory, console)
+        _send_measured(directory, console)
     return state
+
+
+def _send_measured(directory: RunDirectory, console: Console) -> None:
+    """To the store that the run's configuration names, if a person does, too: the run may be somebody else's."""
+    raw, outputs = read_run(directory.path).raw, outputs_of(directory.path)
+    try:
+        if raw.get("tracking", {"enabled": False})["enabled"]:
+            refuse_unnamed(tracking_uri(raw["tracking"]["uri"], outputs), outputs, ())
+    except ConfigError as error:
+        console.print(f"MLflow    not sent: {error}", soft_wrap=True, markup=False)
+    else:
+        finish_tracking(uploader_of(directory, raw), directory, console)
 
 
 def measure_checkpoints(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = None) -> State:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from ncexp.launching.states import state_of
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
 from ncexp.launching.task import Task, check_task, measuring_of, run_of
 from ncexp.record import DamagedFile, RunDirectory, State, TaskDirectory, format_counts, write_text
-from ncexp.record.contents import read_config
 from ncexp.record.measurements import journal_of
 from ncexp.tracking import mark_superseded, not_from_here, prepare, tracking_uri
 
@@ -179,15 +177,8 @@ def _is_left(task: MeasureConfig) -> bool:
 
 
 def configured_stores(tasks: Sequence[Task]) -> set[str | None]:
-    """The stores that these tasks name: trainings themselves, measurings by the run that they measure, whose processes
-    send to it.
-    """
-    stores = {task.tracking["uri"] for task in tasks if isinstance(task, RunConfig)}
-    for task in tasks:
-        if isinstance(task, MeasureConfig):
-            with suppress(DamagedFile, LookupError, TypeError):  # the measuring itself names it
-                stores.add(read_config(RunDirectory(task.run).config)["tracking"]["uri"])
-    return stores
+    """The stores that the trainings among these tasks name; a run that is measured may be somebody else's."""
+    return {task.tracking["uri"] for task in tasks if isinstance(task, RunConfig)}
 
 
 def prepare_tracking(tasks: Sequence[Task]) -> None:

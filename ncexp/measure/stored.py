@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from ncexp.config import Component, ConfigError, MeasureConfig, RunConfig, check_analyses, stored_run
+from ncexp.config.trusted_code import refuse_strange_code
 from ncexp.measure.evaluation import Analysis, probes_of, run_analysis
 from ncexp.measure.evaluator import Pass, Subject, evaluate, seed_of, undisturbed
 from ncexp.measure.measuring import build_analyses, check_probes, with_errors
@@ -17,6 +18,7 @@ from ncexp.measure.own_loop import MARK
 from ncexp.measure.ridge import ridge_of
 from ncexp.measure.snapshot import Snapshot, load_snapshot
 from ncexp.record import DamagedFile, RunDirectory, State, TaskDirectory, counted, read_config, set_aside
+from ncexp.record.files import refuse_links
 from ncexp.record.inventory import (
     FOLDERS,
     Inventory,
@@ -69,7 +71,7 @@ def measure_stored(config: MeasureConfig, console: Console, stop: Callable[[], b
     Raises ConfigError for a configuration that cannot be run, Busy where another process measures this run or holds
     this measuring.
     """
-    stored = _Stored(config)
+    stored = _Stored(config, ours=False)
     plan = stored.plan()
     if not plan.epochs and not plan.damaged:
         return _summarise(plan, 0, console)
@@ -87,7 +89,7 @@ def measure_stored(config: MeasureConfig, console: Console, stop: Callable[[], b
 
 def missing_epochs(config: MeasureConfig) -> list[int]:
     """The epochs at which something can be measured and is not; empty where nothing is left to do."""
-    return _Stored(config).plan().epochs
+    return _Stored(config, ours=False).plan().epochs
 
 
 def restore_missing(config: RunConfig, missing: Inventory) -> list[str]:
@@ -103,7 +105,7 @@ def restore_missing(config: RunConfig, missing: Inventory) -> list[str]:
         rerun="missing",
         raw={},
     )
-    stored = _Stored(asked)
+    stored = _Stored(asked, ours=True)
     plan = stored.plan_of(missing)
     for epoch in sorted(missing.get("snapshots", set()) & set(stored.directory.kept_checkpoints())):
         stored.write_snapshot(epoch, plan)
@@ -114,13 +116,19 @@ def restore_missing(config: RunConfig, missing: Inventory) -> list[str]:
 
 
 class _Stored:
-    """One run on the disk and the analyses asked for; network and data are built only where an analysis needs them."""
+    """One run on the disk and the analyses asked for; network and data are built only where an analysis needs them.
 
-    def __init__(self, config: MeasureConfig) -> None:
+    ours: whether the caller trains it itself; others' runs name no code that nobody chose, and lead nowhere by links.
+    """
+
+    def __init__(self, config: MeasureConfig, *, ours: bool) -> None:
         self.directory = RunDirectory(config.run)
         if not self.directory.config.exists():
             raise ConfigError(f"run: expected a run directory, got {config.run} without config.yaml.")
         self._raw: dict[str, Any] = read_config(self.directory.config)
+        if not ours:
+            refuse_strange_code(self._raw, self.directory.config)
+            refuse_links(self.directory.path, self.directory.path.rglob("*"))
         self._config = config
         asked = config.analyses or check_analyses(self._raw.get("analysis"))
         self._components: dict[str, Component] = with_errors(asked)

@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -51,6 +51,13 @@ def open_file(path: Path) -> BinaryIO:
         ) from None
     _refuse_other_kinds(path, os.fstat(file.fileno()))
     return file
+
+
+def refuse_links(folder: Path, files: Iterable[Path]) -> None:
+    """Raises DamagedFile where a file of the folder lies elsewhere, by a link: it may be anything of this machine."""
+    for path in files:
+        if (there := path.resolve()) != folder.resolve() / path.relative_to(folder):
+            raise DamagedFile(f"{path}: expected a file in {folder}, got a link to {there}. Put the file itself there.")
 
 
 def read_file(path: Path, most: int = LARGEST_FILE) -> bytes:

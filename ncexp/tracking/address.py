@@ -90,7 +90,7 @@ def refuse_unnamed(uri: str, outputs: Path, named: Collection[str | None]) -> No
     if uri not in (tracking_uri(None, outputs), os.environ.get(URI_VARIABLE), *named):
         raise ConfigError(
             f"tracking.uri: expected a store that you name, got {uri}, which only the run's config.yaml names. If it "
-            f"is yours, repeat with --uri {uri}, or set {URI_VARIABLE} to it."
+            f"is yours, set {URI_VARIABLE} to it, or `ncexp sync --uri {shlex.quote(uri)} ...`."
         )
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from ncexp.record import DamagedFile, Record, RunDirectory, SavedRun, State, read_run, write_json
-from ncexp.record.files import LARGEST_JOURNAL, read_file
+from ncexp.record.files import LARGEST_JOURNAL, read_file, refuse_links
 from ncexp.tracking import content
 from ncexp.tracking.address import check_place, file_at, outputs_of, store_name
 from ncexp.tracking.memory import Memory, read_memory
@@ -55,7 +55,7 @@ class RunUpload:
         Returns "sent", "up to date", or "deleted" where somebody deleted the run in MLflow, which is respected. Raises
         whatever MLflow raises; what was not sent is sent by the next call.
         """
-        _refuse_links(self._directory.path, self._record_files())
+        refuse_links(self._directory.path, self._record_files())
         self._client = self._client or connect(self._uri)
         with FileLock(self._directory.path / ".mlflow.lock"):
             stores = read_memory(self._directory)
@@ -199,7 +199,7 @@ class RunUpload:
         check_place(self._uri, place)
         names = [path.relative_to(self._directory.path) for path in filter(Path.exists, paths)]
         if (there := file_at(place)) is not None:
-            _refuse_links(there, [there / name for name in names])
+            refuse_links(there, [there / name for name in names])
         sent = False
         for name in names:
             path = self._directory.path / name
@@ -251,13 +251,6 @@ def _by_size(rows: list[tuple[str, Record]]) -> list[list[tuple[str, Record]]]:
         parts[-1].append(row)
         room -= len(row[1])
     return parts
-
-
-def _refuse_links(folder: Path, files: list[Path]) -> None:
-    """Raises DamagedFile where a file of the folder lies elsewhere, by a link: it may be anything of this machine."""
-    for path in files:
-        if (there := path.resolve()) != folder.resolve() / path.relative_to(folder):
-            raise DamagedFile(f"{path}: expected a file in {folder}, got a link to {there}. Put the file itself there.")
 
 
 def _get_run(client: MlflowClient, run_id: str) -> Run | None:

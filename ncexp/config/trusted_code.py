@@ -1,0 +1,72 @@
+"""Which callables a run's config.yaml may name where somebody else may have written it: `ncexp measure RUN`."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sysconfig
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ncexp.config.components import ConfigError
+from ncexp.config.composing import config_directory
+from ncexp.config.names import shown
+
+#: By it people name installed packages whose callables they let a config.yaml name: NCEXP_TRUST=my_package,another.
+TRUST = "NCEXP_TRUST"
+#: The keys whose words are imported and called.
+_CALLED = ("_target_", "factory")
+
+
+def refuse_strange_code(raw: Mapping[str, Any], place: Path) -> None:
+    """Raises ConfigError where the configuration at `place` names a callable that is nobody's choice here.
+
+    With options from the same file, any function of Python or of an installed package does whatever its author likes.
+    Taken are the targets of conf/; functions in folders of the user's own, on PYTHONPATH or installed in place; and the
+    packages that NCEXP_TRUST names.
+    """
+    trusted = {name.strip() for name in os.environ.get(TRUST, "").split(",")}
+    for key, called in _called(raw):
+        package = str(called).partition(".")[0]
+        if not (called in _shipped() or package in trusted or _is_own(package)):
+            raise ConfigError(
+                f"{key}: expected a choice of conf/ or a function in a folder of your own, got {shown(called)}, which "
+                f"{place} names. If you trust whoever wrote it, set {TRUST}={package}."
+            )
+
+
+def _called(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items() if isinstance(node, Mapping) else enumerate(node):
+        if key in _CALLED and value is not None:
+            yield f"{path}{key}", value
+        elif isinstance(value, Mapping | list):
+            yield from _called(value, f"{path}{key}.")
+
+
+@cache
+def _shipped() -> frozenset[str]:
+    texts = (path.read_text(encoding="utf-8") for path in config_directory().rglob("*.yaml"))
+    return frozenset(target for text in texts for target in re.findall(r"_target_: (ncexp[\w.]+)", text))
+
+
+def _is_own(package: str) -> bool:
+    """Whether it lies in none of the folders into which Python and its packages are installed; importing nothing."""
+    try:
+        found = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # of no name, and of the program itself
+        return False
+    if found is None:
+        return True  # to be refused as one that cannot be imported
+    if package == "ncexp" or (found.origin is None and not found.submodule_search_locations):
+        return False
+    folders = found.submodule_search_locations or [str(found.origin)]
+    return found.origin not in ("built-in", "frozen") and not any(map(_is_installed, folders))
+
+
+def _is_installed(folder: str) -> bool:
+    path = Path(folder).resolve()
+    libraries = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return any(map(path.is_relative_to, libraries)) or bool({"site-packages", "dist-packages"} & {*path.parts})
