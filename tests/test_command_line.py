@@ -133,7 +133,6 @@ def test_help_commands_run_as_printed(command: str, tmp_path: Path) -> None:
     [
         (["optimizer.lrr=0.1"], "optimizer.lrr: no such key. Valid: .*lr.* Did you mean lr\\?"),
         (["lr=0.1"], r"lr: no such key. Did you mean optimizer.lr\?"),
-        (["--epochs", "5"], "--epochs: expected NAME=VALUE. Write epochs=5."),
         (["--batch-size=5"], "--batch-size=5: expected NAME=VALUE. Write batch_size=5."),
         (["experiment=han2022/cifar10_resnett"], r"Did you mean han2022/cifar10_resnet\?"),
         (["analysis=robustnes"], r"analysis: no such choice, 'robustnes'. .* Did you mean robustness\?"),
