@@ -121,10 +121,10 @@ ESCAPE = "\x1b[31mred\x1b]0;title\x9b2J\u202e"
 SHOWN = r"\x1b[31mred\x1b]0;title\x9b2J\u202e"
 
 
-def _stranger(outputs: Path, **options: Any) -> Path:
-    """A run that failed, with control characters wherever a file may have them."""
+def _stranger(outputs: Path, *, before: str = ESCAPE, **options: Any) -> Path:
+    """A run that failed, with control characters wherever a file may have them, its folder's name `before` its own."""
     path = write_run(outputs, state=State.FAILED, **options)
-    path = path.rename(path.with_name(f"{ESCAPE}{path.name}"))
+    path = path.rename(path.with_name(f"{before}{path.name}"))
     write_status(path, State.FAILED, message=ESCAPE)
     (path / "run.log").write_text(f"{ESCAPE}\nlast line\n")
     return path
@@ -208,12 +208,14 @@ def test_report_on_a_stranger_stays_in_its_folder_and_is_printable(
     outputs = tmp_path / "outputs"
     write_run(outputs)
     _stranger(outputs, rate=0.05)
-    bad = _stranger(outputs, seed=1)
+    _stranger(outputs, before="", rate=0.05)
+    bad = _stranger(outputs, before="", seed=1)
     (bad / "config.yaml").write_text((bad / "config.yaml").read_text().replace("name: mse", "name: ../../../out"))
     before = set(tmp_path.rglob("*"))
     assert report.main([str(outputs), "--to", str(tmp_path / "report")]) == 1
     said = capsys.readouterr()
     assert "expected as loss.name" in said.err
+    assert f"outputs/{SHOWN}" in said.err
     assert "\x1b" not in said.out + said.err
     made = set(tmp_path.rglob("*")) - before
     assert made

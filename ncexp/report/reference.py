@@ -139,8 +139,11 @@ def make_reference(runs: Sequence[SavedRun], name: str) -> dict[str, Any]:
 
 
 def configuration_of(run: SavedRun) -> dict[str, Any]:
-    """The choices that runs of one reference share: all but the seed, and the folder that the data lie in."""
-    return {name: value for name, value in run.choices.items() if name not in ("seed", "dataset.root")}
+    """The choices that runs of one reference share: all but the seed, the folder that the data lie in, and options
+    without a value, which earlier versions may not have had.
+    """
+    chosen = {name: value for name, value in run.choices.items() if value is not None}
+    return {name: value for name, value in chosen.items() if name not in ("seed", "dataset.root")}
 
 
 def compare_with_reference(run: SavedRun, reference: Mapping[str, Any]) -> Verdict:

@@ -115,12 +115,17 @@ def _begin_nursery() -> None:
     global _nursery, _address
     if _nursery is None:
         _address = f"{tempfile.mkdtemp(prefix='nursery')}/socket"
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(_address)
+        listener.listen(16)  # now: who asks while the libraries are imported waits
         _nursery, theirs = socket.socketpair()
-        code = f"import warm; warm.serve({theirs.fileno()}, {_address!r})"
+        code = f"import warm; warm.serve({theirs.fileno()}, {listener.fileno()}, {_address!r})"
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-c", code, ROOM]
-        subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
+        passed = [theirs.fileno(), listener.fileno()]
+        subprocess.Popen(command, pass_fds=passed, env=environment, stdin=subprocess.DEVNULL)
         theirs.close()
+        listener.close()
 
 
 def _fork_or_exec(arguments: Sequence[Any], *others: Any) -> int:
@@ -172,11 +177,9 @@ def _received(connection: socket.socket, size: int) -> bytes:
 # The nursery's side.
 
 
-def serve(descriptor: int, address: str) -> NoReturn:
+def serve(descriptor: int, listening: int, address: str) -> NoReturn:
     """Import the libraries, then fork what is asked for, until whoever asks has ended."""
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(address)
-    listener.listen(16)
+    listener = socket.socket(fileno=listening)
     _import(LIBRARIES)
     _copy_new_stores(Path(address).parent / "mlflow.db")
     _begin(_wait(socket.socket(fileno=descriptor), listener))

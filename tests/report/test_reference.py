@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -256,6 +257,11 @@ def test_commands_make_a_reference_and_hold_runs_against_it(
     assert reference([str(good.path), "--name", "digits", "--to", str(tmp_path)]) == 2
 
 
+def _given(choices: dict[str, Any]) -> dict[str, Any]:
+    """Without the options that have no value: later versions may have more of them."""
+    return {name: value for name, value in choices.items() if value is not None}
+
+
 @pytest.mark.slow
 def test_documented_commands_are_those_of_the_shipped_references() -> None:
     """A default that changes would leave them behind: who follows the page would be told that nothing works."""
@@ -265,7 +271,8 @@ def test_documented_commands_are_those_of_the_shipped_references() -> None:
         chosen = _choices(compose("config", words.split()))
         for free in ("seed", "dataset.root"):
             chosen.pop(free, None)
-        assert chosen == read_reference(name)["configuration"], name
+        said = read_reference(name)["configuration"]
+        assert _given(chosen) == _given(said), name
 
 
 def test_shipped_references_are_references() -> None:
