@@ -7,16 +7,18 @@ import os
 import re
 import sysconfig
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ncexp.config.components import ConfigError
-from ncexp.config.composing import config_directory
 from ncexp.config.names import shown
 
 #: By it people name installed packages whose callables they let a config.yaml name: NCEXP_TRUST=my_package,another.
 TRUST = "NCEXP_TRUST"
+#: Where conf/'s own targets lie, and the mark of a recorded loop; jobs of a sweep have the package's source alone.
+_OURS = re.compile(
+    r"ncexp\.(datasets|architectures|training\.(losses|optimizers)|measure\.(analyses|own_loop))\.[\w.]+"
+)
 #: The keys whose words are imported and called.
 _CALLED = ("_target_", "factory")
 
@@ -25,15 +27,15 @@ def refuse_strange_code(raw: Mapping[str, Any], place: Path) -> None:
     """Raises ConfigError where the configuration at `place` names a callable that is nobody's choice here.
 
     With options from the same file, any function of Python or of an installed package does whatever its author likes.
-    Taken are the targets of conf/; functions in folders of the user's own, on PYTHONPATH or installed in place; and the
+    Taken are ncexp's data sets, networks, losses, optimizers and analyses; functions in folders of the user's own, on PYTHONPATH or installed in place; and the
     packages that NCEXP_TRUST names.
     """
     trusted = {name.strip() for name in os.environ.get(TRUST, "").split(",")}
     for key, called in _called(raw):
         package = str(called).partition(".")[0]
-        if not (called in _shipped() or package in trusted or _is_own(package)):
+        if not (_OURS.fullmatch(str(called)) or package in trusted or _is_own(package)):
             raise ConfigError(
-                f"{key}: expected a choice of conf/ or a function in a folder of your own, got {shown(called)}, which "
+                f"{key}: expected one of ncexp's own or a function in a folder of yours, got {shown(called)}, which "
                 f"{place} names. If you trust whoever wrote it, set {TRUST}={package}."
             )
 
@@ -44,12 +46,6 @@ def _called(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{path}{key}", value
         elif isinstance(value, Mapping | list):
             yield from _called(value, f"{path}{key}.")
-
-
-@cache
-def _shipped() -> frozenset[str]:
-    texts = (path.read_text(encoding="utf-8") for path in config_directory().rglob("*.yaml"))
-    return frozenset(target for text in texts for target in re.findall(r"_target_: (ncexp[\w.]+)", text))
 
 
 def _is_own(package: str) -> bool:

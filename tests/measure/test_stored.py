@@ -363,7 +363,7 @@ def test_run_whose_configuration_names_strange_code_is_not_measured(
     (place, target), *others = changed.items()
     rewritten(run, **{place: target}, **{name: str(tmp_path / "victim") for name, _ in others})
     key = place.replace("___target_", "._target_").replace("__", ".")
-    with pytest.raises(ConfigError, match=rf"^{key}: expected a choice of conf/ or a function in a folder of your own"):
+    with pytest.raises(ConfigError, match=rf"^{key}: expected one of ncexp's own or a function in a folder of yours"):
         measure(run, console, *MORE)
     assert not (tmp_path / "victim").exists()
     config = read_config(run / "config.yaml")
