@@ -15,7 +15,7 @@ from ncexp.config.names import shown
 
 #: By it people name installed packages whose callables they let a config.yaml name: NCEXP_TRUST=my_package,another.
 TRUST = "NCEXP_TRUST"
-#: Where conf/'s own targets lie, and the mark of a recorded loop; jobs of a sweep have the package's source alone.
+#: Where conf/'s own targets lie; jobs of a sweep have the package's source alone.
 _OURS = re.compile(
     r"ncexp\.(datasets|architectures|training\.(losses|optimizers)|measure\.(analyses|own_loop))\.[\w.]+"
 )
@@ -27,8 +27,8 @@ def refuse_strange_code(raw: Mapping[str, Any], place: Path) -> None:
     """Raises ConfigError where the configuration at `place` names a callable that is nobody's choice here.
 
     With options from the same file, any function of Python or of an installed package does whatever its author likes.
-    Taken are ncexp's data sets, networks, losses, optimizers and analyses; functions in folders of the user's own, on PYTHONPATH or installed in place; and the
-    packages that NCEXP_TRUST names.
+    Taken are ncexp's data sets, networks, losses, optimizers and analyses; functions in folders of the user's own, on
+    PYTHONPATH or installed in place; and the packages that NCEXP_TRUST names.
     """
     trusted = {name.strip() for name in os.environ.get(TRUST, "").split(",")}
     for key, called in _called(raw):

@@ -127,7 +127,8 @@ class _Stored:
             raise ConfigError(f"run: expected a run directory, got {config.run} without config.yaml.")
         self._raw: dict[str, Any] = read_config(self.directory.config)
         if not ours:
-            refuse_strange_code(self._raw, self.directory.config)
+            called = {"analysis": self._raw.get("analysis", {})} if MARK in self._raw else self._raw
+            refuse_strange_code(called, self.directory.config)  # a recorded loop only describes its data and network
             refuse_links(self.directory.path, self.directory.path.rglob("*"))
         self._config = config
         asked = config.analyses or check_analyses(self._raw.get("analysis"))
