@@ -127,10 +127,9 @@ class _Stored:
             raise ConfigError(f"run: expected a run directory, got {config.run} without config.yaml.")
         self._raw: dict[str, Any] = read_config(self.directory.config)
         if not ours:
-            called = {"analysis": self._raw.get("analysis", {})} if MARK in self._raw else self._raw
-            refuse_strange_code(called, self.directory.config)  # a recorded loop only describes its data and network
+            refuse_strange_code({"analysis": self._raw.get("analysis", {})}, self.directory.config)
             refuse_links(self.directory.path, self.directory.path.rglob("*"))
-        self._config = config
+        self._config, self._ours = config, ours
         asked = config.analyses or check_analyses(self._raw.get("analysis"))
         self._components: dict[str, Component] = with_errors(asked)
         self._analyses: dict[str, Analysis] = build_analyses(self._components)
@@ -249,6 +248,8 @@ class _Stored:
     def _assembled(self) -> Assembly:
         if self._assembly is None:
             restore_threads(self.directory)
+            if not self._ours:
+                refuse_strange_code(self._raw, self.directory.config)
             config = stored_run(self._raw)
             foreign = self.directory.origin.exists()  # of which the key is that of the files, too
             if not foreign and config.key != self.directory.key:
