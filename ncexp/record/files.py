@@ -56,7 +56,8 @@ def open_file(path: Path) -> BinaryIO:
 def refuse_links(folder: Path, files: Iterable[Path]) -> None:
     """Raises DamagedFile where a file of the folder lies elsewhere, by a link: it may be anything of this machine."""
     for path in files:
-        if (there := path.resolve()) != folder.resolve() / path.relative_to(folder):
+        there = Path(os.path.realpath(path))  # which takes links that lead to themselves, too
+        if there != folder.resolve() / path.relative_to(folder) or path.is_symlink():
             raise DamagedFile(f"{path}: expected a file in {folder}, got a link to {there}. Put the file itself there.")
 
 
