@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import re
@@ -15,10 +16,8 @@ from ncexp.config.names import shown
 
 #: By it people name installed packages whose callables they let a config.yaml name: NCEXP_TRUST=my_package,another.
 TRUST = "NCEXP_TRUST"
-#: Where conf/'s own targets lie; jobs of a sweep have the package's source alone.
-_OURS = re.compile(
-    r"ncexp\.(datasets|architectures|training\.(losses|optimizers)|measure\.(analyses|own_loop))\.[\w.]+"
-)
+#: Where conf/'s own targets are defined; jobs of a sweep have the package's source alone.
+_OURS = re.compile(r"ncexp\.(datasets|architectures|training\.(losses|optimizers)|measure\.analyses)\.[\w.]+")
 #: The keys whose words are imported and called.
 _CALLED = ("_target_", "factory")
 
@@ -33,7 +32,7 @@ def refuse_strange_code(raw: Mapping[str, Any], place: Path) -> None:
     trusted = {name.strip() for name in os.environ.get(TRUST, "").split(",")}
     for key, called in _called(raw):
         package = str(called).partition(".")[0]
-        if not (_OURS.fullmatch(str(called)) or package in trusted or _is_own(package)):
+        if not (_is_ours(str(called)) or package in trusted or _is_own(package)):
             raise ConfigError(
                 f"{key}: expected one of ncexp's own or a function in a folder of yours, got {shown(called)}, which "
                 f"{place} names. If you trust whoever wrote it, set {TRUST}={package}."
@@ -46,6 +45,18 @@ def _called(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{path}{key}", value
         elif isinstance(value, Mapping | list):
             yield from _called(value, f"{path}{key}.")
+
+
+def _is_ours(target: str) -> bool:
+    """Whether it is defined where it says: those modules have imported others' functions, too, which write files."""
+    if not _OURS.fullmatch(target):
+        return False
+    module, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        return True  # to be refused as one that cannot be imported
+    return bool(_OURS.fullmatch(f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"))
 
 
 def _is_own(package: str) -> bool:

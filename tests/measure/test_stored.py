@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -16,6 +17,7 @@ from rich.console import Console
 from support import Compose, compose, journals, slow, train, trained
 
 from ncexp.config import ConfigError, MeasureConfig, check_measurement
+from ncexp.config.composing import config_directory
 from ncexp.config.trusted_code import refuse_strange_code
 from ncexp.main import measure as measure_and_note
 from ncexp.measure import load_snapshot, measure_stored, missing_epochs, stored
@@ -351,6 +353,7 @@ def rewritten(run: Path, **changed: Any) -> None:
     [
         {"architecture___target_": "os.mkdir", "architecture__path": "VICTIM"},
         {"loss___target_": "ncexp.record.write_text", "loss__path": "VICTIM"},
+        {"dataset___target_": "ncexp.datasets.cache.write_atomically", "dataset__path": "VICTIM"},
         {"optimizer__schedule___target_": "torch.hub.set_dir"},
         {"analysis__collapse___target_": "pathlib.Path.touch"},
         {"dataset__factory": "subprocess.run"},
@@ -373,6 +376,16 @@ def test_run_whose_configuration_names_strange_code_is_not_measured(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delenv("NCEXP_TRUST")
     refuse_strange_code({"loss": {"_target_": "own_package.Loss"}}, run)
+
+
+def test_every_target_of_conf_is_ours() -> None:
+    """But for those of simulations, which are no runs that `measure` takes."""
+    files = [path for path in config_directory().rglob("*.yaml") if "simulation" not in path.parts]
+    texts = [path.read_text() for path in files]
+    targets = {target for text in texts for target in re.findall(r"^_target_: (\S+)", text, re.MULTILINE)}
+    assert len(targets) > 20
+    for target in targets:
+        refuse_strange_code({"loss": {"_target_": target}}, Path("config.yaml"))
 
 
 def test_run_that_leads_elsewhere_by_a_link_is_not_measured(run: Path, console: Console, tmp_path: Path) -> None:
