@@ -27,6 +27,7 @@ from ncexp.report.reference import (
     MOST_OUTSIDE,
     Scales,
     compare_with_reference,
+    configuration_of,
     judge,
     make_reference,
     read_reference,
@@ -255,6 +256,15 @@ def test_commands_make_a_reference_and_hold_runs_against_it(
     assert compare([str(good.path), "--reference", "nothing"]) == 2
     assert "reference: expected a name or a file.json, got 'nothing'" in capsys.readouterr().err
     assert reference([str(good.path), "--name", "digits", "--to", str(tmp_path)]) == 2
+
+
+def test_configuration_is_the_same_with_an_option_that_has_no_value(tmp_path: Path) -> None:
+    path = write_run(tmp_path)
+    before = configuration_of(read_run(path))
+    raw = yaml.safe_load((path / "config.yaml").read_text())
+    raw["dataset"]["came_later"] = None
+    (path / "config.yaml").write_text(yaml.safe_dump(raw))
+    assert configuration_of(read_run(path)) == before
 
 
 def _given(choices: dict[str, Any]) -> dict[str, Any]:
