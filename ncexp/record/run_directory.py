@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,8 @@ class TaskDirectory:
 
     def refuse_links(self) -> None:
         """Raises DamagedFile where something of the directory, or it itself, is a link: what one writes lands there."""
-        inside = (Path(root, name) for root, folders, files in os.walk(self.path) for name in (*folders, *files))
-        refuse_links(self.path.parent, [self.path, *inside])
+        inside = (os.path.join(root, name) for root, *names in os.walk(self.path) for name in chain(*names))
+        refuse_links(self.path.parent, [self.path, *map(Path, filter(os.path.islink, inside))])
 
     def refuse_if_held(self) -> None:
         """Raises Busy where another process holds the lock; nothing is made or held."""
