@@ -29,6 +29,8 @@ from ncexp.config.components import ConfigError, nearest
 REFUSALS = (HydraException, OmegaConfBaseException, ValueError)
 #: Groups whose files set keys of the whole configuration.
 _SELECTORS = ("experiment", "sweep")
+#: ${either:ONE,OTHER,SAME,ELSE}, with which conf/config.yaml has a choice follow from others.
+OmegaConf.register_new_resolver("either", lambda one, other, same, otherwise: same if one == other else otherwise)
 
 
 def config_directory() -> Path:
