@@ -183,11 +183,14 @@ class _Settings:
         return self._read(group, str(chosen))
 
     def _resolved(self, default: Any) -> Any:
-        """A default choice that may follow from the choices of the groups before: ``${either:ONE,OTHER,SAME,ELSE}``."""
+        """A default choice that may follow from those before it: ``${either:ONE,OTHER,SAME,ELSE}``; options that were
+        changed are not looked at.
+        """
         if not str(default).startswith("${either:"):
             return default
-        words = re.sub(r"\$\{(\w+)\}", lambda match: str(self._chosen.get(match[1])), default)
-        one, other, same, otherwise = words.removeprefix("${either:").removesuffix("}").split(",")
+        words = default.removeprefix("${either:").removesuffix("}").replace("${changes:}", "")
+        words = re.sub(r"\$\{(\w+)\}", lambda match: str(self._chosen[match[1]]), words)
+        one, other, same, otherwise = words.split(",")
         return same if one == other else otherwise
 
 
