@@ -155,8 +155,9 @@ def minimum(decay: float) -> float:
 def _training(start: Start) -> Training:
     data = ["dataset=unconstrained", f"dataset.num_classes={C}", f"dataset.examples_per_class={N}", f"batch_size={n}"]
     network = ["architecture=unconstrained_features", f"architecture.num_features={P}", "loss=mse"]
-    steps = [f"optimizer.lr={start.rate}", "optimizer.momentum=0.0", f"optimizer.weight_decay={start.decay}"]
-    raw = compose_plain("config", [*data, *network, *steps, "optimizer/schedule=constant", "device=cpu"])
+    steps = ["optimizer=sgd", f"optimizer.lr={start.rate}", "optimizer.momentum=0.0"]
+    steps += [f"optimizer.weight_decay={start.decay}", "optimizer/schedule=constant", "device=cpu"]
+    raw = compose_plain("config", [*data, *network, *steps])
     training = assemble(check(raw)).training
     table, layer = training.network.backbone.table, training.network.classifier  # type: ignore[union-attr]
     with torch.no_grad():

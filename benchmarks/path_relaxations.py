@@ -93,7 +93,7 @@ def train(relaxation: Relaxation) -> tuple[Tensor, Tensor]:
 def _training(relaxation: Relaxation) -> tuple[Training, Tensor]:
     data = ["dataset=unconstrained", f"dataset.num_classes={C}", f"dataset.examples_per_class={N}"]
     network = ["architecture=unconstrained_features", f"architecture.num_features={P}", "loss=mse"]
-    steps = [f"batch_size={C * N}", f"optimizer.lr={relaxation.rate}", "optimizer.momentum=0.0"]
+    steps = [f"batch_size={C * N}", "optimizer=sgd", f"optimizer.lr={relaxation.rate}", "optimizer.momentum=0.0"]
     decay = ["optimizer.weight_decay=0.0", "optimizer/schedule=constant", "device=cpu"]
     config = check(compose_plain("config", [*data, *network, *steps, *decay, *relaxation.overrides]))
     assembly = assemble(config)

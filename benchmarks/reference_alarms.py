@@ -7,7 +7,7 @@ chosen at random; each of the others is held against it, as it is (a refusal is 
 quantity times 100 or 2 at every epoch, an error 50 points higher. --wrong: folders of runs of other settings, held
 against the same references. The runs of the table in docs/reference.md are
 
-    ncexp -m architecture=mlp "architecture.hidden=[64,32]" epochs=30 "evaluate_at=[1,3,8,16,30]" \
+    ncexp -m architecture=mlp "architecture.hidden=[64,32]" optimizer=sgd_digits epochs=30 "evaluate_at=[1,3,8,16,30]" \
         dataset.examples_per_class=60 "seed=range(0,80)" outputs=RUNS
 
 and of --wrong the same with seed=range(200,215) and optimizer.lr=0.5 (twice the rate), 0.125, or

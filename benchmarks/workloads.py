@@ -32,7 +32,7 @@ def configured(*overrides: str) -> RunConfig:
 
 def assembled(data: Dataset, *overrides: str) -> Assembly:
     """The parts of such a run, on `data` whatever dataset they choose, at a rate that no noise diverges at."""
-    return assemble(configured("optimizer.lr=1e-4", *overrides), data)
+    return assemble(configured("optimizer=sgd", "optimizer.lr=1e-4", *overrides), data)
 
 
 def subject_of(assembly: Assembly) -> Subject:

@@ -38,9 +38,9 @@ metric and every term of the MSE decomposition, draw the paper's figures.
 
   ncexp                     the main job: a small ResNet on handwritten digits,
                             MSE loss, 350 epochs
-  ncexp loss=cross_entropy optimizer.lr=0.02 seed=3
+  ncexp loss=cross_entropy optimizer=sgd optimizer.lr=0.02 seed=3
                             one choice per group, any value by its path
-  ncexp -m loss=mse,cross_entropy optimizer.lr=0.01,0.05 epochs=50
+  ncexp -m loss=mse,cross_entropy optimizer=sgd optimizer.lr=0.01,0.05
                             every combination, one run each
   ncexp architecture=mlp dataset=gaussian_mixture dataset.separation=8
                             another network on another dataset
@@ -59,8 +59,8 @@ Groups (ncexp list GROUP)
                 module architecture.factory=PACKAGE.NAME
   loss          mse_mean, mse, cross_entropy, rescaled_mse, label_smoothing,
                 focal
-  optimizer     sgd_digits, sgd, adam, adamw, muon, sign
-                optimizer/schedule=step, constant, cosine
+  optimizer     adam by default, sgd, adamw, muon, sign, and sgd_digits, which
+                is the main job's; optimizer/schedule=step, constant, cosine
   analysis      [collapse, decisions, decomposition, central_path], geometry,
                 layers, robustness
   experiment    unconstrained_features, decay, quick/..., regimes/...,

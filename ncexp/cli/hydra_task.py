@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ncexp.config import ConfigError, check
-from ncexp.config.composing import REFUSALS, config_directory, plain, quoted, refusals_named
+from ncexp.config.composing import REFUSALS, composing, config_directory, plain, quoted, refusals_named
 from ncexp.launching.console import process_console
 from ncexp.launching.next_commands import print_next
 from ncexp.launching.task import attempt
@@ -39,7 +39,8 @@ def compose_and_work(name: str, arguments: Sequence[str]) -> list[State]:
     sys.argv[1:] = arguments
     task = _Task()
     try:
-        hydra.main(version_base="1.3", config_path=str(config_directory()), config_name=name)(task)()
+        with composing(arguments):
+            hydra.main(version_base="1.3", config_path=str(config_directory()), config_name=name)(task)()
     except Exception:
         if task.composed:  # it is what the work ran into
             raise

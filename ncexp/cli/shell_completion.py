@@ -9,6 +9,7 @@ So the YAML files of conf/, and of --config-dir, are read here as they are: the 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from glob import glob
 from pathlib import Path
@@ -173,13 +174,24 @@ class _Settings:
     def _read_chosen(self, group: str, default: Any) -> dict[str, Any]:
         """The keys of the group's choice: of the command line, else the default one; of a list by the choices."""
         self.groups.append(group)
-        chosen = self._chosen.get(group, default)
+        chosen = self._chosen.setdefault(group, self._resolved(default))
         if group in GLOBAL:
             return {}
         if group == "analysis":
             names = chosen if isinstance(chosen, list) else str(chosen).strip("[]").split(",")
             return {name: self._read(group, name) for name in names if name}
         return self._read(group, str(chosen))
+
+    def _resolved(self, default: Any) -> Any:
+        """A default choice that may follow from those before it: ``${either:ONE,OTHER,SAME,ELSE}``; options that were
+        changed are not looked at.
+        """
+        if not str(default).startswith("${either:"):
+            return default
+        words = default.removeprefix("${either:").removesuffix("}").replace("${changes:}", "")
+        words = re.sub(r"\$\{(\w+)\}", lambda match: str(self._chosen[match[1]]), words)
+        one, other, same, otherwise = words.split(",")
+        return same if one == other else otherwise
 
 
 def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import copy
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,37 @@ from hydra.errors import HydraException, InstantiationException, MissingConfigEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ncexp.config.components import ConfigError, nearest
+from ncexp.config.components import ConfigError, labels_of, nearest
 
 #: What is raised for a configuration that a person has to correct, by Hydra, by OmegaConf and by the checks.
 REFUSALS = (HydraException, OmegaConfBaseException, ValueError)
 #: Groups whose files set keys of the whole configuration.
 _SELECTORS = ("experiment", "sweep")
+#: The overrides that are being composed.
+_OVERRIDES: ContextVar[Sequence[str]] = ContextVar("overrides", default=())
+
+
+@contextmanager
+def composing(overrides: Sequence[str]) -> Iterator[None]:
+    """Around Hydra's composition of these overrides, of which ${changes:} tells."""
+    token = _OVERRIDES.set(overrides)
+    try:
+        yield
+    finally:
+        _OVERRIDES.reset(token)
+
+
+def _changes() -> str:
+    """The overrides of options of network and loss, labels apart, and of an experiment, which may change any."""
+    words = [word.lstrip("+~") for word in _OVERRIDES.get()]
+    labels = tuple(f"{group}.{label}=" for group in ("architecture", "loss") for label in labels_of(group))
+    begin = ("experiment=", "architecture.", "loss.")
+    return "".join(f" {word}" for word in words if word.startswith(begin) and not word.startswith(labels))
+
+
+#: ${either:ONE,OTHER,SAME,ELSE} and ${changes:}, with which conf/config.yaml has a choice follow from others.
+OmegaConf.register_new_resolver("either", lambda one, other, same, otherwise: same if one == other else otherwise)
+OmegaConf.register_new_resolver("changes", _changes)
 
 
 def config_directory() -> Path:
@@ -52,7 +78,8 @@ def read_choice(group: str, name: str, **options: Any) -> dict[str, Any]:
 
 def compose_plain(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     """conf/<name>.yaml with these overrides, as a plain mapping; raises what Hydra raises."""
-    with initialize_config_dir(version_base="1.3", config_dir=str(config_directory())), refusals_named(overrides):
+    where = initialize_config_dir(version_base="1.3", config_dir=str(config_directory()))
+    with where, refusals_named(overrides), composing(overrides):
         config = compose(name, overrides=list(overrides))
     return plain(config, overrides)
 
@@ -176,7 +203,7 @@ class Composer:
 
         Raises ConfigError, or Hydra's MissingConfigException, for overrides that Hydra would refuse.
         """
-        with refusals_named(overrides):
+        with refusals_named(overrides), composing(overrides):
             config = self._compose(overrides)
         return plain(config, overrides)
 
@@ -192,12 +219,13 @@ class Composer:
         return config
 
     def _base(self, files: tuple[str, ...]) -> DictConfig:
-        if files not in self._composed:
+        key = (*files, _changes())
+        if key not in self._composed:
             composed = self._loader.load_sweep_config(self._master, list(files))
             ours = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
             OmegaConf.set_struct(ours, True)
-            self._composed[files] = ours
-        return self._composed[files]
+            self._composed[key] = ours
+        return self._composed[key]
 
     def _chooses_files(self, override: Override) -> bool:
         return override.is_hydra_override() or self._loader.repository.group_exists(override.key_or_group)

@@ -22,7 +22,16 @@ from ncexp.launching.in_turn import work_in_turn
 from ncexp.launching.local_job import own_job
 from ncexp.launching.next_commands import print_next
 from ncexp.launching.noted_submission import adopt_noted
-from ncexp.launching.plan import Asked, Plan, check_all, configured_stores, freeze, make_plan, prepare_tracking
+from ncexp.launching.plan import (
+    Asked,
+    Plan,
+    check_all,
+    configured_stores,
+    freeze,
+    make_plan,
+    note_on_optimizers,
+    prepare_tracking,
+)
 from ncexp.launching.pool import Share, work
 from ncexp.launching.slurm import Queue, SlurmUnavailable, jobs_in_queue, max_array_size
 from ncexp.launching.sweep_directory import SweepDirectory
@@ -52,6 +61,8 @@ class CheckedLauncher(Launcher):
         self._refuse_sweep(job_overrides)
         composer = Composer(self._context.config_loader, self._config)
         asked = check_all([(list(overrides), composer.compose(overrides)) for overrides in job_overrides])
+        if note := note_on_optimizers(asked):
+            self.console.print(note, soft_wrap=True, markup=False)
         return [
             JobReturn(overrides=one.overrides, status=JobStatus.COMPLETED, _return_value=state)
             for one, state in zip(asked, self.carry_out(asked), strict=False)

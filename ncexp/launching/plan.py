@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,16 @@ def check_all(composed: Sequence[tuple[list[str], Mapping[str, Any]]]) -> list[A
         lines = "\n".join(f"  {overrides}\n    {message}" for message, overrides in faults.items())
         raise ConfigError(f"nothing was begun; expected {len(composed)} runs that can be run, got\n{lines}")
     return list(asked.values())
+
+
+def note_on_optimizers(asked: Sequence[Asked]) -> str:
+    """A line where one sweep has several optimizers by default, as its networks, data or losses differ; else ""."""
+    words = [word for one in asked for word in one.overrides]
+    counts = Counter(one.task.optimizer.name for one in asked if isinstance(one.task, RunConfig))
+    if len(counts) < 2 or any(word.startswith(("optimizer=", "experiment=")) for word in words):
+        return ""
+    said = ", ".join(f"{name} in {count}" for name, count in sorted(counts.items()))
+    return f"optimizer {said} of {len(asked)} runs, by default. To compare under one, add optimizer=sgd, say"
 
 
 def _merged(first: Asked, second: Asked) -> Asked:

@@ -17,7 +17,7 @@ n = C * N
 FREE = [
     "loss=mse", "dataset=unconstrained", f"dataset.num_classes={C}", f"dataset.examples_per_class={N}",
     "architecture=unconstrained_features", f"architecture.num_features={P}", f"batch_size={n}",
-    "optimizer/schedule=constant", "optimizer.lr=0.3", "tracking.enabled=false",
+    "optimizer=sgd_digits", "optimizer/schedule=constant", "optimizer.lr=0.3", "tracking.enabled=false",
 ]  # fmt: skip
 #: What is left of float64 after sums of a hundred terms.
 ROUNDING = 1e-12

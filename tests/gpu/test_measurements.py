@@ -21,7 +21,7 @@ from ncexp.training import assemble, load_weights, save_weights
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")]
 
 GPU = "cuda"
-DIGITS = ["dataset=digits", "architecture=resnet", "epochs=3", "evaluate_at=[1]"]
+DIGITS = ["dataset=digits", "architecture=resnet", "optimizer=sgd_digits", "epochs=3", "evaluate_at=[1]"]
 EVERYTHING = "analysis=[collapse,decisions,decomposition,central_path,layers,robustness]"
 #: float32 features, summed in another order by every convolution, and what the least-squares problem makes of them.
 FEATURES = {"rel": 2e-3, "abs": 1e-6}

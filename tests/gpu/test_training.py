@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 
 GPU = "cuda"
 #: A small convolutional network on 1400 images: batch norm, channels-last convolutions, a short last batch.
-DIGITS = ["dataset=digits", "architecture=resnet", "epochs=2", "evaluate_at=[1]"]
+DIGITS = ["dataset=digits", "architecture=resnet", "optimizer=sgd_digits", "epochs=2", "evaluate_at=[1]"]
 #: Relative difference of the mean loss over 11 steps that the order of sums (fp32), factors of 11 bits (tf32) and
 #: of 8 bits (bf16) may make.
 ROUNDING = {"fp32": 1e-3, "tf32": 2e-2, "bf16": 1e-1}

@@ -12,7 +12,8 @@ import warm
 
 def run_commands(commands: Iterable[str], folder: Path) -> None:
     """Each in bash in `folder`, whose modules it can import; the first that fails is shown with what it printed."""
-    warm.commands(programs := folder.parent / f"{folder.name}_commands")
+    if not (programs := folder.parent / f"{folder.name}_commands").exists():
+        warm.commands(programs)
     environment = {**os.environ, "PYTHONPATH": str(folder), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     for command in commands:
         done = subprocess.run(

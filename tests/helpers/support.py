@@ -58,6 +58,7 @@ SMALL = [
     "architecture=mlp",
     "architecture.hidden=[16,8]",
     "loss=mse",
+    "optimizer=sgd_digits",
     "optimizer.lr=0.018420157",
     "epochs=6",
     "batch_size=32",

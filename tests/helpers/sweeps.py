@@ -32,6 +32,7 @@ SMALL = [
     *SMALL_DATA,
     "architecture=paced",
     "loss=mse",
+    "optimizer=sgd_digits",
     "optimizer.lr=0.02",
     "epochs=4",
     "batch_size=32",

@@ -8,7 +8,7 @@ import pytest
 from support import Compose
 
 from ncexp.config import ConfigError
-from ncexp.launching.plan import Asked, check_all
+from ncexp.launching.plan import Asked, check_all, note_on_optimizers
 
 
 @pytest.fixture(autouse=True)
@@ -76,3 +76,14 @@ def test_combinations_that_contradict_each_other_are_refused(
     with pytest.raises(ConfigError, match="nothing was begun; expected 2 runs that can be run") as refused:
         check_sweep([*base, first], [*base, second])
     assert f"{second}\n    {message}" in str(refused.value)
+
+
+def test_several_optimizers_by_default_are_said(composed: Compose) -> None:
+    def note(*swept: list[str]) -> str:
+        return note_on_optimizers(check_all([(words, composed(*words, base=["epochs=1"])) for words in swept]))
+
+    both = note(["loss=mse_mean"], ["loss=mse"], ["loss=cross_entropy"])
+    assert both.startswith("optimizer adam in 2, sgd in 1 of 3 runs, by default")
+    assert note(["loss=mse"], ["loss=cross_entropy"]) == ""
+    assert note(["optimizer=sgd", "loss=mse"], ["optimizer=adam", "loss=mse"]) == ""
+    assert note(["experiment=quick/vgg"], ["experiment=decay"]) == ""

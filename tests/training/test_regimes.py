@@ -26,7 +26,8 @@ C, P, N = 4, 6, 20
 FREE = [
     "loss=mse", "dataset=unconstrained", f"dataset.num_classes={C}", f"dataset.examples_per_class={N}",
     "architecture=unconstrained_features", f"architecture.num_features={P}", f"batch_size={C * N}",
-    "optimizer/schedule=constant", "optimizer.momentum=0.0", "optimizer.weight_decay=0.0", "tracking.enabled=false",
+    "optimizer=sgd", "optimizer/schedule=constant", "optimizer.momentum=0.0", "optimizer.weight_decay=0.0",
+    "tracking.enabled=false",
 ]  # fmt: skip
 
 

@@ -1,0 +1,76 @@
+"""The optimizer of a command that chooses none: sgd_digits for the main job alone, adam for everything else."""
+
+from __future__ import annotations
+
+import pytest
+from support import compose
+
+from ncexp.cli.shell_completion import candidates
+from ncexp.config import check
+from ncexp.config.composing import config_directory
+from ncexp.training import assemble
+
+LOSSES = sorted(path.stem for path in (config_directory() / "loss").glob("*.yaml"))
+#: Of `ncexp` alone as it always was: the reference `main` is of this run.
+MAIN = "digits-resnet-mse_mean_lr0.25_seed0_ad9fcf2f02"
+DIGITS = ("sgd", 0.25, 2e-3)
+ADAM = ("adam", 1e-3, 5e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("", DIGITS),
+        ("loss=mse_mean architecture=resnet seed=3 epochs=7 dataset.label_noise=0.1 regime=on_path", DIGITS),
+        ("optimizer.lr=0.1", ("sgd", 0.1, 2e-3)),
+        ("architecture.name=mine", DIGITS),
+        ("architecture.depth=20", ADAM),
+        ("loss.scale=1.0", ADAM),
+        ("+architecture.classifier=simplex_etf", ADAM),
+        ("loss=mse", ADAM),
+        ("loss=cross_entropy optimizer.lr=0.02", ("adam", 0.02, 5e-4)),
+        ("architecture=torchvision architecture.model=resnet18", ADAM),
+        ("dataset=gaussian_mixture architecture=mlp", ADAM),
+        ("architecture=mlp optimizer=sgd_digits", DIGITS),
+        ("loss=mse optimizer=sgd", ("sgd", 0.094015077, 5e-4)),
+        ("optimizer=adamw", ("adamw", 1e-3, 1e-2)),
+        ("experiment=quick/vgg loss=mse", ("sgd", 0.25, 5e-4)),
+        ("sweep=learning_rates", DIGITS),
+    ],
+)  # fmt: skip
+def test_default_follows_from_dataset_network_and_loss(words: str, expected: tuple[str, float, float]) -> None:
+    options = compose("config", words.split())["optimizer"]
+    assert (options["name"], options["lr"], options["weight_decay"]) == expected
+
+
+def test_main_job_keeps_its_key() -> None:
+    assert check(compose("config", [])).directory.name == MAIN
+
+
+def test_schedule_is_chosen_beside_a_default_optimizer() -> None:
+    assert compose("config", ["loss=mse", "optimizer/schedule=cosine"])["optimizer"]["schedule"]["name"] == "cosine"
+
+
+@pytest.mark.parametrize("words", ["", "loss=mse", "loss=mse optimizer=sgd", "experiment=quick/vgg loss=mse"])
+def test_shell_completion_knows_the_default(words: str) -> None:
+    options = compose("config", words.split())["optimizer"]
+    offered = candidates(f"ncexp {words} optimizer.".replace("  ", " "))
+    assert offered == sorted(
+        f"optimizer.{name}{'.' if name == 'schedule' else '='}" for name in options if name != "_target_"
+    )
+
+
+#: Deep networks begin with large features: the MSE, whose curvature grows with them, is what a rate fails at first.
+NETWORKS = [(name, loss) for name in ("resnet", "mlp", "densenet40") for loss in LOSSES]
+NETWORKS += [("vgg11", "mse"), ("resnet18", "mse"), ("torchvision architecture.model=resnet18", "mse")]
+NETWORKS += [("resnet architecture.depth=20", "mse_mean"), ("resnet architecture.width=64", "mse_mean")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("network", "loss"), NETWORKS)
+def test_default_optimizer_trains(network: str, loss: str) -> None:
+    """Sixty steps, twenty of them at the whole rate; docs/optimizers.md has the other networks."""
+    few = ["epochs=3", "batch_size=10", "dataset.examples_per_class=20", "device=cpu"]
+    training = assemble(check(compose("config", [*f"architecture={network}".split(), f"loss={loss}", *few]))).training
+    first, _, last = (training.run_epoch(lambda: False)["fit/error"] for _ in range(3))  # a divergence is raised
+    assert last < 0.9 * first
