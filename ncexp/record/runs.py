@@ -46,7 +46,7 @@ class Runs:
         """Every number, a row each, by run and epoch; the closed form's fit among them (family path_fit).
 
         Columns: run (the key), dataset, architecture, loss, lr, seed, state, epoch, split, family, quantity, value,
-        doubt: why a number of the decomposition is not to be relied on (`SavedRun.doubts`), nan as a rule. A number
+        doubt: why a number of the decomposition is not to be relied on (`SavedRun.doubts`), none as a rule. A number
         that is not defined at an epoch is nan. A name without family, ``test/error``, has the family errors. Of a
         simulation, architecture is its name; dataset and loss are none, and lr is nan, as lr and seed are where those
         of another training are not known: group with ``dropna=False``.
@@ -74,7 +74,7 @@ class Runs:
             columns[column] = pandas.Categorical([split_name(name)[place] for name in names]).take(codes)
         columns["value"] = numpy.concatenate([part.values for part in parts])
         doubts = numpy.concatenate([_doubts(run, part, names) for run, part in zip(self._runs, parts, strict=True)])
-        columns["doubt"] = pandas.Categorical(doubts, categories=sorted({*doubts} - {None}))
+        columns["doubt"] = pandas.Categorical(doubts)
         frame = pandas.DataFrame(columns, columns=list(COLUMNS))
         if not common_epochs:
             return frame
@@ -97,7 +97,7 @@ class Runs:
                 **run.parameters,
                 "state": str(run.state),
                 "zero_error_epoch": run.zero_error_epoch,
-                "doubt": "; ".join(f"{split}: {why}" for split, why in _last_doubts(run)) or None,
+                "doubt": "; ".join(f"{split}: {why}" for split, why in _last_doubts(run)) or NONE,
                 **(_last(run) if run.records else {}),
             }
             for run in self._runs
@@ -183,12 +183,12 @@ def _doubts(run: SavedRun, numbers: _Numbers, names: Mapping[str, int]) -> ndarr
     """What is in doubt of each number."""
     import numpy
 
-    found = numpy.full(len(numbers.values), None, dtype=object)
+    found = numpy.full(len(numbers.values), NONE, dtype=object)
     if run.doubts:
         known = [split_name(name) for name in names]
         for place, (epoch, code) in enumerate(zip(numbers.epochs.tolist(), numbers.codes.tolist(), strict=True)):
             if known[code][1] in DECOMPOSED:
-                found[place] = run.doubts.get((epoch, known[code][0]))
+                found[place] = run.doubts.get((epoch, known[code][0]), NONE)
     return found
 
 
