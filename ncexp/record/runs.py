@@ -80,8 +80,8 @@ class Runs:
             return frame
         if words := _ended_early(self._runs):
             warnings.warn(words, stacklevel=2)
-        place = numpy.arange(len(parts)).repeat(lengths)
-        return frame[_common(place, codes, columns["epoch"], columns["value"])].reset_index(drop=True)
+        of_run = numpy.arange(len(parts)).repeat(lengths)
+        return frame[_common(of_run, codes, columns["epoch"], columns["value"])].reset_index(drop=True)
 
     def table(self) -> DataFrame:
         """A row a run: its choices and facts by name, its state, the zero-error epoch, why its decomposition is in

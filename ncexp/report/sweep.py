@@ -169,9 +169,11 @@ def describe_settings(sweep: Sweep) -> str:
     """In a sentence, why there are groups, and what became of them; empty where there are none."""
     if not sweep.keys:
         return ""
+    value = next(values[0] for values in sweep.settings.values() if values[0] != _text(None))
     return (
         f"Beside learning rate, seed and loss these runs differ in {', '.join(sweep.keys)}: {len(sweep.settings)} "
-        "settings, each with rows and a colour of its own. To report on one alone: --where NAME=VALUE."
+        f"settings, each with rows and a colour of its own. Leave some out with --where, as in --where "
+        f"{sweep.keys[0]}={value}."
     )
 
 
