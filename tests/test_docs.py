@@ -38,7 +38,7 @@ def test_figure_of_frames_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         write_run(tmp_path / "outputs", loss=loss)
     monkeypatch.chdir(tmp_path)
     code = blocks("library.md")[1]
-    assert len([line for line in code.splitlines() if line]) == 5  # the import, and four lines
+    assert len([line for line in code.splitlines() if line]) == 6  # the import, and five lines
     run(code, "library.md")
     assert (tmp_path / "nc1.png").stat().st_size > 10_000
 

@@ -9,7 +9,7 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from synthetic_sweep import write_run
+from synthetic_sweep import EPOCHS, write_run
 
 from ncexp.record import read_run
 
@@ -31,9 +31,11 @@ def test_pandas_example_averages_over_seeds_alone(tmp_path: Path, monkeypatch: p
     assert block is not None
     names: dict[str, Any] = {}
     exec(compile(dedent(block[1]), str(PAGE), "exec"), names)
+    assert list(names["nc1"].index) == EPOCHS  # not the zero-error epochs, which are those of some runs
     assert list(names["nc1"].columns.names) == ["dataset", "architecture", "loss", "lr"]
     for (_, _, loss, _), column in names["nc1"].items():
         runs = [read_run(paths[loss, seed]) for seed in (0, 1)]
-        for place, record in enumerate(runs[0].records):
-            values = [run.records[place]["train/collapse/nc1_trace"] for run in runs]
-            assert column[record["epoch"]] == pytest.approx(statistics.fmean(values), rel=1e-12)  # a sum of two
+        for epoch in EPOCHS:
+            values = [record["train/collapse/nc1_trace"] for run in runs for record in run.records
+                      if record["epoch"] == epoch]  # fmt: skip
+            assert column[epoch] == pytest.approx(statistics.fmean(values), rel=1e-12)  # a sum of two

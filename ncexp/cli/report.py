@@ -14,7 +14,9 @@ HELP = """\
 Report on the runs in DIR (default: outputs; a sweep's folder will do), or on
 those that an MLflow store has, which gives the same. In every cell (dataset,
 network, loss) the learning rate with the lowest test error at the LAST epoch
-is kept, as the paper does; a rate counts once all its runs completed.
+is kept, as the paper does; a rate counts once all its runs completed. Before
+that the one that leads so far is shown. Runs that differ in more than learning
+rate, seed and loss are groups of their own.
 
 Writes report.html (one file, nothing else needed), every table as .md, .csv
 and .tex, every figure as .pdf and .png.
@@ -25,8 +27,8 @@ def main(arguments: list[str]) -> int:
     """Write the report; returns 0, 1 where a run is left out that cannot be read, 2 where nothing is to be reported."""
     given = _parser().parse_args(arguments)
     from ncexp.report.page import write_report
-    from ncexp.report.sweep import gather
-    from ncexp.report.tables import results
+    from ncexp.report.sweep import describe_settings, gather
+    from ncexp.report.tables import results, settings
 
     try:
         where = dict(map(_pair, given.where))
@@ -47,6 +49,9 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         say(f"ncexp report: --to: expected a folder that takes files, got {error}. Name another.", sys.stderr)
         return 2
+    if sweep.settings:
+        say(describe_settings(sweep))
+        say(settings(sweep).markdown())
     say(results(sweep).markdown())
     say(f"{page}, with the tables and figures beside it")
     return State.DAMAGED.exit_code if runs.faults else 0

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: Columns of `Runs.frame` that are the same in all rows of a run.
 OF_A_RUN = ("run", "dataset", "architecture", "loss", "lr", "seed", "state")
 COLUMNS = (*OF_A_RUN, "epoch", "split", "family", "quantity", "value", "doubt")
+#: In frames: the family of names that have none, and the word for what there is not. pandas reads an empty one as nan.
+ERRORS, NONE = "errors", "none"
 #: Families that rest on the decomposition; in doubt where its terms do not add up.
 DECOMPOSED = ("mse", "path")
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
@@ -40,14 +42,19 @@ class Runs:
     def __len__(self) -> int:
         return len(self._runs)
 
-    def frame(self) -> DataFrame:
+    def frame(self, *, common_epochs: bool = False) -> DataFrame:
         """Every number, a row each, by run and epoch; the closed form's fit among them (family path_fit).
 
         Columns: run (the key), dataset, architecture, loss, lr, seed, state, epoch, split, family, quantity, value,
-        doubt: why a number of the decomposition is not to be relied on (`SavedRun.doubts`), empty as a rule. A number
-        that is not defined at an epoch is nan; a name without family has an empty one. Of a simulation,
-        architecture is its name; dataset and loss are empty, and lr is nan, as lr and seed are where those of another
-        training are not known.
+        doubt: why a number of the decomposition is not to be relied on (`SavedRun.doubts`), none as a rule. A number
+        that is not defined at an epoch is nan. A name without family, ``test/error``, has the family errors. Of a
+        simulation, architecture is its name; dataset and loss are none, and lr is nan, as lr and seed are where those
+        of another training are not known: group with ``dropna=False``.
+
+        common_epochs: of each number only the epochs at which all runs that have it have it, and defined. Then a mean
+        over runs is at every epoch one over the same runs; else it jumps where some were evaluated and others not, as
+        after each run's own zero-error epoch. Runs that ended before others cut the frame off where they ended, with a
+        warning that names them.
         """
         import numpy
         import pandas
@@ -68,7 +75,13 @@ class Runs:
         columns["value"] = numpy.concatenate([part.values for part in parts])
         doubts = numpy.concatenate([_doubts(run, part, names) for run, part in zip(self._runs, parts, strict=True)])
         columns["doubt"] = pandas.Categorical(doubts)
-        return pandas.DataFrame(columns, columns=list(COLUMNS))
+        frame = pandas.DataFrame(columns, columns=list(COLUMNS))
+        if not common_epochs:
+            return frame
+        if words := _ended_early(self._runs):
+            warnings.warn(words, stacklevel=2)
+        of_run = numpy.arange(len(parts)).repeat(lengths)
+        return frame[_common(of_run, codes, columns["epoch"], columns["value"])].reset_index(drop=True)
 
     def table(self) -> DataFrame:
         """A row a run: its choices and facts by name, its state, the zero-error epoch, why its decomposition is in
@@ -84,7 +97,7 @@ class Runs:
                 **run.parameters,
                 "state": str(run.state),
                 "zero_error_epoch": run.zero_error_epoch,
-                "doubt": "; ".join(f"{split}: {why}" for split, why in _last_doubts(run)),
+                "doubt": "; ".join(f"{split}: {why}" for split, why in _last_doubts(run)) or NONE,
                 **(_last(run) if run.records else {}),
             }
             for run in self._runs
@@ -96,7 +109,7 @@ def load(paths: Paths = "outputs", *, where: Mapping[str, Any] | None = None) ->
     """The saved runs among and under `paths`: folders of outputs, sweeps or runs.
 
     where: keep the runs whose parameters (`SavedRun.parameters`: dataset, architecture, loss, lr, seed, epochs, every
-    option by its path, sizes) have these values, compared as text.
+    option by its path, sizes) or state have these values, compared as text.
     A run of which a file is damaged is left out, with a warning that names the file.
     Raises ValueError for a folder without runs, and for a parameter that no run has (the nearest is named).
     """
@@ -114,38 +127,68 @@ def read_all(paths: Paths, where: Mapping[str, Any]) -> Runs:
 
 
 def select(runs: Iterable[SavedRun], where: Mapping[str, Any]) -> list[SavedRun]:
-    """The runs whose parameters have the values of `where`. Raises ValueError for a parameter that no run has."""
-    found = list(runs)
-    known = {name for run in found for name in run.parameters}
+    """The runs whose parameters, or state, have the values of `where`.
+
+    Raises ValueError for a parameter that no run has.
+    """
+    found = [(run, {**run.parameters, "state": run.state}) for run in runs]
+    known = {name for _, parameters in found for name in parameters}
     if unknown := [name for name in where if name not in known]:
         raise ValueError(
             f"where: expected a parameter of the runs, got {unknown[0]!r}. {nearest(unknown[0], [*known])}"
         )
-    return [run for run in found if all(str(run.parameters.get(name)) == str(value) for name, value in where.items())]
+    return [run for run, has in found if all(str(has.get(name)) == str(value) for name, value in where.items())]
 
 
 def split_name(name: str) -> tuple[str, str, str]:
     """``train/layers/backbone.3/nc1_ratio`` → ("train", "layers/backbone.3", "nc1_ratio").
 
     >>> split_name("test/error")
-    ('test', '', 'error')
+    ('test', 'errors', 'error')
     >>> split_name("error")
-    ('', '', 'error')
+    ('none', 'errors', 'error')
     """
     *place, quantity = name.split("/")
-    return "".join(place[:1]), "/".join(place[1:]), quantity
+    return "".join(place[:1]) or NONE, "/".join(place[1:]) or ERRORS, quantity
+
+
+def _common(run: ndarray, name: ndarray, epoch: ndarray, value: ndarray) -> ndarray:
+    """Of each number whether all runs that have one of this name, defined, have it at this epoch, too."""
+    import numpy
+    import pandas
+
+    defined = pandas.DataFrame({"run": run, "name": name, "epoch": epoch})[~numpy.isnan(value)]
+    at_epoch, ever = defined.groupby(["name", "epoch"]).run, defined.groupby("name").run
+    common = numpy.zeros(len(value), bool)
+    common[defined.index[at_epoch.transform("size") == defined.name.map(ever.nunique())]] = True
+    return common
+
+
+def _ended_early(runs: Sequence[SavedRun]) -> str:
+    """The warning where runs end before others; empty where none does."""
+    ends = [(int(run.records[-1]["epoch"]), f"{run.path.name} ({run.state})") for run in runs if run.records]
+    last = max((epoch for epoch, _ in ends), default=0)
+    early = sorted(end for end in ends if end[0] < last)
+    if not early:
+        return ""
+    (epoch, run), others = early[0], len(early) - 1
+    return (
+        f"common_epochs: expected runs that were all evaluated up to epoch {last}, got {epoch} as the last one of {run}"
+        f"{f' and {others} more that end early' if others else ''}. The frame ends there. To leave such runs out: "
+        "load(..., where={'state': 'completed'}), or where={'epochs': ...} of one kind."
+    )
 
 
 def _doubts(run: SavedRun, numbers: _Numbers, names: Mapping[str, int]) -> ndarray:
     """What is in doubt of each number."""
     import numpy
 
-    found = numpy.full(len(numbers.values), "", dtype=object)
+    found = numpy.full(len(numbers.values), NONE, dtype=object)
     if run.doubts:
         known = [split_name(name) for name in names]
         for place, (epoch, code) in enumerate(zip(numbers.epochs.tolist(), numbers.codes.tolist(), strict=True)):
             if known[code][1] in DECOMPOSED:
-                found[place] = run.doubts.get((epoch, known[code][0]), "")
+                found[place] = run.doubts.get((epoch, known[code][0]), NONE)
     return found
 
 
@@ -163,7 +206,7 @@ def _last(run: SavedRun) -> Record:
 
 def _of_a_run(run: SavedRun) -> tuple[Any, ...]:
     if run.is_simulation:
-        return (run.key, "", str(run.parameters["simulation"]), "", float("nan"), run.raw["seed"], str(run.state))
+        return (run.key, NONE, str(run.parameters["simulation"]), NONE, float("nan"), run.raw["seed"], str(run.state))
     return (run.key, *run.cell, run.rate, run.seed, str(run.state))
 
 

@@ -19,24 +19,28 @@ COLUMNS = ["dataset", "network", "quantity", "loss", "value", OTHER, "difference
 
 
 def differences(sweep: Sweep) -> Table:
-    """Each cell of an MSE loss beside that of cross-entropy, each at its best rate: mean ± standard error over seeds.
+    """Each cell of an MSE loss beside that of cross-entropy in the same setting, each at its best rate.
 
-    The difference is MSE less cross-entropy, of the seeds that both have, paired: one seed draws the same first weights
-    and the same order of examples for both. A standard error needs two seeds.
+    Means ± standard errors over the seeds of which both have the number; the difference, MSE less cross-entropy, is
+    paired: one seed draws the same first weights and the same order of examples for both. A standard error needs two
+    seeds. Of the cells with a complete rate.
     """
     rows: list[list[Entry]] = []
     for (dataset, network, loss), cell in sweep.cells.items():
-        other = sweep.cells.get((dataset, network, OTHER))
-        if not loss.startswith("mse") or other is None:
+        name, comma, setting = loss.partition(", ")
+        other = sweep.cells.get((dataset, network, f"{OTHER}{comma}{setting}"))
+        if not name.startswith("mse") or other is None or None in (cell.best_rate, other.best_rate):
             continue
-        for name, (of, places) in QUANTITIES.items():
+        seeds = {run.seed for run in (*cell.best, *other.best)}
+        for quantity, (of, places) in QUANTITIES.items():
             values, others = _by_seed(cell, of), _by_seed(other, of)
             if not (values and others):
                 continue
             both = sorted(values.keys() & others.keys())
-            paired = [values[seed] - others[seed] for seed in both]
-            compared = (Value.of(one, places, "se") for one in ([*values.values()], [*others.values()], paired))
-            rows.append([dataset, network, name, loss, *compared, str(len(both))])
+            pairs = [(values[seed], others[seed], values[seed] - others[seed]) for seed in both]
+            compared = (Value.of([pair[place] for pair in pairs], places, "se") for place in range(3))
+            counted = f"{len(both)} of {len(seeds)}" if len(both) < len(seeds) else str(len(both))
+            rows.append([dataset, network, quantity, loss, *compared, counted])
     return Table.of("differences", "MSE beside cross-entropy: mean ± standard error over seeds", COLUMNS, rows)
 
 

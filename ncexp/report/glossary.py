@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ncexp.measure.quantities import QUANTITIES, Quantity
+from ncexp.record.runs import ERRORS
 from ncexp.report.tables import Table
 
 COLUMNS = ["name", "on", "label", "meaning", "source", "axis", "at collapse"]
@@ -17,9 +18,10 @@ This page lets you find what a number means. In the terminal:
 
 Every number that is recorded has a name `<split>/<family>/<quantity>`: `train/collapse/nc1_trace`, `test/error`. The
 split is train, test, or fit for what the training steps met. In data frames and exported tables split, family and
-quantity are columns. `<j>` stands for the number of a mode or class, `<module>` for a submodule's name. Where one
-analysis was measured with a second set of options, its key stands in the family: `test/robustness.0123456789/ratio`. An
-undefined value is null in the journals and nan in data frames.
+quantity are columns; the family of names without one, as `test/error`, is `errors` there. `<j>` stands for the number
+of a mode or class, `<module>` for a submodule's name. Where one analysis was measured with a second set of options, its
+key stands in the family: `test/robustness.0123456789/ratio`. An undefined value is null in the journals and nan in data
+frames.
 
 Symbols: C classes, P features, n examples; μ_c class means, μ_G the mean of all examples; m_c = μ_c − (1/C) Σ_c μ_c,
 about the mean of the class means, u_c = m_c/‖m_c‖, M̄ the matrix of the m_c. In Σ_B, the decomposition and ω_j class
@@ -34,7 +36,7 @@ number is undefined, are in the docstrings of `ncexp.collapse`.
 """
 #: Family → heading of its table.
 FAMILIES = {
-    "": "Loss and error",
+    ERRORS: "Loss and error",
     "decisions": "Other classifiers on the same features",
     "collapse": "Neural collapse",
     "layers": "Neural collapse through depth (analysis layers)",
@@ -48,8 +50,8 @@ FAMILIES = {
 
 
 def family_of(row: Quantity) -> str:
-    """The first part of a row's name; empty where the quantity stands alone."""
-    return row.name.partition("/")[0] if "/" in row.name else ""
+    """The first part of a row's name; errors where the quantity stands alone."""
+    return row.name.partition("/")[0] if "/" in row.name else ERRORS
 
 
 def render_markdown() -> str:

@@ -10,8 +10,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from matplotlib import pyplot
+from matplotlib import colormaps, pyplot
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
@@ -32,6 +33,7 @@ from ncexp.report.style import (
     plain_ticks,
     save,
     scale_axis,
+    set_log,
 )
 from ncexp.report.sweep import DATASETS, Cell, Sweep
 
@@ -39,6 +41,10 @@ from ncexp.report.sweep import DATASETS, Cell, Sweep
 PANEL, AROUND, ABOVE, LEGEND_LINE = (2.3, 1.75), (1.15, 0.15, 0.55), 0.3, 0.2
 #: A legend's entries in a line, by the number of panels that stand side by side.
 ENTRIES = {1: 2, 2: 3, 3: 5, 4: 6}
+#: Letters of an entry above which a line takes as many as fit: inches of a letter, and of what stands before an entry.
+LONG, LETTER, HANDLE = 30, 0.061, 0.45
+#: For what comes after the palette's six: nothing red among them.
+MORE = tuple(map(to_hex, colormaps["tab20c"].colors))  # type: ignore[attr-defined]
 
 
 def draw_all(sweep: Sweep, folder: Path) -> list[tuple[str, Path]]:
@@ -52,7 +58,9 @@ def draw_all(sweep: Sweep, folder: Path) -> list[tuple[str, Path]]:
 def rates_grid(sweep: Sweep) -> Figure:
     """Test error at the last epoch against learning rate, mean over seeds, both axes logarithmic."""
     figure = _grid(sweep, "test error at the last epoch", _draw_rates, "learning rate")
-    figure.axes[0].set(xscale="log", yscale="log")
+    figure.axes[0].set_xscale("log")
+    if all(error > 0 for cell in sweep.cells.values() for error in _tested(cell).values()):
+        set_log(figure.axes[0])
     handles = _loss_handles(sweep)
     handles.append(Line2D([], [], color="grey", marker="o", fillstyle="none", linestyle="", label="chosen"))
     handles.append(Line2D([], [], color="grey", marker="x", linestyle="", label="diverged, failed or not done"))
@@ -103,7 +111,7 @@ def spectra_grid(sweep: Sweep, loss: str, fits: Fits) -> Figure:
                 draw_zero_error(axes, cell)
 
     figure = _grid(sweep, f"ω: class means in units of\nthe noise within classes, {loss}", draw)
-    figure.axes[0].set_yscale("log")
+    set_log(figure.axes[0])
     return _legend(figure, [*spectrum_handles(fits, loss), Line2D([], [], color=RED, label="zero error")])
 
 
@@ -135,7 +143,7 @@ def _figures(sweep: Sweep) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
         if panel == DECOMPOSITION:
             for loss in sweep.losses:
                 caption = f"HPD22 Figure 2, trained with {loss}: the MSE loss on train features and its parts."
-                yield f"decomposition_{loss}", caption, partial(decomposition_grid, sweep, loss)
+                yield f"decomposition_{_file_name(loss)}", caption, partial(decomposition_grid, sweep, loss)
         else:
             name = re.sub(r"[^a-z0-9]+", "_", panel.lower())
             yield name, f"{panel}. Each cell at its best learning rate.", partial(panel_grid, sweep, rows)
@@ -145,10 +153,15 @@ def _figures(sweep: Sweep) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
             caption = (
                 f"SNR spectra, trained with {loss}: points measured, lines the closed form fitted from zero error on."
             )
-            yield f"spectra_{loss}", caption, partial(spectra_grid, sweep, loss, fits)
+            yield f"spectra_{_file_name(loss)}", caption, partial(spectra_grid, sweep, loss, fits)
     if any(one.fit is not None for found in fits.values() for one in found):
         caption = "How far the closed form misses the spectrum; 0.1 is ten percent."
         yield "path_fit", caption, partial(path_fit_grid, sweep, fits)
+
+
+def _file_name(loss: str) -> str:
+    """The loss, and its setting where there are several, in letters of a file's name."""
+    return re.sub(r"[^\w.+-]+", "_", loss)
 
 
 def _curves(rows: Sequence[Quantity]) -> list[Curve]:
@@ -221,7 +234,7 @@ def _draw_panel(axes: Axes, sweep: Sweep, cells: list[Cell], row: str, draw: Cal
 
 
 def _colour(place: int) -> str:
-    return PALETTE[place % len(PALETTE)]
+    return (PALETTE + MORE)[place % len(PALETTE + MORE)]
 
 
 def _line(place: int) -> Line:
@@ -240,10 +253,12 @@ def _zero_handles(sweep: Sweep) -> list[Line2D]:
 def _legend(figure: Figure, handles: list[Line2D]) -> Figure:
     """The legend above, and the figure's size and margins: known from its parts, so that no layout is searched for."""
     rows, columns, _, _ = figure.axes[0].get_subplotspec().get_geometry()  # type: ignore[union-attr]
-    entries = ENTRIES.get(columns, 7)
-    above = ABOVE + LEGEND_LINE * math.ceil(len(handles) / entries)
     left, right, below = AROUND
-    width, height = max(PANEL[0] * columns + left + right, 4.6), PANEL[1] * rows + below + above
+    width = max(PANEL[0] * columns + left + right, 4.6)
+    longest = max(len(str(one.get_label())) for one in handles)
+    entries = ENTRIES.get(columns, 7) if longest <= LONG else max(1, int(width / (LETTER * longest + HANDLE)))
+    above = ABOVE + LEGEND_LINE * math.ceil(len(handles) / entries)
+    height = PANEL[1] * rows + below + above
     figure.set_size_inches(width, height)
     edges = {"left": left / width, "right": 1 - right / width, "bottom": below / height, "top": 1 - above / height}
     figure.subplots_adjust(**edges, wspace=0.08, hspace=0.16)

@@ -11,14 +11,29 @@ from jinja2 import Environment
 from ncexp.record import format_counts
 from ncexp.record.files import replace_text
 from ncexp.report.differences import differences
-from ncexp.report.sweep import Sweep
-from ncexp.report.tables import EDGE, Entry, Table, Value, decomposition, gains, learning_rates, results, troubles
+from ncexp.report.sweep import Sweep, describe_settings
+from ncexp.report.tables import (
+    EDGE,
+    Entry,
+    Table,
+    Value,
+    decomposition,
+    gains,
+    learning_rates,
+    results,
+    settings,
+    troubles,
+)
 
 RULE = (
     "Of every cell the learning rate with the lowest test error at the last epoch is shown, the paper's rule. It "
     "chooses by the very numbers that it then shows, so these are optimistic."
 )
 AT_EDGE = f"{EDGE.strip()} marks a rate that is the smallest or the largest tried: a better one may lie beyond."
+SO_FAR = (
+    "Where no rate is complete, the one that leads so far is shown, with its state. Tables that compare the ends of "
+    "trainings leave such cells out."
+)
 TITLE = "Neural collapse: what the sweep came to"
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 88rem; margin: 2rem auto; padding: 0 1.2rem; }
@@ -87,7 +102,7 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     makers = (results, differences, gains, decomposition, learning_rates, troubles)
-    tables = [make(sweep) for make in makers]
+    tables = [make(sweep) for make in ((settings, *makers) if sweep.settings else makers)]
     for table in tables:
         for suffix, text in ((".md", table.markdown()), (".csv", table.csv()), (".tex", table.latex())):
             replace_text(folder / f"{table.name}{suffix}", text)
@@ -107,14 +122,21 @@ def render_page(lead: str, tables: list[Table], figures: list[tuple[str, Path]])
 
 
 def sorted_by(entry: Entry) -> str:
-    """What a click on a column's head sorts an entry by: its number, without bracket and mark, or its words."""
+    """What a click on a column's head sorts an entry by: its number, without brackets and remarks, or its words."""
     if isinstance(entry, Value):
         return "" if math.isnan(entry.mean) else str(entry.mean)
-    bare = entry.removesuffix(EDGE).strip("[]")
+    bare = entry.partition(" (")[0].strip("[]")
     return bare if bare != "–" else ""
 
 
 def _lead(sweep: Sweep) -> str:
     states = format_counts(run.state for run in sweep.runs)
-    counted = f"{len(sweep.runs)} runs in {len(sweep.cells)} cells: {states}. {RULE}"
-    return f"{counted} {AT_EDGE}" if any(cell.at_edge for cell in sweep.cells.values()) else counted
+    cells = sweep.cells.values()
+    said = [
+        f"{len(sweep.runs)} runs in {len(cells)} cells: {states}.",
+        describe_settings(sweep),
+        RULE,
+        AT_EDGE if any(cell.at_edge for cell in cells) else "",
+        SO_FAR if any(cell.best_rate is None for cell in cells) else "",
+    ]
+    return " ".join(filter(None, said))

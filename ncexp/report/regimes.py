@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ncexp.measure import Comparison, compare_with_path
 from ncexp.record import SavedRun
-from ncexp.report.style import draw_zero_line, mode_colours
+from ncexp.report.style import draw_zero_line, mode_colours, set_log
 from ncexp.report.sweep import Cell, Sweep
 
 CAPTION = (
@@ -36,11 +36,11 @@ def regimes_grid(sweep: Sweep) -> Figure:
     for (dataset, architecture), line in zip(rows, grid, strict=True):
         line[0].set_ylabel(f"{dataset}, {architecture}\nω_j", fontsize=9)
         for loss, axes in zip(columns, line, strict=True):
-            axes.set(yscale="log")
             axes.grid(alpha=0.25, linewidth=0.5)
             axes.tick_params(which="both", labelsize=7)
             if (cell := sweep.cells.get((dataset, architecture, loss))) is not None:
                 axes.set_title(f"{loss}\n{_draw_cell(axes, cell)}", fontsize=8)
+        set_log(line[0])
     figure.supxlabel("epoch (red: first with train error ≤ 0.1 %)", fontsize=9)
     return figure
 
@@ -56,7 +56,8 @@ def _draw_cell(axes: Axes, cell: Cell) -> str:
         return compared[0][1].reason
     spreads = [fit.explained_spread for fit in fits if not math.isnan(fit.explained_spread)]
     explained = f", explains {_range([100 * share for share in spreads], ',.0f')} %" if spreads else ""
-    return f"rms {_range([100 * fit.rms for fit in fits], '.3g')} %{explained}"
+    counted = f", {len(fits)} of {len(cell.best)} seeds" if len(fits) < len(cell.best) else ""
+    return f"rms {_range([100 * fit.rms for fit in fits], '.3g')} %{explained}{counted}"
 
 
 def _draw_run(axes: Axes, run: SavedRun, comparison: Comparison) -> None:

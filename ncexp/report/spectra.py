@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ncexp.measure import Comparison, compare_with_path
 from ncexp.record import Record, SavedRun
-from ncexp.report.bands import Band, band_of
+from ncexp.report.bands import Band, bands_of, fill_band
 from ncexp.report.style import mode_colours, omega
 from ncexp.report.sweep import Place
 
@@ -32,22 +32,20 @@ def draw_spectra(axes: Axes, comparisons: Sequence[Comparison]) -> None:
     modes = comparisons[0].modes
     fitted = [one.fit for one in comparisons if one.fit is not None]
     for place, (mode, colour) in enumerate(zip(modes, mode_colours(len(modes)), strict=True)):
-        measured = _band([_records(one.epochs, one.spectra[:, place], mode) for one in comparisons], mode)
-        axes.plot(measured.epochs, measured.mean, ".", color=colour, markersize=2.5)
-        if len(comparisons) > 1:
-            axes.fill_between(measured.epochs, measured.low, measured.high, color=colour, alpha=0.2, linewidth=0)
-        theory = _band([_records(fit.epochs, fit.predicted[:, place], mode) for fit in fitted], mode)
-        axes.plot(theory.epochs, theory.mean, "-", color=colour, linewidth=0.9)
+        for measured in _bands([_records(one.epochs, one.spectra[:, place], mode) for one in comparisons], mode):
+            axes.plot(measured.epochs, measured.mean, ".", color=colour, markersize=2.5)
+            fill_band(axes, measured, colour)
+        for theory in _bands([_records(fit.epochs, fit.predicted[:, place], mode) for fit in fitted], mode):
+            axes.plot(theory.epochs, theory.mean, "-", color=colour, linewidth=0.9)
 
 
 def draw_residuals(axes: Axes, comparisons: Sequence[Comparison], colour: str) -> None:
     """The root mean square over modes of log(measured/theory) against epoch: mean and band over seeds."""
     fits = [one.fit for one in comparisons if one.fit is not None]
     of_seeds = [_records(fit.epochs, fit.residuals.square().mean(1).sqrt(), 0) for fit in fits]
-    band = band_of(of_seeds, "0", logarithmic=False)
-    axes.plot(band.epochs, band.mean, ".-", color=colour, linewidth=1, markersize=2.5)
-    if len(fits) > 1:
-        axes.fill_between(band.epochs, band.low, band.high, color=colour, alpha=0.2, linewidth=0)
+    for band in bands_of(of_seeds, "0", logarithmic=False):
+        axes.plot(band.epochs, band.mean, ".-", color=colour, linewidth=1, markersize=2.5)
+        fill_band(axes, band, colour)
 
 
 def spectrum_handles(fits: Fits, loss: str) -> list[Line2D]:
@@ -64,5 +62,5 @@ def _records(epochs: Tensor, values: Tensor, name: int) -> list[Record]:
     return [{"epoch": epoch, str(name): value} for epoch, value in zip(epochs.tolist(), values.tolist(), strict=True)]
 
 
-def _band(of_seeds: Sequence[Sequence[Record]], mode: int) -> Band:
-    return band_of(of_seeds, str(mode), logarithmic=True)
+def _bands(of_seeds: Sequence[Sequence[Record]], mode: int) -> list[Band]:
+    return bands_of(of_seeds, str(mode), logarithmic=True)

@@ -102,10 +102,16 @@ def axis_label(row: Quantity, runs: Sequence[SavedRun]) -> str:
     return f"{objective}, λ = 0" if plus and decays and not any(decay != 0 for decay in decays) else row.symbol
 
 
+def set_log(axes: Axes) -> None:
+    """The vertical axis logarithmic, once all is drawn: where something is above 0, nothing else can be scaled so."""
+    if any(math.isfinite(one.dataLim.minposy) for one in axes.get_shared_y_axes().get_siblings(axes)):
+        axes.set_yscale("log")
+
+
 def scale_axis(axes: Axes, row: Quantity) -> None:
     """The vertical axis as the catalogue has it: logarithmic, or from 0, of shares in percent."""
     if row.scale == "log":
-        axes.set_yscale("log")
+        set_log(axes)
     else:
         axes.set_ylim(bottom=0)
     if row.scale == "percent":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from ncexp.measure.quantities import Quantity, shown
 from ncexp.record import Record, SavedRun, State
 from ncexp.record.text import csv_cell, printable
 from ncexp.report.summary import TERMS, describe_doubts, rate_of_fall, record_at, small_perp_epoch
-from ncexp.report.sweep import Cell, Sweep, deviation, mean
+from ncexp.report.sweep import Cell, Sweep, deviation, last_test_error, mean
 
 #: What marks a learning rate that is the smallest or the largest of its cell's grid.
 EDGE = " (edge)"
@@ -28,13 +29,16 @@ TEX = {"±": r"$\pm$", "–": "--", "ω": r"$\omega$", "⊥": r"$^\perp$", "₁"
 class Value:
     """Mean over seeds and its spread, nan for a single one; of no seed the mean is nan, too.
 
-    kind of the spread: std, the standard deviation (n − 1), or se, the standard error of the mean, std/√n.
+    kind of the spread: std, the standard deviation (n − 1), or se, the standard error of the mean, std/√n. seeds: how
+    many have the number, of how many: told where not all have it.
     """
 
     mean: float
     spread: float
     places: str = ".3g"
     kind: Literal["std", "se"] = "std"
+    seeds: int = 0
+    of_seeds: int = 0
 
     @classmethod
     def of(cls, values: Sequence[float], places: str = ".3g", kind: Literal["std", "se"] = "std") -> Value:
@@ -42,12 +46,18 @@ class Value:
         defined = [value for value in values if not math.isnan(value)]
         spread = deviation(defined)
         spread /= math.sqrt(len(defined)) if kind == "se" and defined else 1
-        return cls(mean(defined) if defined else math.nan, spread, places, kind)
+        return cls(mean(defined) if defined else math.nan, spread, places, kind, len(defined), len(values))
+
+    @property
+    def counted(self) -> str:
+        """``2 of 3``, the seeds that have the number; empty where all have it."""
+        return f"{self.seeds} of {self.of_seeds}" if self.seeds < self.of_seeds else ""
 
     def __str__(self) -> str:
         if math.isnan(self.mean):
             return "–"
-        return f"{self.mean:{self.places}}" + ("" if math.isnan(self.spread) else f" ± {self.spread:{self.places}}")
+        spread = "" if math.isnan(self.spread) else f" ± {self.spread:{self.places}}"
+        return f"{self.mean:{self.places}}{spread}" + (f" ({self.counted})" if self.counted else "")
 
 
 Entry = str | Value
@@ -79,7 +89,7 @@ class Table:
         return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
     def csv(self) -> str:
-        """All digits; a value's spread in a column of its own, called std or se."""
+        """All digits. A value's spread has a column of its own, called std or se; seeds have one where some lack it."""
         columns: dict[str, list[object]] = {}
         for place, name in enumerate(self.frame.columns):
             entries = [row[place] for row in self.rows]
@@ -87,6 +97,9 @@ class Table:
                 columns[name] = [entry.mean if isinstance(entry, Value) else entry for entry in entries]
                 spreads: list[object] = [entry.spread if isinstance(entry, Value) else "" for entry in entries]
                 columns[f"{name} {kinds.pop()}"] = spreads
+                seeds: list[object] = [entry.counted if isinstance(entry, Value) else "" for entry in entries]
+                if any(seeds):
+                    columns[f"{name} seeds"] = seeds
             else:
                 columns[name] = [*map(csv_cell, entries)]
         return DataFrame(columns).to_csv(index=False)
@@ -105,16 +118,17 @@ def _word(entry: Entry) -> Entry:
 
 
 def results(sweep: Sweep) -> Table:
-    """One row a cell, at its best learning rate: accuracies in percent, gain in points, collapse at the end."""
+    """One row a cell, at its best learning rate: accuracies in percent, gain in points, collapse at the end.
+
+    Where no rate is complete, the one that leads so far stands there, with its state and its last evaluated epoch.
+    """
     measured = {name for cell in sweep.cells.values() for run in cell.best for name in run.records[-1]}
     at_the_end = [(name, row) for name, row in shown("report") if name in measured]
     columns = ["dataset", "network", "loss", "learning rate", "seeds", *ACCURACIES]
     columns += [_heading(name, row) for name, row in at_the_end]
     rows = []
     for cell in sweep.cells.values():
-        rate = "–" if cell.best_rate is None or math.isnan(cell.best_rate) else f"{cell.best_rate:.4g}"
-        rate += EDGE if cell.at_edge else ""
-        row: list[Entry] = [*cell.place, rate, str(len(cell.best))]
+        row: list[Entry] = [*cell.place, _shown_rate(cell), str(len(cell.best))]
         row += [over_seeds(cell, of, places) for of, places in ACCURACIES.values()]
         row += [over_seeds(cell, _last(name, shown_row)) for name, shown_row in at_the_end]
         rows.append(row)
@@ -129,11 +143,15 @@ def gains(sweep: Sweep) -> Table:
     rows: list[list[Entry]] = []
     for loss in sweep.losses:
         cells = [cell for place, cell in sweep.cells.items() if place[2] == loss]
+        complete = [cell for cell in cells if cell.best_rate is not None]
         row: list[Entry] = [loss]
         for of in (gain, robustness_gain):
-            found = [value for cell in cells if not math.isnan(value := over_seeds(cell, of).mean)]
-            both = (f"{of_all(found):.4f}" for of_all in (statistics.median, mean)) if found else ("–", "–")
-            row += [f"{len(found)} of {len(cells)}", *both]
+            found = [value for cell in complete if (value := over_seeds(cell, of)).seeds]
+            means = [value.mean for value in found]
+            both = (f"{of_all(means):.4f}" for of_all in (statistics.median, mean)) if found else ("–", "–")
+            seeds, of_seeds = (sum(getattr(value, name) for value in found) for name in ("seeds", "of_seeds"))
+            counted = f" ({seeds} of {of_seeds} seeds)" if seeds < of_seeds else ""
+            row += [f"{len(found)} of {len(cells)}{counted}", *both]
         rows.append(row)
     columns = ["loss", "cells with zero error", "median gain, points", "mean gain, points"]
     columns += ["cells with robustness", "median gain in robustness", "mean gain in robustness"]
@@ -143,14 +161,14 @@ def gains(sweep: Sweep) -> Table:
 def decomposition(sweep: Sweep) -> Table:
     """HPD22 Figure 2's two claims as numbers, a row a cell: where L_LS⊥ stays small, how fast terms fall.
 
-    Mean ± deviation over the seeds that have the number; how many have the first stands beside it.
+    Of the cells with a complete rate; mean ± deviation over the seeds.
     """
     rows: list[list[Entry]] = []
     for cell in sweep.cells.values():
-        if not any("train/mse/loss_ls_perp" in run.records[-1] for run in cell.best):
+        recorded = any("train/mse/loss_ls_perp" in run.records[-1] for run in cell.best)
+        if cell.best_rate is None or not recorded:
             continue
-        small = sum(not math.isnan(small_perp_epoch(run)) for run in cell.best)
-        row: list[Entry] = [*cell.place, f"{small} of {len(cell.best)}"]
+        row: list[Entry] = [*cell.place, str(len(cell.best))]
         row += [
             over_seeds(cell, partial(small_perp_epoch, beside=term), ".0f") for term in ("loss_nc1", "loss_nc1_data")
         ]
@@ -171,7 +189,7 @@ def learning_rates(sweep: Sweep) -> Table:
 
 
 def troubles(sweep: Sweep) -> Table:
-    """The runs that are not completed: how far they came, and why; and those of whose numbers some are in doubt."""
+    """The runs that are not completed: how far they are, and why; and those of whose numbers some are in doubt."""
     rows = [
         [run.name, run.key, str(run.state), str(_reached(run)), "; ".join(filter(None, whys))]
         for run in sweep.runs
@@ -179,7 +197,17 @@ def troubles(sweep: Sweep) -> Table:
         if run.state is not State.COMPLETED or run.doubts
     ]
     columns = ["run", "key", "state", "last epoch", "why"]
-    return Table.of("troubles", "Runs that did not complete, or with numbers in doubt", columns, rows)
+    return Table.of("troubles", "Runs that are not completed, or with numbers in doubt", columns, rows)
+
+
+def settings(sweep: Sweep) -> Table:
+    """In what the groups of runs differ, where they do: see `ncexp.report.sweep`."""
+    counts = Counter(place[2].partition(", ")[2] for place, cell in sweep.cells.items() for _ in cell.runs)
+    rows = [
+        [name, str(counts[name]), ", ".join(f"{key} = {value}" for key, value in zip(sweep.keys, values, strict=True))]
+        for name, values in sweep.settings.items()
+    ]
+    return Table.of("settings", "Settings in which the runs differ", ["setting", "runs", "values"], rows)
 
 
 def gain(run: SavedRun) -> float:
@@ -234,11 +262,27 @@ def over_seeds(cell: Cell, of: Callable[[SavedRun], float], places: str = ".3g")
     return Value.of([of(run) for run in cell.best], places)
 
 
+def _shown_rate(cell: Cell) -> str:
+    if cell.shown_rate is None:
+        return "–"
+    rate = "–" if math.isnan(cell.shown_rate) else f"{cell.shown_rate:.4g}"
+    if cell.best_rate is not None:
+        return rate + (EDGE if cell.at_edge else "")
+    epochs = sorted({f"{run.records[-1]['epoch']:.0f}" for run in cell.best}, key=int)
+    return f"{rate} ({_states(cell.best)}, at epoch {' to '.join(dict.fromkeys([epochs[0], epochs[-1]]))})"
+
+
 def _rate_entry(cell: Cell, rate: float) -> str:
+    """The error at the last epoch; of a rate that is not complete its states, and if it leads the error so far."""
     if rate in cell.complete_rates:
         entry = f"{100 * cell.complete_rates[rate]:.2f}"
         return f"[{entry}]{EDGE if cell.at_edge else ''}" if rate == cell.best_rate else entry
-    return ", ".join(sorted({run.state for run in cell.rates.get(rate, []) if run.state is not State.COMPLETED}))
+    words = _states(cell.rates.get(rate, []))
+    return f"[{100 * last_test_error(cell.best):.2f}] ({words})" if rate == cell.shown_rate else words
+
+
+def _states(runs: Sequence[SavedRun]) -> str:
+    return ", ".join(sorted({run.state for run in runs if run.state is not State.COMPLETED}))
 
 
 def _reached(run: SavedRun) -> int:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import io
 import math
 import os
+import warnings
 from pathlib import Path
 from typing import BinaryIO
 
 import pandas
 import pytest
 import yaml
-from synthetic_sweep import RATES, write_run
+from synthetic_sweep import EPOCHS, RATES, write_run
 
 import ncexp
 from ncexp.cli.export import main as export
+from ncexp.measure.quantities import QUANTITIES
 from ncexp.record import Runs, State, load, pick_run, read_run, select, split_name
+from ncexp.record.runs import ERRORS, NONE
 
 OF_A_RUN = ["run", "dataset", "architecture", "loss", "lr", "seed", "state"]
 COLUMNS = [*OF_A_RUN, "epoch", "split", "family", "quantity", "value", "doubt"]
@@ -40,7 +44,7 @@ def test_frame_holds_every_number_of_every_journal_once(tmp_path: Path) -> None:
     for path in paths:
         expected = expected_values(path)
         part = frame[frame.run == read_run(path).key]
-        found = {(row.epoch, "/".join(filter(None, (row.split, row.family, row.quantity)))): row.value
+        found = {(row.epoch, "/".join((row.split, row.family, row.quantity)).replace("/errors/", "/")): row.value
                  for row in part.itertuples()}  # fmt: skip
         assert len(part) == len(found) == len(expected)
         for place, value in expected.items():
@@ -73,7 +77,7 @@ def test_frame_and_table_say_where_the_terms_of_the_loss_do_not_add_up(tmp_path:
     of_terms = (frame.epoch == last["epoch"]) & (frame.split == "train") & frame.family.isin(["mse", "path"])
     assert of_terms.any()
     assert set(frame.doubt[of_terms]) == {"the terms of L miss it by 1.6e+09 of it, more than rounding allows"}
-    assert set(frame.doubt[~of_terms]) == {""}
+    assert set(frame.doubt[~of_terms]) == {"none"}
     assert "more than rounding allows" in Runs([doubtful]).table().doubt[0]
     last |= {"train/mse/loss_rounding": 1.0}  # within the bound
     assert not dataclasses.replace(run).doubts
@@ -126,9 +130,9 @@ def test_load_reads_a_simulation_where_its_folder_is_named(tmp_path: Path) -> No
         first = load(folder).frame().iloc[0]
         assert list(first[["run", "dataset", "architecture", "loss", "seed"]]) == [
             "0123456789",
-            "",
+            "none",
             "central_path",
-            "",
+            "none",
             3,
         ]
         assert math.isnan(first.lr)
@@ -139,6 +143,8 @@ def test_select_compares_as_text_and_names_the_nearest_parameter(tmp_path: Path)
         write_run(tmp_path, seed=seed)
     runs = load(tmp_path)
     assert [run.parameters["seed"] for run in select(runs, {"seed": "1", "dataset": "digits"})] == [1]
+    assert select(runs, {"state": "completed"}) == list(runs)
+    assert select(runs, {"state": State.DIVERGED}) == []
     with pytest.raises(ValueError, match=r"where: expected a parameter of the runs, got 'sed'. .* Did you mean seed\?"):
         select(runs, {"sed": 1})
 
@@ -146,7 +152,8 @@ def test_select_compares_as_text_and_names_the_nearest_parameter(tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
-        ("test/error", ("test", "", "error")),
+        ("test/error", ("test", "errors", "error")),
+        ("error", ("none", "errors", "error")),
         ("train/collapse/nc1_trace", ("train", "collapse", "nc1_trace")),
         ("train/layers/backbone.3/nc1_ratio", ("train", "layers/backbone.3", "nc1_ratio")),
     ],
@@ -155,19 +162,96 @@ def test_split_name_into_split_family_and_quantity(name: str, parts: tuple[str, 
     assert split_name(name) == parts
 
 
+def rate_unknown(path: Path) -> None:
+    """As of another's training: neither its rate nor its seed is known."""
+    raw = yaml.safe_load((path / "config.yaml").read_text())
+    del raw["seed"], raw["optimizer"]["lr"]
+    (path / "config.yaml").write_text(yaml.safe_dump(raw))
+
+
+@pytest.mark.parametrize("doubtful", [False, True])
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_export_writes_the_frame(tmp_path: Path, suffix: str) -> None:
+def test_export_read_with_pandas_defaults_is_the_frame(
+    tmp_path: Path, suffix: str, doubtful: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also its group-by and pivot by every key: an empty name, or nan for a rate, dropped whole families and runs."""
     for rate in RATES[:2]:
         write_run(tmp_path, rate=rate)
+    rate_unknown(write_run(tmp_path, loss="cross_entropy"))
+    if doubtful:
+        monkeypatch.setattr("ncexp.record.saved_run.doubtful_splits", lambda record: {"train": "a = b, or not"})
     target = tmp_path / f"all{suffix}"
     assert export([str(tmp_path), "--to", str(target)]) == 0
-    read = pandas.read_csv(target, dtype={"run": str}) if suffix == ".csv" else pandas.read_parquet(target)
+    read = pandas.read_csv(target) if suffix == ".csv" else pandas.read_parquet(target)
     expected = load(tmp_path).frame()
     assert list(read.columns) == COLUMNS
     for column in COLUMNS:
-        missing = "" if column in ("split", "family", "quantity", "doubt") else math.nan
-        values = read[column].astype(object).where(read[column].notna(), missing)
-        pandas.testing.assert_series_equal(values, expected[column].astype(object), check_dtype=False)
+        values = read[column].astype(object).where(read[column].notna(), math.nan)
+        wanted = expected[column].astype(object).where(expected[column].notna(), math.nan)
+        pandas.testing.assert_series_equal(values, wanted, check_dtype=False)
+    words = ["run", "dataset", "architecture", "loss", "state", "split", "family", "quantity", "doubt"]
+    assert read[words].notna().all(axis=None)
+    names = read.groupby(["split", "family", "quantity"], observed=True).size()
+    assert {("train", "errors", "error"), ("test", "errors", "loss"), ("fit", "errors", "lr")} <= {*names.index}
+    keys = ["dataset", "architecture", "loss", "lr", "epoch", *words[-4:]]
+    assert len(read.groupby(keys, observed=True, dropna=False).value.mean().unstack(keys[:4]).columns) == 3
+    assert read.pivot_table(index="epoch", columns=words, values="value", observed=True).shape[0] == 350
+
+
+def test_names_of_all_choices_and_numbers_survive_pandas() -> None:
+    choices = Path(__file__).parents[2] / "conf"
+    names = {part for row in QUANTITIES for part in split_name(f"train/{row.name}")} | {*State}
+    names |= {path.stem for path in choices.rglob("*.yaml")} | {NONE, ERRORS}
+    read = pandas.read_csv(io.StringIO("name\n" + "\n".join(sorted(names))))
+    assert read.name.tolist() == sorted(names)
+
+
+def test_common_epochs_are_those_of_all_runs_so_that_no_mean_jumps(tmp_path: Path) -> None:
+    """Each run was also evaluated at its own zero-error epoch: there, a mean over runs was one over some of them."""
+    for rate in RATES[1:4]:
+        write_run(tmp_path, rate=rate)
+    runs = load(tmp_path)
+    zeros = {run.zero_error_epoch for run in runs}
+    assert len(zeros) == 3
+    name = "split == 'train' and family == 'collapse' and quantity == 'nc1_trace'"
+    with_all, common = (frame.query(name) for frame in (runs.frame(), runs.frame(common_epochs=True)))
+    assert zeros <= {*with_all.epoch}
+    assert sorted({*common.epoch}) == EPOCHS
+    assert (common.groupby("epoch").run.nunique() == 3).all()
+    expected = with_all[with_all.epoch.isin(EPOCHS)].reset_index(drop=True)
+    pandas.testing.assert_frame_equal(common.reset_index(drop=True), expected)
+
+
+def test_common_epochs_hold_for_each_number_where_it_is_defined(tmp_path: Path) -> None:
+    """One run has a number at fewer epochs, and is undefined at one: then no run has it there. Others keep theirs."""
+    for rate in RATES[1:3]:
+        write_run(tmp_path, rate=rate, epochs=[1, 2, 3, 4])
+    runs = load(tmp_path)
+    first, second = runs
+    for record in first.records:
+        record["test/robustness/ratio"] = 1.0
+        record["test/only/mine"] = 1.0
+    second.records[0]["test/robustness/ratio"] = 2.0
+    second.records[1]["test/robustness/ratio"] = math.nan
+    second.records[3]["test/robustness/ratio"] = 2.0
+    frame = runs.frame(common_epochs=True)
+    assert frame[frame.family == "robustness"].epoch.tolist() == [1, 4, 1, 4]
+    assert frame[frame.family == "only"].epoch.tolist() == [1, 2, 3, 4]
+    undefined = frame[frame.quantity == "snr_ratio"]
+    assert undefined.epoch.tolist() == [3, 4, 3, 4]
+
+
+def test_common_epochs_warn_of_a_run_that_ended_before_the_others(tmp_path: Path) -> None:
+    write_run(tmp_path, rate=0.01)
+    early = [write_run(tmp_path, rate=rate, state=State.DIVERGED).name for rate in (0.02, 0.05)]
+    words = rf"up to epoch 350, got 24 as the last one of {early[0]} \(diverged\) and 1 more that end early.*'state'"
+    with pytest.warns(UserWarning, match=words):
+        frame = load(tmp_path).frame(common_epochs=True)
+    assert frame[frame.split == "train"].epoch.max() == 24
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load(tmp_path, where={"state": "completed"}).frame(common_epochs=True).epoch.max() == 350
+        assert Runs([]).frame(common_epochs=True).empty
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])

@@ -130,7 +130,8 @@ def test_band_is_mean_and_deviation_over_the_epochs_that_all_seeds_have() -> Non
     ]
     linear = band_of(seeds, "a", logarithmic=False)
     assert linear.epochs.tolist() == [1, 3]
-    assert linear.mean.tolist() == [2.0, 0.0]
+    assert linear.mean[0] == 2.0
+    assert math.isnan(linear.mean[1])  # one seed has none: a mean over the others would jump
     assert linear.high[0] - linear.mean[0] == pytest.approx(statistics.stdev([1.0, 3.0]), rel=ROUNDING)
     log = band_of(seeds, "a", logarithmic=True)
     assert log.mean[0] == pytest.approx(statistics.geometric_mean([1.0, 3.0]), rel=ROUNDING)
@@ -199,13 +200,35 @@ def test_differences_are_paired_means_and_standard_errors(tmp_path: Path) -> Non
     row = next(one for one in rows if one["quantity"] == "test acc. at the end %")
     end = {key: 100 * (1 - run.records[-1]["test/error"]) for key, run in runs.items()}
     paired = [end["mse", seed] - end["cross_entropy", seed] for seed in (1, 2)]
-    mse = [end["mse", seed] for seed in (0, 1, 2)]
-    assert row["seeds of both"] == "2"
+    mse = [end["mse", seed] for seed in (1, 2)]
+    assert row["seeds of both"] == "2 of 4"
     assert float(row["value"]) == pytest.approx(statistics.fmean(mse), rel=ROUNDING)
-    assert float(row["value se"]) == pytest.approx(statistics.stdev(mse) / math.sqrt(3), rel=1e-9)
+    assert float(row["value se"]) == pytest.approx(statistics.stdev(mse) / math.sqrt(2), rel=1e-9)
+    assert float(row["value"]) - float(row["cross_entropy"]) == pytest.approx(float(row["difference"]), rel=1e-9)
     assert float(row["difference"]) == pytest.approx(statistics.fmean(paired), rel=1e-9)
     assert float(row["difference se"]) == pytest.approx(statistics.stdev(paired) / math.sqrt(2), rel=1e-9)
     assert {one["quantity"] for one in rows} >= {"gain", "zero-error epoch", "robustness at the end"}
+
+
+def test_numbers_that_some_seeds_lack_say_how_many_have_them(tmp_path: Path) -> None:
+    """MSE reaches zero error at 11, 11 and never, cross-entropy at 9, 9 and 1: the third seed is in no pair."""
+    zeros = {"mse": (11, 11, None), "cross_entropy": (9, 9, 1)}
+    runs = []
+    for loss, epochs in zeros.items():
+        for seed, zero in enumerate(epochs):
+            run = read_run(write_run(tmp_path, loss=loss, seed=seed, epochs=[1, 9, 11, 20]))
+            records = [
+                {**one, "train/error": 0.0 if zero is not None and one["epoch"] >= zero else 0.5, "test/error": 0.25}
+                for one in run.records
+            ]
+            runs.append(replace(run, records=records, training=[]))
+    sweep = gather(runs)
+    frame = results(sweep).frame
+    assert [str(entry) for entry in frame["zero-error epoch"]] == ["11 ± 0 (2 of 3)", "6 ± 5"]
+    assert [str(entry) for entry in frame["test acc. at zero error %"]] == ["75.00 ± 0.00 (2 of 3)", "75.00 ± 0.00"]
+    assert gains(sweep).rows[0][1] == "1 of 1 (2 of 3 seeds)"
+    (row,) = [[*map(str, row)] for row in differences(sweep).rows if row[2] == "zero-error epoch"]
+    assert row[3:] == ["mse", "11 ± 0", "9 ± 0", "2 ± 0", "2 of 3"]
 
 
 @pytest.mark.slow

@@ -11,7 +11,16 @@ from matplotlib.figure import Figure
 from ncexp.collapse import PathFit
 from ncexp.measure import Comparison
 from ncexp.record import SavedRun
-from ncexp.report.style import draw_zero_line, finish, mode_colours, omega, plain_ticks, shown_name, zero_error_note
+from ncexp.report.style import (
+    draw_zero_line,
+    finish,
+    mode_colours,
+    omega,
+    plain_ticks,
+    set_log,
+    shown_name,
+    zero_error_note,
+)
 
 
 def central_path_figure(run: SavedRun, comparison: Comparison) -> Figure:
@@ -23,7 +32,8 @@ def central_path_figure(run: SavedRun, comparison: Comparison) -> Figure:
     if comparison.fit is not None:
         _draw_path(top, comparison.fit)
         _draw_residuals(bottom, comparison.fit)
-    top.set(yscale="log", ylabel="ω: class means in units of the noise within classes")
+    set_log(top)
+    top.set_ylabel("ω: class means in units of the noise within classes")
     plain_ticks(top)
     bottom.set(xlabel="epoch", ylabel="log (measured / theory)")
     for axes in (top, bottom):

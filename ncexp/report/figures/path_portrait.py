@@ -24,6 +24,7 @@ from ncexp.report.style import (
     mode_colours,
     omega,
     plain_ticks,
+    set_log,
     shown_name,
     zero_error_note,
 )
@@ -82,7 +83,8 @@ def _portrait(records: list[Record], axis: str, theory: Theory, title: str) -> F
     _draw_losses(losses, records, positions, theory)
     _draw_collapse(collapse, records, positions)
     for axes in (spectrum, losses, collapse):
-        axes.set(yscale="log", xlabel=axis)
+        set_log(axes)
+        axes.set_xlabel(axis)
         plain_ticks(axes)
         finish(axes, columns=2 if axes is spectrum else 1)
     figure.suptitle(title, fontsize=11)
