@@ -12,10 +12,10 @@ from ncexp.record.files import replace_file
 from ncexp.record.text import csv_cell, say
 
 HELP = """\
-Write every number of RUNs (default: all in outputs; folders, sweeps, names,
-keys, globs) as one table with a row a number, as ncexp.load(...).frame(). Columns: run (the key),
-dataset, architecture, loss, lr, seed, state, epoch, split, family, quantity,
-value. An undefined value is an empty field.
+Write every number of RUNs (folders, sweeps, names, keys, globs; default: all in
+outputs) as one table with a row a number, as ncexp.load(...).frame(). Columns:
+run (the key), dataset, architecture, loss, lr, seed, state, epoch, split,
+family, quantity, value. An undefined value is an empty field.
 """
 
 

@@ -13,7 +13,7 @@ from ncexp.record import Runs, State, named_folders, read_all
 from ncexp.record.text import say
 
 HELP = """\
-Report on RUNs (default: all in outputs): folders, sweeps, names, keys, globs; or
+Report on RUNs (folders, sweeps, names, keys, globs; default: all in outputs) or
 on those that an MLflow store has, which gives the same. In every cell (dataset,
 network, loss) the learning rate with the lowest test error at the LAST epoch
 is kept, as the paper does; a rate counts once all its runs completed.

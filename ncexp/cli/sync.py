@@ -10,11 +10,12 @@ from ncexp.record import named_folders
 from ncexp.record.text import say
 
 HELP = """\
-Send MLflow what it does not have of RUNs (default: all runs and simulations in
-outputs; folders, sweeps, names, keys, globs): runs that a dead server missed, jobs of a cluster that kept journals
-only, runs that were killed outright and would be shown as running for ever,
-and what `ncexp measure` added. Nothing is sent twice; every number bears the
-time at which its epoch ended. May be repeated, and interrupted, at will.
+Send MLflow what it does not have of RUNs (folders, sweeps, names, keys, globs;
+default: all runs and simulations in outputs): runs that a dead server missed,
+jobs of a cluster that kept journals only, runs that were killed outright and
+would be shown as running for ever, and what `ncexp measure` added. Nothing is
+sent twice; every number bears the time at which its epoch ended. May be
+repeated, and interrupted, at will.
 """
 
 

@@ -118,7 +118,7 @@ def read_all(paths: Paths, where: Mapping[str, Any]) -> Runs:
 def select(runs: Iterable[Chosen], where: Mapping[str, Any]) -> list[Chosen]:
     """The runs whose parameters have the values of `where`. Raises ValueError for a parameter that no run has."""
     found = list(runs)
-    known = {name for run in found for name in run.parameters}
+    known: set[str] = {name for run in found for name in run.parameters}
     if unknown := [name for name in where if name not in known]:
         raise ValueError(
             f"where: expected a parameter of the runs, got {unknown[0]!r}. {nearest(unknown[0], [*known])}"

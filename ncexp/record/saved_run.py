@@ -101,7 +101,7 @@ class SavedRun:
     @cached_property
     def choices(self) -> dict[str, Any]:
         """What was asked for: the choice of every group, its options by path, lr, seed, epochs and the like."""
-        return choices_of(self.raw)
+        return _choices(self.raw)
 
     @cached_property
     def parameters(self) -> dict[str, Any]:
@@ -253,10 +253,10 @@ def _merged(training: list[Record], measured: Iterable[list[Record]]) -> list[Re
 def parameters_of(raw: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
     """See `SavedRun.parameters`."""
     family = {"family": family_of(raw["architecture"])} if "architecture" in raw else {}
-    return {**choices_of(raw), **family, **facts}
+    return {**_choices(raw), **family, **facts}
 
 
-def choices_of(raw: Mapping[str, Any]) -> dict[str, Any]:
+def _choices(raw: Mapping[str, Any]) -> dict[str, Any]:
     """``dataset: digits``, ``dataset.test_fraction: 0.2``, ..., ``lr``, ``seed``; nested options by their path."""
     flat: dict[str, Any] = {}
     for group in (*COMPONENTS, "simulation"):

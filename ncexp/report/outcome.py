@@ -164,13 +164,15 @@ def _in_examples(gap: float, first: Setting, second: Setting) -> str:
 
 
 def _collapse(best: Setting) -> list[str]:
-    """By which factors NC1 fell after zero error, over the seeds of which it is known."""
+    """By which factors NC1 fell after zero error, over the seeds of which it is known; or that none reached it."""
+    if all(run.zero_error_epoch is None for run in best.runs):
+        return ["there, zero error was not reached, after which features would collapse"]
     if len(best.runs) == 1:
         return [f"there, {line}" for line in of_collapse(best.runs[0])]
     factors = best.last(nc1_factor)
     fell = [factor for factor in factors if factor > 1]
-    by = f" by a factor {min(fell):.3g} to {max(fell):.3g}" if fell else ""
-    return [f"there, NC1 fell after zero error{by} ({len(fell)} of {_seeds(factors)})"] if factors else []
+    by = f", by a factor {min(fell):.3g} to {max(fell):.3g}" if fell else ""
+    return [f"there, NC1 fell after zero error in {len(fell)} of {_seeds(factors)}{by}"] if factors else []
 
 
 def _path(best: Setting) -> list[str]:
@@ -179,8 +181,8 @@ def _path(best: Setting) -> list[str]:
         return [f"there, {line}" for line in of_path(best.runs[0])]
     known = best.last(lambda run: run.records[-1].get(PERP, math.nan) if not run.doubts else math.nan)
     near = best.last(lambda run: small_perp_epoch(run) if not run.doubts else math.nan)
-    since = f" from epoch {min(near):.0f} to {max(near):.0f} on" if near else ""
-    said = f"near the central path{since}: L_LS⊥ stays below a tenth of L_NC1 ({len(near)} of {_seeds(known)})"
+    since = f", from epoch {min(near):.0f} to {max(near):.0f} on" if near else ""
+    said = f"{len(near)} of {_seeds(known)} near the central path (L_LS⊥ stays below a tenth of L_NC1){since}"
     return [f"there, {said}"] if known else []
 
 

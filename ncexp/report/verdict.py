@@ -39,7 +39,7 @@ def what_to_try(run: SavedRun) -> str:
     choices = [f"optimizer.lr={run.rate / 10:g} (a tenth)"]
     choices += [f"{name}=..." for name, value in run.choices.items() if "clip" in name or "warm" in name if not value]
     if not str(run.choices["optimizer"]).startswith("adam"):
-        choices.append("optimizer=adam (its steps do not grow with the gradients)")
+        choices.append("optimizer=adam at its own rate")
     if run.choices.get("precision", "fp32") != "fp32":
         choices.append("precision=fp32")
     return f"the same training would diverge again; try {', '.join(choices)}"

@@ -43,7 +43,7 @@ def outputs(tmp_path: Path) -> Path:
     ],
 )
 def test_word_means_runs(outputs: Path, word: str, meant: list[int]) -> None:
-    assert [path.name for path in named_runs([word], outputs)] == [NAMES[place] for place in meant]
+    assert {path.name for path in named_runs([word], outputs)} == {NAMES[place] for place in meant}
 
 
 def test_folders_stay_folders_and_runs_are_named_once(outputs: Path) -> None:
@@ -56,7 +56,7 @@ def test_beginning_of_several_lists_them_and_says_how_to_choose(outputs: Path) -
     with pytest.raises(ValueError, match="digits-m: expected one run, got 2:") as caught:
         named_runs(["digits-m"], outputs)
     first, *listed, last = str(caught.value).splitlines()
-    assert [line.strip() for line in listed] == NAMES[:2]
+    assert {line.strip() for line in listed} == {*NAMES[:2]}
     assert first == "digits-m: expected one run, got 2:"
     assert "'digits-m*' means all of them. `ncexp runs 'digits-m*'` shows what each came to" in last
 

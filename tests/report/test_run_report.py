@@ -40,7 +40,7 @@ def test_summary_shows_the_catalogue_at_three_epochs(tmp_path: Path, console: Co
     nc1 = [f"{run.records[place]['train/collapse/nc1_trace']:.3g}" for place in (0, -1)]
     line = next(line for line in text.splitlines() if line.startswith("NC1 "))
     assert [line.split()[1], line.split()[-1]] == nc1
-    assert max(map(len, text.partition("figure")[0].splitlines())) <= 80
+    assert max(map(len, text.partition("verdict")[0].splitlines())) <= 80
 
 
 @pytest.mark.usefixtures("no_figures")

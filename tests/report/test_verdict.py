@@ -107,7 +107,7 @@ def test_verdict_of_a_run_under_way_says_so_far() -> None:
 
 def test_verdict_of_a_diverged_run_is_what_to_try_and_nothing_else() -> None:
     (line,) = verdict(made(COLLAPSES, state=State.DIVERGED))
-    assert line == f"{DIVERGED}, optimizer=adam (its steps do not grow with the gradients)"
+    assert line == f"{DIVERGED}, optimizer=adam at its own rate"
     assert verdict(made([], state=State.DIVERGED)) == [line]
     adam = {"name": "adamw", "_target_": "x", "lr": 0.25, "clip_norm": None}
     (line,) = verdict(made([], state=State.DIVERGED, optimizer=adam, precision="bf16"))
@@ -138,7 +138,7 @@ def test_best_setting_is_called_so_only_where_seeds_differ_by_less() -> None:
     assert lines == [
         f"best: lr 0.1, test error 2.10 ± 0.10 % (3 seeds), {gap:.2f} points below the next, lr 0.2: more than "
         f"{spread:.2f} points, the seeds' spread",
-        "there, NC1 fell after zero error by a factor 10 to 12 (3 of 3 seeds)",
+        "there, NC1 fell after zero error in 3 of 3 seeds, by a factor 10 to 12",
     ]
     wide = [2.0, 2.4, 1.9]
     lines = outcome([*of_seeds(0.1, wide), *of_seeds(0.2, [2.2, 2.3, 2.1])])
@@ -189,8 +189,18 @@ def test_near_the_path_counts_the_seeds_of_the_best_setting() -> None:
     near = [evaluated(4, 0.0, 0.5, perp=0.01, loss_nc1=0.2), evaluated(9, 0.0, 0.02, perp=0.01, loss_nc1=0.2)]
     far = [evaluated(4, 0.0, 0.5, perp=0.1, loss_nc1=0.2), evaluated(9, 0.0, 0.02, perp=0.1, loss_nc1=0.2)]
     lines = outcome([made(near, seed=0), made(near[1:], seed=1), made(far, seed=2)])
-    said = "there, near the central path from epoch 4 to 9 on: L_LS⊥ stays below a tenth of L_NC1 (2 of 3 seeds)"
-    assert lines[-1] == said
+    said = "2 of 3 seeds near the central path (L_LS⊥ stays below a tenth of L_NC1), from epoch 4 to 9 on"
+    assert lines[-1] == f"there, {said}"
+
+
+def test_best_setting_without_zero_error_or_collapse_says_so() -> None:
+    never = [evaluated(1, 0.5, 0.6, nc1=3.0), evaluated(9, 0.0025, 0.02, nc1=0.1)]
+    lines = outcome([made(never, seed=seed) for seed in range(2)])
+    assert lines[1:] == ["there, zero error was not reached, after which features would collapse"]
+    rises = [evaluated(4, 0.0, 0.05, nc1=0.1), evaluated(9, 0.0, 0.02, nc1=0.2)]
+    assert outcome([made(rises, seed=seed) for seed in range(2)])[1:] == [
+        "there, NC1 fell after zero error in 0 of 2 seeds"
+    ]
 
 
 def test_axes_are_the_choices_that_others_do_not_decide() -> None:
