@@ -25,6 +25,7 @@ from ncexp.config import (
 )
 from ncexp.measure import ForeignTraining, RecordedTraining, measure_stored, missing_epochs
 from ncexp.record import Busy, RunDirectory, State, TaskDirectory, UnusableFolder, read_run, write_json, write_text
+from ncexp.record.measurements import names_of
 from ncexp.record.provenance import code_state
 from ncexp.report import ProgressLine, report_run
 from ncexp.tracking import Uploader, check_uri, finish_tracking, mark_superseded, tracking_uri, uploader_of
@@ -82,8 +83,9 @@ def measure(raw: Mapping[str, Any], console: Console, stop: StopRequest | None =
     begun = bool(missing_epochs(config))
     directory = RunDirectory(config.run)
     state = _with_what_is_lost(directory, _measure(config, console, stop), console)
+    numbers = names_of(directory.measurements, config.analyses)
+    report_run(directory, console, summary=False, figures=begun, measured=numbers)
     if begun:
-        report_run(directory, console, summary=False)
         _send_measured(directory, console)
     return state
 
@@ -200,7 +202,7 @@ def _work_and_report(
     do: `_train` of a RecordedTraining, or `_measure_files` of a ForeignTraining, which is `work`.
     """
     uploader = uploader_of(directory, config.raw)
-    state, message = State.FAILED, ""
+    state, message, said = State.FAILED, "", True
     try:
         state, message = do(work, config, console, uploader, stop)
     except BaseException as error:
@@ -209,7 +211,9 @@ def _work_and_report(
             directory.log.open("a", encoding="utf-8") as log,
         ):  # a sweep's run has all its output there
             log.write(traceback.format_exc())
-        message = describe_out_of_memory(error, config.batch_size) or f"{type(error).__name__}: {error}"
+        advice = describe_out_of_memory(error, config.batch_size)
+        message = advice or f"{type(error).__name__}: {error}"
+        said = bool(advice) or not isinstance(error, Exception)  # else by whoever catches it
         raise
     finally:
         record = {"record": work.record()} if state.final else {}
@@ -217,7 +221,8 @@ def _work_and_report(
         if state is State.COMPLETED:  # there is nothing to go on with
             directory.resume_before.unlink(missing_ok=True)
             directory.resume.unlink(missing_ok=True)
-        console.print(f"{state}: {message}", soft_wrap=True, markup=False)
+        if said:
+            console.print(f"{state}: {message}", soft_wrap=True, markup=False)
         report_run(directory, console, figures=state is not State.INTERRUPTED)  # who stops a run does not wait for them
         finish_tracking(uploader, directory, console)
     return state
@@ -283,8 +288,9 @@ def _show(config: RunConfig, directory: RunDirectory, console: Console, stop: St
     """
     status = directory.status() or {}
     console.print(f"run       {directory.path}", soft_wrap=True, markup=False)
-    console.print(f"{status['state']} on {status['updated']}: nothing to train; rerun=all trains it anew")
     state = State(status["state"])
+    again = "" if state is State.DIVERGED else "; rerun=all trains it anew"  # it would diverge again
+    console.print(f"{state} on {status['updated']}: nothing to train{again}")
     if state.final:
         wanted = MeasureConfig(
             run=directory.path,
@@ -327,5 +333,5 @@ def _measure(config: MeasureConfig, console: Console, stop: StopRequest | None) 
     finally:
         if begun:
             TaskDirectory(config.directory).set_status(state, message=message)
-        console.print(f"measure   {state}: {message}", soft_wrap=True, markup=False)
+    console.print(f"measure   {state}: {message}", soft_wrap=True, markup=False)  # of an error says whoever catches it
     return state

@@ -16,7 +16,8 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 from rich.console import Console
-from support import SMALL, Compose, journals, trained
+from support import SMALL, Compose, compose, journals, trained
+from synthetic_sweep import write_run
 from tracking_stores import journalled, stored
 
 from ncexp.config import ConfigError, check
@@ -265,7 +266,11 @@ def test_run_that_turns_non_finite_stops_there_and_is_marked_diverged(composed: 
     status = directory.status()
     assert status is not None
     assert status["epoch"] < 50
-    assert run(raw, console) == "diverged"  # and is not trained again
+    again = io.StringIO()
+    assert run(raw, literal_console(file=again, width=200)) == "diverged"  # and is not trained again
+    for text in (console.file.getvalue(), again.getvalue()):  # type: ignore[attr-defined]
+        assert "verdict   the same training would diverge again; try optimizer.lr=100000 (a tenth)" in text
+        assert "rerun=all" not in text
 
 
 @pytest.mark.slow
@@ -361,7 +366,23 @@ def test_message_of_a_failure_is_printed_as_it_is(
     monkeypatch.setattr("ncexp.training.loop.Training._step", fail)
     assert attempt(composed("tracking.enabled=false"), literal_console()) == "failed"
     printed = capsys.readouterr().out
-    assert printed.count("RuntimeError: of [/x] and [red] :x:") == 2  # the run's end, and the traceback
+    assert printed.count("RuntimeError: of [/x] and [red] :x:") == 1
+
+
+@pytest.mark.parametrize("error", [ConfigError("of a measuring"), RuntimeError("of a measuring")])
+def test_refusal_or_failure_of_a_measuring_is_printed_once(
+    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ncexp.main.missing_epochs", lambda config: [1])
+    monkeypatch.setattr("ncexp.main.measure_stored", fail)
+    raw = compose("measure", [f"run={write_run(tmp_path)}", "device=cpu"])
+    state = attempt(raw, literal_console())
+    assert state == ("refused" if isinstance(error, ConfigError) else "failed")
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("of a measuring") == 1
 
 
 @pytest.mark.parametrize("uri", ["abc", "foo://bar", "''"])

@@ -99,7 +99,7 @@ def test_every_choice_of_a_folder_of_ones_own_is_offered(tmp_path: Path) -> None
 def test_runs_and_sweeps_are_offered() -> None:
     assert candidates("ncexp compare digits-v") == [RUNS[1]]
     assert candidates("ncexp compare ") == RUNS
-    assert candidates("ncexp reference d") == RUNS
+    assert candidates("ncexp reference d") == candidates("ncexp runs d") == candidates("ncexp ls d") == RUNS
     assert candidates("ncexp measure digits-m") == [RUNS[0]]
     assert candidates("ncexp measure q") == ["quick_1234"]
     assert candidates("ncexp status ") == ["last", "quick_1234"]
@@ -114,7 +114,8 @@ def test_runs_and_sweeps_are_offered() -> None:
 def test_runs_are_searched_where_the_command_searches(outputs: Path) -> None:
     outputs.rename(outputs.with_name("elsewhere"))
     assert candidates("ncexp measure outputs=elsewhere digits-m") == [RUNS[0]]
-    assert candidates("ncexp compare --in elsewhere digits-m") == [RUNS[0]]
+    assert candidates("ncexp compare --outputs elsewhere digits-m") == [RUNS[0]]
+    assert candidates("ncexp runs outputs=elsewhere digits-m") == [RUNS[0]]
     assert candidates("ncexp status --outputs elsewhere q") == ["quick_1234"]
     assert candidates("ncexp compare digits-m") == []
 

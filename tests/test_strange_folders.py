@@ -256,12 +256,20 @@ class Strange:
             assert rows(frame, key) == rows(expected, key)
         journal = self.file.suffix == ".jsonl"
         (self.export, self.compare, self.sync)[number % 3](left_out)
+        self.listing()
         if number % (24 if journal else 48) == 0:
             self.report(left_out)
         self.sweep()
         if journal or self.file.suffix in (".safetensors", ".yaml", ".json"):
             self.measure(measuring)
         signal.alarm(0)
+
+    def listing(self) -> None:
+        """It reads less than `load`, and may not see a damage; what it sees it names."""
+        code, said = command("runs", "--outputs", self.outputs)
+        assert self.sound.name in said, said
+        assert code == int("left out" in said or " damaged" in said), said
+        assert self.run.name in said or not (self.run / "config.yaml").exists(), said
 
     def export(self, left_out: bool) -> None:
         code, said = command("export", self.outputs, "--to", self.outputs / "all.csv")

@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "simulate": "the central path itself, from random features",
     "prepare": "dataset=NAME: download, check and decode data",
     "list": "what there is to choose from, with sizes",
+    "runs": "what runs there are, and what each came to; also: ls",
     "report": "tables, grids of figures and a page of many runs",
     "compare": "runs beside one another, or each beside a reference",
     "reference": "what seeds of one configuration came to, to compare with",
@@ -27,6 +28,8 @@ COMMANDS: dict[str, str] = {
     "sync": "upload to MLflow whatever it lacks",
     "ui": "MLflow's pages of the runs",
 }
+#: Other words for commands.
+ALIASES = {"ls": "runs"}
 #: What a sweep's worker starts; not for people.
 WORKER = "run-frozen"
 #: Exit code where what read our output has ended: as of a program that SIGPIPE ends.
@@ -86,9 +89,11 @@ Checkpoints of another training (docs/anybody.md)
 Choices of one's own (docs/extending.md)
     ncexp --config-dir my_choices architecture=my_network
 
-Runs lie in outputs/, one directory each, named by what they are and a key of
-what determines their weights. The same command again goes on where it was
-stopped, or shows what is there. Hydra's own options: ncexp --hydra-help.
+Runs lie in outputs/ (outputs=FOLDER: elsewhere), one directory each, named by
+what they are and a key of what determines their weights. The same command
+again goes on where it was stopped, or shows what is there. A RUN is a folder,
+a sweep, a name, a key, the beginning of either, or a glob.
+Hydra's own options: ncexp --hydra-help.
 Tab completion in bash and zsh: eval "$(ncexp --shell-completion)"
 """.format(commands="\n".join(f"  {word:<11}{line}" for word, line in COMMANDS.items()))
 
@@ -141,6 +146,7 @@ def _output_is_closed() -> bool:
 def _command() -> int:
     gc.set_threshold(50_000)  # of torch's import the garbage collector takes a third, and finds nothing
     first, *rest = sys.argv[1:] or [""]
+    first = ALIASES.get(first, first)
     if first in COMMANDS or first == WORKER:
         return _call(first, rest)
     if {"--help", "-h"} & {first, *rest}:
@@ -159,6 +165,7 @@ def _command() -> int:
 def _call(word: str, arguments: list[str]) -> int:
     """A command's exit code; what it refuses is explained in one message, whichever command it is."""
     try:
+        arguments = import_module(f"{__name__}.words").with_outputs(word, arguments)
         return int(import_module(f"{__name__}.{word.replace('-', '_')}").main(arguments))
     except Exception as error:
         from ncexp.cli.errors import explain_or_raise

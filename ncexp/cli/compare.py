@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
+from ncexp.cli.words import add_outputs
 from ncexp.launching.console import literal_console
-from ncexp.record import DamagedFile, SavedRun, State, pick_run, read_run
+from ncexp.record import SavedRun, State, named_folders
+from ncexp.record.saved_run import read_runs
 from ncexp.record.text import say
 
 HELP = """\
 Show runs side by side: the parameters in which they differ, the state, the
 epoch of zero error, and every number of the summary at the last epoch that all
 have in common (so that a run in progress compares with one that is done). A
-RUN is a folder, or the beginning of its name or of its key.
+RUN is a folder, a name, a key, the beginning of either, or a glob.
 
 With --reference: does each RUN come to what the seeds of a reference came to?
 Every number that both have, a quantity at one of five epochs, has a band in
@@ -34,20 +35,19 @@ def main(arguments: list[str]) -> int:
         prog="ncexp compare", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", metavar="RUN", nargs="+")
-    parser.add_argument("--in", dest="folder", type=Path, default=Path("outputs"), help="where they lie (outputs)")
+    add_outputs(parser)
     parser.add_argument("--reference", metavar="NAME", help="hold each against this one: its name, or a file.json")
     given = parser.parse_args(arguments)
-    runs: list[SavedRun] = []
-    for name in given.runs:
-        try:
-            runs.append(read_run(pick_run(name, given.folder)))
-        except ValueError as error:
-            say(f"ncexp compare: {error}", sys.stderr)
-            if not isinstance(error, DamagedFile):
-                return 2
+    try:
+        runs, faults = read_runs(named_folders(given.runs, given.outputs))
+    except ValueError as error:
+        say(f"ncexp compare: {error}", sys.stderr)
+        return 2
+    for fault in faults:
+        say(f"ncexp compare: {fault}", sys.stderr)
     if not runs:
         return 2
-    whole = 0 if len(runs) == len(given.runs) else State.DAMAGED.exit_code
+    whole = State.DAMAGED.exit_code if faults else 0
     if given.reference is not None:
         return max(whole, _against_reference(runs, given.reference))
     from ncexp.report.compare import comparison

@@ -10,8 +10,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from pathlib import Path
 
+from ncexp.cli.words import add_outputs
 from ncexp.config import Component
 from ncexp.config.composing import REFUSALS, compose_plain, explain
 from ncexp.launching import slurm
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     That a machine has no SLURM is a fault only where options of a job are given.
     """
     parser = argparse.ArgumentParser(prog="ncexp doctor", description=__doc__)
-    parser.add_argument("--outputs", type=Path, default=Path("outputs"), help="the folder of the runs")
+    add_outputs(parser)
     parser.add_argument("--uri", help="an MLflow tracking URI; default: SQLite under outputs")
     parser.add_argument("--dataset", default="digits", help="a choice of conf/dataset; default: digits")
     parser.add_argument("--no-job", action="store_true", help="check from here only")

@@ -6,15 +6,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from ncexp.record import State, read_all
+from ncexp.cli.words import add_outputs
+from ncexp.record import State, named_folders, read_all
 from ncexp.record.files import replace_file
 from ncexp.record.text import csv_cell, say
 
 HELP = """\
-Write every number of the runs in DIR (default: outputs) as one table with a
-row a number: what ncexp.load(DIR).frame() returns. Columns: run (the key),
-dataset, architecture, loss, lr, seed, state, epoch, split, family, quantity,
-value. An undefined value is an empty field.
+Write every number of RUNs (folders, sweeps, names, keys, globs; default: all in
+outputs) as one table with a row a number, as ncexp.load(...).frame(). Columns:
+run (the key), dataset, architecture, loss, lr, seed, state, epoch, split,
+family, quantity, value. An undefined value is an empty field.
 """
 
 
@@ -23,13 +24,14 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="ncexp export", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("directories", metavar="DIR", nargs="*", default=["outputs"])
+    parser.add_argument("runs", metavar="RUN", nargs="*")
+    add_outputs(parser)
     parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="a .csv or .parquet file")
     given = parser.parse_args(arguments)
     try:
         if given.to.suffix not in (".csv", ".parquet"):
             raise ValueError(f"--to: expected a file in .csv or .parquet, got {given.to}. Name it so.")
-        runs = read_all(given.directories, {})
+        runs = read_all(named_folders(given.runs, given.outputs) or given.outputs, {})
         frame = runs.frame()
         if given.to.suffix == ".csv":
             words = [name for name in frame if frame[name].dtype.kind == "O"]

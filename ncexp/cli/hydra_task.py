@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from ncexp.config import ConfigError, check
 from ncexp.config.composing import REFUSALS, composing, config_directory, plain, quoted, refusals_named
 from ncexp.launching.console import process_console
-from ncexp.launching.next_commands import print_next
+from ncexp.launching.next_commands import TYPED, print_next, print_repeat
 from ncexp.launching.task import attempt
 from ncexp.record import State
 
@@ -36,7 +36,7 @@ def compose_and_work(name: str, arguments: Sequence[str]) -> list[State]:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions to us instead of printing a part of them
     _refuse_options(arguments)
     arguments = [_path_as_it_is(word) for word in arguments]
-    sys.argv[1:] = arguments
+    TYPED[:], sys.argv[1:] = sys.argv[1:], arguments
     task = _Task()
     try:
         with composing(arguments):
@@ -92,6 +92,7 @@ class _Task:
         else:
             console = process_console()
             self.states.append(attempt(raw, console))
+            print_repeat(console, self.states)
             if self.states[-1] is State.COMPLETED and not raw.keys() & {"run", "checkpoints"}:
                 trained = check(raw)
                 print_next(console, trained.outputs, trained.directory)

@@ -59,19 +59,16 @@ def _print_architectures(names: list[str], shape: tuple[int, ...], classes: int)
     console.print(table)
 
 
-def _print_quantities(families: list[str], markdown: bool) -> None:
-    from ncexp.measure.quantities import QUANTITIES
-    from ncexp.report.glossary import family_of, render_markdown
+def _print_quantities(chosen: list[str], markdown: bool) -> None:
+    from ncexp.report.glossary import families, render_markdown, rows_of
 
-    known = list(dict.fromkeys(map(family_of, QUANTITIES)))
-    _check(families, known)
+    _check(chosen, families())
     if markdown:
         say(render_markdown(), end="")
         return
     table = Table("name", "splits", "label", "at collapse", "meaning", box=None, pad_edge=False)
-    for row in QUANTITIES:
-        if not families or family_of(row) in families:
-            table.add_row(row.name, " ".join(row.splits), row.label, row.at_collapse, row.meaning)
+    for row in rows_of(chosen):
+        table.add_row(row.name, " ".join(row.splits), row.label, row.at_collapse, row.meaning)
     literal_console(width=None if sys.stdout.isatty() else 200).print(table)
 
 

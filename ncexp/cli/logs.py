@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     Raises ValueError for no such sweep.
     """
     options = parser("logs", "The last lines of the logs of runs that did not succeed, or of RUN.")
-    options.add_argument("run", metavar="RUN", nargs="*", help="its number, or its key")
+    options.add_argument("run", metavar="RUN", nargs="*", help="its number, name, key, or a glob")
     options.add_argument("--lines", "-n", type=int, default=20, help="how many lines; default: 20")
     given = options.parse_args(arguments)
     sweep = find_sweep(given.outputs.absolute(), given.sweep)

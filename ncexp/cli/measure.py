@@ -9,7 +9,7 @@ from pathlib import Path
 from ncexp.cli.hydra_task import compose_and_work
 from ncexp.config import ConfigError
 from ncexp.config.composing import compose_plain, quoted
-from ncexp.record import exit_code, find_runs, pick_run
+from ncexp.record import exit_code, named_runs
 
 HELP = """\
 Measure stored runs further, from the snapshots and weights that they kept.
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument(
         "words", nargs="*", metavar="RUN | NAME=VALUE",
-        help="a run's directory, name or key, or a beginning of either; a sweep; a folder of runs; and overrides: "
+        help="a run's directory, name or key, a beginning of either, a glob; a sweep; a folder of runs; and overrides: "
         "analysis=[robustness,layers] device=cpu rerun=all hydra/launcher=slurm",
     )  # fmt: skip
     parser.add_argument("-m", "--multirun", action="store_true", help="understood, as for trainings; not needed")
@@ -76,11 +76,4 @@ def _named_runs(words: Sequence[str], overrides: Sequence[str]) -> list[Path]:
         )
     where = [override for override in overrides if override.startswith("outputs=")]
     outputs = Path(compose_plain("measure", [*where, "run=none"])["outputs"])
-    return list(dict.fromkeys(run for word in words for run in _runs_of(word, outputs)))
-
-
-def _runs_of(word: str, outputs: Path) -> list[Path]:
-    for folder in (Path(word), outputs / "sweeps" / word):
-        if folder.is_dir():
-            return find_runs([folder])
-    return [pick_run(word, outputs).resolve()]
+    return named_runs(words, outputs)

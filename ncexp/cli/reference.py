@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ncexp.record import find_runs, pick_run, read_run
+from ncexp.cli.words import add_outputs
+from ncexp.record import named_runs, read_run
 from ncexp.record.files import replace_text
 from ncexp.record.text import say
 
@@ -20,8 +21,8 @@ band in which one more seed lies with a chance of 99.8 %. Then
 
   ncexp compare RUN --reference NAME
 
-says which numbers of another run lie in their band. A RUN is a folder of runs,
-a run, or the beginning of its name.
+says which numbers of another run lie in their band. A RUN is a folder, a name,
+a key, the beginning of either, or a glob.
 """
 
 
@@ -32,8 +33,7 @@ def main(arguments: list[str]) -> int:
 
     folder = given.to or reference_directory()
     try:
-        named = [path for name in given.runs for path in _paths(name, given.folder)]
-        content = make_reference([read_run(path) for path in dict.fromkeys(named)], given.name)
+        content = make_reference([*map(read_run, named_runs(given.runs, given.outputs))], given.name)
     except ValueError as error:
         say(f"ncexp reference: {error}", sys.stderr)
         return 2
@@ -50,11 +50,6 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _paths(name: str, folder: Path) -> list[Path]:
-    """The runs that a word of the command line means."""
-    return find_runs([Path(name)]) if Path(name).is_dir() else [pick_run(name, folder)]
-
-
 def _text(content: dict[str, Any]) -> str:
     """JSON with a line for each list."""
     return re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), json.dumps(content, indent=1)) + "\n"
@@ -66,6 +61,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("runs", metavar="RUN", nargs="+")
     parser.add_argument("--name", required=True, help="what the reference is called")
-    parser.add_argument("--in", dest="folder", type=Path, default=Path("outputs"), help="where runs lie (outputs)")
+    add_outputs(parser)
     parser.add_argument("--to", type=Path, help="folder for it (default: that of the shipped references)")
     return parser

@@ -7,12 +7,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ncexp.record import Runs, State, read_all
+from ncexp.cli.words import add_outputs, pair
+from ncexp.launching.console import literal_console
+from ncexp.record import Runs, State, named_folders, read_all
 from ncexp.record.text import say
 
 HELP = """\
-Report on the runs in DIR (default: outputs; a sweep's folder will do), or on
-those that an MLflow store has, which gives the same. In every cell (dataset,
+Report on RUNs (folders, sweeps, names, keys, globs; default: all in outputs) or
+on those that an MLflow store has, which gives the same. In every cell (dataset,
 network, loss) the learning rate with the lowest test error at the LAST epoch
 is kept, as the paper does; a rate counts once all its runs completed. Before
 that the one that leads so far is shown. Runs that differ in more than learning
@@ -26,16 +28,18 @@ and .tex, every figure as .pdf and .png.
 def main(arguments: list[str]) -> int:
     """Write the report; returns 0, 1 where a run is left out that cannot be read, 2 where nothing is to be reported."""
     given = _parser().parse_args(arguments)
+    from ncexp.report.outcome import outcome
     from ncexp.report.page import write_report
     from ncexp.report.sweep import describe_settings, gather
     from ncexp.report.tables import results, settings
+    from ncexp.report.verdict import print_verdict
 
     try:
-        where = dict(map(_pair, given.where))
+        where = dict(map(pair, given.where))
         if given.uri is None:
-            runs = read_all(given.directories or "outputs", where)
-        elif given.directories:
-            raise ValueError(f"--uri: expected no DIR beside it, got {given.directories[0]}. Leave one out.")
+            runs = read_all(named_folders(given.runs, given.outputs) or given.outputs, where)
+        elif given.runs:
+            raise ValueError(f"--uri: expected no RUN beside it, got {given.runs[0]}. Leave one out.")
         else:
             runs = _from_mlflow(given.uri, given.experiment, where)
         for fault in runs.faults:
@@ -54,6 +58,7 @@ def main(arguments: list[str]) -> int:
         say(settings(sweep).markdown())
     say(results(sweep).markdown())
     say(f"{page}, with the tables and figures beside it")
+    print_verdict(literal_console(), outcome(sweep.runs))
     return State.DAMAGED.exit_code if runs.faults else 0
 
 
@@ -66,18 +71,12 @@ def _from_mlflow(uri: str, experiments: list[str], where: dict[str, str]) -> Run
         return Runs(runs, [*faults, *(f"run {without_folder(fault, Path(folder))}" for fault in runs.faults)])
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"--where: expected NAME=VALUE, got {text!r}. As in --where epochs=350.")
-    return name, value
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ncexp report", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("directories", metavar="DIR", nargs="*")
+    parser.add_argument("runs", metavar="RUN", nargs="*")
+    add_outputs(parser)
     parser.add_argument("--uri", help="read from this MLflow store instead of folders")
     parser.add_argument(
         "--experiment", action="append", default=[], help="only this MLflow experiment; may be repeated"

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from ncexp.cli import COMMANDS, home
+from ncexp.cli import ALIASES, COMMANDS, home
 
 #: The function that the shell calls. bash takes what follows "=" for a word of its own, so what stands before it is cut
 #: off. zsh quotes what has a meaning to it, as "[", so the word is unquoted first.
@@ -73,7 +73,8 @@ def candidates(line: str) -> list[str]:
     """
     *words, word = line.split(" ")
     words = [one for one in words[1:] if one]
-    command = words[0] if words and words[0] in COMMANDS else "train"
+    first = ALIASES.get(words[0], words[0]) if words else ""
+    command = first if first in COMMANDS else "train"
     offered = set(_of_command(command, words, word)) | ({*COMMANDS} if not words else set())
     return sorted(one for one in offered if one.startswith(word))
 
@@ -82,7 +83,7 @@ def _of_command(command: str, words: list[str], word: str) -> Iterable[str]:
     outputs = _outputs(words)
     if command in ("report", "export", "sync"):
         return _folders(word)
-    if command in ("compare", "reference"):
+    if command in ("compare", "reference", "runs"):
         return _runs(outputs)
     if command in ("status", "cancel") or (command == "logs" and len(words) == 1):
         return ["last", *(path.name for path in _sweeps(outputs))]

@@ -10,17 +10,19 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ncexp.cli.words import add_outputs
 from ncexp.launching.console import literal_console
+from ncexp.launching.states import state_of
 from ncexp.launching.sweep_directory import SweepDirectory, find_sweep, sweeps
 from ncexp.launching.waiting import ask_queue, current_states, print_table
-from ncexp.record import DamagedFile, State, format_counts
+from ncexp.record import DamagedFile, RunDirectory, State, format_counts
 from ncexp.record.text import say
 
 
 def parser(command: str, description: str) -> argparse.ArgumentParser:
     """The arguments that status, logs and cancel share."""
     made = argparse.ArgumentParser(prog=f"ncexp {command}", description=description)
-    made.add_argument("--outputs", type=Path, default=Path("outputs"), help="the folder of the runs; default: outputs")
+    add_outputs(made)
     made.add_argument("sweep", metavar="SWEEP", nargs="?" if command == "status" else None,
                       help="its folder, its name or the beginning of it, or: last")  # fmt: skip
     return made
@@ -36,13 +38,22 @@ def main(arguments: list[str]) -> int:
     given = options.parse_args(arguments)
     console = literal_console()
     if given.sweep is None:
-        return max(map(_print_line, repeat(console), sweeps(given.outputs.absolute())), default=0)
+        known = sweeps(given.outputs.absolute())
+        return max(map(_print_line, repeat(console), known)) if known else _say_what_there_is(given.outputs)
     sweep = find_sweep(given.outputs.absolute(), given.sweep)
     entries = sweep.entries()
     queue = ask_queue(entries)
     states = current_states(entries, queue)
     print_table(console, sweep, states, queue, every=given.all)
     return _exit_code(states.values())
+
+
+def _say_what_there_is(outputs: Path) -> int:
+    """Of a folder without sweeps: its runs, and how they stand. Returns 0, or 1 where one cannot be read."""
+    states = [state_of(RunDirectory(path.parent), None) for path in outputs.glob("*/config.yaml")]
+    more = "`ncexp runs` lists them" if states else "`ncexp` trains one"
+    say(f"no sweep in {outputs}; runs there: {format_counts(states)}; {more}")
+    return _exit_code(states)
 
 
 def _print_line(console: Console, sweep: SweepDirectory) -> int:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
+from ncexp.cli.words import add_outputs
+from ncexp.record import named_folders
 from ncexp.record.text import say
 
 HELP = """\
-Send MLflow what it does not have of the runs and simulations in DIR (default:
-outputs): runs that a dead server missed, jobs of a cluster that kept journals
-only, runs that were killed outright and would be shown as running for ever,
-and what `ncexp measure` added. Nothing is sent twice; every number bears the
-time at which its epoch ended. May be repeated, and interrupted, at will.
+Send MLflow what it does not have of RUNs (folders, sweeps, names, keys, globs;
+default: all runs and simulations in outputs): runs that a dead server missed,
+jobs of a cluster that kept journals only, runs that were killed outright and
+would be shown as running for ever, and what `ncexp measure` added. Nothing is
+sent twice; every number bears the time at which its epoch ended. May be
+repeated, and interrupted, at will.
 """
 
 
@@ -22,7 +24,8 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="ncexp sync", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("directories", metavar="DIR", nargs="*", type=Path, default=[Path("outputs")])
+    parser.add_argument("runs", metavar="RUN", nargs="*")
+    add_outputs(parser)
     parser.add_argument(
         "--uri",
         help="an MLflow tracking URI; default: the store beside each run, or the one that it was configured with if "
@@ -32,7 +35,7 @@ def main(arguments: list[str]) -> int:
     from ncexp.tracking import sync_runs
 
     try:
-        counts = sync_runs(chosen.directories, chosen.uri)
+        counts = sync_runs(named_folders(chosen.runs, chosen.outputs) or [chosen.outputs], chosen.uri)
     except ValueError as error:
         say(f"ncexp sync: {error}", sys.stderr)
         return 2

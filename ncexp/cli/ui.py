@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from ncexp.cli.words import add_outputs
 from ncexp.record.text import say
 
 HELP = """\
@@ -27,13 +28,15 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="ncexp ui", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("where", metavar="OUTPUTS|URI", nargs="?", default="outputs")
+    parser.add_argument("where", metavar="OUTPUTS|URI", nargs="?")
+    add_outputs(parser)
     parser.add_argument("--port", type=int, help="default: 5000, as in the addresses that runs print")
     chosen = parser.parse_args(arguments)
+    where = chosen.where or str(chosen.outputs)
     from ncexp.tracking.address import SQLITE, UI_PORT, check_uri, tracking_uri
 
     try:
-        uri = chosen.where if "://" in chosen.where else tracking_uri(None, Path(chosen.where))
+        uri = where if "://" in where else tracking_uri(None, Path(where))
         check_uri(uri)
         if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
             raise ValueError(f"expected an MLflow store, got no {uri}. Train something, or `ncexp sync`.")

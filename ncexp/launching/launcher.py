@@ -20,7 +20,7 @@ from ncexp.launching.console import process_console
 from ncexp.launching.estimate import describe_estimate
 from ncexp.launching.in_turn import work_in_turn
 from ncexp.launching.local_job import own_job
-from ncexp.launching.next_commands import print_next
+from ncexp.launching.next_commands import print_next, print_outcome_of, print_repeat
 from ncexp.launching.noted_submission import adopt_noted
 from ncexp.launching.plan import (
     Asked,
@@ -36,7 +36,7 @@ from ncexp.launching.pool import Share, work
 from ncexp.launching.slurm import Queue, SlurmUnavailable, jobs_in_queue, max_array_size
 from ncexp.launching.sweep_directory import SweepDirectory
 from ncexp.launching.sweep_progress import SweepProgress
-from ncexp.launching.task import describe_tasks
+from ncexp.launching.task import describe_tasks, run_of
 from ncexp.launching.waiting import ask_queue, current_states, jobs_put_back, print_table, wait
 from ncexp.record import DamagedFile, State
 from ncexp.tracking import sync_runs  # now: days later, at the end of the wait, its source may be another
@@ -92,6 +92,7 @@ class InTurnLauncher(CheckedLauncher):
 
     def carry_out(self, asked: Sequence[Asked]) -> list[State]:
         states = work_in_turn(asked, self.console)
+        print_outcome_of(self.console, (run_of(one.task) for one in asked), states)
         if State.COMPLETED in states and isinstance(asked[0].task, RunConfig):
             outputs = asked[0].task.outputs
             print_next(self.console, outputs, outputs)
@@ -149,7 +150,9 @@ class SweepLauncher(CheckedLauncher):
         self.console.print(line, soft_wrap=True)
 
     def _print_next(self, sweep: SweepDirectory, states: Mapping[int, State]) -> None:
-        trained = any(entry.directory == entry.run for entry in sweep.entries())
+        entries = sweep.entries()
+        print_outcome_of(self.console, (Path(entry.run) for entry in entries), states.values())
+        trained = any(entry.directory == entry.run for entry in entries)
         if trained and State.COMPLETED in states.values():
             print_next(self.console, sweep.path.parent.parent, sweep.path)
 
@@ -247,7 +250,9 @@ class LocalLauncher(SweepLauncher):
             if states[num] is State.QUEUED:  # this process lives, but works no more: it was stopped before this one
                 states[num] = State.INTERRUPTED
         print_table(self.console, sweep, states, queue)
-        if not stop():
+        if stop():
+            print_repeat(self.console, states.values())
+        else:
             self._upload_rest(sweep)  # of a process whose uploader was killed
             self._print_next(sweep, states)
         return states

@@ -1,13 +1,20 @@
-"""The last lines of a command: the three that people want next."""
+"""The last lines of a command: what its runs came to, how to go on where one did not end, and what people want next."""
 
 from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from rich.console import Console
 
+from ncexp.record import State
+
+#: The words of the command that this process carries out, as they were typed; none in a process of a job.
+TYPED: list[str] = []
+#: After which states the same command does something: it goes on, or does again what failed.
+LEFT = (State.FAILED, State.INTERRUPTED, State.KILLED, State.LOST, State.NEW)
 #: Where commands look for runs by themselves.
 DEFAULT = Path("outputs")
 
@@ -28,6 +35,21 @@ def print_next(console: Console, outputs: Path, what: Path) -> None:
     width = max(map(len, commands))
     for head, (command, meaning) in zip(("next", "", ""), commands.items(), strict=True):
         console.print(f"{head:9} {command:{width}}  # {meaning}", soft_wrap=True, markup=False)
+
+
+def print_outcome_of(console: Console, runs: Iterable[Path], states: Collection[State]) -> None:
+    """What the runs of one command came to, if they are several; and the command that does what is left."""
+    from ncexp.report import report_runs  # torch takes seconds
+
+    if len(states) > 1:
+        report_runs(runs, console)
+    print_repeat(console, states)
+
+
+def print_repeat(console: Console, states: Collection[State]) -> None:
+    """The command that was typed, where carrying it out again would do more."""
+    if TYPED and any(state in LEFT for state in states):
+        console.print(f"again     {shlex.join(['ncexp', *TYPED])}  # does what is left", soft_wrap=True, markup=False)
 
 
 def _typed(path: Path) -> str:

@@ -180,6 +180,6 @@ def find_sweep(outputs: Path, word: str) -> SweepDirectory:
         names = [sweep.path.name for sweep in found or known]
         raise ValueError(
             f"SWEEP: expected one of the sweeps under {outputs}, got {word!r}. "
-            + (nearest(word, names) if names else "There are none.")
+            + (nearest(word, names) if names else "There are none. `ncexp runs` lists the runs.")
         )
     return found[0]

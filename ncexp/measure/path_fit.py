@@ -68,13 +68,16 @@ class Comparison:
         return {f"train/path_fit/{name}_{mode}": value for mode, value in zip(self.modes, values.tolist(), strict=True)}
 
     def sentence(self) -> str:
-        """The comparison in one line, for the console and the figure."""
+        """The comparison in one line, for the console and the figure.
+
+        An ω is compared by its logarithm: of a typical one measured and theory differ by the factor exp(rms).
+        """
         if self.fit is None:
             return f"closed form not fitted: {self.reason}"
         fit = self.fit
         return (
-            f"closed form fitted from epoch {int(fit.epochs[0])}: an ω is off by a factor {math.exp(fit.rms):.3g} "
-            f"(rms); it explains {fit.explained:.1%} of the growth, and {_spread(fit.explained_spread)}"
+            f"closed form fitted from epoch {int(fit.epochs[0])}: a typical ω differs from it by a factor "
+            f"{math.exp(fit.rms):.3g}; it explains {fit.explained:.1%} of the growth; {_spread(fit.explained_spread)}"
         )
 
 
@@ -138,12 +141,12 @@ def _start(records: list[Record], spectra: Tensor, epoch: int | None, zero: int 
 
 
 def _spread(share: float) -> str:
-    """In words, what the path explains beyond one common growth factor an epoch."""
+    """In words, what the path explains beyond one common growth factor an epoch (`PathFit.explained_spread`)."""
     if math.isnan(share):
-        return "there are no differences between modes to explain"
+        return "all modes grew by the same factor, so there is no difference between them to explain"
     if share < 0:
-        return "of the differences between modes nothing: equal growth of all fits better"
-    return f"{share:.1%} of the differences between modes"
+        return "how modes differ in growth it does not explain: one factor for all modes would fit better"
+    return f"of how modes differ in growth it explains {share:.1%}"
 
 
 def _number(value: float) -> float | None:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 TRAIN, TEST, BOTH, FIT = ("train",), ("test",), ("train", "test"), ("fit",)
 Place = Literal["summary", "report", "view"]
+PLACES: tuple[Place, ...] = get_args(Place)
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from ncexp.record.files import (
     write_text,
 )
 from ncexp.record.journal import Clock, Journal, Record, column
+from ncexp.record.naming import find_runs, named_folders, named_runs
 from ncexp.record.progress import Progress, counted, format_rate, format_time
 from ncexp.record.run_directory import JOB_VARIABLE, Busy, RunDirectory, TaskDirectory
 from ncexp.record.runs import Runs, load, read_all, select, split_name
-from ncexp.record.saved_run import ZERO_ERROR, SavedRun, find_runs, pick_run, read_run, zero_error_epoch
+from ncexp.record.saved_run import ZERO_ERROR, SavedRun, read_run, zero_error_epoch
 from ncexp.record.states import State, exit_code, format_counts
 
 __all__ = [
@@ -44,7 +45,8 @@ __all__ = [
     "format_rate",
     "format_time",
     "load",
-    "pick_run",
+    "named_folders",
+    "named_runs",
     "read_all",
     "read_config",
     "read_environment",

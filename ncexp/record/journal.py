@@ -21,11 +21,21 @@ from typing import Any
 
 from filelock import FileLock
 
-from ncexp.record.files import LARGEST_JOURNAL, DamagedFile, parse_json, read_file, set_aside, write_atomically
+from ncexp.record.files import (
+    LARGEST_JOURNAL,
+    DamagedFile,
+    open_file,
+    parse_json,
+    read_file,
+    set_aside,
+    write_atomically,
+)
 
 Record = dict[str, float]
 #: The last epoch that anybody trains; the last millisecond of the year 9999, the last that calendars know.
 LAST_EPOCH, LATEST_MS = 10**9, 253_402_300_799_999
+#: Bytes of a journal's end, in which its last lines stand: of a thousand modes a line has 50 kB.
+LONGEST_END = 2**18
 _NUMBERS = {float, int, NoneType}
 
 
@@ -72,6 +82,31 @@ class Journal:
         Raises DamagedFile, which names the file and the line, for a line that is no record.
         """
         return [_decoded(line) for line in _lines_by_epoch(self.path)]
+
+    def last(self, through: float = math.inf) -> Record | None:
+        """The line of the last epoch up to `through`; None where there is none. Only the file's end is read.
+
+        Raises DamagedFile for a last line that is no record.
+        """
+        try:
+            with open_file(self.path) as file:
+                start = max(0, os.fstat(file.fileno()).st_size - LONGEST_END)
+                file.seek(start)
+                data = file.read(LONGEST_END)
+        except FileNotFoundError:
+            return None
+        for line in reversed(data[: data.rfind(b"\n") + 1].splitlines()[1 if start else 0 :]):
+            try:
+                record = _parsed(line)
+            except ValueError:
+                raise DamagedFile(
+                    f"{self.path}: expected a record with its epoch in the last lines, got {line[:60]!r}. Set the file "
+                    "aside."
+                ) from None
+            if record["epoch"] <= through:
+                return _decoded(record)
+        whole = [record for record in self.read() if record["epoch"] <= through] if start else []
+        return whole[-1] if whole else None
 
     def epochs(self) -> set[int]:
         """The epochs that have a line."""

@@ -8,8 +8,9 @@ is read.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,11 @@ class Measurement:
         """The lines; not `plain`: with the key in the family of every name."""
         for record in self.journal.read():
             yield record if plain else {self._distinct(name): value for name, value in record.items()}
+
+    def last(self, plain: bool, through: float = math.inf) -> Record | None:
+        """As `records`, the line of the last epoch up to `through`; None where there is none."""
+        record = self.journal.last(through)
+        return record if plain or record is None else {self._distinct(name): value for name, value in record.items()}
 
     def _distinct(self, name: str) -> str:
         if name == "epoch":
@@ -74,6 +80,13 @@ def list_measurements(folder: Path) -> list[tuple[Measurement, bool]]:
     ordered = sorted(latest.values(), key=lambda one: (one.analysis, one.began, one.key))
     first = {one.analysis: one for one in reversed(ordered)}
     return [(one, first[one.analysis] is one) for one in ordered]
+
+
+def names_of(folder: Path, components: Mapping[str, Component]) -> list[str]:
+    """The full names of the numbers that these analyses found last."""
+    paths = {journal_of(folder, name, component).path for name, component in components.items()}
+    found = [one.last(plain) or {} for one, plain in list_measurements(folder) if one.journal.path in paths]
+    return [name for record in found for name in record if name != "epoch"]
 
 
 def _described(path: Path) -> Measurement:

@@ -6,19 +6,20 @@ Nothing is imported that the run imported: a record of somebody else's network i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ncexp.config import family_of, labels_of, nearest
-from ncexp.config.simulation import SIMULATIONS
+from ncexp.config import family_of, labels_of
 from ncexp.record.contents import COMPONENTS, read_config, read_facts, read_path_fit
 from ncexp.record.files import DamagedFile
 from ncexp.record.inventory import FOLDERS, Inventory, describe_missing, missing_from
 from ncexp.record.journal import Record
 from ncexp.record.measurements import list_measurements
+from ncexp.record.naming import find_runs
 from ncexp.record.progress import counted
 from ncexp.record.run_directory import RunDirectory, name_and_key
 from ncexp.record.states import State
@@ -105,8 +106,7 @@ class SavedRun:
     @cached_property
     def parameters(self) -> dict[str, Any]:
         """What people filter and group by: the choices, and what followed from them: family, sizes and λ."""
-        family = {"family": family_of(self.raw["architecture"])} if "architecture" in self.raw else {}
-        return {**self.choices, **family, **self.facts}
+        return parameters_of(self.raw, self.facts)
 
     @property
     def rate(self) -> float:
@@ -162,18 +162,27 @@ def read_run(path: Path) -> SavedRun:
     """Read one run directory. Raises ValueError where there is no config.yaml; DamagedFile, naming it, for a file that
     cannot be read.
     """
+    with run_to_read(path) as directory:
+        return _read_run(directory)
+
+
+@contextmanager
+def run_to_read(path: Path) -> Iterator[RunDirectory]:
+    """The directory, if it is a run's; raises as `read_run` for what goes wrong meanwhile."""
     try:
-        return _read_run(path)
+        directory = RunDirectory(path)
+        if not directory.config.exists():
+            raise ValueError(
+                f"{path}: expected a run directory, got one without config.yaml. Name the folder of a run."
+            )
+        if not path.name.isprintable():  # as of bytes that are no UTF-8
+            raise DamagedFile(f"{path}: expected a folder's name that can be printed, got {path.name!r}. Rename it.")
+        yield directory
     except OSError as error:  # of a folder that may not be entered, a disk that fails
         raise DamagedFile(f"{path}: expected a run that can be read, got: {error.strerror}.") from None
 
 
-def _read_run(path: Path) -> SavedRun:
-    directory = RunDirectory(path)
-    if not directory.config.exists():
-        raise ValueError(f"{path}: expected a run directory, got one without config.yaml. Name the folder of a run.")
-    if not path.name.isprintable():  # as of bytes that are no UTF-8
-        raise DamagedFile(f"{path}: expected a folder's name that can be printed, got {path.name!r}. Rename it.")
+def _read_run(directory: RunDirectory) -> SavedRun:
     raw = read_config(directory.config)
     state = directory.actual_state() or State.NEW  # first: a final state says that all that follows is there
     covered, message = directory.covered_epoch(), str((directory.status() or {}).get("message", ""))
@@ -183,7 +192,7 @@ def _read_run(path: Path) -> SavedRun:
     if not state.active and (lacking := describe_missing(_missing(directory, noted, training, measured))):
         state, message = State.DAMAGED, lacking
     run = SavedRun(
-        path=path,
+        path=directory.path,
         raw=raw,
         facts=read_facts(directory.facts, sizes="simulation" not in raw),
         state=state,
@@ -241,51 +250,10 @@ def _merged(training: list[Record], measured: Iterable[list[Record]]) -> list[Re
     return [merged[epoch] for epoch in sorted(merged)]
 
 
-def find_runs(folders: Iterable[Path]) -> list[Path]:
-    """The run directories among and under `folders`, sorted, each once; simulations only where their folder is named.
-
-    Raises ValueError for a folder without any.
-    """
-    found: dict[Path, None] = {}
-    for folder in folders:
-        # Not deeper than a sweep's folder in an outputs folder: MLflow's copies of the records lie further down.
-        levels = ("config.yaml", "*/config.yaml", "*/*/config.yaml")
-        found_here = (
-            [path.parent for path in folder.glob(level) if SIMULATIONS not in path.relative_to(folder).parts]
-            for level in levels
-        )
-        here = next(filter(None, map(sorted, found_here)), [])
-        if not here:
-            raise ValueError(f"{folder}: expected run directories, got none. Name the folder that holds the runs.")
-        found.update(dict.fromkeys(path.resolve() for path in here))  # a sweep's folder has links
-    return list(found)
-
-
-def pick_run(name: str, folder: Path) -> Path:
-    """A run by its path, its directory's name, its key, or a beginning of either that only one run has.
-
-    Raises ValueError where no run or more than one is meant.
-    """
-    if (Path(name) / "config.yaml").exists():
-        return Path(name)
-    runs = find_runs([folder])
-    meant = [run for run in runs if run.name == name] or [
-        run for run in runs if run.name.startswith(name) or _key_of(run).startswith(name)
-    ]
-    if len(meant) == 1:
-        return meant[0]
-    if meant:
-        listed = ", ".join(run.name for run in meant)
-        raise ValueError(f"{name}: expected one run, got {len(meant)}: {listed}. Give more of the name, or the key.")
-    raise ValueError(f"{name}: expected a run under {folder}. {nearest(name, [run.name for run in runs])}")
-
-
-def _key_of(run: Path) -> str:
-    """The key; of a run whose identity cannot be read its name."""
-    try:
-        return name_and_key(run)[1]
-    except DamagedFile:
-        return run.name
+def parameters_of(raw: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """See `SavedRun.parameters`."""
+    family = {"family": family_of(raw["architecture"])} if "architecture" in raw else {}
+    return {**_choices(raw), **family, **facts}
 
 
 def _choices(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ncexp.measure.quantities import QUANTITIES, Quantity
 from ncexp.record.runs import ERRORS
 from ncexp.report.tables import Table
@@ -54,17 +56,25 @@ def family_of(row: Quantity) -> str:
     return row.name.partition("/")[0] if "/" in row.name else ERRORS
 
 
+def families() -> list[str]:
+    """All of them, in the catalogue's order."""
+    return [*dict.fromkeys(map(family_of, QUANTITIES))]
+
+
+def rows_of(names: Collection[str]) -> list[Quantity]:
+    """The catalogue's rows of these families; without names all."""
+    return [row for row in QUANTITIES if not names or family_of(row) in names]
+
+
 def render_markdown() -> str:
     """The text of docs/quantities.md: a table for each family."""
-    families = dict.fromkeys(map(family_of, QUANTITIES))
-    parts = [f"## {FAMILIES[family]}\n\n{_table(family).markdown()}" for family in families]
+    parts = [f"## {FAMILIES[family]}\n\n{_table(family).markdown()}" for family in families()]
     return "\n".join([INTRODUCTION, *parts])
 
 
 def _table(family: str) -> Table:
     rows = [
         [f"`{row.name}`", ", ".join(row.splits), row.label, row.meaning, row.source, row.scale, row.at_collapse]
-        for row in QUANTITIES
-        if family_of(row) == family
+        for row in rows_of([family])
     ]
     return Table.of(family, FAMILIES[family], COLUMNS, rows)

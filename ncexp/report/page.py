@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment
@@ -11,6 +12,7 @@ from jinja2 import Environment
 from ncexp.record import format_counts
 from ncexp.record.files import replace_text
 from ncexp.report.differences import differences
+from ncexp.report.outcome import outcome
 from ncexp.report.sweep import Sweep, describe_settings
 from ncexp.report.tables import (
     EDGE,
@@ -66,6 +68,7 @@ PAGE = """\
 <!doctype html><html lang="en"><meta charset="utf-8"><title>{{ title }}</title>
 <meta name="viewport" content="width=device-width"><style>{{ style | safe }}</style>
 <h1>{{ title }}</h1><p class="lead">{{ lead }}</p>
+{%- for line in verdict %}<p>{{ line }}</p>{% endfor %}
 <nav>{% for table in tables %}<a href="#{{ table.name }}">{{ table.title }}</a>{% endfor %}
 <a href="#figures">Figures</a></nav>
 {%- for table in tables %}
@@ -107,16 +110,23 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
         for suffix, text in ((".md", table.markdown()), (".csv", table.csv()), (".tex", table.latex())):
             replace_text(folder / f"{table.name}{suffix}", text)
     page = folder / "report.html"
-    replace_text(page, render_page(_lead(sweep), tables, draw_all(sweep, folder)))
+    replace_text(page, render_page(_lead(sweep), tables, draw_all(sweep, folder), outcome(sweep.runs)))
     return page
 
 
-def render_page(lead: str, tables: list[Table], figures: list[tuple[str, Path]]) -> str:
-    """The lead, the tables, the figures as (caption, PNG), in one HTML text."""
+def render_page(lead: str, tables: list[Table], figures: list[tuple[str, Path]], verdict: Sequence[str] = ()) -> str:
+    """The lead, the verdict's sentences, the tables, the figures as (caption, PNG), in one HTML text."""
     images = [(caption, base64.b64encode(png.read_bytes()).decode()) for caption, png in figures]
     template = Environment(autoescape=True).from_string(PAGE)
     page: str = template.render(
-        title=TITLE, lead=lead, style=STYLE, script=SCRIPT, tables=tables, figures=images, sorted_by=sorted_by
+        title=TITLE,
+        lead=lead,
+        verdict=verdict,
+        style=STYLE,
+        script=SCRIPT,
+        tables=tables,
+        figures=images,
+        sorted_by=sorted_by,
     )
     return page
 

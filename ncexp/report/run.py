@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
 from rich.console import Console
 
 from ncexp.measure import compare_with_path
-from ncexp.record import RunDirectory, read_run, write_json
-from ncexp.report.summary import print_summary
+from ncexp.record import DamagedFile, RunDirectory, counted, read_run, write_json
+from ncexp.report.summary import print_measured, print_summary
+from ncexp.report.verdict import print_verdict, verdict
 
 
-def report_run(directory: RunDirectory, console: Console, summary: bool = True, figures: bool = True) -> None:
-    """The summary, then `draw_run` and what it returns, each if wanted."""
-    if summary and (run := read_run(directory.path)).records:
+def report_run(
+    directory: RunDirectory,
+    console: Console,
+    summary: bool = True,
+    figures: bool = True,
+    measured: Sequence[str] = (),
+) -> None:
+    """The summary and `draw_run` with what it returns, each if wanted; the verdict.
+
+    measured: names of numbers that are printed, too.
+    """
+    run = read_run(directory.path)
+    if summary and run.records:
         print_summary(console, run)
     for line in draw_run(directory) if figures else []:
         console.print(line, soft_wrap=True, markup=False)
+    print_measured(console, run, measured)
+    print_verdict(console, verdict(run))
+
+
+def report_runs(paths: Iterable[Path], console: Console) -> None:
+    """What several runs came to: see `print_outcome`. One that cannot be read is named."""
+    from ncexp.report.outcome import print_outcome  # SciPy takes half a second
+
+    runs = []
+    for path in counted([path for path in dict.fromkeys(paths) if (path / "config.yaml").exists()], "runs read"):
+        try:
+            runs.append(read_run(path))
+        except DamagedFile as error:
+            console.print(f"left out: {error}", soft_wrap=True, markup=False)
+    print_outcome(console, runs)
 
 
 def draw_run(directory: RunDirectory) -> list[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from ncexp.measure.quantities import Quantity, find, shown
+from ncexp.measure.quantities import PLACES, Quantity, find, shown
 from ncexp.record import Record, SavedRun
 
 #: Three ways to decide on the same features, each with its error on test.
@@ -21,6 +22,9 @@ CLASSIFIERS = {
 
 #: The terms of HPD22 Figure 2 on train features, by their last part.
 TERMS = {"L_NC1": "loss_nc1", "L_NC1, data part": "loss_nc1_data", "L_NC2/3": "loss_nc23", "L_LS⊥": "loss_ls_perp"}
+ROBUSTNESS = "test/robustness/ratio"
+#: How many numbers a measuring prints.
+MOST_MEASURED = 30
 #: HPD22 Figure 2, read as a number: L_LS⊥ is small beside L_NC1.
 SMALL = 0.1
 
@@ -68,16 +72,30 @@ def figure_two(run: SavedRun) -> list[str]:
 
 def print_summary(console: Console, run: SavedRun) -> None:
     """Two tables: the catalogue's summary at three epochs, and the test errors of three classifiers side by side."""
-    zero = None if run.zero_error_epoch is None else record_at(run, run.zero_error_epoch)
-    epochs = {"first epoch": run.records[0], "zero error": zero, "last epoch": run.records[-1]}
-    heads = {f"{head} ({one['epoch']:.0f})" if one else f"{head} (none)": one for head, one in epochs.items()}
-    console.print(_quantities(heads, run.records[-1]))
+    heads = _three_epochs(run)
+    console.print(_quantities("on train features", heads, [name for name, _ in shown("summary")]))
     for line in figure_two(run):
         console.print(line, soft_wrap=True, markup=False)
     if CLASSIFIERS["network"] in run.records[-1]:
         console.print(_errors(heads))
     for line in describe_doubts(run):
         console.print(line, soft_wrap=True, markup=False)
+
+
+def print_measured(console: Console, run: SavedRun, names: Sequence[str]) -> None:
+    """These numbers at three epochs; of many those first that the summary and the report show."""
+    known = {name for place in PLACES for name, _ in shown(place)}
+    chosen = sorted(names, key=lambda name: name not in known)
+    if run.records and chosen:
+        console.print(_quantities("measured", _three_epochs(run), chosen[:MOST_MEASURED]))
+    if len(chosen) > MOST_MEASURED:
+        console.print(f"and {len(chosen) - MOST_MEASURED} more: `ncexp export`, or ncexp.load(...).frame()")
+
+
+def _three_epochs(run: SavedRun) -> dict[str, Record | None]:
+    zero = None if run.zero_error_epoch is None else record_at(run, run.zero_error_epoch)
+    epochs = {"first epoch": run.records[0], "zero error": zero, "last epoch": run.records[-1]}
+    return {f"{head} ({one['epoch']:.0f})" if one else f"{head} (none)": one for head, one in epochs.items()}
 
 
 def describe_doubts(run: SavedRun) -> list[str]:
@@ -95,8 +113,10 @@ def record_at(run: SavedRun, epoch: int) -> Record | None:
     return next((record for record in run.records if record["epoch"] == epoch), None)
 
 
-def row_label(name: str, row: Quantity) -> str:
+def row_label(name: str, row: Quantity | None) -> str:
     """What a table of one run calls a number, short enough for 80 columns; train is named for loss and error alone."""
+    if row is None or row.name.startswith("layers/"):
+        return name
     return row.short if name.startswith("train/") and "/" in row.name else f"{name.partition('/')[0]} {row.short}"
 
 
@@ -107,14 +127,15 @@ def number(value: float, row: Quantity | None) -> str:
     return f"{value:.2%}" if row is not None and row.scale == "percent" else f"{value:.3g}"
 
 
-def _quantities(heads: dict[str, Record | None], last: Record) -> Table:
+def _quantities(title: str, heads: dict[str, Record | None], names: Sequence[str]) -> Table:
+    """The numbers that one of these records has."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("on train features", no_wrap=True)
+    table.add_column(title, no_wrap=True)
     for head in heads:
         table.add_column(head, justify="right")
-    for name, row in shown("summary"):
-        if name in last:
-            table.add_row(row_label(name, row), *(_entry(record, name) for record in heads.values()))
+    for name in names:
+        if any(name in record for record in heads.values() if record):
+            table.add_row(row_label(name, find(name)), *(_entry(record, name) for record in heads.values()))
     return table
 
 

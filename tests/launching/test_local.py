@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -28,6 +29,13 @@ def test_local_sweep_trains_several_at_once_and_one_failing_stops_nothing(projec
     assert project.states() == ["completed", "failed", "failed", "diverged"]
     assert "1 completed, 1 diverged, 2 failed" in printed
     assert "killed by SIGKILL" in project.status(project.manifest()[2])["message"]
+    head, *rows = printed[printed.index("architecture.behaviour ") :].splitlines()
+    assert head.split() == ["architecture.behaviour", "seeds", "test", "error", "%", "NC1"]
+    assert [row.split()[:2] for row in rows[:4]] == [["calm", "1"], ["raise", "0"], ["killed", "0"], ["diverge", "0"]]
+    assert "3 of 4 runs did not complete: 1 diverged, 2 failed (architecture.behaviour raise; " in printed
+    (again,) = (line for line in printed.splitlines() if line.startswith("again "))
+    words = project.sweep_arguments(behaviours, "hydra.launcher.runs_at_once=2", launcher="local")
+    assert shlex.split(again, comments=True) == ["again", "ncexp", *words]
     (project.folder / "cured").touch()
     code, printed = project.sweep(behaviours, launcher="local")
     assert "to submit 2: 2 failed; left alone 2: 1 completed, 1 diverged" in printed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -63,6 +64,10 @@ def test_measure_adds_what_a_training_would_have_measured(
     assert code == 0, printed
     assert "3 completed" in printed
     assert robustness(copied) == [[1, 2, 3]] * 3
+    if launcher == "none":
+        assert printed.count("\ntest robustness ") == 3, "each run's numbers"
+    assert re.search("^ *seeds +test error % +NC1 +robustness", printed, re.MULTILINE), printed
+    assert "\nverdict   this setting: test error " in printed
     assert [path.stat().st_mtime_ns for path in training] == before, "something was trained"
     assert journals(copied.outputs / with_more.name) == journals(with_more)
 
@@ -110,7 +115,7 @@ def test_measure_of_one_run_that_fails_does_not_stop_the_others(copied: Project)
     ("words", "message"),
     [
         ([], "RUN: expected a run's directory, name or key"),
-        (["nonsense"], "nonsense: expected a run under outputs. Valid: "),
+        (["nonsense"], "nonsense: expected a run under outputs, got none of this name or key. Valid: "),
         (["outputs", "analysis=[robustnes]"], "no such choice, 'robustnes'"),
         (
             ["outputs", "analysis=[robustness]", "analysis.robustness.num_examples=0"],

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 from scripted_workers import Scripted, entries
+from synthetic_sweep import write_run
 
-from ncexp.launching import in_turn, sweep_progress
+from ncexp.launching import in_turn, next_commands, sweep_progress
 from ncexp.launching.in_turn import own_overrides, work_in_turn
-from ncexp.launching.next_commands import print_next
+from ncexp.launching.next_commands import print_next, print_outcome_of, print_repeat
 from ncexp.launching.pool import work
 from ncexp.launching.sweep_directory import SweepDirectory
 from ncexp.launching.sweep_progress import SweepProgress
@@ -118,6 +119,48 @@ def test_next_commands_can_be_typed_as_they_are(
         ["ncexp", "measure", run, "analysis=robustness"],
         ["ncexp", "report", place],
     ]
+
+
+@pytest.mark.parametrize(
+    ("states", "is_printed"),
+    [
+        ([State.COMPLETED, State.FAILED], True),
+        ([State.INTERRUPTED, State.NEW], True),
+        ([State.KILLED], True),
+        ([State.COMPLETED, State.DIVERGED], False),  # the same would diverge again
+        ([State.REFUSED, State.BUSY], False),
+    ],
+)
+def test_command_that_does_what_is_left_is_printed_as_it_was_typed(
+    states: list[State], is_printed: bool, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["-m", "analysis=[collapse,robustness]", "dataset.path=a file.csv"]
+    print_repeat(console, states)
+    assert printed(console) == []  # of a process of a job
+    monkeypatch.setattr(next_commands, "TYPED", words)
+    print_repeat(console, states)
+    assert [shlex.split(line.removeprefix("again"), comments=True) for line in printed(console)] == (
+        [["ncexp", *words]] if is_printed else []
+    )
+
+
+def test_sweep_ends_with_its_axes_against_error_and_nc1_and_the_verdict(tmp_path: Path, console: Console) -> None:
+    runs = [write_run(tmp_path, rate=rate, seed=seed) for rate in (0.02, 0.05) for seed in (0, 1)]
+    print_outcome_of(console, [*runs, tmp_path / "not begun"], [State.COMPLETED] * 4 + [State.NEW])
+    _, head, *rows = printed(console)
+    assert head.split() == ["lr", "seeds", "test", "error", "%", "NC1"]
+    assert [row.split()[:2] for row in rows[:2]] == [["0.02", "2"], ["0.05", "2"]]
+    assert rows[2].startswith("verdict   ")
+    print_outcome_of(console, runs[:1], [State.COMPLETED])  # a run by itself has said what it came to
+    assert len(printed(console)) == len(rows) + 2
+
+
+def test_sweep_names_a_run_whose_record_is_damaged(tmp_path: Path, console: Console) -> None:
+    sound, damaged = write_run(tmp_path), write_run(tmp_path, seed=1)
+    (damaged / "facts.json").write_text("[")
+    print_outcome_of(console, [sound, damaged], [State.COMPLETED] * 2)
+    assert printed(console)[0].startswith(f"left out: {damaged / 'facts.json'}: expected JSON")
+    assert "verdict   this setting: test error" in "\n".join(printed(console))
 
 
 def test_next_commands_of_a_sweep_name_the_sweep(

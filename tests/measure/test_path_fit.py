@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 
 import pytest
 from synthetic_path import C, N, records_of_path, run_with
@@ -124,4 +126,21 @@ def test_comparison_says_in_words_when_common_growth_fits_better() -> None:
             )
     comparison = compare_with_path(run_with(records))
     assert comparison is not None
-    assert "equal growth of all fits better" in comparison.sentence()
+    assert comparison.sentence().endswith(
+        "; how modes differ in growth it does not explain: one factor for all modes would fit better"
+    )
+
+
+def test_sentence_of_a_fit_has_its_numbers() -> None:
+    comparison = compare_with_path(run_with(records_of_path()))
+    assert comparison is not None
+    assert comparison.fit is not None
+    fit = replace(comparison.fit, rms=math.log(1.25), explained=0.98765, explained_spread=0.5)
+    assert replace(comparison, fit=fit).sentence() == (
+        "closed form fitted from epoch 3: a typical ω differs from it by a factor 1.25; it explains 98.8% of the "
+        "growth; of how modes differ in growth it explains 50.0%"
+    )
+    alike = replace(comparison, fit=replace(fit, explained_spread=math.nan))
+    assert alike.sentence().endswith(
+        "; all modes grew by the same factor, so there is no difference between them to explain"
+    )

@@ -19,7 +19,7 @@ from synthetic_sweep import EPOCHS, RATES, write_run
 import ncexp
 from ncexp.cli.export import main as export
 from ncexp.measure.quantities import QUANTITIES
-from ncexp.record import Runs, State, load, pick_run, read_run, select, split_name
+from ncexp.record import Runs, State, load, read_run, select, split_name
 from ncexp.record.runs import ERRORS, NONE
 
 OF_A_RUN = ["run", "dataset", "architecture", "loss", "lr", "seed", "state"]
@@ -277,12 +277,3 @@ def test_export_refuses_other_files(tmp_path: Path, capsys: pytest.CaptureFixtur
     write_run(tmp_path)
     assert export([str(tmp_path), "--to", "all.xlsx"]) == 2
     assert "expected a file in .csv or .parquet, got all.xlsx" in capsys.readouterr().err
-
-
-def test_pick_run_refuses_ambiguous_and_unknown_names(tmp_path: Path) -> None:
-    write_run(tmp_path, rate=0.02)
-    write_run(tmp_path, rate=0.05)
-    with pytest.raises(ValueError, match="expected one run, got 2"):
-        pick_run("digits", tmp_path)
-    with pytest.raises(ValueError, match=r"expected a run under .* Valid: digits-resnet-mse"):
-        pick_run("svhn", tmp_path)

@@ -173,7 +173,7 @@ def test_report_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture
     errors = capsys.readouterr().err
     assert "expected run directories, got none" in errors
     assert "expected NAME=VALUE, got 'epochs'" in errors
-    assert "expected no DIR beside it" in errors
+    assert "expected no RUN beside it" in errors
     assert "Did you mean epochs?" in errors
 
 

@@ -10,10 +10,15 @@ from rich.console import Console
 from synthetic_path import records_of_path
 from synthetic_sweep import write_journals, write_run
 
-from ncexp.measure.quantities import shown
+from ncexp.config import Component
+from ncexp.measure.quantities import find, shown
 from ncexp.record import RunDirectory, Runs, read_json, read_run
+from ncexp.record.measurements import names_of
 from ncexp.report import report_run, report_simulation
-from ncexp.report.summary import print_summary
+from ncexp.report.summary import MOST_MEASURED, print_measured, print_summary, record_at
+from ncexp.report.verdict import verdict
+
+ROBUSTNESS = "ncexp.measure.analyses.RobustnessAnalysis"
 
 
 def printed(console: Console) -> str:
@@ -35,7 +40,7 @@ def test_summary_shows_the_catalogue_at_three_epochs(tmp_path: Path, console: Co
     nc1 = [f"{run.records[place]['train/collapse/nc1_trace']:.3g}" for place in (0, -1)]
     line = next(line for line in text.splitlines() if line.startswith("NC1 "))
     assert [line.split()[1], line.split()[-1]] == nc1
-    assert max(map(len, text.partition("figure")[0].splitlines())) <= 80
+    assert max(map(len, text.partition("verdict")[0].splitlines())) <= 80
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -63,6 +68,44 @@ def test_summary_says_where_the_terms_of_the_loss_do_not_add_up(tmp_path: Path, 
     run.records[-1] |= {"train/mse/loss": 1.0, "train/mse/loss_rounding": 1e-9, "train/mse/identity_residual": 0.5}
     print_summary(console, replace(run))
     assert f"in doubt: train/mse and train/path at 1 epochs; at {epoch:.0f} the terms of L miss it" in printed(console)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_run_ends_with_its_verdict(tmp_path: Path, console: Console) -> None:
+    path = write_run(tmp_path)
+    report_run(RunDirectory(path), console)
+    lines = printed(console).splitlines()
+    said = verdict(read_run(path))
+    assert lines[-len(said) :] == [f"{'' if place else 'verdict':9} {line}" for place, line in enumerate(said)]
+    assert len(said) == 3
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_measured_numbers_are_printed_at_three_epochs(tmp_path: Path, console: Console) -> None:
+    path = write_run(tmp_path, more=True)
+    run = read_run(path)
+    robustness = Component(group="analysis.x", name="robustness", target=ROBUSTNESS, options={})
+    names = names_of(path / "measurements", {"robustness": robustness})
+    assert names == ["test/robustness/ratio"]
+    report_run(RunDirectory(path), console, summary=False, measured=names)
+    _, row, *said = printed(console).splitlines()
+    epochs = [run.records[0], record_at(run, run.zero_error_epoch or 0) or {}, run.records[-1]]
+    assert row.split() == ["test", "robustness", *(f"{one['test/robustness/ratio']:.3g}" for one in epochs)]
+    assert [line[10:] for line in said] == verdict(run)
+
+
+def test_very_many_measured_numbers_are_cut_and_counted(tmp_path: Path, console: Console) -> None:
+    run = read_run(write_run(tmp_path))
+    names = [name for name in run.records[-1] if name != "epoch"]
+    assert len(names) > MOST_MEASURED
+    print_measured(console, run, names)
+    head, *rows, more = printed(console).splitlines()
+    assert len(rows) == MOST_MEASURED
+    assert more == f"and {len(names) - MOST_MEASURED} more: `ncexp export`, or ncexp.load(...).frame()"
+    shown_first = [name for name in names if name in {one for one, _ in [*shown("summary"), *shown("report")]}]
+    assert len(shown_first) < MOST_MEASURED
+    assert all(any(row.startswith(find(name).short) or find(name).short in row for row in rows) for name in shown_first)  # type: ignore[union-attr]
+    del head
 
 
 def test_report_run_without_records_prints_nothing(tmp_path: Path, console: Console) -> None:

@@ -1,0 +1,53 @@
+"""`ncexp runs`, also `ncexp ls`: what runs there are, how each stands and what it came to, a line each."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+
+from ncexp.cli.words import add_outputs, pair
+from ncexp.record import State, format_counts, named_folders, select
+from ncexp.record.glance import Glance, glance_at_runs
+from ncexp.record.text import say
+
+HELP = """\
+List runs, a line each: state, last trained epoch, test error and NC1 on train
+features at the last evaluated epoch, name. A RUN is a folder, a sweep, a name,
+a key, the beginning of either, or a glob ('digits-mlp*'); without any all runs
+are listed. NAME=VALUE leaves those of this parameter: loss=mse lr=0.1 seed=0.
+Only the ends of the journals are read.
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Print the list; returns 0, or 1 where a run cannot be read or its journals lack what they had.
+
+    Raises ValueError where there is no run, and for a parameter that none has.
+    """
+    parser = argparse.ArgumentParser(
+        prog="ncexp runs", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("words", metavar="RUN | NAME=VALUE", nargs="*")
+    parser.add_argument("--where", metavar="NAME=VALUE", action="append", default=[], help="the same, as for report")
+    add_outputs(parser)
+    given = parser.parse_intermixed_args(arguments)
+    chosen = [word.removeprefix("where=") for word in given.words if "=" in word] + given.where
+    named = [word for word in given.words if "=" not in word]
+    found, faults = glance_at_runs(named_folders(named, given.outputs) or [given.outputs])
+    runs = select(found, dict(map(pair, chosen))) if chosen else found
+    width = max((len(run.state) for run in runs), default=5)
+    say(f"{'state':{width}}  epoch  test error        NC1  run")
+    for run in runs:
+        say(_line(run, width))
+    say(f"{len(runs)} runs: {format_counts(run.state for run in runs)}")
+    for fault in faults:
+        say(f"ncexp runs: left out: {fault}", sys.stderr)
+    return State.DAMAGED.exit_code if faults or State.DAMAGED in {run.state for run in runs} else 0
+
+
+def _line(run: Glance, width: int) -> str:
+    epoch = "–" if run.epoch is None else run.epoch
+    error = "–" if math.isnan(run.error) else f"{run.error:.2%}"
+    nc1 = "–" if math.isnan(run.nc1) else f"{run.nc1:.3g}"
+    return f"{run.state:{width}}  {epoch:>5}  {error:>10}  {nc1:>9}  {run.path.name}"

@@ -1,0 +1,44 @@
+"""Words that several commands take, under one name and read in one way: the folder of the runs, and NAME=VALUE."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+#: Commands that Hydra composes: there the folder of the runs is a key, outputs=FOLDER; elsewhere an option.
+COMPOSED = ("train", "measure", "simulate", "prepare")
+
+
+def add_outputs(parser: argparse.ArgumentParser) -> None:
+    """--outputs FOLDER; `with_outputs` makes it of outputs=FOLDER."""
+    parser.add_argument(
+        "--outputs", type=Path, default=Path("outputs"), help="the folder of the runs; default: outputs"
+    )
+    # As compare and reference called it in version 0.2.
+    parser.add_argument("--in", dest="outputs", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+
+def with_outputs(command: str, words: Sequence[str]) -> list[str]:
+    """The words of a command, with outputs=FOLDER and --outputs FOLDER written as the command reads it.
+
+    >>> with_outputs("status", ["outputs=there", "last"]), with_outputs("measure", ["--outputs", "there", "last"])
+    (['--outputs=there', 'last'], ['outputs=there', 'last'])
+    """
+    if command not in COMPOSED:
+        return [f"--{word}" if word.startswith("outputs=") else word for word in words]
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] == "--outputs":
+            joined[-1] = f"outputs={word}"
+        else:
+            joined.append(word.removeprefix("--") if word.startswith("--outputs=") else word)
+    return joined
+
+
+def pair(text: str) -> tuple[str, str]:
+    """``epochs=350`` as name and value. Raises ValueError for a word without "="."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--where: expected NAME=VALUE, got {text!r}. As in --where epochs=350.")
+    return name, value

@@ -1,0 +1,166 @@
+"""`ncexp runs`, and the words by which commands are told of runs and of the folder that they lie in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from synthetic_sweep import write_run, write_status
+
+from ncexp import cli
+from ncexp.cli import _call
+from ncexp.cli.words import with_outputs
+from ncexp.record import State, read_run
+
+
+@pytest.fixture
+def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two completed runs of one loss, and one of another that diverged; the working directory has them in outputs/."""
+    monkeypatch.chdir(tmp_path)
+    for rate in (0.02, 0.05):
+        write_run(tmp_path / "outputs", rate=rate)
+    write_run(tmp_path / "outputs", loss="cross_entropy", state=State.DIVERGED)
+    return tmp_path / "outputs"
+
+
+def call(capsys: pytest.CaptureFixture[str], command: str, *words: object) -> tuple[int, list[str], str]:
+    code = _call(command, [*map(str, words)])
+    said = capsys.readouterr()
+    return code, said.out.splitlines(), said.err
+
+
+def test_runs_lists_state_epoch_error_nc1_and_name(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, (head, *lines, end), said = call(capsys, "runs")
+    assert (code, said, end) == (0, "", "3 runs: 2 completed, 1 diverged")
+    assert head.split() == ["state", "epoch", "test", "error", "NC1", "run"]
+    for line, path in zip(lines, sorted(outputs.iterdir()), strict=True):
+        run = read_run(path)
+        last = run.records[-1]
+        assert line.split() == [
+            str(run.state),
+            f"{run.training[-1]['epoch']}",
+            f"{last['test/error']:.2%}",
+            f"{last['train/collapse/nc1_trace']:.3g}",
+            path.name,
+        ]
+    assert max(map(len, (head[:38], *(line[:38] for line in lines)))) == 38
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        (["loss=mse"], 2),
+        (["where=loss=mse"], 2),
+        (["--where", "loss=mse", "lr=0.05"], 1),
+        (["digits-resnet-mse*"], 2),
+        (["digits-resnet-mse*", "lr=0.02"], 1),
+        (["digits-resnet-cross"], 1),
+        (["outputs=outputs"], 3),
+        (["seed=7"], 0),
+    ],
+)
+@pytest.mark.usefixtures("outputs")
+def test_runs_lists_those_that_are_meant(words: list[str], count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    code, lines, _ = call(capsys, "runs", *words)
+    assert (code, len(lines) - 2) == (0, count)
+
+
+def test_runs_is_also_called_ls(
+    outputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del outputs
+    monkeypatch.setattr(sys, "argv", ["ncexp", "ls", "loss=mse"])
+    assert cli._command() == 0
+    assert capsys.readouterr().out.endswith("2 runs: 2 completed\n")
+
+
+def test_runs_of_a_stranger_are_named_and_no_terminal_obeys_them(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = write_run(outputs, seed=1)
+    odd.rename(outputs / f"\x1b[31m{odd.name}")
+    (outputs / write_run(outputs, seed=2).name / "facts.json").write_text("[")
+    linked = write_run(outputs, seed=3) / "measurements"
+    for path in linked.glob("errors*.jsonl"):
+        path.unlink()
+        os.mkfifo(path)
+    code, lines, said = call(capsys, "runs")
+    assert (code, lines[-1]) == (1, "3 runs: 2 completed, 1 diverged")
+    assert said.count("ncexp runs: left out: ") == 3
+    assert r"\x1b[31m" in said
+    assert "\x1b" not in said
+
+
+def test_run_whose_journal_lost_its_end_is_listed_as_damaged(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_run(outputs, seed=1)
+    status = (path / "status.json").read_text().rstrip().removesuffix("}")
+    (path / "status.json").write_text(f'{status}, "record": {{"training.jsonl": "1-351"}}}}')
+    code, lines, _ = call(capsys, "runs", "seed=1")
+    assert (code, lines[-1]) == (1, "1 runs: 1 damaged")
+
+
+@pytest.mark.usefixtures("outputs")
+def test_runs_refuses_what_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _, said = call(capsys, "runs", "los=mse")
+    assert (code, "expected a parameter of the runs, got 'los'" in said, "Did you mean loss?" in said) == (
+        2,
+        True,
+        True,
+    )
+    code, _, said = call(capsys, "runs", f"outputs={tmp_path / 'none'}")
+    assert (code, "expected run directories, got none" in said) == (2, True)
+
+
+def test_outputs_is_one_name_in_every_command() -> None:
+    for words in (["outputs=there"], ["--outputs=there"], ["--outputs", "there"]):
+        assert with_outputs("measure", ["a", *words, "b"]) == ["a", "outputs=there", "b"]
+        assert with_outputs("train", words) == ["outputs=there"]
+    assert with_outputs("report", ["a", "outputs=there"]) == ["a", "--outputs=there"]
+    assert with_outputs("report", ["--outputs", "there"]) == ["--outputs", "there"]
+
+
+@pytest.mark.parametrize("spelling", ["outputs={}", "--outputs={}", "--in={}"])
+def test_commands_find_runs_in_a_named_folder(
+    outputs: Path, spelling: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs.rename(outputs.with_name("elsewhere"))
+    there = spelling.format("elsewhere")
+    assert call(capsys, "compare", there, "digits-resnet-mse*")[0] == 0
+    assert call(capsys, "export", there, "digits-resnet-cross", "--to", "one.csv")[0] == 0
+    assert Path("one.csv").read_text().count("cross_entropy") > 0
+    assert "mse," not in Path("one.csv").read_text().replace("cross_entropy", "")[:2000]
+    assert call(capsys, "runs", there)[0] == 0
+    assert "runs there: 2 completed, 1 diverged" in call(capsys, "status", there)[1][0]
+    sent: list[object] = []
+    monkeypatch.setattr("ncexp.tracking.sync_runs", lambda paths, uri: sent.append(paths) or {"not sent": 0})
+    assert call(capsys, "sync", there)[0] == 0
+    assert call(capsys, "sync", there, "digits-resnet-mse*")[0] == 0
+    assert sent[0] == [Path("elsewhere")]
+    assert len(sent[1]) == 2  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("outputs")
+def test_compare_lists_what_a_beginning_may_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, said = call(capsys, "compare", "digits-resnet-mse")
+    assert code == 2
+    assert "ncexp compare: digits-resnet-mse: expected one run, got 2:\n  digits-resnet-mse_lr0.02_seed0_" in said
+
+
+def test_status_without_a_sweep_says_what_there_is(
+    outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(capsys, "status") == (
+        0,
+        ["no sweep in outputs; runs there: 2 completed, 1 diverged; `ncexp runs` lists them"],
+        "",
+    )
+    empty = tmp_path / "empty"
+    (code, (line,), _) = call(capsys, "status", "--outputs", empty)
+    assert (code, line) == (0, f"no sweep in {empty}; runs there: none; `ncexp` trains one")
+    code, _, said = call(capsys, "status", "last")
+    assert code == 2
+    assert said.endswith("outputs, got 'last'. There are none. `ncexp runs` lists the runs.\n")
+    write_status(next(outputs.iterdir()), "nonsense")
+    assert call(capsys, "status")[0] == 1
