@@ -48,7 +48,7 @@ def band_of(records: Sequence[Sequence[Record]], name: str, logarithmic: bool) -
 def draw_band(axes: Axes, runs: Sequence[SavedRun], curve: Curve) -> None:
     """The curve of these seeds as mean and band; nothing where it is undefined throughout."""
     row = find(curve.name)
-    band = band_of([run.records for run in runs], curve.name, row is not None and row.scale == "log")
+    band = band_of([run.records for run in runs], curve.name, row is not None and row.is_log)
     if numpy.isnan(band.mean).all():
         return
     axes.plot(band.epochs, band.mean, curve.line, color=curve.colour, linewidth=1.2)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ncexp.collapse import PathFit
 from ncexp.measure import Comparison
 from ncexp.record import SavedRun
-from ncexp.report.style import draw_zero_line, finish, mode_colours, omega, plain_ticks, shown_name, zero_error_note
+from ncexp.report.style import draw_zero_line, finish, label_ticks, mode_colours, omega, shown_name, zero_error_note
 
 
 def central_path_figure(run: SavedRun, comparison: Comparison) -> Figure:
@@ -24,7 +24,7 @@ def central_path_figure(run: SavedRun, comparison: Comparison) -> Figure:
         _draw_path(top, comparison.fit)
         _draw_residuals(bottom, comparison.fit)
     top.set(yscale="log", ylabel="ω: class means in units of the noise within classes")
-    plain_ticks(top)
+    label_ticks(top.yaxis)
     bottom.set(xlabel="epoch", ylabel="log (measured / theory)")
     for axes in (top, bottom):
         draw_zero_line(axes, run)
