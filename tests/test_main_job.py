@@ -71,7 +71,9 @@ def test_readme_says_what_decay_has_in_l_nc1(records):
 
 @pytest.mark.slow
 def test_readme_says_that_the_nearest_class_mean_decides_alike(records):
-    assert re.search(r"NC4 is 0: network and nearest class mean decide every training example\s+alike", README.read_text())
+    assert re.search(
+        r"NC4 is 0: network and nearest class mean decide every training example\s+alike", README.read_text()
+    )
     assert records[-1]["train/collapse/nearest_class_center_mismatch"] == 0
 
 

@@ -86,7 +86,10 @@ def _parser() -> argparse.ArgumentParser:
         "--where", metavar="NAME=VALUE", action="append", default=[], help="only runs of this parameter"
     )
     parser.add_argument(
-        "--width", type=float, metavar="INCHES", help="of each figure: 3.3 for a column of a paper (default: as it needs)"
+        "--width",
+        type=float,
+        metavar="INCHES",
+        help="of each figure: 3.3 for a column of a paper (default: as it needs)",
     )
     parser.add_argument("--to", type=Path, default=Path("report"), help="folder for the report (default: report)")
     return parser

@@ -37,7 +37,6 @@ from ncexp.report.style import (
 from ncexp.report.sweep import DATASETS, Cell, Sweep
 
 
-
 def draw_all(sweep: Sweep, folder: Path, width: float | None = None) -> list[tuple[str, Path]]:
     """Every figure that the records allow, as (caption, PNG); the PDF lies beside it.
 
@@ -213,10 +212,9 @@ def _grid(sweep: Sweep, label: str, draw: Callable[[Axes, Sweep, list[Cell]], No
             cells = [one for place, one in sweep.cells.items() if place[0] == dataset and place[1] in architectures]
             _draw_panel(grid[i][j], sweep, cells, row, draw)
     for axes, dataset in zip(grid[0], columns, strict=True):
-        above = 6 if len(columns) == len(rows) == 1 and not axes.get_title(loc="right") else 14  # the network's name
-        axes.set_title(DATASETS.get(dataset, dataset), fontsize=10, pad=above)
+        axes.set_title(DATASETS.get(dataset, dataset), fontsize=10, y=1, pad=3)
     figure.supxlabel(across, fontsize=9)
-    figure.supylabel(label, fontsize=9)
+    figure.supylabel(label, fontsize=9, multialignment="center")
     return figure
 
 
@@ -245,14 +243,12 @@ def _zero_handles(sweep: Sweep) -> list[Line2D]:
 
 def _legend(figure: Figure, handles: list[Line2D]) -> Figure:
     """The legend above, and the figure's size and margins by its parts."""
-    legend = figure.legend(handles=handles, loc="upper center", fontsize=8, frameon=False, borderaxespad=0.2)
     across, label = figure.texts  # of `_grid`
-    engine = GridLayout(label, across, legend)
+    engine = GridLayout(label, across, handles)
     for axes in figure.axes:  # a log axis has hundreds of them, which cost more than all curves
         axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_minor_locator(NullLocator())
-    engine.execute(figure)
-    figure.set_size_inches(*engine.size(figure))
+    engine.resize(figure)
     figure.set_layout_engine(engine)
     return figure
 
@@ -260,7 +256,7 @@ def _legend(figure: Figure, handles: list[Line2D]) -> Figure:
 def _sized(figure: Figure, width: float | None) -> Figure:
     engine = figure.get_layout_engine()
     if width is not None and isinstance(engine, GridLayout):
-        figure.set_size_inches(*engine.size(figure, width))
+        engine.resize(figure, width)
     elif width is not None:
         figure.set_size_inches(width, figure.get_figheight() * width / figure.get_figwidth())
     return figure

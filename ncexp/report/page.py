@@ -16,8 +16,8 @@ from ncexp.report.sweep import Sweep
 from ncexp.report.tables import EDGE, Entry, Table, Value, decomposition, gains, learning_rates, results, troubles
 
 RULE = (
-    "Of every cell the learning rate with the lowest test error at the last epoch is shown, as in the paper. That makes "
-    "the test errors shown optimistic: the rate was chosen by them."
+    "Of every cell the learning rate with the lowest test error at the last epoch is shown, as in the paper. That "
+    "makes the test errors shown optimistic: the rate was chosen by them."
 )
 AT_EDGE = f"{EDGE.strip()} marks a rate that is the smallest or the largest tried: a better one may lie beyond."
 #: Columns that a table shows at once; the others unfold.

@@ -17,11 +17,13 @@ matplotlib.use("Agg")
 
 import numpy
 from matplotlib import pyplot
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
 from ncexp.measure.quantities import BOTH, Quantity
 from ncexp.record import Record, SavedRun, column
@@ -68,7 +70,9 @@ def group_colours(groups: Sequence[str]) -> dict[str, str]:
     Blue is the MSE and orange cross-entropy, the first whose name begins so; the others have the colours of `OTHERS`,
     in order and from the first again.
     """
-    first = {next((group for group in groups if group.startswith(loss)), None): loss for loss in ("mse", "cross_entropy")}
+    first = {
+        next((group for group in groups if group.startswith(loss)), None): loss for loss in ("mse", "cross_entropy")
+    }
     others = itertools.cycle(OTHERS)
     return {group: COLOURS[first[group]] if group in first else next(others) for group in groups}
 
@@ -160,11 +164,11 @@ def label_ticks(axis: Axis, share: bool = False) -> None:
 class LogTicks(LogLocator):
     """Where a logarithmic axis has its ticks: at 1, 2, 5, 10, ... if there is room, else at decades; at two or more."""
 
-    def tick_values(self, vmin: float, vmax: float) -> numpy.ndarray:
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
         """Those between vmin and vmax, of which matplotlib's own locator may find one alone, or none."""
+        assert self.axis is not None
         low, high = sorted((vmin, vmax))
-        found = [_ticks(low, high, subs) for subs in ((1.0,), (1.0, 2.0, 5.0), range(1, 10))]
-        decades, thirds, digits = found
+        decades, thirds, digits = (_ticks(low, high, subs) for subs in ((1.0,), (1.0, 2.0, 5.0), range(1, 10)))
         if 2 <= len(thirds) <= max(2, self.axis.get_tick_space()):
             return thirds
         if len(decades) > 1:
@@ -173,21 +177,22 @@ class LogTicks(LogLocator):
         return MaxNLocator(3).tick_values(low, high) if several is None else several
 
 
-def _ticks(low: float, high: float, subs: Sequence[float]) -> numpy.ndarray:
-    values = numpy.asarray(LogLocator(subs=subs, numticks=10_000).tick_values(low, high))
-    return values[(values >= low) & (values <= high)]
+def _ticks(low: float, high: float, subs: Sequence[float]) -> list[float]:
+    values = LogLocator(subs=subs, numticks=10_000).tick_values(low, high)
+    return [float(value) for value in values if low <= value <= high]
 
 
 class LogLabels(LogFormatterMathtext):
     """0.5, 1, 2 where the axis spans less than three decades, else powers of ten."""
 
     def __call__(self, x: float, pos: int | None = None) -> str:
+        assert self.axis is not None
         low, high = sorted(self.axis.get_view_interval())
         return f"{x:g}" if high < 1000 * low else super().__call__(x, pos)
 
 
 def mode_colours(count: int) -> numpy.ndarray:
-    """One colour a mode, (count, 4), from dark blue for the largest ω to yellow, by lightness; no other scale has them."""
+    """One colour a mode, (count, 4), from dark blue for the largest ω to yellow; they differ in lightness."""
     return numpy.asarray(matplotlib.colormaps["cividis"](numpy.linspace(0, 0.9, count)))
 
 
@@ -213,12 +218,19 @@ def _break_what_leaves(figure: Figure) -> bool:
     """Whether there was a title or label of the figure or of its panels to break."""
     broken = False
     for text in [*figure.texts, *(text for axes in figure.axes for text in words_of(axes))]:
-        box, canvas = text.get_window_extent(), figure.bbox
+        box, canvas = extent_of(text), figure.bbox
         upright = text.get_rotation() == 90
         low, high, room = (box.y0, box.y1, canvas.height) if upright else (box.x0, box.x1, canvas.width)
         if (over := max(-low, high - room)) > 0:
             broken |= break_lines(text, high - low - 2 * over)  # at both ends: it stands in its panel's middle
     return broken
+
+
+def extent_of(artist: Artist) -> Bbox:
+    """In pixels of the figure as it is now; a text itself remembers those of its first resolution."""
+    figure = artist.get_figure(root=True)
+    assert figure is not None
+    return Bbox(artist.get_window_extent(figure._get_renderer()))  # type: ignore[attr-defined]
 
 
 def words_of(axes: Axes) -> list[Text]:
@@ -228,15 +240,21 @@ def words_of(axes: Axes) -> list[Text]:
 
 
 def break_lines(text: Text, room: float) -> bool:
-    """Break the lines of `text` so that none is longer than `room`, in pixels; whether there was one."""
-    box = text.get_window_extent()
-    length = box.height if text.get_rotation() == 90 else box.width
+    """Break the lines of `text` so that none is longer than `room`, in pixels; whether there was one.
+
+    Not below eight letters a line, which no figure is too small for.
+    """
     lines = text.get_text().split("\n")
-    if length <= room:
-        return False
-    most = max(8, int(max(map(len, lines)) * room / length))
-    text.set_text("\n".join(part for line in lines for part in textwrap.wrap(line, most) or [""]))
-    return True
+    whole = most = max(map(len, lines))
+    while (length := _length(text)) > room and most > 8:
+        most = max(8, min(most - 1, int(most * room / length)))
+        text.set_text("\n".join(part for line in lines for part in textwrap.wrap(line, most) or [""]))
+    return most < whole
+
+
+def _length(text: Text) -> float:
+    box = extent_of(text)
+    return box.height if text.get_rotation() == 90 else box.width
 
 
 def save(figure: Figure, path: Path, *others: Path) -> Path:
