@@ -48,7 +48,7 @@ def main(outputs: str, target: Path) -> None:
         axes.set(xscale="log", yscale="log", xlabel="weight decay", title=title)
         label_ticks(axes.xaxis)
         label_ticks(axes.yaxis)
-    grid[0].legend(frameon=False)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(LINES), frameon=False)
     figure.savefig(target, dpi=110)
 
 
