@@ -71,7 +71,7 @@ class GridLayout(LayoutEngine):
         if each < NARROWEST:
             least = left + right + NARROWEST * columns
             raise ValueError(
-                f"width: expected {least:.1f} inches or more for {columns} panels side by side, got {wide:g}. Choose "
+                f"width: expected {least:.1f} inches or more for {columns} datasets side by side, got {wide:g}. Choose "
                 f"fewer datasets, or a wider figure."
             )
         tall = PANEL[1] if width is None else each * PANEL[1] / PANEL[0]

@@ -77,7 +77,7 @@ def test_no_text_of_a_runs_figures_is_cut(tmp_path: Path) -> None:
 def test_more_panels_than_a_column_has_room_for_are_refused(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, "mnist", "cifar10", "svhn", "stl10", rates=(0.02,))
     figure = next(draw for name, _, draw in _figures(sweep) if name.startswith("nc1"))()
-    with pytest.raises(ValueError, match=r"width: expected \d\.\d inches or more for 4 panels side by side, got 3.3"):
+    with pytest.raises(ValueError, match=r"width: expected \d\.\d inches or more for 4 datasets side by side, got 3.3"):
         _sized(figure, COLUMN)
 
 
