@@ -194,14 +194,16 @@ def _reached(values: np.ndarray, level: float) -> int | str:
 def _draw(path: Path, start: Start, measured: dict[str, np.ndarray], theory: dict[str, np.ndarray]) -> None:
     from matplotlib import pyplot
 
+    from ncexp.report.style import COLOURS, mode_colours, omega
+
     figure, (modes, losses) = pyplot.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
     steps = EVERY * np.arange(1, len(measured["loss"]) + 1)
-    for j in range(C - 1):
-        modes.plot(steps, measured["omega"][:, j], ".", markersize=4, label=f"ω{j + 1} trained")
+    for j, colour in enumerate(mode_colours(C - 1)):
+        modes.plot(steps, measured["omega"][:, j], ".", color=colour, markersize=4, label=f"{omega(j + 1)} trained")
         modes.plot(steps, theory["omega"][:, j], "-", color="0.3", linewidth=0.8)
     modes.set(xlim=(0, 1.2 * EVERY * np.isfinite(measured["ratio"]).sum()), ylim=(0.1, None))
-    for name, label in (("gap", "F/F_min − 1"), ("duality", "self-duality")):
-        losses.plot(steps, measured[name], ".", markersize=4, label=label)
+    for name, part, label in (("gap", "loss", "F/F_min − 1"), ("duality", "loss_nc23", "NC3 self-duality")):
+        losses.plot(steps, measured[name], ".", color=COLOURS[part], markersize=4, label=label)
         losses.plot(steps, theory[name], "-", color="0.3", linewidth=0.8)
     modes.set(yscale="log", xlabel="step", ylabel="ω")
     losses.set(yscale="log", xlabel="step", ylim=(1e-12, None))

@@ -165,9 +165,8 @@ def _begin(
         f"{facts['num_train']} training and {facts['num_test']} test examples of shape "
         f"{tuple(facts['input_shape'])}, {facts['num_classes']} classes: {classes}"
     )
-    lines.append(
-        f"{facts['num_parameters']:,} parameters, {facts['num_features']} features; {facts['ridge_convention']}"
-    )
+    lines.append(f"{facts['num_parameters']:,} parameters, {facts['num_features']} features")
+    lines.append(f"decay     λ/2 ‖[W, b]‖² is the last layer's part in the MSE loss; {facts['ridge_convention']}")
     if isinstance(recorded, RecordedTraining):
         lines.append(f"trains    {_steps(config)}")
     lines.append(f"keeps     {recorded.describe_kept()}")

@@ -14,8 +14,8 @@ from ncexp.report.reference import read_reference
 
 PAGE = (Path(__file__).parents[1] / "docs" / "fashion_mnist.md").read_text()
 LAST = "45"
-#: First cell of a row → heading of a column → quantity, and what the column multiplies it by.
-COLUMNS = {
+#: Heading of a column → first cell of a row → quantity, and what the row multiplies it by.
+ROWS = {
     "VGG-11, MSE": {
         "test error %": ("test/error", 100),
         "NC1, first epoch → zero error → end": ("train/collapse/nc1_trace", 1),
@@ -45,13 +45,14 @@ def entries(row: str) -> list[str]:
     return [entry.strip() for entry in row.strip("|").split("|")]
 
 
-@pytest.mark.parametrize("name", COLUMNS)
+@pytest.mark.parametrize("name", ROWS)
 def test_numbers_at_the_end_are_those_of_the_reference(name: str) -> None:
-    place = PAGE.index(f"\n| {name} | ", PAGE.index("## What comes out")) + 1
-    head = re.findall(r"^\| \|.*$", PAGE[:place], flags=re.MULTILINE)[-1]
-    printed = dict(zip(entries(head), entries(PAGE[place:].splitlines()[0]), strict=True))
+    head = re.search(rf"^\| \| {name} \|.*$", PAGE, flags=re.MULTILINE)
+    assert head is not None
+    lines = PAGE[head.end() :].partition("\n\n")[0].splitlines()[2:]
+    printed = {quantity: end for quantity, end, *_ in map(entries, lines)}
     bands = read_reference("fashion_mnist_vgg_mse_mean")["bands"]
-    for heading, (quantity, scale) in COLUMNS[name].items():
+    for heading, (quantity, scale) in ROWS[name].items():
         end = printed[heading].split(" → ")[-1]
         half_a_digit = 0.5 * 10.0 ** -len(end.partition(".")[2])
         mean = scale * bands[quantity][LAST][1]

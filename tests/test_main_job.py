@@ -44,7 +44,7 @@ def fraction(sentence: str) -> float:
             ["collapse/etf_error_means", "collapse/etf_error_classifier"],
         ),
         ("NC3 to less than FRACTION", ["collapse/self_duality"]),
-        ("causes, falls to less than FRACTION of its value at zero error", ["mse/loss_nc1_data"]),
+        ("It falls to less than FRACTION of its value at zero error", ["mse/loss_nc1_data"]),
     ],
 )
 def test_readme_says_how_far_numbers_fall_after_zero_error(records, sentence, names):
@@ -54,24 +54,26 @@ def test_readme_says_how_far_numbers_fall_after_zero_error(records, sentence, na
 
 @pytest.mark.slow
 def test_readme_says_in_how_many_epochs_the_layer_is_near_the_path(records):
-    limit = fraction("below FRACTION of L_NC1 in more than")
+    limit = fraction("L_LS⊥ is below FRACTION of L_NC1")
     near = [record["train/mse/loss_ls_perp"] < limit * record["train/mse/loss_nc1"] for record in records]
     assert near[-1]
     # Epochs between two evaluations that are both near count as near.
     pairs = zip(records, records[1:], near, near[1:], strict=False)
     epochs = sum(after["epoch"] - before["epoch"] for before, after, one, other in pairs if one and other)
-    assert epochs > fraction("of L_NC1 in more than FRACTION of all epochs") * records[-1]["epoch"]
+    assert epochs > fraction("in more than FRACTION of all epochs") * records[-1]["epoch"]
 
 
 @pytest.mark.slow
 def test_readme_says_what_decay_has_in_l_nc1(records):
     share = records[-1]["train/mse/loss_nc1_decay"] / records[-1]["train/mse/loss_nc1"]
-    assert share > fraction("at the last epoch more than FRACTION of L_NC1 is λ/2")
+    assert share > fraction("At the last epoch more than FRACTION of L_NC1 is the penalty λ/2")
 
 
 @pytest.mark.slow
-def test_readme_says_that_no_training_example_is_decided_otherwise(records):
-    assert "no training example is decided otherwise than by the nearest class mean (NC4)" in README.read_text()
+def test_readme_says_that_the_nearest_class_mean_decides_alike(records):
+    assert re.search(
+        r"NC4 is 0: network and nearest class mean decide every training example\s+alike", README.read_text()
+    )
     assert records[-1]["train/collapse/nearest_class_center_mismatch"] == 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib import pyplot
 
 import ncexp
+from ncexp.report.style import OTHERS, label_ticks
 
 PANELS = {
     "train/collapse/nc0_classifier": "NC0: ‖Σ w_c‖/‖W‖",
@@ -16,10 +17,10 @@ PANELS = {
     "train/collapse/self_duality": "NC3: ‖Wᵀ/‖W‖ − M̄/‖M̄‖‖²",
 }
 LINES = {
-    ("sgd", 0.0): ("SGD, coupled", "tab:blue", "-"),
-    ("sgd", 1.0): ("SGD, decoupled", "tab:blue", "--"),
-    ("adam", 0.0): ("Adam, coupled", "tab:orange", "-"),
-    ("adam", 1.0): ("Adam, decoupled", "tab:orange", "--"),
+    ("sgd", 0.0): ("SGD, coupled", OTHERS[0], "-"),
+    ("sgd", 1.0): ("SGD, decoupled", OTHERS[0], "--"),
+    ("adam", 0.0): ("Adam, coupled", OTHERS[1], "-"),
+    ("adam", 1.0): ("Adam, decoupled", OTHERS[1], "--"),
 }
 
 
@@ -45,7 +46,9 @@ def main(outputs: str, target: Path) -> None:
             axes.fill_between(alive, low.loc[alive, name], high.loc[alive, name], color=colour, alpha=0.15)
     for axes, title in zip(grid, PANELS.values(), strict=True):
         axes.set(xscale="log", yscale="log", xlabel="weight decay", title=title)
-    grid[0].legend(frameon=False)
+        label_ticks(axes.xaxis)
+        label_ticks(axes.yaxis)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper center", ncols=len(LINES), frameon=False)
     figure.savefig(target, dpi=110)
 
 

@@ -49,7 +49,12 @@ def main(arguments: list[str]) -> int:
         say(f"ncexp report: {error}", sys.stderr)
         return 2
     try:
-        page = write_report(sweep, given.to)
+        page = write_report(sweep, given.to, given.width)
+    except ValueError as error:
+        if given.width is None:
+            raise
+        say(f"ncexp report: --{error}", sys.stderr)
+        return 2
     except OSError as error:
         say(f"ncexp report: --to: expected a folder that takes files, got {error}. Name another.", sys.stderr)
         return 2
@@ -83,6 +88,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--where", metavar="NAME=VALUE", action="append", default=[], help="only runs of this parameter"
+    )
+    parser.add_argument(
+        "--width",
+        type=float,
+        metavar="INCHES",
+        help="of each figure: 3.3 for a column of a paper (default: as it needs)",
     )
     parser.add_argument("--to", type=Path, default=Path("report"), help="folder for the report (default: report)")
     return parser

@@ -24,7 +24,7 @@ class Quantity:
 
     name: family/quantity, or the quantity alone; ``<j>`` stands for the number of a mode, ``<module>`` for a submodule;
     label: what axes and tables call it, ``name[, of what]: symbol``; meaning: one plain line; source: who defined it;
-    scale: of its axis, and percent for shares; at_collapse: its value there (– : none of its own); splits: where it
+    scale: of its axis, with percent for shares; at_collapse: its value there (– : none of its own); splits: where it
     exists. The splits on which it is shown: summary: the table after a run; report: the results of a sweep; view: what
     MLflow shows first. panel: the figure panel that draws it; rows with one panel are its curves.
     """
@@ -33,13 +33,23 @@ class Quantity:
     label: str
     meaning: str
     source: str
-    scale: Literal["log", "linear", "percent"]
+    scale: Literal["log", "linear", "percent", "log percent"]
     at_collapse: str
     splits: tuple[str, ...]
     summary: tuple[str, ...] = ()
     report: tuple[str, ...] = ()
     view: tuple[str, ...] = ()
     panel: str = ""
+
+    @property
+    def is_log(self) -> bool:
+        """Whether its axis is logarithmic."""
+        return self.scale.startswith("log")
+
+    @property
+    def is_share(self) -> bool:
+        """Whether people are shown it in percent; on record it is a fraction."""
+        return self.scale.endswith("percent")
 
     @property
     def short(self) -> str:
@@ -113,7 +123,7 @@ _ERRORS = (
              "percent", "0", FIT),
     Quantity("perp_share", "L_LS⊥/L of the steps: largest of the epoch",
              "by how much a step's least-squares layer misses its optimum: rounding (regime=on_path, renormalized)",
-             "HPD22 Thm. 1", "log", "0", FIT),
+             "HPD22 Thm. 1", "log percent", "0", FIT),
     Quantity("lr", "learning rate", "of the epoch", "–", "log", "–", FIT),
     Quantity("decisions/least_squares_error", "error, least-squares layer: share decided wrongly",
              "by W_LS of the train features, with the run's λ",
@@ -171,7 +181,7 @@ _COLLAPSE = (
              "log", "0", BOTH),
     Quantity("collapse/self_duality_angle", "NC3 angle: Ave (1 − cos(w_c, m_c))",
              "how far each row points away from its class mean; from 0 to 2", "–", "log", "0", BOTH),
-    Quantity("collapse/nearest_class_center_mismatch", "NC4 mismatch: share decided otherwise",
+    Quantity("collapse/nearest_class_center_mismatch", "NC4 mismatch: share decided differently",
              "share of examples that network and nearest train class mean decide differently", "PHD20",
              "percent", "0", BOTH, summary=TRAIN, report=TRAIN, view=BOTH, panel=NC4),
     Quantity("collapse/uniformity_means", "GNC2: Ave log ‖u_c − u_c'‖⁻¹",
@@ -229,7 +239,7 @@ _DECOMPOSITION = (
              "class means that W_LS cannot send to the one-hot corners", "HPD22 Thm. 2",
              "log", "0 at λ = 0", BOTH, summary=TRAIN, report=TRAIN, view=TRAIN, panel=DECOMPOSITION),
     Quantity("mse/loss_ls_perp", "L_LS⊥: L − L_LS",
-             "what the last layer loses to W_LS: its distance from the central path", "HPD22 Thm. 1",
+             "excess of the loss over that of W_LS: the distance from the central path", "HPD22 Thm. 1",
              "log", "0", BOTH, summary=TRAIN, view=TRAIN, panel=DECOMPOSITION),
     Quantity("mse/loss_data", "L, data part: ½ Ave ‖W̃h̃ − y‖²", "the mean squared error alone", "HPD22",
              "log", "0 at λ = 0", BOTH),
@@ -261,13 +271,13 @@ _DECOMPOSITION = (
 _PATH = (
     Quantity("path/perp_share", "L_LS⊥/L: share of the loss off the path",
              "share of the loss that another last layer would save", "HPD22 Thm. 1",
-             "log", "0", TRAIN, report=TRAIN, view=TRAIN, panel=DISTANCE),
+             "log percent", "0", TRAIN, report=TRAIN, view=TRAIN, panel=DISTANCE),
     Quantity("path/classifier_distance", "distance to W_LS: ‖W̃ − W̃_LS‖ / ‖W̃_LS‖", "between last layer and W_LS", "–",
              "log", "0", TRAIN),
     Quantity("path/prediction_angle", "angle to W_LS, degrees",
              "between the predictions of the last layer and those of W_LS, as vectors", "–",
              "linear", "0", TRAIN, summary=TRAIN),
-    Quantity("path/decision_mismatch", "mismatch with W_LS: share decided otherwise",
+    Quantity("path/decision_mismatch", "mismatch with W_LS: share decided differently",
              "share of examples that the last layer and W_LS of the train features decide differently", "–",
              "percent", "0", BOTH),
     Quantity("path/snr_<j>", "ω_j: singular value of Σ_W^−½ M̄",

@@ -134,7 +134,7 @@ def select(runs: Iterable[Chosen], where: Mapping[str, Any]) -> list[Chosen]:
     Raises ValueError for a parameter that no run has.
     """
     found = [(run, {**run.parameters, "state": run.state}) for run in runs]
-    known = {name for _, parameters in found for name in parameters}
+    known: set[str] = {name for _, parameters in found for name in parameters}
     if unknown := [name for name in where if name not in known]:
         raise ValueError(
             f"where: expected a parameter of the runs, got {unknown[0]!r}. {nearest(unknown[0], [*known])}"

@@ -58,7 +58,7 @@ def draw_band(axes: Axes, runs: Sequence[SavedRun], curve: Curve) -> None:
     """The curve of these seeds, see `bands_of`; nothing where it is undefined throughout."""
     row = find(curve.name)
     done = all(run.state is State.COMPLETED for run in runs)
-    bands = bands_of([run.records for run in runs], curve.name, row is not None and row.scale == "log", done)
+    bands = bands_of([run.records for run in runs], curve.name, row is not None and row.is_log, done)
     for band in bands:
         if count := _defined(band):
             marker = "." if count == 1 else ""  # a line of one point is not seen

@@ -57,11 +57,12 @@ def verdict_table(run: SavedRun, verdict: Verdict) -> Table:
         out = [epoch for epoch in epochs if not _within(verdict, (quantity, epoch))]
         words = "yes" if not out else "no" if out == epochs else f"no, at epoch {', '.join(out)}"
         low, _, high = verdict.bands[quantity, epochs[-1]]
-        if (row := find(quantity)) is not None and row.scale == "percent":
+        row = find(quantity)
+        if row is not None and row.scale == "percent":
             low, high = max(low, 0.0), min(high, 1.0)
         value = verdict.values[quantity, epochs[-1]]
         said = f"{words}: differs" if quantity in verdict.differing else words
-        table.add_row(quantity, said, f"{value:.4g}", f"{low:.4g} to {high:.4g}")
+        table.add_row(quantity, said, number(value, row), f"{number(low, row)} to {number(high, row)}")
     return table
 
 

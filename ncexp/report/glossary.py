@@ -23,7 +23,8 @@ split is train, test, or fit for what the training steps met. In data frames and
 quantity are columns; the family of names without one, as `test/error`, is `errors` there. `<j>` stands for the number
 of a mode or class, `<module>` for a submodule's name. Where one analysis was measured with a second set of options, its
 key stands in the family: `test/robustness.0123456789/ratio`. An undefined value is null in the journals and nan in data
-frames.
+frames. Shares are fractions on record; where the axis says percent, tables and figures show percent. Terms are
+explained in the [glossary](glossary.md).
 
 Symbols: C classes, P features, n examples; μ_c class means, μ_G the mean of all examples; m_c = μ_c − (1/C) Σ_c μ_c,
 about the mean of the class means, u_c = m_c/‖m_c‖, M̄ the matrix of the m_c. In Σ_B, the decomposition and ω_j class

@@ -10,9 +10,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from matplotlib import colormaps, pyplot
+from matplotlib import pyplot
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
@@ -20,37 +19,33 @@ from matplotlib.ticker import NullLocator
 from ncexp.measure.quantities import BOTH, DECOMPOSITION, TRAIN, Quantity, panels
 from ncexp.record import counted
 from ncexp.report.bands import draw_band
+from ncexp.report.layout import GridLayout
 from ncexp.report.regimes import CAPTION, has_regimes, regimes_grid
 from ncexp.report.spectra import Fits, draw_residuals, draw_spectra, fits_of, spectrum_handles
 from ncexp.report.style import (
     LINES,
-    PALETTE,
     RED,
     Curve,
     Line,
     axis_label,
     curves_of,
-    plain_ticks,
+    group_colours,
+    label_ticks,
     save,
     scale_axis,
     set_log,
 )
 from ncexp.report.sweep import DATASETS, Cell, Sweep
 
-#: Inches: of a panel, and of what stands around all of them: left, right, below; above, before the legend's lines.
-PANEL, AROUND, ABOVE, LEGEND_LINE = (2.3, 1.75), (1.15, 0.15, 0.55), 0.3, 0.2
-#: A legend's entries in a line, by the number of panels that stand side by side.
-ENTRIES = {1: 2, 2: 3, 3: 5, 4: 6}
-#: Letters of an entry above which a line takes as many as fit: inches of a letter, and of what stands before an entry.
-LONG, LETTER, HANDLE = 30, 0.061, 0.45
-#: For what comes after the palette's six: nothing red among them.
-MORE = tuple(map(to_hex, colormaps["tab20c"].colors))  # type: ignore[attr-defined]
 
+def draw_all(sweep: Sweep, folder: Path, width: float | None = None) -> list[tuple[str, Path]]:
+    """Every figure that the records allow, as (caption, PNG); the PDF lies beside it.
 
-def draw_all(sweep: Sweep, folder: Path) -> list[tuple[str, Path]]:
-    """Every figure that the records allow, as (caption, PNG); the PDF lies beside it."""
+    width: of each figure in inches, as for one column of a paper; without it, as wide as its panels are at their usual
+    size. Raises ValueError where there are more panels side by side than it has room for.
+    """
     return [
-        (caption, save(draw(), folder / f"{name}.png", folder / f"{name}.pdf"))
+        (caption, save(_sized(draw(), width), folder / f"{name}.png", folder / f"{name}.pdf"))
         for name, caption, draw in counted(list(_figures(sweep)), "figures")
     ]
 
@@ -59,8 +54,10 @@ def rates_grid(sweep: Sweep) -> Figure:
     """Test error at the last epoch against learning rate, mean over seeds, both axes logarithmic."""
     figure = _grid(sweep, "test error at the last epoch", _draw_rates, "learning rate")
     figure.axes[0].set_xscale("log")
+    label_ticks(figure.axes[0].xaxis)
     if all(error > 0 for cell in sweep.cells.values() for error in _tested(cell).values()):
         set_log(figure.axes[0])
+    label_ticks(figure.axes[0].yaxis, share=True)
     handles = _loss_handles(sweep)
     handles.append(Line2D([], [], color="grey", marker="o", fillstyle="none", linestyle="", label="chosen"))
     handles.append(Line2D([], [], color="grey", marker="x", linestyle="", label="diverged, failed or not done"))
@@ -70,7 +67,7 @@ def rates_grid(sweep: Sweep) -> Figure:
 def decomposition_grid(sweep: Sweep, loss: str) -> Figure:
     """HPD22 Figure 2: L, L_NC1, L_NC2/3 and L_LS⊥ of the runs trained with `loss`, a colour for each."""
     rows = panels()[DECOMPOSITION]
-    curves = curves_of(rows, TRAIN)
+    curves = curves_of(rows, TRAIN, group_colours(sweep.losses)[loss])
 
     def draw(axes: Axes, sweep: Sweep, cells: list[Cell]) -> None:
         for cell in cells:
@@ -86,12 +83,13 @@ def decomposition_grid(sweep: Sweep, loss: str) -> Figure:
 
 def panel_grid(sweep: Sweep, rows: Sequence[Quantity]) -> Figure:
     """A colour for each loss, a line style for each curve; red: the first epoch of zero error, in the loss's style."""
-    curves = [replace(one, line=line) for one, line in zip(_curves(rows), LINES, strict=False)]
+    colours, curves = group_colours(sweep.losses), _curves(rows)
 
     def draw(axes: Axes, sweep: Sweep, cells: list[Cell]) -> None:
         for cell in cells:
-            place = sweep.losses.index(cell.place[2])
-            _draw_runs(axes, cell, [replace(one, colour=_colour(place)) for one in curves], _line(place))
+            loss = cell.place[2]
+            of_loss = [replace(one, colour=colours[loss]) for one in curves]
+            _draw_runs(axes, cell, of_loss, _line(sweep.losses.index(loss)))
 
     figure = _grid(sweep, f"{rows[0].panel}\n{rows[0].symbol}", draw)
     scale_axis(figure.axes[0], rows[0])
@@ -112,20 +110,24 @@ def spectra_grid(sweep: Sweep, loss: str, fits: Fits) -> Figure:
 
     figure = _grid(sweep, f"ω: class means in units of\nthe noise within classes, {loss}", draw)
     set_log(figure.axes[0])
+    label_ticks(figure.axes[0].yaxis)
     return _legend(figure, [*spectrum_handles(fits, loss), Line2D([], [], color=RED, label="zero error")])
 
 
 def path_fit_grid(sweep: Sweep, fits: Fits) -> Figure:
     """By what factor the closed form misses the ω_j, epoch by epoch: root mean square over modes of log residuals."""
 
+    colours = group_colours(sweep.losses)
+
     def draw(axes: Axes, sweep: Sweep, cells: list[Cell]) -> None:
         for cell in cells:
-            place = sweep.losses.index(cell.place[2])
-            draw_residuals(axes, fits[cell.place], _colour(place))
-            draw_zero_error(axes, cell, _line(place))
+            loss = cell.place[2]
+            draw_residuals(axes, fits[cell.place], colours[loss])
+            draw_zero_error(axes, cell, _line(sweep.losses.index(loss)))
 
     figure = _grid(sweep, "closed form's miss: rms over j of\nlog (measured ω_j / theory)", draw)
     figure.axes[0].set_ylim(bottom=0)
+    label_ticks(figure.axes[0].yaxis, share=True)
     return _legend(figure, [*_loss_handles(sweep), *_zero_handles(sweep)])
 
 
@@ -155,7 +157,7 @@ def _figures(sweep: Sweep) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
             )
             yield f"spectra_{_file_name(loss)}", caption, partial(spectra_grid, sweep, loss, fits)
     if any(one.fit is not None for found in fits.values() for one in found):
-        caption = "How far the closed form misses the spectrum; 0.1 is ten percent."
+        caption = "How far the closed form misses the spectrum, in percent of an ω."
         yield "path_fit", caption, partial(path_fit_grid, sweep, fits)
 
 
@@ -166,7 +168,7 @@ def _file_name(loss: str) -> str:
 
 def _curves(rows: Sequence[Quantity]) -> list[Curve]:
     """One number: on both splits; several: on train features."""
-    return curves_of(rows, BOTH if len(rows) == 1 else TRAIN)
+    return curves_of(rows, BOTH if len(rows) == 1 else TRAIN, "grey")
 
 
 def _draw_runs(axes: Axes, cell: Cell, curves: Sequence[Curve], red: Line) -> None:
@@ -194,8 +196,9 @@ def _tested(cell: Cell) -> dict[float, float]:
 
 
 def _draw_rates(axes: Axes, sweep: Sweep, cells: list[Cell]) -> None:
+    colours = group_colours(sweep.losses)
     for cell in cells:
-        colour = _colour(sweep.losses.index(cell.place[2]))
+        colour = colours[cell.place[2]]
         tested = _tested(cell)
         axes.plot(list(tested), list(tested.values()), ".-", color=colour, linewidth=1)
         for rate in cell.rates.keys() - cell.complete_rates.keys():
@@ -207,7 +210,7 @@ def _draw_rates(axes: Axes, sweep: Sweep, cells: list[Cell]) -> None:
 def _grid(sweep: Sweep, label: str, draw: Callable[[Axes, Sweep, list[Cell]], None], across: str = "epoch") -> Figure:
     """Panels of one scale, so that cells compare: families down, datasets across, as the paper prints them.
 
-    Each panel names its network, where the row does not. The legend's room is left above; see `_legend`.
+    Each panel names its network, where the row does not. The legend stands above, see `_legend`.
     """
     rows, columns = sweep.rows, sweep.datasets
     figure, grid = pyplot.subplots(len(rows), len(columns), sharex=True, sharey=True, squeeze=False)
@@ -217,9 +220,9 @@ def _grid(sweep: Sweep, label: str, draw: Callable[[Axes, Sweep, list[Cell]], No
             cells = [one for place, one in sweep.cells.items() if place[0] == dataset and place[1] in architectures]
             _draw_panel(grid[i][j], sweep, cells, row, draw)
     for axes, dataset in zip(grid[0], columns, strict=True):
-        axes.set_title(DATASETS.get(dataset, dataset), fontsize=10)
+        axes.set_title(DATASETS.get(dataset, dataset), fontsize=10, y=1, pad=3)
     figure.supxlabel(across, fontsize=9)
-    figure.supylabel(label, fontsize=9)
+    figure.supylabel(label, fontsize=9, multialignment="center")
     return figure
 
 
@@ -233,16 +236,12 @@ def _draw_panel(axes: Axes, sweep: Sweep, cells: list[Cell], row: str, draw: Cal
         axes.set_facecolor("0.96")  # no such cell
 
 
-def _colour(place: int) -> str:
-    return (PALETTE + MORE)[place % len(PALETTE + MORE)]
-
-
 def _line(place: int) -> Line:
     return LINES[place % len(LINES)]
 
 
 def _loss_handles(sweep: Sweep) -> list[Line2D]:
-    return [Line2D([], [], color=_colour(place), label=loss) for place, loss in enumerate(sweep.losses)]
+    return [Line2D([], [], color=colour, label=loss) for loss, colour in group_colours(sweep.losses).items()]
 
 
 def _zero_handles(sweep: Sweep) -> list[Line2D]:
@@ -251,21 +250,21 @@ def _zero_handles(sweep: Sweep) -> list[Line2D]:
 
 
 def _legend(figure: Figure, handles: list[Line2D]) -> Figure:
-    """The legend above, and the figure's size and margins: known from its parts, so that no layout is searched for."""
-    rows, columns, _, _ = figure.axes[0].get_subplotspec().get_geometry()  # type: ignore[union-attr]
-    left, right, below = AROUND
-    width = max(PANEL[0] * columns + left + right, 4.6)
-    longest = max(len(str(one.get_label())) for one in handles)
-    entries = ENTRIES.get(columns, 7) if longest <= LONG else max(1, int(width / (LETTER * longest + HANDLE)))
-    above = ABOVE + LEGEND_LINE * math.ceil(len(handles) / entries)
-    height = PANEL[1] * rows + below + above
-    figure.set_size_inches(width, height)
-    edges = {"left": left / width, "right": 1 - right / width, "bottom": below / height, "top": 1 - above / height}
-    figure.subplots_adjust(**edges, wspace=0.08, hspace=0.16)
-    figure.legend(handles=handles, loc="upper center", ncols=entries, fontsize=8, frameon=False, borderaxespad=0.2)
-    if figure.axes[0].get_yscale() == "log":
-        plain_ticks(figure.axes[0])  # which all panels share
+    """The legend above, and the figure's size and margins by its parts."""
+    across, label = figure.texts  # of `_grid`
+    engine = GridLayout(label, across, handles)
     for axes in figure.axes:  # a log axis has hundreds of them, which cost more than all curves
         axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_minor_locator(NullLocator())
+    engine.resize(figure)
+    figure.set_layout_engine(engine)
+    return figure
+
+
+def _sized(figure: Figure, width: float | None) -> Figure:
+    engine = figure.get_layout_engine()
+    if width is not None and isinstance(engine, GridLayout):
+        engine.resize(figure, width)
+    elif width is not None:
+        figure.set_size_inches(width, figure.get_figheight() * width / figure.get_figwidth())
     return figure

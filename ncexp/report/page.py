@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,20 +29,24 @@ from ncexp.report.tables import (
 )
 
 RULE = (
-    "Of every cell the learning rate with the lowest test error at the last epoch is shown, the paper's rule. It "
-    "chooses by the very numbers that it then shows, so these are optimistic."
+    "Of every cell the learning rate with the lowest test error at the last epoch is shown, as in the paper. That "
+    "makes the test errors shown optimistic: the rate was chosen by them."
 )
 AT_EDGE = f"{EDGE.strip()} marks a rate that is the smallest or the largest tried: a better one may lie beyond."
 SO_FAR = (
     "Where no rate is complete, the one that leads so far is shown, with its state. Tables that compare the ends of "
     "trainings leave such cells out."
 )
+#: Columns that a table shows at once; the others unfold.
+AT_ONCE = 8
+#: Which are shown at once beside those that say what a row is.
+HEADLINES = ("test acc. at the end %", "NC1", "L_LS⊥/L %")
 TITLE = "Neural collapse: what the sweep came to"
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 88rem; margin: 2rem auto; padding: 0 1.2rem; }
 h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 p.lead, figcaption { color: #555; } nav a { margin-right: 1.1rem; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; } .more { display: none; } input:checked ~ .scroll .more { display: table-cell; }
 table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .28rem .5rem; border-bottom: 1px solid #e3e3e3; text-align: left; white-space: nowrap; }
 td:last-child { white-space: normal; }
@@ -75,20 +80,26 @@ PAGE = """\
 <h2 id="{{ table.name }}">{{ table.title }}</h2>
 {%- if not table.rows %}<p>None.</p>
 {%- else %}
+{%- set shown = shown_at_once(table) %}
+<section>
+{%- if shown | length < table.frame.columns | length %}
+<input type="checkbox" id="all_of_{{ table.name }}"><label for="all_of_{{ table.name }}">all
+{{ table.frame.columns | length }} columns</label>
+{%- endif %}
 <div class="scroll"><table>
-<thead><tr>{% for name in table.frame.columns %}<th>{{ name }}</th>{% endfor %}</tr></thead><tbody>
+<thead><tr>
+{%- for name in table.frame.columns %}<th{% if loop.index0 not in shown %} class="more"{% endif %}>{{ name }}</th>
+{%- endfor %}</tr></thead><tbody>
 {%- for row in table.rows %}
 <tr>
-{%- for entry in row %}
-{%- if entry is string -%}
-<td{% if entry.startswith("[") %} class="chosen"{% endif %} data-value="{{ sorted_by(entry) }}">{{ entry }}</td>
-{%- else -%}
-<td class="number" data-value="{{ sorted_by(entry) }}">{{ entry }}</td>
-{%- endif -%}
+{%- for entry in row -%}
+<td class="
+{%- if entry is not string %}number{% elif entry.startswith("[") %}chosen{% endif %}
+{%- if loop.index0 not in shown %} more{% endif %}" data-value="{{ sorted_by(entry) }}">{{ entry }}</td>
 {%- endfor -%}
 </tr>
 {%- endfor %}
-</tbody></table></div>
+</tbody></table></div></section>
 {%- endif %}
 {%- endfor %}
 <h2 id="figures">Figures</h2>
@@ -99,8 +110,11 @@ PAGE = """\
 """
 
 
-def write_report(sweep: Sweep, folder: Path) -> Path:
-    """Every table as .md, .csv and .tex, every figure as .pdf and .png, and the page; returns the page."""
+def write_report(sweep: Sweep, folder: Path, width: float | None = None) -> Path:
+    """Every table as .md, .csv and .tex, every figure as .pdf and .png, and the page; returns the page.
+
+    width: of the figures, see `draw_all`.
+    """
     from ncexp.report.grids import draw_all  # matplotlib takes a second to import
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +124,7 @@ def write_report(sweep: Sweep, folder: Path) -> Path:
         for suffix, text in ((".md", table.markdown()), (".csv", table.csv()), (".tex", table.latex())):
             replace_text(folder / f"{table.name}{suffix}", text)
     page = folder / "report.html"
-    replace_text(page, render_page(_lead(sweep), tables, draw_all(sweep, folder), outcome(sweep.runs)))
+    replace_text(page, render_page(_lead(sweep), tables, draw_all(sweep, folder, width), outcome(sweep.runs)))
     return page
 
 
@@ -127,8 +141,32 @@ def render_page(lead: str, tables: list[Table], figures: list[tuple[str, Path]],
         tables=tables,
         figures=images,
         sorted_by=sorted_by,
+        shown_at_once=shown_at_once,
     )
     return page
+
+
+def shown_at_once(table: Table) -> set[int]:
+    """The places of the columns that are shown before the others are unfolded, AT_ONCE of them at most.
+
+    First those that say what a row is, which stand before the first of numbers or of a learning rate; then `HEADLINES`
+    and columns with a chosen entry; then the others in their order.
+    """
+    names = list(table.frame.columns)
+    columns = [[row[place] for row in table.rows] for place in range(len(names))]
+    numbers = [
+        place
+        for place, entries in enumerate(columns)
+        if any(isinstance(one, Value) for one in entries) or re.fullmatch(r"[\d.e+-]+", names[place])
+    ]
+
+    def rank(place: int) -> int:
+        if place < min(numbers, default=len(names)):
+            return 0
+        chosen = any(isinstance(one, str) and one.startswith("[") for one in columns[place])
+        return 1 if chosen or names[place] in HEADLINES else 2
+
+    return set(sorted(range(len(columns)), key=rank)[:AT_ONCE])
 
 
 def sorted_by(entry: Entry) -> str:

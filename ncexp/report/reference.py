@@ -238,7 +238,7 @@ class Scales:
     def of(cls, numbers: Sequence[Number], values: numpy.ndarray, facts: Mapping[str, Any]) -> Scales:
         """By the catalogue's rows; values (seeds, M)."""
         rows = [find(quantity) for quantity, _ in numbers]
-        log = numpy.array([row is not None and row.scale == "log" for row in rows]) & (values > 0).all(axis=0)
+        log = numpy.array([row is not None and row.is_log for row in rows]) & (values > 0).all(axis=0)
         log |= numpy.array([quantity == ZERO_EPOCH for quantity, _ in numbers])
         shares = [row is not None and row.scale == "percent" for row in rows]
         sizes = {

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ncexp.measure import Comparison, compare_with_path
 from ncexp.record import SavedRun
-from ncexp.report.style import draw_zero_line, mode_colours, set_log
+from ncexp.report.style import draw_zero_line, label_ticks, mode_colours, set_log
 from ncexp.report.sweep import Cell, Sweep
 
 CAPTION = (
@@ -41,6 +41,7 @@ def regimes_grid(sweep: Sweep) -> Figure:
             if (cell := sweep.cells.get((dataset, architecture, loss))) is not None:
                 axes.set_title(f"{loss}\n{_draw_cell(axes, cell)}", fontsize=8)
         set_log(line[0])
+        label_ticks(line[0].yaxis)  # which the row shares
     figure.supxlabel("epoch (red: first with train error ≤ 0.1 %)", fontsize=9)
     return figure
 

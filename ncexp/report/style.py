@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,21 +17,39 @@ matplotlib.use("Agg")
 
 import numpy
 from matplotlib import pyplot
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
-from ncexp.measure.quantities import BOTH, DECOMPOSITION, Quantity
+from ncexp.measure.quantities import BOTH, Quantity
 from ncexp.record import Record, SavedRun, column
 from ncexp.record.files import replace_file
 
-#: Okabe and Ito's colours, which colour-blind readers distinguish; red is kept for zero error.
-BLUE, ORANGE, GREEN, PURPLE, SKY, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000"
-RED = "#D0021B"
-PALETTE = (BLUE, ORANGE, GREEN, PURPLE, SKY, BLACK)
-#: Line styles, in order of use: train and test, first and second curve, first and second loss.
+#: One colour, one meaning, on every figure: Okabe and Ito's, which colour-blind readers tell apart, and two of Tol's.
+#: The decomposition's parts by the last word of their names; NC1 has the colour of L_NC1, NC2 and NC3 that of L_NC2/3.
+#: The ω_j have a scale of their own, `mode_colours`; grey stands in legends for all that is compared.
+COLOURS = {
+    "zero error": "#D0021B",
+    "mse": "#0072B2",
+    "cross_entropy": "#E69F00",
+    "loss": "#000000",
+    "loss_nc1": "#009E73",
+    "loss_nc23": "#CC79A7",
+    "loss_ls_perp": "#56B4E9",
+    "nc4": "#882255",
+}
+#: Of what is compared and is neither trained with the MSE nor with cross-entropy, in order.
+OTHERS = ("#332288", "#8C510A", "#999933")
+RED = COLOURS["zero error"]
 Line = Literal["-", "--", ":"]
+#: In order of use: of the red lines of several losses.
 LINES: tuple[Line, ...] = ("-", "--", ":")
+#: Of train and test features, and of a panel's second quantity, the classifier's.
+TRAIN_LINE, TEST_LINE, CLASSIFIER_LINE = LINES
 #: Of a PNG, per inch.
 DPI = 130
 
@@ -44,20 +64,33 @@ class Curve:
     line: Line
 
 
-def curves_of(rows: Sequence[Quantity], splits: Sequence[str] = BOTH) -> list[Curve]:
-    """The curves of a panel with these rows: a colour for each row, a line style for each split.
+def group_colours(groups: Sequence[str]) -> dict[str, str]:
+    """A colour for each loss, or other group of runs, that a figure compares.
 
-    Of the MSE decomposition the whole, which comes first, is dotted and black.
+    Blue is the MSE and orange cross-entropy, the first whose name begins so; the others have the colours of `OTHERS`,
+    in order and from the first again.
     """
-    whole: list[tuple[str, Line | None]] = [(BLACK, ":")] if rows[0].panel == DECOMPOSITION else []
-    styles = [*whole, *((colour, None) for colour in PALETTE)]
+    first = {
+        next((group for group in groups if group.startswith(loss)), None): loss for loss in ("mse", "cross_entropy")
+    }
+    others = itertools.cycle(OTHERS)
+    return {group: COLOURS[first[group]] if group in first else next(others) for group in groups}
+
+
+def curves_of(rows: Sequence[Quantity], splits: Sequence[str], colour: str) -> list[Curve]:
+    """The curves of a panel with these rows, all in `colour`: train solid, test dashed, the second row dotted.
+
+    The parts of the decomposition have their own colours; the whole, which comes first, is dotted and black.
+    """
     curves = []
-    for row, (colour, line) in zip(rows, styles, strict=False):
+    for place, row in enumerate(rows):
+        part = COLOURS.get(row.name.partition("/")[2]) if row.name.startswith("mse/") else None
+        dotted = row.name == "mse/loss" if part else place > 0
         of = [row.curve] if len(rows) > 1 else []
-        for split, style in zip(BOTH, LINES, strict=False):
+        for split, line in zip(BOTH, (TRAIN_LINE, TEST_LINE), strict=True):
             if split in row.splits and split in splits:
                 label = ", ".join([*of, split] if (len(row.splits) > 1 and len(splits) > 1) or not of else of)
-                curves.append(Curve(f"{split}/{row.name}", label, colour, line or style))
+                curves.append(Curve(f"{split}/{row.name}", label, part or colour, CLASSIFIER_LINE if dotted else line))
     return curves
 
 
@@ -109,13 +142,12 @@ def set_log(axes: Axes) -> None:
 
 
 def scale_axis(axes: Axes, row: Quantity) -> None:
-    """The vertical axis as the catalogue has it: logarithmic, or from 0, of shares in percent."""
-    if row.scale == "log":
+    """The vertical axis as the catalogue has it: logarithmic, or from 0; of shares in percent."""
+    if row.is_log:
         set_log(axes)
     else:
         axes.set_ylim(bottom=0)
-    if row.scale == "percent":
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    label_ticks(axes.yaxis, row.is_share)
 
 
 def finish(axes: Axes, columns: int = 1, place: Literal["best", "lower right"] = "best") -> None:
@@ -125,18 +157,49 @@ def finish(axes: Axes, columns: int = 1, place: Literal["best", "lower right"] =
         axes.legend(fontsize=8, framealpha=0.9, ncols=columns, loc=place)
 
 
-def plain_ticks(axes: Axes) -> None:
-    """A log axis read as 1, 2, 5, 10 where it spans few decades."""
-    low, high = axes.get_ylim()
-    if high < 1000 * low:
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(NullFormatter())
+def label_ticks(axis: Axis, share: bool = False) -> None:
+    """Labels that can be read: of a share in percent, of a logarithmic axis two at least (`LogTicks`)."""
+    if axis.get_scale() == "log":
+        axis.set_major_locator(LogTicks())
+        axis.set_major_formatter(LogLabels())
+        axis.set_minor_formatter(NullFormatter())
+    if share:
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+
+
+class LogTicks(LogLocator):
+    """Where a logarithmic axis has its ticks: at 1, 2, 5, 10, ... if there is room, else at decades; at two or more."""
+
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+        """Those between vmin and vmax, of which matplotlib's own locator may find one alone, or none."""
+        assert self.axis is not None
+        low, high = sorted((vmin, vmax))
+        decades, thirds, digits = (_ticks(low, high, subs) for subs in ((1.0,), (1.0, 2.0, 5.0), range(1, 10)))
+        if 2 <= len(thirds) <= max(2, self.axis.get_tick_space()):
+            return thirds
+        if len(decades) > 1:
+            return super().tick_values(vmin, vmax)
+        several = next((one for one in (thirds, digits) if len(one) > 1), None)
+        return MaxNLocator(3).tick_values(low, high) if several is None else several
+
+
+def _ticks(low: float, high: float, subs: Sequence[float]) -> list[float]:
+    values = LogLocator(subs=subs, numticks=10_000).tick_values(low, high)
+    return [float(value) for value in values if low <= value <= high]
+
+
+class LogLabels(LogFormatterMathtext):
+    """0.5, 1, 2 where the axis spans less than three decades, else powers of ten."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        assert self.axis is not None
+        low, high = sorted(self.axis.get_view_interval())
+        return f"{x:g}" if high < 1000 * low else super().__call__(x, pos)
 
 
 def mode_colours(count: int) -> numpy.ndarray:
-    """One colour a mode, (count, 4), from dark blue for the largest ω to yellow; they differ in lightness, too."""
-    return numpy.asarray(matplotlib.colormaps["viridis"](numpy.linspace(0, 0.9, count)))
+    """One colour a mode, (count, 4), from dark blue for the largest ω to yellow; they differ in lightness."""
+    return numpy.asarray(matplotlib.colormaps["cividis"](numpy.linspace(0, 0.9, count)))
 
 
 def omega(mode: int) -> str:
@@ -145,11 +208,59 @@ def omega(mode: int) -> str:
 
 
 def lay_out(figure: Figure) -> None:
-    """Lay the figure out, once: else each of its files would be laid out anew, and drawn twice for it."""
+    """Lay the figure out, once: else each of its files would be laid out anew, and drawn twice for it.
+
+    Titles and labels that would leave the canvas are broken into lines; then the room for them is found anew.
+    """
     figure.set_dpi(DPI)
     if engine := figure.get_layout_engine():
         engine.execute(figure)
+        if _break_what_leaves(figure):
+            engine.execute(figure)
         figure.set_layout_engine(None)
+
+
+def _break_what_leaves(figure: Figure) -> bool:
+    """Whether there was a title or label of the figure or of its panels to break."""
+    broken = False
+    for text in [*figure.texts, *(text for axes in figure.axes for text in words_of(axes))]:
+        box, canvas = extent_of(text), figure.bbox
+        upright = text.get_rotation() == 90
+        low, high, room = (box.y0, box.y1, canvas.height) if upright else (box.x0, box.x1, canvas.width)
+        if (over := max(-low, high - room)) > 0:
+            broken |= break_lines(text, high - low - 2 * over)  # at both ends: it stands in its panel's middle
+    return broken
+
+
+def extent_of(artist: Artist) -> Bbox:
+    """In pixels of the figure as it is now; a text itself remembers those of its first resolution."""
+    figure = artist.get_figure(root=True)
+    assert figure is not None
+    return Bbox(artist.get_window_extent(figure._get_renderer()))  # type: ignore[attr-defined]
+
+
+def words_of(axes: Axes) -> list[Text]:
+    """Its three titles, its notes and the labels of its axes."""
+    texts = [child for child in axes.get_children() if isinstance(child, Text)]
+    return [text for text in [*texts, axes.xaxis.label, axes.yaxis.label] if text.get_text()]
+
+
+def break_lines(text: Text, room: float) -> bool:
+    """Break the lines of `text` so that none is longer than `room`, in pixels; whether there was one.
+
+    Not below eight letters a line, which no figure is too small for.
+    """
+    lines = text.get_text().split("\n")
+    whole = most = max(map(len, lines))
+    while (length := _length(text)) > room and most > 8:
+        most = max(8, min(most - 1, int(most * room / length)))
+        text.set_text("\n".join(part for line in lines for part in textwrap.wrap(line, most) or [""]))
+    return most < whole
+
+
+def _length(text: Text) -> float:
+    box = extent_of(text)
+    return box.height if text.get_rotation() == 90 else box.width
 
 
 def save(figure: Figure, path: Path, *others: Path) -> Path:

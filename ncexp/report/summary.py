@@ -124,7 +124,9 @@ def number(value: float, row: Quantity | None) -> str:
     """Three digits, or a share in percent; an undefined value in words."""
     if math.isnan(value):
         return "undefined"
-    return f"{value:.2%}" if row is not None and row.scale == "percent" else f"{value:.3g}"
+    if row is None or not row.is_share:
+        return f"{value:.3g}"
+    return f"{100 * value:.3g}%" if row.is_log else f"{value:.2%}"
 
 
 def _quantities(title: str, heads: dict[str, Record | None], names: Sequence[str]) -> Table:

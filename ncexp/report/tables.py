@@ -248,12 +248,12 @@ ACCURACIES: Mapping[str, tuple[Callable[[SavedRun], float], str]] = {
 
 def _heading(name: str, row: Quantity) -> str:
     """The catalogue's short label, with the unit, and the split where it is not train."""
-    unit = " %" if row.scale == "percent" else ""
+    unit = " %" if row.is_share else ""
     return f"{row.short}{unit}" + ("" if name.startswith("train/") else f", {name.partition('/')[0]}")
 
 
 def _last(name: str, row: Quantity) -> Callable[[SavedRun], float]:
-    scale = 100 if row.scale == "percent" else 1
+    scale = 100 if row.is_share else 1
     return lambda run: scale * run.records[-1].get(name, math.nan)
 
 

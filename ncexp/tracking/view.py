@@ -86,7 +86,7 @@ def _chart(metric: str, row: Quantity) -> dict[str, Any]:
         "metricKey": metric,
         "selectedMetricKeys": [metric],
         "displayName": row.short,
-        "scaleType": "log" if row.scale == "log" else "linear",
+        "scaleType": "log" if row.is_log else "linear",
         "xAxisKey": "step",
         "useGlobalXaxisKey": True,
         "useGlobalLineSmoothing": True,

@@ -21,7 +21,7 @@ from ncexp.report.figures import (
     simulation_portrait,
     training_portrait,
 )
-from ncexp.report.style import mode_colours, omega, plain_ticks
+from ncexp.report.style import mode_colours, omega
 
 
 @pytest.fixture(autouse=True)
@@ -127,13 +127,3 @@ def test_style_numbers_and_colours_distinguish_modes() -> None:
     assert omega(10) == "ω₁₀"
     colours = mode_colours(9)[:, :3] @ [0.2126, 0.7152, 0.0722]
     assert (numpy.diff(colours) > 0.02).all()  # by lightness alone, as in grey
-
-
-def test_plain_ticks_only_where_few_decades_are_spanned() -> None:
-    _, (few, many) = pyplot.subplots(1, 2)
-    few.semilogy([1, 30])
-    many.semilogy([1, 1e9])
-    for axes in (few, many):
-        plain_ticks(axes)
-    assert few.yaxis.get_major_formatter()(20) == "20"
-    assert "10^" in many.yaxis.get_major_formatter()(1e6)

@@ -264,13 +264,14 @@ def test_rate_at_the_edge_of_its_grid_is_marked(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_results_show_the_decomposition_at_the_end(paper: Sweep) -> None:
     table = results(paper)
-    assert {"L", "L_NC1", "L_NC2/3", "L_LS⊥/L"} <= set(table.frame.columns)
+    assert {"L", "L_NC1", "L_NC2/3", "L_LS⊥/L %"} <= set(table.frame.columns)
     run = paper.cells["mnist", "vgg11", "mse"].runs[0]
     record = run.records[-1]
-    for column, name in {"L": "mse/loss", "L_LS⊥/L": "path/perp_share", "ω₁/ω_last": "path/snr_ratio"}.items():
+    columns = {"L": ("mse/loss", 1), "L_LS⊥/L %": ("path/perp_share", 100), "ω₁/ω_last": ("path/snr_ratio", 1)}
+    for column, (name, scale) in columns.items():
         value = table.frame[column][0]
         assert isinstance(value, Value)
-        assert value.mean == record[f"train/{name}"]
+        assert value.mean == scale * record[f"train/{name}"]
     assert record["train/path/perp_share"] == pytest.approx(
         record["train/mse/loss_ls_perp"] / record["train/mse/loss"], rel=ROUNDING
     )

@@ -7,6 +7,7 @@ import errno
 import io
 import math
 import os
+import re
 import statistics
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from ncexp.cli.report import main as report
 from ncexp.measure.quantities import shown
 from ncexp.record import SavedRun, State, find_runs, load, read_run
 from ncexp.report.compare import last_common_epoch
-from ncexp.report.page import render_page
+from ncexp.report.page import AT_ONCE, render_page, shown_at_once
 from ncexp.report.sweep import gather
-from ncexp.report.tables import Table, Value, gain, gains, learning_rates, results, troubles
+from ncexp.report.tables import Table, Value, decomposition, gain, gains, learning_rates, results, troubles
 
 
 def _read(folder: Path) -> list[SavedRun]:
@@ -203,3 +204,35 @@ def test_page_shows_words_of_a_run_as_words() -> None:
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>alert" not in page
     assert "1 &lt; 2" in page
+
+
+def test_page_shows_eight_columns_of_a_table_and_unfolds_the_others(tmp_path: Path) -> None:
+    for rate in (0.01, 0.02, 0.03, 0.05, 0.07, 0.09, 0.12):
+        write_run(tmp_path, rate=rate)
+    sweep = gather(_read(tmp_path))
+    expected = {
+        results: {"dataset", "network", "loss", "learning rate", "seeds", "test acc. at the end %", "NC1", "L_LS⊥/L %"},
+        learning_rates: {"dataset", "network", "loss", "0.01", "0.02", "0.03", "0.05", "0.07"},
+        decomposition: None,
+    }
+    for make, names in expected.items():
+        table = make(sweep)
+        shown_columns = {table.frame.columns[place] for place in shown_at_once(table)}
+        assert len(shown_columns) == AT_ONCE
+        assert names is None or shown_columns == names
+        page = render_page("", [table], [])
+        folded = len(table.frame.columns) - AT_ONCE
+        assert page.count(' class="more"') == folded  # in the head
+        assert len(re.findall(r'<td class="\w* more"', page)) == folded * len(table.rows)
+        assert f"all\n{len(table.frame.columns)} columns" in page
+    assert 'type="checkbox"' not in render_page("", [gains(sweep)], [])
+
+
+def test_chosen_rate_is_among_the_columns_that_are_shown(tmp_path: Path) -> None:
+    for rate in (0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.02, 0.05):
+        write_run(tmp_path, rate=rate)
+    table = learning_rates(gather(_read(tmp_path)))
+    (row,) = table.rows
+    (chosen,) = [place for place, entry in enumerate(row) if str(entry).startswith("[")]
+    assert chosen in shown_at_once(table)
+    assert {0, 1, 2} < shown_at_once(table)

@@ -14,9 +14,9 @@ from ncexp.record import SavedRun
 from ncexp.report.style import (
     draw_zero_line,
     finish,
+    label_ticks,
     mode_colours,
     omega,
-    plain_ticks,
     set_log,
     shown_name,
     zero_error_note,
@@ -34,7 +34,7 @@ def central_path_figure(run: SavedRun, comparison: Comparison) -> Figure:
         _draw_residuals(bottom, comparison.fit)
     set_log(top)
     top.set_ylabel("ω: class means in units of the noise within classes")
-    plain_ticks(top)
+    label_ticks(top.yaxis)
     bottom.set(xlabel="epoch", ylabel="log (measured / theory)")
     for axes in (top, bottom):
         draw_zero_line(axes, run)

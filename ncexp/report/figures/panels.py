@@ -27,6 +27,7 @@ from ncexp.report.style import (
     draw_curve,
     draw_zero_line,
     finish,
+    group_colours,
     scale_axis,
     shown_name,
     zero_error_note,
@@ -57,7 +58,8 @@ def decomposition_figure(run: SavedRun) -> Figure:
 def draw_panel(axes: Axes, run: SavedRun, panel: str, splits: Sequence[str] = BOTH) -> None:
     """One of the catalogue's panels against epoch."""
     rows = panels()[panel]
-    for curve in curves_of(rows, splits):
+    loss = run.cell[2]
+    for curve in curves_of(rows, splits, group_colours([loss])[loss]):
         draw_curve(axes, run.records, curve, marker=".")
     axes.set(xlabel="epoch", ylabel=axis_label(rows[0], [run]))
     scale_axis(axes, rows[0])

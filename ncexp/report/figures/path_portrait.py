@@ -15,22 +15,26 @@ from ncexp.measure import Comparison
 from ncexp.measure.quantities import find
 from ncexp.record import Record, SavedRun, column
 from ncexp.report.style import (
-    BLACK,
-    BLUE,
-    ORANGE,
-    PALETTE,
+    COLOURS,
     draw_zero_line,
     finish,
+    label_ticks,
     mode_colours,
     omega,
-    plain_ticks,
     set_log,
     shown_name,
     zero_error_note,
 )
 
-LOSSES = {"loss_ls": BLACK, "loss_nc1": BLUE, "loss_nc23": ORANGE}
-COLLAPSE = ("nc1_trace", "equinorm_means", "maximal_angle_means", "self_duality", "nearest_class_center_mismatch")
+LOSSES = {"loss_ls": COLOURS["loss"], "loss_nc1": COLOURS["loss_nc1"], "loss_nc23": COLOURS["loss_nc23"]}
+#: Quantity → colour, that of its part of the loss, and mark.
+COLLAPSE = {
+    "nc1_trace": (COLOURS["loss_nc1"], "."),
+    "equinorm_means": (COLOURS["loss_nc23"], "x"),
+    "maximal_angle_means": (COLOURS["loss_nc23"], "+"),
+    "self_duality": (COLOURS["loss_nc23"], "."),
+    "nearest_class_center_mismatch": (COLOURS["nc4"], "."),
+}
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ def simulation_portrait(run: SavedRun) -> Figure:
     figure = _portrait(later, "train/path/time", theory, heading)
     for axes in figure.axes:
         axes.set(xscale="log", xlabel="time t of the gradient flow")
+        label_ticks(axes.xaxis)
     return figure
 
 
@@ -85,7 +90,7 @@ def _portrait(records: list[Record], axis: str, theory: Theory, title: str) -> F
     for axes in (spectrum, losses, collapse):
         set_log(axes)
         axes.set_xlabel(axis)
-        plain_ticks(axes)
+        label_ticks(axes.yaxis)
         finish(axes, columns=2 if axes is spectrum else 1)
     figure.suptitle(title, fontsize=11)
     return figure
@@ -109,12 +114,12 @@ def _draw_losses(axes: Axes, records: list[Record], positions: list[float], theo
 
 def _draw_collapse(axes: Axes, records: list[Record], positions: list[float]) -> None:
     """NC1 to NC4; a log axis has no room for exact zeros."""
-    for quantity, colour in zip(COLLAPSE, PALETTE, strict=False):
+    for quantity, (colour, mark) in COLLAPSE.items():
         name = f"train/collapse/{quantity}"
         values = numpy.asarray(column(records, name))
         values = numpy.where(values > 0, values, numpy.nan)
         if not numpy.isnan(values).all():
-            axes.plot(positions, values, ".", color=colour, label=_short(name))
+            axes.plot(positions, values, mark, color=colour, label=_short(name))
             axes.plot(positions, values, ":", color=colour, linewidth=0.8)
     axes.set(title="Neural collapse", ylabel="0 at collapse (exact zeros are not drawn)")
 

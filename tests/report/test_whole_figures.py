@@ -1,0 +1,116 @@
+"""All figures together: no text is cut at any size, one colour has one meaning, shares are in percent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from drawn_figures import assert_texts_are_whole, comparison_of
+from matplotlib import pyplot
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from synthetic_path import records_of_path, run_with
+from synthetic_sweep import write_run
+
+from ncexp.record import find_runs, read_run
+from ncexp.report.figures import central_path_figure, decomposition_figure, neural_collapse_figure, training_portrait
+from ncexp.report.grids import _figures, _sized
+from ncexp.report.sweep import Sweep, gather
+
+EPOCHS = [1, 2, 5, 12, 35, 101, 206, 350]
+#: Of a column and of a page of a paper, in inches.
+COLUMN, PAGE = 3.3, 6.9
+
+
+@pytest.fixture(autouse=True)
+def _close_all() -> Iterator[None]:
+    yield
+    pyplot.close("all")
+
+
+def sweep_of(
+    folder: Path, *datasets: str, architecture: str = "resnet", rates: tuple[float, ...] = (0.03, 0.24)
+) -> Sweep:
+    for dataset in datasets:
+        for loss in ("mse_mean", "cross_entropy"):
+            for rate in rates:
+                write_run(folder, dataset, architecture, loss, rate, epochs=EPOCHS, more=True)
+    return gather([read_run(path) for path in find_runs([folder])])
+
+
+def grids(sweep: Sweep, width: float | None = None) -> Iterator[tuple[str, Figure]]:
+    for name, _, draw in _figures(sweep):
+        yield name, _sized(draw(), width)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [None, COLUMN, PAGE])
+def test_no_text_of_a_report_is_cut(tmp_path: Path, width: float | None) -> None:
+    small = sweep_of(tmp_path / "small", "digits")
+    long = sweep_of(tmp_path / "long", "my_package.and_its_own_data", architecture="a-network-with_a_long.name" * 2)
+    for sweep in (small, long):
+        for name, figure in grids(sweep, width):
+            if width is not None:
+                assert figure.get_figwidth() == pytest.approx(width), name
+            assert_texts_are_whole(figure)
+            pyplot.close(figure)
+
+
+@pytest.mark.slow
+def test_no_text_of_a_runs_figures_is_cut(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path, "a_dataset_with_a_name_that_is_long", epochs=EPOCHS))
+    losses = ("train/path/loss_ls", "train/path/loss_nc1", "train/path/loss_nc23", "train/collapse/nc1_trace")
+    path = run_with([record | dict.fromkeys(losses, 0.1) for record in records_of_path()])
+    comparison = comparison_of(path)
+    for width in (None, COLUMN, PAGE):
+        drawn = [decomposition_figure(run), central_path_figure(path, comparison)]
+        if width != COLUMN:  # of panels side by side each is drawn by `ncexp report RUN --width 3.3`
+            drawn += [neural_collapse_figure(run), training_portrait(path, comparison)]
+        for figure in drawn:
+            if width is not None:
+                figure.set_size_inches(width, width * 0.8)
+            assert_texts_are_whole(figure)
+
+
+def test_more_panels_than_a_column_has_room_for_are_refused(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, "mnist", "cifar10", "svhn", "stl10", rates=(0.02,))
+    figure = next(draw for name, _, draw in _figures(sweep) if name.startswith("nc1"))()
+    with pytest.raises(ValueError, match=r"width: expected \d\.\d inches or more for 4 datasets side by side, got 3.3"):
+        _sized(figure, COLUMN)
+
+
+@pytest.mark.slow
+def test_one_colour_has_one_meaning_on_all_figures(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path, "digits")
+    means: dict[str, set[str]] = {}
+    for _, figure in grids(sweep):
+        for handle in figure.legends[0].legend_handles:
+            assert isinstance(handle, Line2D)
+            label = str(handle.get_label())
+            colour = to_hex(handle.get_color())
+            if colour not in ("#808080", to_hex("0.3")):  # what is compared, whatever its colour
+                means.setdefault(colour, set()).add("zero error" if "zero error" in label else label)
+    for run in sweep.runs:
+        for axes in neural_collapse_figure(run).axes:
+            for line in axes.lines:
+                meaning = "zero error" if list(line.get_xdata()) == [run.zero_error_epoch] * 2 else run.cell[2]
+                means.setdefault(to_hex(line.get_color()), set()).add(meaning)
+        for line in decomposition_figure(run).axes[0].lines:
+            label = str(line.get_label())
+            means.setdefault(to_hex(line.get_color()), set()).add("zero error" if label.startswith("_") else label)
+        pyplot.close("all")
+    assert {colour: found for colour, found in means.items() if len(found) > 1} == {}
+    meant = sorted(meaning for found in means.values() for meaning in found)
+    assert len(set(meant)) == len(meant)  # and one meaning has one colour
+    assert {"mse_mean", "cross_entropy", "L", "L_NC1", "L_NC2/3", "L_LS⊥", "zero error", "ω₁"} <= set(meant)
+
+
+@pytest.mark.slow
+def test_shares_are_in_percent_on_every_figure(tmp_path: Path) -> None:
+    found = dict(grids(sweep_of(tmp_path, "digits")))
+    for name in ("learning_rates", "error", "nc4_nearest_class_center", "distance_to_the_central_path", "path_fit"):
+        axes = found[name].axes[0]
+        labels = axes.yaxis.get_major_formatter().format_ticks(axes.get_yticks())
+        assert all(label.endswith(" %") for label in labels), (name, labels)
