@@ -159,6 +159,12 @@ def explain(error: Exception) -> str:
         # OmegaConf's sentence may name the last part alone; of an interpolation its key is another.
         name = missing[1] if "." in missing[1] else getattr(error, "full_key", None) or missing[1]
         return f"{name}: expected a value, got none. Set {name}=..."
+    if several := re.match("Ambiguous value for argument '([^=]+)=(.+)'", str(error)):
+        name, values = several.groups()
+        return (
+            f"{name}: expected one value, got {values}. To train one run of each: ncexp -m {name}={values}. "
+            f"As a list it is {name}=[{values}]."
+        )
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         return str(error.__cause__)
     cause: BaseException | None = error

@@ -20,6 +20,7 @@ from matplotlib import pyplot
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogLocator, MaxNLocator, NullFormatter
@@ -44,6 +45,8 @@ COLOURS = {
 }
 #: Of what is compared and is neither trained with the MSE nor with cross-entropy, in order.
 OTHERS = ("#332288", "#8C510A", "#999933")
+#: After these, of many settings; nothing red among them.
+MORE = tuple(map(to_hex, matplotlib.colormaps["tab20c"].colors))  # type: ignore[attr-defined]
 RED = COLOURS["zero error"]
 Line = Literal["-", "--", ":"]
 #: In order of use: of the red lines of several losses.
@@ -67,13 +70,13 @@ class Curve:
 def group_colours(groups: Sequence[str]) -> dict[str, str]:
     """A colour for each loss, or other group of runs, that a figure compares.
 
-    Blue is the MSE and orange cross-entropy, the first whose name begins so; the others have the colours of `OTHERS`,
-    in order and from the first again.
+    Blue is the MSE and orange cross-entropy, the first whose name begins so; the others have the colours of `OTHERS`
+    and `MORE`, in order and from the first again.
     """
     first = {
         next((group for group in groups if group.startswith(loss)), None): loss for loss in ("mse", "cross_entropy")
     }
-    others = itertools.cycle(OTHERS)
+    others = itertools.cycle((*OTHERS, *MORE))
     return {group: COLOURS[first[group]] if group in first else next(others) for group in groups}
 
 

@@ -15,7 +15,8 @@ from ncexp.cli.report import main as report
 from ncexp.measure.quantities import NC1, panels
 from ncexp.record import find_runs, load, read_run
 from ncexp.report.differences import differences
-from ncexp.report.grids import _colour, _figures, panel_grid
+from ncexp.report.grids import _figures, panel_grid
+from ncexp.report.style import group_colours
 from ncexp.report.sweep import Sweep, describe_settings, gather
 from ncexp.report.tables import gains, results, settings
 
@@ -121,5 +122,5 @@ def test_figures_name_losses_with_their_settings_and_nothing_sticks_out(tmp_path
     pyplot.close(figure)
 
 
-def test_twenty_six_settings_have_colours_of_their_own() -> None:
-    assert len({_colour(place) for place in range(26)}) == 26
+def test_twenty_four_settings_have_colours_of_their_own() -> None:
+    assert len({*group_colours([f"mse, epochs={count}" for count in range(24)]).values()}) == 24
