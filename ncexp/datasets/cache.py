@@ -54,7 +54,7 @@ def locked(root: Path, name: str) -> Iterator[None]:
     """
     if not root.is_dir():
         raise ValueError(
-            f"{name}: expected the folder {root}, got none. Run `ncexp prepare dataset=...` where there is a network, "
+            f"{name}: expected the folder {root}, got none. Run `ncexp prepare dataset={name}` where there is a network, "
             "or set NCEXP_DATA (or dataset.root) to the folder in which the files are."
         )
     folder = decoded_folder(root)
