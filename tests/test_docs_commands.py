@@ -41,8 +41,8 @@ def accept(words: list[str]) -> None:
     rest = words[1:] if subcommand in words[:1] else words
     if subcommand in CHECKS:
         name, checked = CHECKS[subcommand]
-        # measure makes an override of its RUNs; the other two have no words but overrides, and the sweep's -m.
-        others = [word for word in rest if "=" not in word and word != "-m"]
+        # measure makes an override of its RUNs; the other two have no words but overrides, and Hydra's own.
+        others = [word for word in rest if "=" not in word and word not in ("-m", "--cfg", "job")]
         assert bool(others) == (subcommand == "measure"), f"neither override nor subcommand: {others}"
         overrides = [word for word in rest if "=" in word] + [f"run={run}" for run in others]
         for run in expanded(overrides) if "-m" in rest else [overrides]:
