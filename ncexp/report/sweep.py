@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from ncexp.record import FAMILIES, SavedRun, State
+from ncexp.record.text import printable
 
 #: Dataset, architecture, loss; where runs differ in more, the loss is followed by ", " and the setting's name.
 Place = tuple[str, str, str]
@@ -170,7 +171,7 @@ def describe_settings(sweep: Sweep) -> str:
     if not sweep.keys:
         return ""
     value = next(values[0] for values in sweep.settings.values() if values[0] != _text(None))
-    return (
+    return printable(
         f"Beside learning rate, seed and loss these runs differ in {', '.join(sweep.keys)}: {len(sweep.settings)} "
         f"settings, each with rows and a colour of its own. Leave some out with --where, as in --where "
         f"{sweep.keys[0]}={value}."
