@@ -74,8 +74,7 @@ class Cell:
 
         def order(rate: float) -> tuple[object, ...]:
             error = last_test_error(begun[rate])
-            ended = any(run.state in (State.DIVERGED, State.FAILED) for run in begun[rate])
-            return (ended, math.isnan(error), error, rate)
+            return (ended(begun[rate]), math.isnan(error), error, rate)
 
         return min(begun, key=order, default=None)
 
@@ -176,6 +175,11 @@ def describe_settings(sweep: Sweep) -> str:
         f"settings, each with rows and a colour of its own. Leave some out with --where, as in --where "
         f"{sweep.keys[0]}={value}."
     )
+
+
+def ended(runs: Iterable[SavedRun]) -> bool:
+    """Whether one diverged or failed, so that the others of its rate make no complete one."""
+    return any(run.state in (State.DIVERGED, State.FAILED) for run in runs)
 
 
 def last_test_error(runs: Iterable[SavedRun]) -> float:

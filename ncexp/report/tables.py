@@ -264,7 +264,7 @@ def over_seeds(cell: Cell, of: Callable[[SavedRun], float], places: str = ".3g")
 
 def _shown_rate(cell: Cell) -> str:
     if cell.shown_rate is None:
-        return "–"
+        return f"– ({_states(cell.runs)})"
     rate = "–" if math.isnan(cell.shown_rate) else f"{cell.shown_rate:.4g}"
     if cell.best_rate is not None:
         return rate + (EDGE if cell.at_edge else "")
