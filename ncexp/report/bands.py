@@ -44,14 +44,15 @@ def band_of(records: Sequence[Sequence[Record]], name: str, logarithmic: bool) -
     return Band(numpy.array(column(kept[0], "epoch")), *parts)
 
 
-def bands_of(records: Sequence[Sequence[Record]], name: str, logarithmic: bool, done: bool = True) -> list[Band]:
-    """The band of all seeds, or one of each: while they are not all done, and where the mean would show less than half
-    of what one of them has: they were evaluated after other epochs, or the number is undefined for some.
+def bands_of(records: Sequence[Sequence[Record]], name: str, logarithmic: bool, alike: bool = True) -> list[Band]:
+    """The band of all seeds, or one of each: where they are not `alike`, as while some are not done, and where the mean
+    would show less than half of what one of them has: they were evaluated after other epochs, or the number is
+    undefined for some.
     """
     together = band_of(records, name, logarithmic)
     apart = [band_of([of_seed], name, logarithmic) for of_seed in records]
     most = max(map(_defined, apart), default=0)
-    return [together] if done and 2 * _defined(together) >= most else apart
+    return [together] if alike and 2 * _defined(together) >= most else apart
 
 
 def draw_band(axes: Axes, runs: Sequence[SavedRun], curve: Curve) -> None:

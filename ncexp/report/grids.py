@@ -35,7 +35,7 @@ from ncexp.report.style import (
     scale_axis,
     set_log,
 )
-from ncexp.report.sweep import DATASETS, Cell, Sweep
+from ncexp.report.sweep import DATASETS, Cell, Sweep, ended, last_test_error
 
 
 def draw_all(sweep: Sweep, folder: Path, width: float | None = None) -> list[tuple[str, Path]]:
@@ -55,12 +55,15 @@ def rates_grid(sweep: Sweep) -> Figure:
     figure = _grid(sweep, "test error at the last epoch", _draw_rates, "learning rate")
     figure.axes[0].set_xscale("log")
     label_ticks(figure.axes[0].xaxis)
-    if all(error > 0 for cell in sweep.cells.values() for error in _tested(cell).values()):
+    errors = [error for cell in sweep.cells.values() for error in [*_tested(cell).values(), *_so_far(cell).values()]]
+    if not errors:
+        figure.axes[0].set_yticks([])
+    elif min(errors) > 0:
         set_log(figure.axes[0])
     label_ticks(figure.axes[0].yaxis, share=True)
     handles = _loss_handles(sweep)
     handles.append(Line2D([], [], color="grey", marker="o", fillstyle="none", linestyle="", label="chosen"))
-    handles.append(Line2D([], [], color="grey", marker="x", linestyle="", label="diverged, failed or not done"))
+    handles.append(Line2D([], [], color="grey", marker="x", linestyle="", label="not done; diverged: at the top"))
     return _legend(figure, handles)
 
 
@@ -195,13 +198,22 @@ def _tested(cell: Cell) -> dict[float, float]:
     return {rate: error for rate, error in cell.complete_rates.items() if math.isfinite(rate + error)}
 
 
+def _so_far(cell: Cell) -> dict[float, float]:
+    """The rates that are not complete and of which none diverged or failed, and their test errors so far."""
+    going = {rate: runs for rate, runs in cell.rates.items() if rate not in cell.complete_rates and not ended(runs)}
+    errors = {rate: last_test_error(runs) for rate, runs in going.items()}
+    return {rate: error for rate, error in errors.items() if math.isfinite(rate + error)}
+
+
 def _draw_rates(axes: Axes, sweep: Sweep, cells: list[Cell]) -> None:
     colours = group_colours(sweep.losses)
     for cell in cells:
         colour = colours[cell.place[2]]
         tested = _tested(cell)
         axes.plot(list(tested), list(tested.values()), ".-", color=colour, linewidth=1)
-        for rate in cell.rates.keys() - cell.complete_rates.keys():
+        so_far = _so_far(cell)
+        axes.plot(list(so_far), list(so_far.values()), "x", color=colour, markersize=5)
+        for rate in cell.rates.keys() - cell.complete_rates.keys() - so_far.keys():
             axes.plot([rate], [0.97], "x", color=colour, transform=axes.get_xaxis_transform(), markersize=5)
         if cell.best_rate in tested:
             axes.plot([cell.best_rate], [tested[cell.best_rate]], "o", color=colour, fillstyle="none", markersize=9)

@@ -26,16 +26,20 @@ def fits_of(runs: Sequence[SavedRun]) -> list[Comparison]:
 
 
 def draw_spectra(axes: Axes, comparisons: Sequence[Comparison]) -> None:
-    """ω_j, a colour a mode: measured as points, with a band over seeds; the closed form as lines."""
+    """ω_j, a colour a mode: measured as points, with a band over seeds; the closed form as lines.
+
+    Each seed by itself where only some have a fit: the mean of their lines would miss the mean of all points.
+    """
     if not comparisons:
         return
     modes = comparisons[0].modes
     fitted = [one.fit for one in comparisons if one.fit is not None]
+    alike = len(fitted) in (0, len(comparisons))
     for place, (mode, colour) in enumerate(zip(modes, mode_colours(len(modes)), strict=True)):
-        for measured in _bands([_records(one.epochs, one.spectra[:, place], mode) for one in comparisons], mode):
+        for measured in _bands([_records(one.epochs, one.spectra[:, place], mode) for one in comparisons], mode, alike):
             axes.plot(measured.epochs, measured.mean, ".", color=colour, markersize=2.5)
             fill_band(axes, measured, colour)
-        for theory in _bands([_records(fit.epochs, fit.predicted[:, place], mode) for fit in fitted], mode):
+        for theory in _bands([_records(fit.epochs, fit.predicted[:, place], mode) for fit in fitted], mode, alike):
             axes.plot(theory.epochs, theory.mean, "-", color=colour, linewidth=0.9)
 
 
@@ -43,7 +47,7 @@ def draw_residuals(axes: Axes, comparisons: Sequence[Comparison], colour: str) -
     """The root mean square over modes of log(measured/theory) against epoch: mean and band over seeds."""
     fits = [one.fit for one in comparisons if one.fit is not None]
     of_seeds = [_records(fit.epochs, fit.residuals.square().mean(1).sqrt(), 0) for fit in fits]
-    for band in bands_of(of_seeds, "0", logarithmic=False):
+    for band in bands_of(of_seeds, "0", False, len(fits) == len(comparisons)):
         axes.plot(band.epochs, band.mean, ".-", color=colour, linewidth=1, markersize=2.5)
         fill_band(axes, band, colour)
 
@@ -62,5 +66,5 @@ def _records(epochs: Tensor, values: Tensor, name: int) -> list[Record]:
     return [{"epoch": epoch, str(name): value} for epoch, value in zip(epochs.tolist(), values.tolist(), strict=True)]
 
 
-def _bands(of_seeds: Sequence[Sequence[Record]], mode: int) -> list[Band]:
-    return bands_of(of_seeds, str(mode), logarithmic=True)
+def _bands(of_seeds: Sequence[Sequence[Record]], mode: int, alike: bool) -> list[Band]:
+    return bands_of(of_seeds, str(mode), True, alike)

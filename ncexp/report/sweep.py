@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from ncexp.record import FAMILIES, SavedRun, State
+from ncexp.record.text import printable
 
 #: Dataset, architecture, loss; where runs differ in more, the loss is followed by ", " and the setting's name.
 Place = tuple[str, str, str]
@@ -73,8 +74,7 @@ class Cell:
 
         def order(rate: float) -> tuple[object, ...]:
             error = last_test_error(begun[rate])
-            ended = any(run.state in (State.DIVERGED, State.FAILED) for run in begun[rate])
-            return (ended, math.isnan(error), error, rate)
+            return (ended(begun[rate]), math.isnan(error), error, rate)
 
         return min(begun, key=order, default=None)
 
@@ -170,11 +170,16 @@ def describe_settings(sweep: Sweep) -> str:
     if not sweep.keys:
         return ""
     value = next(values[0] for values in sweep.settings.values() if values[0] != _text(None))
-    return (
+    return printable(
         f"Beside learning rate, seed and loss these runs differ in {', '.join(sweep.keys)}: {len(sweep.settings)} "
         f"settings, each with rows and a colour of its own. Leave some out with --where, as in --where "
         f"{sweep.keys[0]}={value}."
     )
+
+
+def ended(runs: Iterable[SavedRun]) -> bool:
+    """Whether one diverged or failed, so that the others of its rate make no complete one."""
+    return any(run.state in (State.DIVERGED, State.FAILED) for run in runs)
 
 
 def last_test_error(runs: Iterable[SavedRun]) -> float:

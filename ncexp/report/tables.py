@@ -264,7 +264,7 @@ def over_seeds(cell: Cell, of: Callable[[SavedRun], float], places: str = ".3g")
 
 def _shown_rate(cell: Cell) -> str:
     if cell.shown_rate is None:
-        return "–"
+        return f"– ({_states(cell.runs)})"
     rate = "–" if math.isnan(cell.shown_rate) else f"{cell.shown_rate:.4g}"
     if cell.best_rate is not None:
         return rate + (EDGE if cell.at_edge else "")
@@ -276,7 +276,9 @@ def _rate_entry(cell: Cell, rate: float) -> str:
     """The error at the last epoch; of a rate that is not complete its states, and if it leads the error so far."""
     if rate in cell.complete_rates:
         entry = f"{100 * cell.complete_rates[rate]:.2f}"
-        return f"[{entry}]{EDGE if cell.at_edge else ''}" if rate == cell.best_rate else entry
+        seeds, most = len(cell.rates[rate]), max(map(len, cell.rates.values()))
+        counted = f" ({seeds} of {most} seeds)" if seeds < most else ""
+        return (f"[{entry}]{EDGE if cell.at_edge else ''}" if rate == cell.best_rate else entry) + counted
     words = _states(cell.rates.get(rate, []))
     return f"[{100 * last_test_error(cell.best):.2f}] ({words})" if rate == cell.shown_rate else words
 

@@ -177,6 +177,17 @@ def test_rates_without_any_error_are_drawn_on_an_axis_that_has_zero(whole: list[
     assert figure.axes[0].get_yscale() == "linear"
 
 
+def test_rates_that_are_not_done_are_drawn_at_their_error_so_far(whole: list[SavedRun]) -> None:
+    for change, drawn in ((running, 2), (diverged, 0), (unevaluated, 0)):
+        sweep = gather(changed(whole, change))
+        axes = rates_grid(sweep).axes[0]
+        crosses = [line for line in axes.lines if line.get_marker() == "x"]
+        inside = [line for line in crosses if line.get_transform() == axes.transData]
+        assert [len(line.get_ydata()) for line in inside] == [drawn, drawn]
+        assert len(crosses) - len(inside) == 2 * (2 - drawn)
+        assert bool(len(axes.get_yticks())) == bool(drawn)
+
+
 def test_mean_of_seeds_is_nowhere_one_over_fewer(whole: list[SavedRun]) -> None:
     seeds = [[{"epoch": epoch, "a": 1.0 + seed} for epoch in range(1, 9)] for seed in range(2)]
     seeds[1][3]["a"] = math.nan

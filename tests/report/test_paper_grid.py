@@ -12,7 +12,9 @@ from types import SimpleNamespace
 
 import numpy
 import pytest
+from drawn_figures import comparison_of
 from matplotlib import pyplot
+from synthetic_path import records_of_path, run_with
 from synthetic_sweep import DATASET_TITLES, PAPER, write_paper, write_run
 
 from ncexp.measure import compare_with_path
@@ -21,7 +23,7 @@ from ncexp.report.bands import band_of
 from ncexp.report.differences import differences
 from ncexp.report.grids import decomposition_grid, draw_all, draw_zero_error, path_fit_grid, spectra_grid
 from ncexp.report.page import render_page, sorted_by
-from ncexp.report.spectra import fits_of
+from ncexp.report.spectra import draw_spectra, fits_of
 from ncexp.report.summary import figure_two, rate_of_fall, small_perp_epoch
 from ncexp.report.sweep import Sweep, gather
 from ncexp.report.tables import Value, gains, learning_rates, results
@@ -246,6 +248,24 @@ def test_gains_state_robustness_won_after_zero_error(paper: Sweep, tmp_path: Pat
     assert float(str(row["mean gain in robustness"])) == pytest.approx(statistics.fmean(won), abs=5e-5)
     write_run(tmp_path)
     assert gains(gather(read(tmp_path))).rows[0][4:] == ["0 of 1", "–", "–"]
+
+
+def test_rates_of_unlike_numbers_of_seeds_say_so(tmp_path: Path) -> None:
+    for rate, seeds in ((0.02, 1), (0.05, 3)):
+        for seed in range(seeds):
+            write_run(tmp_path, rate=rate, seed=seed, epochs=EPOCHS)
+    (row,) = learning_rates(gather(read(tmp_path))).rows
+    assert [str(entry).partition("]")[2] for entry in row[3:]] == [" (edge) (1 of 3 seeds)", ""]
+
+
+def test_spectra_are_drawn_by_seed_where_only_some_have_a_fit() -> None:
+    """One seed never came to zero error: the mean of the others' lines would miss the mean of all points."""
+    comparisons = [comparison_of(run_with(records_of_path(**words))) for words in ({}, {"error_free_from": 99})]
+    axes = pyplot.figure().add_subplot()
+    draw_spectra(axes, comparisons)
+    points, lines = ([one for one in axes.lines if one.get_linestyle() == style] for style in ("None", "-"))
+    modes = len(comparisons[0].modes)
+    assert (len(points), len(lines), len(axes.collections)) == (2 * modes, modes, 0)
 
 
 def test_rate_at_the_edge_of_its_grid_is_marked(tmp_path: Path) -> None:
