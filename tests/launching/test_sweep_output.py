@@ -135,8 +135,9 @@ def test_command_that_does_what_is_left_is_printed_as_it_was_typed(
     states: list[State], is_printed: bool, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["-m", "analysis=[collapse,robustness]", "dataset.path=a file.csv"]
+    monkeypatch.setattr(next_commands, "TYPED", [])  # as in a process of a job
     print_repeat(console, states)
-    assert printed(console) == []  # of a process of a job
+    assert printed(console) == []
     monkeypatch.setattr(next_commands, "TYPED", words)
     print_repeat(console, states)
     assert [shlex.split(line.removeprefix("again"), comments=True) for line in printed(console)] == (
