@@ -92,7 +92,10 @@ class InTurnLauncher(CheckedLauncher):
 
     def carry_out(self, asked: Sequence[Asked]) -> list[State]:
         states = work_in_turn(asked, self.console)
-        print_outcome_of(self.console, (run_of(one.task) for one in asked), states)
+        if len(states) > 1:  # one alone has said what it came to
+            print_outcome_of(self.console, (run_of(one.task) for one in asked), states)
+        else:
+            print_repeat(self.console, states)
         if State.COMPLETED in states and isinstance(asked[0].task, RunConfig):
             outputs = asked[0].task.outputs
             print_next(self.console, outputs, outputs)

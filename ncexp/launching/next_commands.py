@@ -38,11 +38,10 @@ def print_next(console: Console, outputs: Path, what: Path) -> None:
 
 
 def print_outcome_of(console: Console, runs: Iterable[Path], states: Collection[State]) -> None:
-    """What the runs of one command came to, if they are several; and the command that does what is left."""
+    """What the runs of one command came to, and the command that does what is left."""
     from ncexp.report import report_runs  # torch takes seconds
 
-    if len(states) > 1:
-        report_runs(runs, console)
+    report_runs(runs, console)
     print_repeat(console, states)
 
 

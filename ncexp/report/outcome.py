@@ -119,7 +119,7 @@ def outcome(runs: Sequence[SavedRun]) -> list[str]:
     lines = []
     for data in dict.fromkeys(one.data for one in found):
         members = [one for one in found if one.data == data]
-        complete = [one for one in members if one.completed and len(one.errors) == len(one.runs)]
+        complete = [one for one in members if len(one.errors) == len(one.runs)]
         complete.sort(key=lambda one: mean(one.errors))
         if complete:
             said = [_best(complete), *_collapse(complete[0]), *_path(complete[0])]

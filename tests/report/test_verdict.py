@@ -103,6 +103,8 @@ def test_verdict_does_not_judge_terms_that_are_in_doubt() -> None:
 def test_verdict_of_a_run_under_way_says_so_far() -> None:
     (first, *_) = verdict(made(COLLAPSES, state=State.INTERRUPTED))
     assert first.startswith("so far (interrupted): test error 2.00% at epoch 9")
+    (first, *_) = verdict(made(COLLAPSES[:1], state=State.RUNNING))
+    assert "; zero error is not reached yet: 50.00% of the training examples" in first
 
 
 def test_verdict_of_a_diverged_run_is_what_to_try_and_nothing_else() -> None:
