@@ -34,6 +34,7 @@ STATUS: dict[str, Any] = {"state": "completed", "started": "2023-11-14T22:13:20+
                           "record": {"training.jsonl": "1-3 7"}}  # fmt: skip
 SIZES = {"num_classes": 2, "smallest_class": 2, "largest_class": 2, "num_features": 3}
 TASK: dict[str, Any] = {"num": 0, "name": "a", "key": "b", "directory": "c", "run": "c", "overrides": [], "job": None}
+MEASUREMENT = {"analysis": "a", "target": "b", "options": {}, "version": 1, "began": 0.5}
 FIT: dict[str, Any] = {"start_epoch": 1, "excluded_epochs": [], "records": [{"epoch": 1, "x": 0.5, "y": None}]}
 
 
@@ -79,7 +80,7 @@ def test_file_of_the_largest_size_is_read_and_one_byte_more_is_not(tmp_path: Pat
         (read_identity, {"id": "0a"}),
         (read_path_fit, FIT),
         (read_origin, {"files": {"3": {"sha256": "0a"}}}),
-        (contents.read_measurement, {"analysis": "a", "target": "b", "options": {}, "version": 1, "began": 0.5}),
+        (contents.read_measurement, MEASUREMENT),
     ],
 )
 def test_file_holds_what_its_readers_rely_on_or_is_named(
@@ -97,6 +98,28 @@ def test_file_holds_what_its_readers_rely_on_or_is_named(
             path.write_text(json.dumps({**content, name: other}))
             with pytest.raises(DamagedFile, match=f"{path}: "):
                 read(path)
+
+
+@pytest.mark.parametrize(
+    ("read", "content"),
+    [
+        (read_job, {"job": "-x"}),
+        (read_identity, {"id": "a b"}),
+        (read_path_fit, {**FIT, "records": [{"epoch": 1, "x": "word"}]}),
+        (read_path_fit, {**FIT, "records": [{"epoch": 1.5}]}),
+        (read_origin, {"files": {"three": {"sha256": "0a"}}}),
+        (read_origin, {"files": {"3": {}}}),
+        (contents.read_measurement, {"analysis": "a", "target": "b", "options": {}, "version": 1}),
+        (contents.read_measurement, {**MEASUREMENT, "more": 1}),
+    ],
+)
+def test_file_of_the_right_kinds_and_wrong_inside_is_named(
+    tmp_path: Path, read: Callable[[Path], Any], content: dict[str, Any]
+) -> None:
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(DamagedFile, match=f"{path}: expected"):
+        read(path)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +155,7 @@ def test_status_names_the_states_that_a_process_writes(tmp_path: Path) -> None:
         ("optimizer", {**CHOICE, "lr": "fast"}),
         ("optimizer", {**CHOICE, "lr": 10**400}),
         ("dataset", {**CHOICE, "name": 3}),
+        ("dataset", {"_target_": "b"}),
         ("dataset", {**CHOICE, "name": "$\\frac{$"}),
         ("seed", "one"),
         ("seed", True),
@@ -186,7 +210,9 @@ def test_json_that_nobody_writes_is_named(tmp_path: Path, text: str) -> None:
         read_facts(path, sizes=False)
 
 
-@pytest.mark.parametrize("change", [{"num": "0"}, {"name": "a/b"}, {"job": "-x"}, {"overrides": [1]}, {"more": 1}])
+@pytest.mark.parametrize(
+    "change", [{"num": "0"}, {"directory": 3}, {"name": "a/b"}, {"job": "-x"}, {"overrides": [1]}, {"more": 1}]
+)
 def test_manifest_that_parses_and_is_wrong_is_named(tmp_path: Path, change: dict[str, Any]) -> None:
     path = tmp_path / "manifest.jsonl"
     assert read_manifest(path) == []
