@@ -14,7 +14,8 @@ HELP = """\
 Write every number of the runs in DIR (default: outputs) as one table with a
 row a number: what ncexp.load(DIR).frame() returns. Columns: run (the key),
 dataset, architecture, loss, lr, seed, state, epoch, split, family, quantity,
-value. An undefined value is an empty field.
+value, doubt. An undefined value, and a rate or seed that is not known, is an
+empty field; what there is not is none; the family of test/error is errors.
 """
 
 
