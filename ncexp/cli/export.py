@@ -15,7 +15,9 @@ HELP = """\
 Write every number of RUNs (folders, sweeps, names, keys, globs; default: all in
 outputs) as one table with a row a number, as ncexp.load(...).frame(). Columns:
 run (the key), dataset, architecture, loss, lr, seed, state, epoch, split,
-family, quantity, value. An undefined value is an empty field.
+family, quantity, value, doubt. An undefined value, and a rate or seed that is
+not known, is an empty field; what there is not is none; the family of
+test/error is errors.
 """
 
 
