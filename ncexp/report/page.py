@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import math
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment
@@ -124,11 +123,11 @@ def write_report(sweep: Sweep, folder: Path, width: float | None = None) -> Path
         for suffix, text in ((".md", table.markdown()), (".csv", table.csv()), (".tex", table.latex())):
             replace_text(folder / f"{table.name}{suffix}", text)
     page = folder / "report.html"
-    replace_text(page, render_page(_lead(sweep), tables, draw_all(sweep, folder, width), outcome(sweep.runs)))
+    replace_text(page, render_page(_lead(sweep), tables, draw_all(sweep, folder, width), tuple(outcome(sweep.runs))))
     return page
 
 
-def render_page(lead: str, tables: list[Table], figures: list[tuple[str, Path]], verdict: Sequence[str] = ()) -> str:
+def render_page(lead: str, tables: list[Table], figures: list[tuple[str, Path]], verdict: tuple[str, ...] = ()) -> str:
     """The lead, the verdict's sentences, the tables, the figures as (caption, PNG), in one HTML text."""
     images = [(caption, base64.b64encode(png.read_bytes()).decode()) for caption, png in figures]
     template = Environment(autoescape=True).from_string(PAGE)

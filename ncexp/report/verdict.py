@@ -52,7 +52,7 @@ def _of_errors(run: SavedRun) -> list[str]:
     now = f"{state}test error {last['test/error']:.2%} at epoch {last['epoch']:.0f}"
     if zero is None:
         reached = "is not reached yet" if state else "was not reached"
-        wrong = f"{last['train/error']:.2%} of the training examples are still decided wrongly"
+        wrong = f"{last.get('train/error', math.nan):.2%} of the training examples are still decided wrongly"
         return [f"{now}; zero error {reached}: {wrong}"]
     if zero == last["epoch"]:
         return [f"{now}, the zero-error epoch: there is nothing after it in which features could collapse further"]

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ncexp.cli.cancel import main as cancel
 from ncexp.launching.job import Job
+from ncexp.launching.logs import chosen_entries
 from ncexp.launching.slurm import Queue, QueuedJob
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
 from ncexp.launching.waiting import current_states, jobs_put_back, print_table
@@ -170,3 +171,13 @@ def test_why_a_job_waits_stands_beside_it_where_all_are_shown(sweep: SweepDirect
     queue = {"7_0": waiting("Priority"), "7_1": waiting("Resources"), "7_2": waiting("")}
     lines = table(sweep, console, queue, every=True)
     assert [line.split()[3:] for line in lines[:3]] == [["Priority"], ["Resources"], []]
+
+
+@pytest.mark.parametrize(
+    ("word", "numbers"),
+    [("1", [1]), ("run", [0, 1, 2]), ("run_2", [2]), ("*_[01]", [0, 1]), ("001_run", [1]), ("nothing", [])],
+)
+def test_logs_are_chosen_by_number_name_beginning_and_glob(
+    sweep: SweepDirectory, word: str, numbers: list[int]
+) -> None:
+    assert [entry.num for entry in chosen_entries(sweep, [word])] == numbers

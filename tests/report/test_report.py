@@ -12,6 +12,7 @@ import statistics
 from pathlib import Path
 
 import pytest
+from markupsafe import escape
 from synthetic_sweep import RATES, curves, write_journals, write_run, write_sweep
 
 from ncexp.cli.compare import main as compare
@@ -19,6 +20,7 @@ from ncexp.cli.report import main as report
 from ncexp.measure.quantities import shown
 from ncexp.record import SavedRun, State, find_runs, load, read_run
 from ncexp.report.compare import last_common_epoch
+from ncexp.report.outcome import outcome
 from ncexp.report.page import AT_ONCE, render_page, shown_at_once
 from ncexp.report.sweep import gather
 from ncexp.report.tables import Table, Value, decomposition, gain, gains, learning_rates, results, troubles
@@ -128,10 +130,15 @@ def test_report_is_the_same_from_folders_and_from_mlflow(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_report_page_needs_nothing_else(tmp_path: Path) -> None:
+def test_report_page_needs_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_sweep(tmp_path / "runs", datasets=1, architectures=1, rates=RATES[2:])
     assert report([str(tmp_path / "runs"), "--to", str(tmp_path / "a")]) == 0
     page = (tmp_path / "a" / "report.html").read_text()
+    said = outcome(gather(load(tmp_path / "runs")).runs)
+    assert len(said) > 2
+    assert all(f"<p>{escape(line)}</p>" in page for line in said)
+    ends = capsys.readouterr().out.splitlines()[-len(said) :]
+    assert [line[10:] for line in ends] == said
     assert "http" not in page  # nothing is fetched from anywhere
     assert page.count("data:image/png;base64") == len(list((tmp_path / "a").glob("*.pdf"))) == 11
     assert page.count("<table>") == page.count("</table>") == 6

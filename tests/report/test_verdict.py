@@ -57,6 +57,7 @@ def test_verdict_says_nothing_of_what_was_not_measured() -> None:
     assert verdict(made(records)) == ["test error 5.00% at epoch 9; 5.00% at zero error, epoch 4: the same"]
     assert verdict(made([])) == []
     assert verdict(made([{"epoch": 3, NC1: 0.5}])) == []
+    assert "zero error was not reached: nan%" in verdict(made([{"epoch": 3, "test/error": 0.5}]))[0]  # a stranger's
     simulated = made(records)
     assert verdict(replace(simulated, raw={"simulation": {"name": "central_path"}, "seed": 0})) == []
 
@@ -158,6 +159,8 @@ def test_of_one_seed_nothing_is_said_about_chance() -> None:
         "lowest: lr 0.1, test error 1.76 % (1 seed), 0.25 points below the next, lr 0.2 (1 of 397 test examples). "
         "Of one seed nothing can be said about chance: repeat with seed=0,1,2"
     )
+    odd = [replace(run, facts={"num_test": "many"}) for rate in (0.1, 0.2) for run in of_seeds(rate, [9 * rate])]
+    assert "test examples" not in outcome(odd)[0]  # of a stranger
     lines = outcome([*of_seeds(0.1, [2.0, 2.2]), *of_seeds(0.2, [3.0])])
     assert lines[0].startswith("lowest: lr 0.1, test error 2.10 ± 0.14 % (2 seeds), 0.90 points below")
     assert "Of one seed nothing can be said" in lines[0]
