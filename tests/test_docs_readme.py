@@ -66,11 +66,9 @@ def shortened(command: str) -> str:
     if words[1:2] == ["compare"]:  # with a run of three epochs, which is not what the reference's seeds came to
         return f"{command} || [ $? = 1 ]"
     few = ["dataset.examples_per_class=6"] if "architecture=" in command or "han2022" in command else []
-    if words[1:2] == ["measure"]:
-        return shlex.join([*words, *few])
-    if len(words) == 1:
-        return "ncexp epochs=3"
-    return shlex.join([*words, *few, "epochs=2", *(["batch_size=20"] if few else [])]) if "=" in words[-1] else command
+    if len(words) == 1 or words[1] == "-m" or "=" in words[1]:
+        few += [f"epochs={3 if len(words) == 1 else 2}", *(["batch_size=20"] if few else [])]
+    return shlex.join([*words, *few])
 
 
 def test_two_commands_stand_first() -> None:
