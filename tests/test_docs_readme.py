@@ -56,8 +56,9 @@ WORDS = [shlex.split(step, comments=True)[1:] for step in STEPS if step.startswi
 
 
 def shortened(command: str) -> str:
-    """The same of fewer epochs and of the few images that the test has, the paper's cell of a small network, which would
-    take hours; pip and pytest have run before this test.
+    """The same of fewer epochs and of the few images that the test has; the paper's cell, of hours, of a small network.
+
+    pip and pytest have run before this test.
     """
     for name, value in NAMES.items():
         command = re.sub(rf"\b{name}\b", value, command)
