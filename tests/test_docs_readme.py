@@ -56,7 +56,10 @@ WORDS = [shlex.split(step, comments=True)[1:] for step in STEPS if step.startswi
 
 
 def shortened(command: str) -> str:
-    """The same of fewer epochs and of the few images that the test has; pip and pytest have run before this test."""
+    """The same of fewer epochs and of the few images that the test has; the paper's cell, of hours, of a small network.
+
+    pip and pytest have run before this test.
+    """
     for name, value in NAMES.items():
         command = re.sub(rf"\b{name}\b", value, command)
     command = command.partition("#")[0].strip()
@@ -66,11 +69,10 @@ def shortened(command: str) -> str:
     if words[1:2] == ["compare"]:  # with a run of three epochs, which is not what the reference's seeds came to
         return f"{command} || [ $? = 1 ]"
     few = ["dataset.examples_per_class=6"] if "architecture=" in command or "han2022" in command else []
-    if words[1:2] == ["measure"]:
-        return shlex.join([*words, *few])
-    if len(words) == 1:
-        return "ncexp epochs=3"
-    return shlex.join([*words, *few, "epochs=2", *(["batch_size=20"] if few else [])]) if "=" in words[-1] else command
+    few += ["architecture=mlp"] if "han2022" in command else []
+    if len(words) == 1 or words[1] == "-m" or "=" in words[1]:
+        few += [f"epochs={3 if len(words) == 1 else 2}", *(["batch_size=20"] if few else [])]
+    return shlex.join([*words, *few])
 
 
 def test_two_commands_stand_first() -> None:

@@ -76,7 +76,7 @@ def note_on_optimizers(asked: Sequence[Asked]) -> str:
     if len(counts) < 2 or any(word.startswith(("optimizer=", "experiment=")) for word in words):
         return ""
     said = ", ".join(f"{name} in {count}" for name, count in sorted(counts.items()))
-    return f"optimizer {said} of {len(asked)} runs, by default. To compare under one, add optimizer=sgd, say"
+    return f"optimizer {said} of {len(asked)} runs, each by its own default. To compare them under one: optimizer=sgd"
 
 
 def _merged(first: Asked, second: Asked) -> Asked:

@@ -83,7 +83,7 @@ def test_several_optimizers_by_default_are_said(composed: Compose) -> None:
         return note_on_optimizers(check_all([(words, composed(*words, base=["epochs=1"])) for words in swept]))
 
     both = note(["loss=mse_mean"], ["loss=mse"], ["loss=cross_entropy"])
-    assert both.startswith("optimizer adam in 2, sgd in 1 of 3 runs, by default")
+    assert both.startswith("optimizer adam in 2, sgd in 1 of 3 runs, each by its own default")
     assert note(["loss=mse"], ["loss=cross_entropy"]) == ""
     assert note(["optimizer=sgd", "loss=mse"], ["optimizer=adam", "loss=mse"]) == ""
     assert note(["experiment=quick/vgg"], ["experiment=decay"]) == ""

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from support import compose
 
 from ncexp.config import ConfigError
-from ncexp.config.composing import Composer, compose_plain, config_directory, plain
+from ncexp.config.composing import Composer, compose_plain, composing, config_directory, plain
 
 #: Files and values, in orders that matter: a value before the file it belongs to, the same value twice, a new key.
 OVERRIDES = [
@@ -22,6 +22,7 @@ OVERRIDES = [
     ["optimizer=adamw", "optimizer.lr=0.05", "optimizer.lr=0.06"],
     ["architecture=mlp", "architecture.hidden=[3,4]", "dataset=gaussian_mixture", "seed=4"],
     ["+architecture.wished=1", "analysis=[collapse]"],
+    ["architecture.depth=14", "optimizer.lr=0.05"],
     ["~optimizer.momentum", "tracking={enabled: false, uri: null, experiment: x}"],
 ]
 
@@ -39,7 +40,8 @@ def test_composition_is_hydras(loader_and_master: Any, overrides: list[str]) -> 
     loader, master = loader_and_master
     composer = Composer(loader, master)
     composer.compose(["seed=7", "optimizer.lr=1.0"])  # an earlier run leaves nothing behind
-    composed = loader.load_sweep_config(master, overrides)
+    with composing(overrides):
+        composed = loader.load_sweep_config(master, overrides)
     theirs = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
     assert composer.compose(overrides) == plain(theirs, overrides)
 
