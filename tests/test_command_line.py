@@ -145,8 +145,8 @@ def test_help_commands_run_as_printed(command: str, tmp_path: Path) -> None:
         (["outputs=/proc/x"], "outputs: expected a folder that takes files, got '/proc/x'"),
         (["tracking.uri=abc"], "tracking.uri: expected http://HOST:PORT, .*, got 'abc'"),
         (["batch_size=79"], "batch_size: expected batches of two examples at least"),
-        (["-m", "hydra.sweeper.params.seed=1"], "hydra.sweeper.params.seed=1: expected overrides that Hydra composes"),
-        (["-m", "+hydra.sweeper.params={seed:[1,2]}"], "expected overrides that Hydra composes"),
+        (["-m", "hydra.sweeper.params.seed=1"], "hydra.sweeper.params: expected the values to sweep over as arguments"),
+        (["-m", "+hydra.sweeper.params={seed:[1,2]}"], "Write them so: ncexp -m seed=1,2."),
         (["-m", "outputs=o_${hydra:runtime.cwd}"], r"outputs: expected a value, got \$\{...\}, which has none"),
     ],
 )

@@ -256,7 +256,7 @@ class Strange:
             assert rows(frame, key) == rows(expected, key)
         journal = self.file.suffix == ".jsonl"
         (self.export, self.compare, self.sync)[number % 3](left_out)
-        if number % (8 if journal else 40) == 0:
+        if number % (24 if journal else 48) == 0:
             self.report(left_out)
         self.sweep()
         if journal or self.file.suffix in (".safetensors", ".yaml", ".json"):

@@ -90,6 +90,11 @@ def refusals_named(overrides: Sequence[str]) -> Iterator[None]:
         where = f"{place.name}, line {place.line + 1}" if place else "YAML"
         raise ConfigError(f"{where}: expected YAML, got a typo ({error.problem}). Correct it.") from error
     except (*REFUSALS, TypeError, OSError, RecursionError, AssertionError, AttributeError, LookupError) as error:
+        if any(override.lstrip("+").startswith("hydra.sweeper.params") for override in overrides):
+            raise ConfigError(
+                "hydra.sweeper.params: expected the values to sweep over as arguments, got an option of Hydra's own "
+                "sweeper. Write them so: ncexp -m seed=1,2."
+            ) from error
         reason = explain(error) or type(error).__name__
         keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
         if any(key and reason.startswith(key) for key in keys):

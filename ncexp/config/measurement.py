@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +62,7 @@ def check_measurement(raw: Mapping[str, Any]) -> MeasureConfig:
     """
     scalars = validated("", _Scalars, {key: value for key, value in raw.items() if key != "analysis"}, {"analysis"})
     config = MeasureConfig(
-        run=Path(scalars["run"]).absolute(),
+        run=Path(os.path.realpath(scalars["run"])),  # a sweep names its runs by links
         analyses=check_analyses(raw.get("analysis")),
         device=scalars["device"],
         outputs=Path(scalars["outputs"]).absolute(),

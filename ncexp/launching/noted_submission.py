@@ -23,9 +23,6 @@ from ncexp.launching.sweep_directory import SweepDirectory
 from ncexp.record import DamagedFile, write_json
 from ncexp.record.files import read_file
 
-#: How long jobs that sbatch did not confirm are searched for: a controller under load lists them late.
-SEARCH_S = 30.0
-
 
 @dataclass(frozen=True)
 class NotedSubmission:
@@ -75,9 +72,9 @@ class NotedSubmission:
         """Nothing of it is unknown any more."""
         self._path(sweep).unlink()
 
-    def search(self) -> list[str]:
-        """Its jobs as soon as the queue has them; none if it has not in SEARCH_S. Raises SlurmUnavailable."""
-        until = time.monotonic() + SEARCH_S
+    def search(self, seconds: float) -> list[str]:
+        """Its jobs as soon as the queue has them; none if it has not in so many seconds. Raises SlurmUnavailable."""
+        until = time.monotonic() + seconds
         while not (jobs := self.jobs_among(jobs_in_queue())) and time.monotonic() < until:
             time.sleep(1)
         return jobs

@@ -150,6 +150,12 @@ def make_plan(sweep: SweepDirectory, asked: Sequence[Asked], queue: Queue | None
     ]
     states = {entry.num: state_of(entry.task, queue) for entry in entries}
     to_submit = [num for num, one in enumerate(asked) if _is_wanted(states[num], one.task)]
+    for entry in [entries[num] for num in to_submit]:
+        try:
+            entry.task.refuse_links()
+        except DamagedFile:
+            states[entry.num] = State.DAMAGED  # nothing is written into it, its log neither
+            to_submit.remove(entry.num)
     return Plan(entries, states, to_submit)
 
 

@@ -21,9 +21,10 @@ def state_of(task: TaskDirectory, queue: Queue | None) -> State:
 
 
 def fault_of(task: TaskDirectory) -> str:
-    """Which of the task's files cannot be read, and why; empty where all can."""
+    """Which of the task's files cannot be read, or leads elsewhere, and why; empty where all are sound."""
     try:
         task.status(), task.job()
+        task.refuse_links()
     except DamagedFile as error:
         return str(error)
     return ""

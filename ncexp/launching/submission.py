@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,12 @@ OURS = {"wait", "dry_run", "runs_per_task", "grace_s", "poll_s", "max_num_timeou
         "submitit_folder", "additional_parameters", "setup", "name"}  # fmt: skip
 #: Those that submitit knows for every kind of cluster; the others are SLURM's own.
 SHARED = {"timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node", "stderr_to_stdout"}
+#: Words of a controller that refuses: it has no jobs. Else it may have taken them, and been too busy to say so.
+REFUSED = re.compile(
+    "invalid|permitted|denied|violates|not available|unrecognized|can ?not be satisfied", re.IGNORECASE
+)
+#: How long jobs that sbatch did not confirm are searched for: a controller under load lists them late.
+SEARCH_S = 30.0
 
 
 def refuse_options(options: Mapping[str, Any]) -> None:
@@ -110,7 +117,7 @@ def _sbatch(
         with outside_of_any_job():
             submitted = executor.map_array(noted.function(), [str(sweep.path)] * len(noted.jobs), noted.jobs)
     except (FailedJobError, FailedSubmissionError) as error:
-        jobs = _search(noted, f"sbatch: {error}\n{before}; the same command")
+        jobs = _search(noted, str(error), f"sbatch: {error}\n{before}; the same command")
         if not jobs:
             raise SlurmUnavailable(f"sbatch: {error}\n{before}; the same command submits the rest.") from None
         noted.adopt(sweep, jobs)
@@ -121,9 +128,9 @@ def _sbatch(
     return jobs
 
 
-def _search(noted: NotedSubmission, what: str) -> list[str]:
+def _search(noted: NotedSubmission, said: str, what: str) -> list[str]:
     try:
-        return noted.search()
+        return noted.search(0.0 if REFUSED.search(said) else SEARCH_S)
     except SlurmUnavailable as error:
         raise SlurmUnavailable(
             f"{what} looks for the others before it submits them: whether they were submitted is not known ({error})"

@@ -16,8 +16,9 @@ from ncexp.launching.states import fault_of, job_of, queued_job, state_of
 from ncexp.launching.sweep_directory import Entry, SweepDirectory, last_lines
 from ncexp.record import DamagedFile, State, format_counts
 
-#: What SLURM says of a job that it ends, and what would help.
+#: What SLURM says of a job that it ends, the sentence with numbers first, and what would help.
 _ENDED_BY_SLURM = {
+    r"memory limit \(": "hydra.launcher.mem_gb",
     r"memory limit|oom.?kill|out of memory": "hydra.launcher.mem_gb",
     r"due to time limit": "hydra.launcher.timeout_min",
 }
@@ -61,8 +62,9 @@ def _words_of_slurm(log: Path) -> str:
         lines = last_lines(log, 100)
     except (FileNotFoundError, DamagedFile):
         return ""
-    for line in reversed([line for line in lines if line.startswith(("slurmstepd:", "srun:"))]):
-        for words, advice in _ENDED_BY_SLURM.items():
+    said = [line for line in lines if re.match(r"(slurmstepd(-\S+)?|srun): ", line)]  # -NODE, of SLURM 22
+    for words, advice in _ENDED_BY_SLURM.items():
+        for line in reversed(said):
             if re.search(words, line, re.IGNORECASE):
                 return f"{line.partition('error: ')[2] or line}: raise {advice}"
     return ""

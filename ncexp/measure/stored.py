@@ -18,7 +18,6 @@ from ncexp.measure.own_loop import MARK
 from ncexp.measure.ridge import ridge_of
 from ncexp.measure.snapshot import Snapshot, load_snapshot
 from ncexp.record import DamagedFile, RunDirectory, State, TaskDirectory, counted, read_config, set_aside
-from ncexp.record.files import refuse_links
 from ncexp.record.inventory import (
     FOLDERS,
     Inventory,
@@ -128,7 +127,7 @@ class _Stored:
         self._raw: dict[str, Any] = read_config(self.directory.config)
         if not ours:
             refuse_strange_code({"analysis": self._raw.get("analysis", {})}, self.directory.config)
-            refuse_links(self.directory.path, self.directory.path.rglob("*"))
+            self.directory.refuse_links()
         self._config, self._ours = config, ours
         asked = config.analyses or check_analyses(self._raw.get("analysis"))
         self._components: dict[str, Component] = with_errors(asked)

@@ -12,13 +12,14 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from ncexp.record.contents import Inventory, decode_inventory, read_identity, read_job, read_status
-from ncexp.record.files import DamagedFile, acquire, open_file, remove_unfinished, set_aside, write_json
+from ncexp.record.files import DamagedFile, acquire, open_file, refuse_links, remove_unfinished, set_aside, write_json
 from ncexp.record.journal import Clock, Journal
 from ncexp.record.states import State
 from ncexp.record.tensor_file import UnusableFile, read_header
@@ -58,21 +59,24 @@ class TaskDirectory:
     def locked(self) -> Iterator[None]:
         """Make the directory and hold its lock, which the system releases when this process ends, however it ends.
 
-        Raises Busy where another process holds it; UnusableFolder.
+        Raises Busy where another process holds it; UnusableFolder; DamagedFile where it leads elsewhere by a link.
         """
+        self.refuse_links()
         try:
             acquire(self._lock, timeout=1)  # for an instant `actual_state` in another process may hold it
         except Timeout:
             raise self._busy() from None
         try:
-            for folder in (
-                self.path,
-                *(path for path in self.path.iterdir() if path.is_dir() and not path.is_symlink()),
-            ):
+            for folder in (self.path, *(path for path in self.path.iterdir() if path.is_dir())):
                 remove_unfinished(folder)
             yield
         finally:
             self._lock.release()
+
+    def refuse_links(self) -> None:
+        """Raises DamagedFile where something of the directory, or it itself, is a link: what one writes lands there."""
+        inside = (os.path.join(root, name) for root, *names in os.walk(self.path) for name in chain(*names))
+        refuse_links(self.path.parent, [self.path, *map(Path, filter(os.path.islink, inside))])
 
     def refuse_if_held(self) -> None:
         """Raises Busy where another process holds the lock; nothing is made or held."""

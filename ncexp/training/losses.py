@@ -105,18 +105,24 @@ class _Trial:
 
     def weights(self) -> Tensor:
         """v (C,), the first that is not 0 as unit: from the loss of two examples and those of each alone; else inf."""
-        alone = [self(self._logits(label, 3.0), torch.tensor([label])) for label in range(self._classes)]
+        alone = [self._alone(label, 3.0) for label in range(self._classes)]
         unit = next((label for label, value in enumerate(alone) if math.isfinite(value)), 0)
-        wrong = self._logits(unit, -3.0)
-        of_unit = self(wrong, torch.tensor([unit]))
+        wrong, of_unit = self._logits(unit, -3.0), self._alone(unit, -3.0)
         found = torch.zeros(self._classes, dtype=torch.float64)
-        for label, value in enumerate(alone):
-            both = self(torch.cat([self._logits(label, 3.0), wrong]), torch.tensor([label, unit]))
+        for label in range(self._classes):
+            # Of these the one whose loss is farther from the unit's: the weight is a quotient of such differences.
+            tried = {height: self._alone(label, height) for height in (3.0, -3.0)}
+            height = max(tried, key=lambda height: abs(tried[height] - of_unit))
+            value = tried[height]
+            both = self(torch.cat([self._logits(label, height), wrong]), torch.tensor([label, unit]))
             if math.isnan(value):  # 0 / 0: it does not count, where it adds nothing either
                 found[label] = 0.0 if abs(both - of_unit) <= self._tolerance * abs(of_unit) else math.inf
             else:
                 found[label] = (of_unit - both) / (both - value) if both != value else math.inf
         return found
+
+    def _alone(self, label: int, height: float) -> float:
+        return self(self._logits(label, height), torch.tensor([label]))
 
     def _logits(self, label: int, value: float) -> Tensor:
         """(1, C): this value at the label, 0 elsewhere."""

@@ -34,6 +34,26 @@ def test_local_sweep_trains_several_at_once_and_one_failing_stops_nothing(projec
     assert project.states() == ["completed", "completed", "completed", "diverged"]
 
 
+def test_run_that_leads_elsewhere_by_a_link_is_named_and_the_others_are_trained(project: Project) -> None:
+    """The log of the run was appended to whatever file the link named."""
+    code, printed = project.sweep("seed=1,2", "architecture.behaviour=raise", launcher="local")
+    assert (code, project.states()) == (1, ["failed"] * 2), printed
+    first = Path(project.manifest()[0]["directory"])
+    theirs = project.folder / "theirs"
+    (first / "run.log").rename(theirs)
+    (first / "run.log").symlink_to(theirs)
+    (project.folder / "cured").touch()
+    before = theirs.read_bytes()
+    code, printed = project.sweep("seed=1,2", "architecture.behaviour=raise", launcher="local")
+    assert code != 0
+    assert f"{first}/run.log: expected a file in {first.parent}, got a link to {theirs}" in printed
+    assert "to submit 1: 1 failed; left alone 1: 1 damaged" in printed
+    assert (project.states(), theirs.read_bytes()) == (["failed", "completed"], before)
+    (first / "run.log").unlink()
+    assert project.sweep("seed=1,2", "architecture.behaviour=raise", launcher="local")[0] == 0
+    assert project.states() == ["completed", "completed"]
+
+
 def test_local_sweep_saves_its_runs_when_interrupted_and_goes_on(project: Project) -> None:
     hold = project.hold()
     arguments = project.sweep_arguments("seed=1,2,3", LONG, launcher="local")

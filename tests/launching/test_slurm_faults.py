@@ -96,6 +96,40 @@ def test_run_of_two_processes_ends_when_one_of_them_fails(project: Project) -> N
     assert "a bug in the second process" in log.read_text()
 
 
+def test_job_that_slurm_ends_at_its_memory_limit_says_so_and_goes_on_with_more(tmp_path: Path) -> None:
+    """It was "lost: node failure, kill -9, ...", with a log in which nothing stood."""
+    project = Project(tmp_path, cold=True)  # what a job forks from another process, SLURM does not count
+    try:
+        words = ["architecture.behaviour=hungry", "hydra.launcher.mem_gb=2"]
+        code, printed = project.sweep(*words)
+        assert code != 0, printed
+        (entry,) = project.manifest()
+        (said,) = {line for line in printed.splitlines() if line.startswith("000")}
+        assert re.search(r"killed .* exceeded memory limit \(\d+ > 2147483648\).*: raise hydra.launcher.mem_gb", said)
+        assert "raise hydra.launcher.mem_gb" in project.run("status", "last")[1]
+        (tmp_path / "cured").touch()
+        code, printed = project.sweep(*words)
+        assert (code, project.states()) == (0, ["completed"]), printed
+        assert trainings(entry) == 1
+    finally:
+        project.close()
+
+
+def test_job_that_slurm_begins_again_when_its_run_is_through_does_nothing(project: Project) -> None:
+    """As after a preemption in the moment between the run's end and the job's; it took 105 s to find nothing to do."""
+    code, printed = project.sweep()
+    assert code == 0, printed
+    (entry,) = project.manifest()
+    run = Path(entry["directory"])
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    subprocess.run(["scontrol", "requeue", entry["job"]], check=True)
+    until(lambda: queue(project.folder) == [], "the job's second end")
+    (sweep,) = (project.outputs / "sweeps").iterdir()
+    (log,) = sweep.rglob("*_log.out")
+    assert log.read_text().count("Job completed successfully") == 2
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
 def test_comment_of_the_users_own_is_kept(project: Project) -> None:
     code, printed = project.sweep(HELD, LEAVE, "+hydra.launcher.additional_parameters.comment=theirs")
     assert code == 0, printed

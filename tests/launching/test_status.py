@@ -81,6 +81,7 @@ def test_log_is_named_only_where_there_is_one(sweep: SweepDirectory, console: Co
     ("said", "why"),
     [
         ("slurmstepd: error: Job 7 exceeded memory limit (1237463040 > 1073741824), being killed", MEMORY),
+        ("slurmstepd-node7: error: StepId=7.0 exceeded memory limit (1318936576 > 1073741824), being killed", MEMORY),
         (
             "slurmstepd: error: Detected 1 oom_kill event in StepId=7.0. Some of the step tasks have been OOM Killed.",
             MEMORY,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from submitit.core.utils import DelayedSubmission
 
-from ncexp.launching import noted_submission, slurm
+from ncexp.launching import noted_submission, slurm, submission
 from ncexp.launching.noted_submission import NotedSubmission, adopt_noted
 from ncexp.launching.slurm import Queue, QueuedJob
 from ncexp.launching.submission import Chunk, cut, refuse_options
@@ -105,9 +105,8 @@ def test_jobs_of_an_unconfirmed_submission_are_adopted_with_what_they_wait_for(s
 
 
 def test_submission_that_the_queue_does_not_have_is_struck_out(
-    sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch
+    sweep: SweepDirectory,
 ) -> None:
-    monkeypatch.setattr(noted_submission, "SEARCH_S", 0.0)
     NotedSubmission.of(sweep, [[0], [1]], {"timeout_min": 60, "max_num_timeout": 7})
     adopt_noted(sweep, listed("quick_1:other", "12_0", "12_1"), print)
     assert [entry.job for entry in sweep.entries()] == [None] * 3
@@ -123,8 +122,28 @@ def test_submission_stays_noted_while_nobody_knows(sweep: SweepDirectory, monkey
 
     monkeypatch.setattr(noted_submission, "jobs_in_queue", fail)
     with pytest.raises(slurm.SlurmUnavailable):
-        noted.search()
+        noted.search(30.0)
     assert len(list(sweep.submissions.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "refused"),
+    [
+        ("sbatch: error: invalid partition specified: nowhere", True),
+        ("Batch job submission failed: Invalid account or account/partition combination specified", True),
+        ("Batch job submission failed: Requested node configuration is not available", True),
+        ("Batch job submission failed: Job violates accounting/QOS policy (job submit limit, ...)", True),
+        ("Batch job submission failed: User's group not permitted to use this partition", True),
+        ("Batch job submission failed: Memory specification can not be satisfied", True),
+        ("Batch job submission failed: Socket timed out on send/recv operation", False),
+        ("Batch job submission failed: Unable to contact slurm controller (connect failure)", False),
+        ("Batch job submission failed: Zero Bytes were transmitted or received", False),
+        ("Batch job submission failed: Unexpected message received", False),
+    ],
+)
+def test_words_of_sbatch_tell_a_refusal_from_an_unknown_end(said: str, refused: bool) -> None:
+    """After a refusal the command waited half a minute for jobs that nobody had taken."""
+    assert (submission.REFUSED.search(said) is not None) is refused
 
 
 def test_queue_is_read_with_reasons_and_the_submissions_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import pytest
 
 from ncexp.launching.sweep_directory import SweepDirectory
-from ncexp.record import RunDirectory, UnusableFolder, write_text
+from ncexp.record import DamagedFile, RunDirectory, UnusableFolder, write_text
 from ncexp.record.files import replace_file, write_atomically
 
 Write = Callable[[Path, Callable[[BinaryIO], object]], None]
@@ -64,8 +64,19 @@ def test_file_in_a_link_of_a_run_is_not_removed(tmp_path: Path) -> None:
     kill_writer_of(elsewhere / "theirs")
     run.path.mkdir()
     run.figures.symlink_to(elsewhere)
-    with run.locked():
-        assert len(unfinished(elsewhere)) == 1
+    with pytest.raises(DamagedFile, match=r"figures: expected a file in .*, got a link to "), run.locked():
+        pass
+    assert len(unfinished(elsewhere)) == 1
+    assert sorted(path.name for path in run.path.iterdir()) == ["figures"]
+
+
+def test_run_directory_that_is_a_link_takes_no_training(tmp_path: Path) -> None:
+    elsewhere, run = tmp_path / "elsewhere", RunDirectory(tmp_path / "run_0123456789")
+    elsewhere.mkdir()
+    run.path.symlink_to(elsewhere)
+    with pytest.raises(DamagedFile, match=f"expected a file in {tmp_path}, got a link to {elsewhere}"), run.locked():
+        pass
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_replaced_file_is_as_it_was_until_the_new_one_is_whole(tmp_path: Path) -> None:

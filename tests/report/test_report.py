@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import math
+import os
 import re
 import statistics
 from pathlib import Path
@@ -136,6 +138,32 @@ def test_report_page_needs_nothing_else(tmp_path: Path) -> None:
     assert page.count("<table>") == page.count("</table>") == 6
     assert '<td class="chosen"' in page
     assert all(path.read_bytes().startswith(b"%PDF") for path in (tmp_path / "a").glob("*.pdf"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["csv", "png", "html"])
+def test_report_that_ends_early_leaves_the_earlier_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """It wrote in place: a kill, or a full disk, destroyed a good page."""
+    write_run(tmp_path / "outputs")
+    command = [str(tmp_path / "outputs"), "--to", str(tmp_path / "report")]
+    assert report(command) == 0
+    earlier = [*(tmp_path / "report").glob(f"*.{kind}")]
+    for path in earlier:
+        path.write_bytes(b"earlier")
+    sync = os.fsync
+
+    def disk_full(descriptor: int) -> None:
+        if f".{kind}." in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    monkeypatch.setattr("os.fsync", disk_full)
+    assert report(command) == 2
+    assert "No space left" in capsys.readouterr().err
+    assert {path.read_bytes() for path in earlier} == {b"earlier"}
+    assert {*(tmp_path / "report").glob(f"*.{kind}")} == {*earlier}
 
 
 def test_report_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ class Paced(nn.Module):
     behaviour: calm; raise: an exception in the third step, unless folder/cured exists; killed: SIGKILL there;
     diverge: not a number there; talk: says something there in four ways, and has a child read the standard input;
     rank: an exception there in the second of two processes that share the run; fill: fills the disk of folder/outputs
-    there, unless folder/cured exists.
+    there, unless folder/cured exists; hungry: takes 2 GB of memory there and waits, unless folder/cured exists.
     """
 
     def __init__(
@@ -52,6 +52,9 @@ class Paced(nn.Module):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.behaviour == "fill" and not (self.folder / "cured").exists():
             self._fill_disk()
+        if self.behaviour == "hungry" and not (self.folder / "cured").exists():
+            self.memory = torch.ones(2_000_000_000, dtype=torch.uint8)
+            time.sleep(600)
         if self.behaviour == "talk":
             self._talk(f"seed {torch.initial_seed()}")
         return logits * torch.nan if self.behaviour == "diverge" else logits
