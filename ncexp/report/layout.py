@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import LayoutEngine
 from matplotlib.lines import Line2D
@@ -41,8 +42,12 @@ class GridLayout(LayoutEngine):
     def execute(self, fig: Figure) -> None:
         """Set the margins; break lines that are longer than their place."""
         width, height = fig.bbox.size
-        for _ in range(2):  # ticks, and so the room for their labels, depend on the panels' sizes
-            left, right, below, above = self._margins(fig)
+        before = (0.0,) * 4
+        for _ in range(3):  # ticks, and so the room for their labels, depend on the panels' sizes
+            left, right, below, above = margins = self._margins(fig)
+            if all(abs(one - other) < 1 for one, other in zip(margins, before, strict=True)):
+                break
+            before = margins
             middle = (below + height - above) / 2
             self.label.set_y(middle / height)
             break_lines(self.label, 2 * min(middle, height - _legend_height(fig) - middle))
@@ -89,28 +94,28 @@ class GridLayout(LayoutEngine):
             break_lines(text, 0.8 * fig.bbox.width)
 
     def _margins(self, fig: Figure) -> tuple[float, float, float, float]:
-        """Pixels at the left, at the right, below and above the panels."""
+        """Pixels at the left, at the right, below and above the panels, which share their axes."""
         gap = GAP * fig.dpi
         _, columns = _shape(fig)
-        first, last = fig.axes[::columns], fig.axes[columns - 1 :: columns]
-        lowest, highest = fig.axes[-columns:], fig.axes[:columns]
+        first, lowest, highest = fig.axes[::columns], fig.axes[-columns:], fig.axes[:columns]
         label, across = extent_of(self.label), extent_of(self.across)
-        left = max(axes.bbox.x0 - box.x0 for axes in first for box in _boxes(axes))
-        right = max(box.x1 - axes.bbox.x1 for axes in last for box in _boxes(axes))
-        below = max(axes.bbox.y0 - box.y0 for axes in lowest for box in _boxes(axes))
+        beside = [(axes.bbox, _extent_of_axis(axes.yaxis)) for axes in first]
+        beneath = [(axes.bbox, _extent_of_axis(axes.xaxis)) for axes in lowest]
+        left = max(panel.x0 - axis.x0 for panel, axis in [*beside, beneath[0]])
+        right = max(axis.x1 - panel.x1 for panel, axis in beneath)
+        below = max(panel.y0 - axis.y0 for panel, axis in beneath)
         above = _legend_height(fig) + max(
             extent_of(text).y1 - axes.bbox.y1 for axes in highest for text in words_of(axes)
         )
-        return label.width + left + 2 * gap, right + gap, across.height + below + 2 * gap, above + 2 * gap
+        return label.width + left + 2 * gap, max(right, 0) + gap, across.height + below + 2 * gap, above + 2 * gap
 
 
-def _boxes(axes: Axes) -> list[BboxBase]:
-    """Of the panel, and of its axes with their labels."""
-    figure = axes.get_figure(root=True)
+def _extent_of_axis(axis: Axis) -> BboxBase:
+    """With its labels; where there is nothing of it, its panel."""
+    figure = axis.get_figure(root=True)
     assert figure is not None
-    renderer = figure._get_renderer()  # type: ignore[attr-defined]
-    boxes = [axes.bbox, axes.xaxis.get_tightbbox(renderer), axes.yaxis.get_tightbbox(renderer)]
-    return [box for box in boxes if box is not None]
+    box = axis.get_tightbbox(figure._get_renderer())  # type: ignore[attr-defined]
+    return axis.axes.bbox if box is None else box
 
 
 def _legend_height(fig: Figure) -> float:

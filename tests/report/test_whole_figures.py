@@ -74,6 +74,7 @@ def test_no_text_of_a_runs_figures_is_cut(tmp_path: Path) -> None:
             assert_texts_are_whole(figure)
 
 
+@pytest.mark.slow
 def test_more_panels_than_a_column_has_room_for_are_refused(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, "mnist", "cifar10", "svhn", "stl10", rates=(0.02,))
     figure = next(draw for name, _, draw in _figures(sweep) if name.startswith("nc1"))()
