@@ -54,8 +54,8 @@ def locked(root: Path, name: str) -> Iterator[None]:
     """
     if not root.is_dir():
         raise ValueError(
-            f"{name}: expected the folder {root}, got none. Run `ncexp prepare dataset={name}` where there is a network, "
-            "or set NCEXP_DATA (or dataset.root) to the folder in which the files are."
+            f"{name}: expected the folder {root}, got none. Run `ncexp prepare dataset={name}` where there is a "
+            "network, or set NCEXP_DATA (or dataset.root) to the folder in which the files are."
         )
     folder = decoded_folder(root)
     if folder is None:  # nothing is kept, so nobody waits
