@@ -82,8 +82,8 @@ from transformers import Trainer, TrainingArguments, ViTConfig, ViTForImageClass
 from others import data
 
 def network(num_classes=10):
-    return ViTForImageClassification(ViTConfig(image_size=8, patch_size=4, num_channels=1, hidden_size=16, num_labels=10,
-        num_hidden_layers=1, num_attention_heads=2, intermediate_size=32))
+    return ViTForImageClassification(ViTConfig(image_size=8, patch_size=4, num_channels=1, hidden_size=16,
+        num_labels=10, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32))
 
 if __name__ == "__main__":
     rows = [{"pixel_values": image, "labels": label} for image, label in data()[0]]
@@ -91,20 +91,22 @@ if __name__ == "__main__":
     Trainer(network(), arguments, train_dataset=rows).train()
 """
 TIMM = """
-import argparse, timm, torch
+import argparse, os, timm, torch
 from timm.utils import CheckpointSaver
 from others import data
 
 model = timm.create_model("resnet10t", num_classes=10, in_chans=1)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.05, weight_decay=5e-4)
-saver = CheckpointSaver(model, optimizer, args=argparse.Namespace(model="resnet10t"), checkpoint_dir="saved", max_history=9)
+saved = argparse.Namespace(model="resnet10t")
+os.makedirs("saved")
+saver = CheckpointSaver(model, optimizer, args=saved, checkpoint_dir="saved", max_history=9)
 for epoch in range(2):
     for images, labels in torch.utils.data.DataLoader(data()[0], batch_size=50):
         loss = torch.nn.functional.cross_entropy(model(torch.nn.functional.pad(images, [12] * 4)), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    saver.save_checkpoint(epoch, metric=-float(loss))
+    saver.save_checkpoint(epoch, metric=-loss.item())
 """
 PADDED = """
 import torch
@@ -155,8 +157,8 @@ def tasks(epochs: int) -> list[Task]:
         ),
         Task(
             "a metric of mine on finished runs",
-            [small, "ncexp measure --config-dir choices 'digits-mlp*' analysis=lengths", "ncexp export outputs --to all.csv",
-             "grep -q length all.csv"],
+            [small, "ncexp measure --config-dir choices 'digits-mlp*' analysis=lengths",
+             "ncexp export outputs --to all.csv", "grep -q length all.csv"],
             METRIC,
             "all.csv",
         ),
@@ -174,8 +176,8 @@ def tasks(epochs: int) -> list[Task]:
         ),
         Task(
             "a folder of timm's",
-            ["python train.py", MEASURE.format(data="padded.data")
-             + "checkpoints=saved checkpoint.key=state_dict architecture=timm architecture.model=resnet10t +architecture.in_chans=1"],
+            ["python train.py", MEASURE.format(data="padded.data") + "checkpoints=saved checkpoint.key=state_dict "
+             "architecture=timm architecture.model=resnet10t +architecture.in_chans=1"],
             {**others, "padded.py": PADDED, "train.py": TIMM},
             "outputs/*/measurements/*.jsonl",
         ),
