@@ -56,7 +56,10 @@ def named_folders(words: Sequence[str], outputs: Path) -> list[Path]:
     for word in words:
         folders = [folder for folder in (Path(word), outputs / "sweeps" / word) if os.path.isdir(folder)]
         if not folders:
-            known = known or find_runs([outputs])
+            try:
+                known = known or find_runs([outputs])
+            except ValueError as error:
+                raise ValueError(f"{word}: expected a folder, or a run of one, got neither. {error}") from None
         found += folders[:1] or _meant(word, known, outputs)
     return found
 

@@ -85,6 +85,10 @@ def test_word_that_means_no_run_is_refused(outputs: Path, word: str) -> None:
 
 
 def test_folder_without_runs_says_how_to_name_another(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"^nowhere: expected a folder, or a run of one, got neither. .*got none.*outputs=FOLDER"
+    ):
+        named_folders(["nowhere"], tmp_path)
     with pytest.raises(ValueError, match=r"expected run directories, got none.*outputs=FOLDER"):
         named_runs(["digits"], tmp_path)
 
