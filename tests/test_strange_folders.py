@@ -260,7 +260,7 @@ class Strange:
         if number % (24 if journal else 48) == 0:
             self.report(left_out)
         self.sweep()
-        if self.file.suffix == ".safetensors" or number % 8 < 4 and self.file.suffix in (".jsonl", ".yaml", ".json"):
+        if self.file.suffix == ".safetensors" or (number % 8 < 4 and self.file.suffix in (".jsonl", ".yaml", ".json")):
             self.measure(measuring)
         signal.alarm(0)
 
