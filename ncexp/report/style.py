@@ -45,8 +45,9 @@ COLOURS = {
 }
 #: Of what is compared and is neither trained with the MSE nor with cross-entropy, in order.
 OTHERS = ("#332288", "#8C510A", "#999933")
-#: After these, of many settings; nothing red among them.
-MORE = tuple(map(to_hex, matplotlib.colormaps["tab20c"].colors))  # type: ignore[attr-defined]
+#: After these, of many settings: matplotlib's violets, olives, browns, purples and greens; no blue, orange or red.
+_TAB20B, _TAB20C = (matplotlib.colormaps[name].colors for name in ("tab20b", "tab20c"))  # type: ignore[attr-defined]
+MORE = tuple(map(to_hex, [*_TAB20B[:12], *_TAB20B[16:], *_TAB20C[8:16]]))
 RED = COLOURS["zero error"]
 Line = Literal["-", "--", ":"]
 #: In order of use: of the red lines of several losses.
@@ -218,7 +219,9 @@ def lay_out(figure: Figure) -> None:
     figure.set_dpi(DPI)
     if engine := figure.get_layout_engine():
         engine.execute(figure)
-        if _break_what_leaves(figure):
+        for _ in range(3):  # lines that a title gains are room that labels lose
+            if not _break_what_leaves(figure):
+                break
             engine.execute(figure)
         figure.set_layout_engine(None)
 

@@ -70,7 +70,7 @@ def test_no_text_of_a_runs_figures_is_cut(tmp_path: Path) -> None:
             drawn += [neural_collapse_figure(run), training_portrait(path, comparison)]
         for figure in drawn:
             if width is not None:
-                figure.set_size_inches(width, width * 0.8)
+                figure.set_size_inches(width, width * 1.3)  # of the tallest, two panels one above the other
             assert_texts_are_whole(figure)
 
 
