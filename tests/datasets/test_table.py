@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support import slow
 
 from ncexp.datasets import Dataset, table, table_file
 
