@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -204,8 +205,12 @@ MISTAKES = {
 
 def carry_out(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """As somebody types it, in bash."""
-    programs = str(Path(sys.executable).parent)
-    environment = {**os.environ, "PYTHONPATH": str(folder), "PATH": os.pathsep.join([programs, os.environ["PATH"]])}
+    path = (
+        os.environ["PATH"]
+        if shutil.which("ncexp")
+        else f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(folder), "PATH": path}
     return subprocess.run(
         ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )

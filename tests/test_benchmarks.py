@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm
 from synthetic_sweep import write_run
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -38,7 +39,9 @@ def test_benchmark_runs_in_short(name: str, tmp_path: Path) -> None:
         for seed in range(12):
             write_run(tmp_path / "SEEDS", seed=seed)
     command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *words]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    warm.commands(programs := tmp_path / "programs")  # the `ncexp` and `python` that first_hour types
+    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip()
 

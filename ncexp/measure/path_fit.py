@@ -76,7 +76,7 @@ class Comparison:
             return f"closed form not fitted: {self.reason}"
         fit = self.fit
         return (
-            f"closed form fitted from epoch {int(fit.epochs[0])}: a typical ω differs from it by a factor "
+            f"closed form fitted from epoch {int(fit.epochs[0])}: a typical ω differs from it by a factor of "
             f"{math.exp(fit.rms):.3g}; it explains {fit.explained:.1%} of the growth; {_spread(fit.explained_spread)}"
         )
 

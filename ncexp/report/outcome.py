@@ -145,11 +145,12 @@ def _best(complete: Sequence[Setting]) -> str:
         return f"{first.words}: {error}"
     second = others[0]
     gap = mean(second.errors) - mean(first.errors)
-    apart = f"{gap:.2f} points below the next, {second.words}"
+    apart = f"{gap:.2f} points below the next, {second.words}" if gap else f"the same as that of {second.words}"
     spreads = [deviation(one.errors) for one in (first, second)]
     if any(map(math.isnan, spreads)):
         chance = "Of one seed nothing can be said about chance: repeat with seed=0,1,2"
-        return f"lowest: {first.words}, {error}, {apart}{_in_examples(gap, first, second)}. {chance}"
+        examples = _in_examples(gap, first, second) if gap else ""
+        return f"lowest: {first.words}, {error}, {apart}{examples}. {chance}"
     spread = f"{max(spreads):.2f} points, the seeds' spread"
     if gap > max(spreads):
         return f"best: {first.words}, {error}, {apart}: more than {spread}"
@@ -172,7 +173,7 @@ def _collapse(best: Setting) -> list[str]:
         return [f"there, {line}" for line in of_collapse(best.runs[0])]
     factors = best.last(nc1_factor)
     fell = [factor for factor in factors if factor > 1]
-    by = f", by a factor {min(fell):.3g} to {max(fell):.3g}" if fell else ""
+    by = f", by a factor of {min(fell):.3g} to {max(fell):.3g}" if fell else ""
     return [f"there, NC1 fell after zero error in {len(fell)} of {_seeds(factors)}{by}"] if factors else []
 
 

@@ -88,8 +88,8 @@ def of_collapse(run: SavedRun) -> list[str]:
     if f"{factor:.3g}" == "1":
         return [f"NC1 did not change after zero error: {values}"]
     if factor < 1:
-        return [f"NC1 rose after zero error by a factor {1 / factor if factor else math.inf:.3g}: {values}"]
-    return [f"NC1 fell after zero error by a factor {factor:.3g}: {values}"]
+        return [f"NC1 rose after zero error by a factor of {1 / factor if factor else math.inf:.3g}: {values}"]
+    return [f"NC1 fell after zero error by a factor of {factor:.3g}: {values}"]
 
 
 def of_path(run: SavedRun) -> list[str]:

@@ -137,7 +137,7 @@ def test_sentence_of_a_fit_has_its_numbers() -> None:
     assert comparison.fit is not None
     fit = replace(comparison.fit, rms=math.log(1.25), explained=0.98765, explained_spread=0.5)
     assert replace(comparison, fit=fit).sentence() == (
-        "closed form fitted from epoch 3: a typical ω differs from it by a factor 1.25; it explains 98.8% of the "
+        "closed form fitted from epoch 3: a typical ω differs from it by a factor of 1.25; it explains 98.8% of the "
         "growth; of how modes differ in growth it explains 50.0%"
     )
     alike = replace(comparison, fit=replace(fit, explained_spread=math.nan))

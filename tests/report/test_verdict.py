@@ -45,7 +45,7 @@ COLLAPSES = [
 def test_verdict_says_error_collapse_path_and_robustness_with_the_records_numbers() -> None:
     assert verdict(made(COLLAPSES)) == [
         "test error 2.00% at epoch 9; 5.00% at zero error, epoch 4: 3.00 points less now",
-        "NC1 fell after zero error by a factor 30: 0.12 at zero error, 0.004 now",
+        "NC1 fell after zero error by a factor of 30: 0.12 at zero error, 0.004 now",
         "near the central path from epoch 9 on: L_LS⊥ stays below a tenth of L_NC1; 4.10% of the MSE loss is off the "
         "path at the end",
         "robustness 0.0523: the least change that decides otherwise, as a share of the input's length",
@@ -74,7 +74,7 @@ def test_verdict_without_zero_error_or_with_nothing_after_it_speaks_of_no_collap
 @pytest.mark.parametrize(
     ("end", "said"),
     [
-        (0.48, "NC1 rose after zero error by a factor 4: 0.12 at zero error, 0.48 now"),
+        (0.48, "NC1 rose after zero error by a factor of 4: 0.12 at zero error, 0.48 now"),
         (0.12001, "NC1 did not change after zero error: 0.12 at zero error, 0.12 now"),
         (0.0, "NC1 fell after zero error by a factor inf: 0.12 at zero error, 0 now"),
         (math.nan, None),
@@ -141,7 +141,7 @@ def test_best_setting_is_called_so_only_where_seeds_differ_by_less() -> None:
     assert lines == [
         f"best: lr 0.1, test error 2.10 ± 0.10 % (3 seeds), {gap:.2f} points below the next, lr 0.2: more than "
         f"{spread:.2f} points, the seeds' spread",
-        "there, NC1 fell after zero error in 3 of 3 seeds, by a factor 10 to 12",
+        "there, NC1 fell after zero error in 3 of 3 seeds, by a factor of 10 to 12",
     ]
     wide = [2.0, 2.4, 1.9]
     lines = outcome([*of_seeds(0.1, wide), *of_seeds(0.2, [2.2, 2.3, 2.1])])
@@ -159,6 +159,8 @@ def test_of_one_seed_nothing_is_said_about_chance() -> None:
         "lowest: lr 0.1, test error 1.76 % (1 seed), 0.25 points below the next, lr 0.2 (1 of 397 test examples). "
         "Of one seed nothing can be said about chance: repeat with seed=0,1,2"
     )
+    lines = outcome([*of_seeds(0.1, [2.0]), *of_seeds(0.2, [2.0])])
+    assert lines[0].startswith("lowest: lr 0.1, test error 2.00 % (1 seed), the same as that of lr 0.2. Of one seed")
     odd = [replace(run, facts={"num_test": "many"}) for rate in (0.1, 0.2) for run in of_seeds(rate, [9 * rate])]
     assert "test examples" not in outcome(odd)[0]  # of a stranger
     lines = outcome([*of_seeds(0.1, [2.0, 2.2]), *of_seeds(0.2, [3.0])])
