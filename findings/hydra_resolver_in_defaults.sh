@@ -33,7 +33,7 @@ main()
 PYTHON
 run() { "$folder/venv/bin/python" app.py hydra.run.dir=. hydra.output_subdir=null hydra/job_logging=none hydra/hydra_logging=none "$@"; }
 "$folder/venv/bin/python" -c 'import hydra, omegaconf; print("hydra-core", hydra.__version__, "omegaconf", omegaconf.__version__)'
-said=$(run; run model=large; run data=cifar optimizer=sgd; run -m hydra.sweep.dir=. model=small,large)
+said=$(run; run model=large; run data=cifar optimizer=sgd; run model=small,large hydra.sweep.dir=. -m)
 echo "$said"
 [ "$said" = "digits small sgd
 digits large adam

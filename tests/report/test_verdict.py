@@ -76,7 +76,7 @@ def test_verdict_without_zero_error_or_with_nothing_after_it_speaks_of_no_collap
     [
         (0.48, "NC1 rose after zero error by a factor of 4: 0.12 at zero error, 0.48 now"),
         (0.12001, "NC1 did not change after zero error: 0.12 at zero error, 0.12 now"),
-        (0.0, "NC1 fell after zero error by a factor inf: 0.12 at zero error, 0 now"),
+        (0.0, "NC1 fell after zero error by a factor of inf: 0.12 at zero error, 0 now"),
         (math.nan, None),
     ],
 )
