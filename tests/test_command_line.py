@@ -142,6 +142,7 @@ def test_help_commands_run_as_printed(command: str, tmp_path: Path) -> None:
         (["loss=null"], "loss=null: expected overrides that Hydra composes"),
         (["seed=${epochs}", "epochs=${seed}"], "seed: expected a value, got none"),
         (["~evaluate_at.0"], "~evaluate_at.0: expected overrides that Hydra composes"),
+        (["outputs=a?b"], r"got '.*/a\?b' \(in the address of MLflow's store there \? means something else\)"),
         (["outputs=/proc/x"], "outputs: expected a folder that takes files, got '/proc/x'"),
         (["tracking.uri=abc"], "tracking.uri: expected http://HOST:PORT, .*, got 'abc'"),
         (["batch_size=79"], "batch_size: expected batches of two examples at least"),
@@ -168,6 +169,7 @@ def test_command_refuses_in_one_message(arguments: list[str], message: str, ncex
 def test_path_of_a_table_reaches_the_configuration_as_it_is(path: str) -> None:
     word = _path_as_it_is(f"dataset.path={path}")
     assert OverridesParser.create().parse_override(word).value() == path
+    assert OverridesParser.create().parse_override(_path_as_it_is(f"outputs={path}")).value() == path
     assert _path_as_it_is("dataset.path=a.csv,b.csv") == "dataset.path=a.csv,b.csv"  # a sweep
     assert _path_as_it_is("seed=a(1)") == "seed=a(1)"
 

@@ -24,7 +24,7 @@ from ncexp.launching.task import attempt
 from ncexp.record import State
 
 #: Keys whose values are paths of files of one's own.
-PATHS = ("dataset.path", "dataset.test_path", "dataset.root")
+PATHS = ("dataset.path", "dataset.test_path", "dataset.root", "outputs")
 
 
 def compose_and_work(name: str, arguments: Sequence[str]) -> list[State]:

@@ -13,10 +13,10 @@ COMPOSED = ("train", "measure", "simulate", "prepare")
 def add_outputs(parser: argparse.ArgumentParser) -> None:
     """--outputs FOLDER; `with_outputs` makes it of outputs=FOLDER."""
     parser.add_argument(
-        "--outputs", type=Path, default=Path("outputs"), help="the folder of the runs; default: outputs"
+        "--outputs", type=_folder, default=Path("outputs"), help="the folder of the runs; default: outputs"
     )
     # As compare and reference called it in version 0.2.
-    parser.add_argument("--in", dest="outputs", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    parser.add_argument("--in", dest="outputs", type=_folder, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def with_outputs(command: str, words: Sequence[str]) -> list[str]:
@@ -42,3 +42,7 @@ def pair(text: str) -> tuple[str, str]:
     if not equals:
         raise ValueError(f"--where: expected NAME=VALUE, got {text!r}. As in --where epochs=350.")
     return name, value
+
+
+def _folder(text: str) -> Path:
+    return Path(text).expanduser()  # of outputs=~/runs the shell leaves ~

@@ -63,6 +63,7 @@ def _name(text: str) -> str:
 
 
 def _folder(text: str) -> str:
+    text = os.path.expanduser(text)
     whole = Path(text).absolute()
     if not text.isprintable() or not all(map(_fits, whole.parts)) or len(os.fsencode(whole)) > _LONGEST_FOLDER:
         raise ValueError(
@@ -84,6 +85,9 @@ def outputs_fault(outputs: Path) -> str | None:
 
     A pseudo file system such as /proc says only on trial that it takes no files. Nothing is left behind.
     """
+    # SQLAlchemy 2.1 reads %25 in the address of an SQLite file as %, 2.0 as it stands; both take ? for its end.
+    if sign := re.search(r"\?|%[0-9A-Fa-f]{2}", str(outputs)):
+        return f"in the address of MLflow's store there {sign[0]} means something else"
     there = next(folder for folder in (outputs, *outputs.parents) if os.path.lexists(folder))
     if not there.is_dir():
         return f"{there} is no folder"

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Compose, compose
+from support import SMALL, Compose, compose
 
 from ncexp.config import ConfigError, check, check_analyses, check_measurement, check_outputs, check_simulation
 from ncexp.config.composing import compose_plain, quoted
-from ncexp.config.names import LONGEST_NAME, is_file_name, is_name
+from ncexp.config.names import LONGEST_NAME, is_file_name, is_name, outputs_fault
 
 BAD = [
     "../up",
@@ -122,3 +122,18 @@ def test_measuring_whose_name_is_too_long_for_a_link_is_refused() -> None:
     raw["analysis"] = {letter * 60: chosen for letter in "abcd"}
     with pytest.raises(ConfigError, match="analysis: expected names that make a file's name"):
         check_measurement(raw)
+
+
+@pytest.mark.parametrize(("name", "fault"), [("a?b", "?"), ("a%25b", "%25"), ("100%", None), ("a (1)", None)])
+def test_outputs_are_refused_where_an_address_means_something_else(
+    tmp_path: Path, name: str, fault: str | None
+) -> None:
+    """SQLAlchemy 2.1 wrote a file `a`, beside the folder, or found none; 2.0 reads %25 as it stands."""
+    said = outputs_fault(tmp_path / name)
+    assert (said is None) if fault is None else (said is not None and fault in said)
+
+
+def test_outputs_in_the_home_folder_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = check(compose("config", [*SMALL, "outputs='~/runs'"]))
+    assert config.outputs == tmp_path / "runs"
