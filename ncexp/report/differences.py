@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Mapping
 
 from ncexp.record import SavedRun
+from ncexp.report.summary import ROBUSTNESS
 from ncexp.report.sweep import Cell, Sweep
-from ncexp.report.tables import ACCURACIES, ROBUSTNESS, Entry, Table, Value
+from ncexp.report.tables import ACCURACIES, Entry, Table, Value
 
 OTHER = "cross_entropy"
 #: Row → what it holds of a run, and how it is printed.

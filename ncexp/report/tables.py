@@ -15,12 +15,11 @@ from pandas import DataFrame
 from ncexp.measure.quantities import Quantity, shown
 from ncexp.record import Record, SavedRun, State
 from ncexp.record.text import csv_cell, printable
-from ncexp.report.summary import TERMS, describe_doubts, rate_of_fall, record_at, small_perp_epoch
+from ncexp.report.summary import ROBUSTNESS, TERMS, describe_doubts, rate_of_fall, record_at, small_perp_epoch
 from ncexp.report.sweep import Cell, Sweep, deviation, last_test_error, mean
 
 #: What marks a learning rate that is the smallest or the largest of its cell's grid.
 EDGE = " (edge)"
-ROBUSTNESS = "test/robustness/ratio"
 #: Symbols of our labels that LaTeX's text does not have.
 TEX = {"±": r"$\pm$", "–": "--", "ω": r"$\omega$", "⊥": r"$^\perp$", "₁": "$_1$"}
 
