@@ -98,7 +98,8 @@ class ForeignNetwork(nn.Module):
             raise ValueError(
                 f"architecture: expected inputs that {self._title} takes, got {tuple(input_shape)}, at which it stops "
                 f"with {type(error).__name__}: {str(error).partition(chr(10))[0]}. Larger images (dataset.pad=32, "
-                "where the data are ncexp's own), an option of the model, or another model may do."
+                "where the data are ncexp's own), an option of the model, or another model may do; a model of tokens, "
+                "which are no numbers to compute with, is recorded in its own loop: docs/recorder.md."
             ) from error
         self.model.train(mode)
         last = next((call for call in reversed(calls) if isinstance(call.layer, nn.Linear)), None)
