@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import re
 import shutil
-import socket
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from rich.console import Console
 from support import Compose, compose, journals, slow, train, trained
 
 from ncexp.config import ConfigError, MeasureConfig, check_measurement
-from ncexp.config.composing import config_directory
-from ncexp.config.trusted_code import refuse_strange_code
 from ncexp.main import measure as measure_and_note
 from ncexp.measure import load_snapshot, measure_stored, missing_epochs, stored
-from ncexp.record import Busy, DamagedFile, RunDirectory, State, UnusableFolder, read_config, read_run
+from ncexp.record import Busy, RunDirectory, State, UnusableFolder, read_run
 from ncexp.training import Training
 
 #: A user who owns nothing.
@@ -334,77 +328,3 @@ def test_run_that_was_killed_is_measured_as_far_as_its_checkpoint_covers(compose
     train(composed(KEPT))
     assert measure(directory.path, console, *MORE)[0] is State.COMPLETED
     assert journals(directory.path) == expected
-
-
-# A run of somebody else.
-
-
-def rewritten(run: Path, **changed: Any) -> None:
-    """Its config.yaml with other entries, by their path with __ for a point."""
-    raw = yaml.safe_load((run / "config.yaml").read_text())
-    for place, value in changed.items():
-        *groups, key = place.split("__")
-        functools.reduce(lambda node, group: node[group], groups, raw)[key] = value
-    (run / "config.yaml").write_text(yaml.safe_dump(raw))
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"architecture___target_": "os.mkdir", "architecture__path": "VICTIM"},
-        {"loss___target_": "ncexp.record.write_text", "loss__path": "VICTIM"},
-        {"dataset___target_": "ncexp.datasets.cache.write_atomically", "dataset__path": "VICTIM"},
-        {"optimizer__schedule___target_": "torch.hub.set_dir"},
-        {"analysis__collapse___target_": "pathlib.Path.touch"},
-        {"dataset__factory": "subprocess.run"},
-    ],
-    ids=lambda changed: next(iter(changed)),
-)
-def test_run_whose_configuration_names_strange_code_is_not_measured(
-    run: Path, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str]
-) -> None:
-    (place, target), *others = changed.items()
-    rewritten(run, **{place: target}, **{name: str(tmp_path / "victim") for name, _ in others})
-    key = place.replace("___target_", "._target_").replace("__", ".")
-    with pytest.raises(ConfigError, match=rf"^{key}: expected one of ncexp's own or a function in a folder of yours"):
-        measure(run, console, *MORE)
-    assert not (tmp_path / "victim").exists()
-    config = read_config(run / "config.yaml")
-    monkeypatch.setenv("NCEXP_TRUST", f"another, {target.partition('.')[0]}")
-    refuse_strange_code(config, run)  # refuses nothing
-    (tmp_path / "own_package.py").touch()
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delenv("NCEXP_TRUST")
-    refuse_strange_code({"loss": {"_target_": "own_package.Loss"}}, run)
-
-
-def test_every_target_of_conf_is_ours() -> None:
-    """But for those of simulations, which are no runs that `measure` takes."""
-    files = [path for path in config_directory().rglob("*.yaml") if "simulation" not in path.parts]
-    texts = [path.read_text() for path in files]
-    targets = {target for text in texts for target in re.findall(r"^_target_: (\S+)", text, re.MULTILINE)}
-    assert len(targets) > 20
-    for target in targets:
-        refuse_strange_code({"loss": {"_target_": target}}, Path("config.yaml"))
-
-
-def test_run_that_leads_elsewhere_by_a_link_is_not_measured(run: Path, console: Console, tmp_path: Path) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    (run / "measurements").rename(elsewhere)
-    (run / "measurements").symlink_to(elsewhere)
-    before = {path.name: path.read_bytes() for path in elsewhere.iterdir()}
-    with pytest.raises(DamagedFile, match=rf"measurements: expected a file in .*, got a link to {elsewhere}"):
-        measure(run, console, *MORE)
-    assert {path.name: path.read_bytes() for path in elsewhere.iterdir()} == before
-
-
-def test_measuring_contacts_no_store_that_only_the_run_names(run: Path, console: Console) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setblocking(False)
-        uri = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        rewritten(run, tracking__enabled=True, tracking__uri=uri)
-        raw = compose("measure", [f"run={run}", "device=cpu", *MORE])
-        assert measure_and_note(raw, console) is State.COMPLETED
-        with pytest.raises(BlockingIOError):
-            listener.accept()
-    assert f"MLflow    not sent: tracking.uri: expected a store that you name, got {uri}" in printed(console)
