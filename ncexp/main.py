@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from typing import Any
 
 import yaml
@@ -24,11 +24,11 @@ from ncexp.config import (
     check_outputs,
 )
 from ncexp.measure import ForeignTraining, RecordedTraining, measure_stored, missing_epochs
-from ncexp.record import Busy, RunDirectory, State, TaskDirectory, UnusableFolder, read_run, write_json, write_text
+from ncexp.record import RunDirectory, State, read_run, write_json, write_text
 from ncexp.record.measurements import names_of
 from ncexp.record.provenance import code_state
 from ncexp.report import ProgressLine, report_run
-from ncexp.tracking import Uploader, check_uri, finish_tracking, mark_superseded, tracking_uri, uploader_of
+from ncexp.tracking import check_uri, finish_tracking, mark_superseded, tracking_uri, uploader_of
 from ncexp.tracking.address import outputs_of, refuse_unnamed
 from ncexp.training import (
     Assembly,
@@ -56,21 +56,37 @@ def run(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = Non
     check_uri(config.tracking["uri"])
     directory = RunDirectory(config.directory)
     processes = join(config.device)
-    if processes.any(processes.first and _is_settled(directory, config)):  # the first decides for all
+    if processes.any(processes.first and _is_settled(directory, config)):  # rank 0 decides for all
         return _show(config, directory, console, stop) if processes.first else State.COMPLETED
     check_outputs(config.outputs)
     assembly = assemble(config, processes=processes)
     assembly.check_gradients()
     training = RecordedTraining(config, directory, assembly)
-    if not processes.first:
-        processes.wait()  # until the first has made the directory ready
-        return _train(training, config, console, None, stop)[0]
-    with directory.locked():
-        if not _is_settled(directory, config):  # another process may have finished it meanwhile
+    with ExitStack() as work:
+        if processes.first:
+            work.enter_context(directory.locked())
+        if processes.any(processes.first and _is_settled(directory, config)):  # another process has finished it
+            return _show(config, directory, console, stop) if processes.first else State.COMPLETED
+        if processes.first:
             _begin(config, directory, assembly, training, console)
-            processes.wait()
-            return _work_and_report(training, config, directory, console, stop, _train)
-    return _show(config, directory, console, stop)
+        processes.wait()  # until rank 0 has made the directory ready
+        ending = work.enter_context(_Ending(training, config, directory, console, processes.first))
+        asked = work.enter_context(StopRequest() if stop is None else nullcontext(stop))
+        if position := training.resume():
+            console.print(f"resumed   in epoch {position.epoch}, after {position.step} of its steps")
+        for sentence in training.findings:
+            console.print(f"record    {sentence}", soft_wrap=True, markup=False)
+        progress = work.enter_context(ProgressLine(console, config.epochs, training.epoch))
+        for summary, evaluated in training.epochs(asked):
+            progress.epoch_done(int(summary["epoch"]), summary["fit/loss"])
+            if evaluated is not None:
+                progress.evaluated(summary | evaluated)
+                ending.notify(int(summary["epoch"]))
+        if lost := training.lost():
+            ending.end(State.FAILED, f"{config.epochs} epochs, but lost: {lost}. rerun=all trains it anew")
+        else:
+            ending.end(State.COMPLETED, f"{config.epochs} epochs")
+    return ending.state
 
 
 def measure(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = None) -> State:
@@ -80,9 +96,10 @@ def measure(raw: Mapping[str, Any], console: Console, stop: StopRequest | None =
     """
     config = check_measurement(raw)
     console.print(f"run       {config.run}", soft_wrap=True, markup=False)
-    begun = bool(missing_epochs(config))
-    directory = RunDirectory(config.run)
-    state = _with_what_is_lost(directory, _measure(config, console, stop), console)
+    directory, begun = RunDirectory(config.run), bool(missing_epochs(config))
+    with StopRequest() if stop is None else nullcontext(stop) as asked:
+        state, _ = measure_stored(config, console, asked)
+    state = _with_what_is_lost(directory, state, console)
     numbers = names_of(directory.measurements, config.analyses)
     report_run(directory, console, summary=False, figures=begun, measured=numbers)
     if begun:
@@ -119,7 +136,12 @@ def measure_checkpoints(raw: Mapping[str, Any], console: Console, stop: StopRequ
             foreign.note_origin()
             for line in foreign.describe_files():
                 console.print(f"weights   {line}", soft_wrap=True, markup=False)
-            return _work_and_report(foreign, foreign.run, directory, console, stop, _measure_files)
+            with (
+                _Ending(foreign, foreign.run, directory, console) as ending,
+                StopRequest() if stop is None else nullcontext(stop) as asked,
+            ):
+                _measure_files(foreign, console, ending, asked)
+            return ending.state
     console.print(f"run       {directory.path}", soft_wrap=True, markup=False)
     console.print("nothing to measure: every file has its numbers; rerun=all measures them anew")
     report_run(directory, console)
@@ -188,96 +210,80 @@ def _steps(config: RunConfig) -> str:
     return f"{config.epochs} epochs in batches of {config.batch_size}; {', '.join([config.optimizer.name, *chosen])}"
 
 
-def _work_and_report(
-    work: RecordedTraining | ForeignTraining,
-    config: RunConfig,
-    directory: RunDirectory,
-    console: Console,
-    stop: StopRequest | None,
-    do: Callable[..., tuple[State, str]],
-) -> State:
-    """Train or measure with MLflow in the background; however it ends, status, figures and tracking say so.
+class _Ending:
+    """Around the work on a run: however it ends, status, figures and MLflow say so.
 
-    do: `_train` of a RecordedTraining, or `_measure_files` of a ForeignTraining, which is `work`.
+    `state`: how it ended, failed unless `end` says otherwise. Diverged and Interrupted end with the block; any other
+    exception goes on. Of several processes rank 0 writes.
     """
-    uploader = uploader_of(directory, config.raw)
-    state, message, said = State.FAILED, "", True
-    try:
-        state, message = do(work, config, console, uploader, stop)
-    except BaseException as error:
-        with (
-            suppress(OSError),
-            directory.log.open("a", encoding="utf-8") as log,
-        ):  # a sweep's run has all its output there
-            log.write(traceback.format_exc())
-        advice = describe_out_of_memory(error, config.batch_size)
-        message = advice or f"{type(error).__name__}: {error}"
-        said = bool(advice) or not isinstance(error, Exception)  # else by whoever catches it
-        raise
-    finally:
-        record = {"record": work.record()} if state.final else {}
-        directory.set_status(state, epoch=work.epoch, message=message, **record)
+
+    def __init__(
+        self,
+        work: RecordedTraining | ForeignTraining,
+        config: RunConfig,
+        directory: RunDirectory,
+        console: Console,
+        writes: bool = True,
+    ) -> None:
+        self.state, self._message = State.FAILED, ""
+        self._work, self._config, self._directory, self._console = work, config, directory, console
+        self._writes = writes
+
+    def end(self, state: State, message: str) -> None:
+        """So it ended, and why."""
+        self.state, self._message = state, message
+
+    def notify(self, epoch: int) -> None:
+        """This epoch is on record."""
+        if self._uploader:
+            self._uploader.notify(epoch)
+
+    def __enter__(self) -> _Ending:
+        self._uploader = uploader_of(self._directory, self._config.raw) if self._writes else None
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        said = True
+        if isinstance(error, Diverged):
+            self.end(State.DIVERGED, str(error))
+        elif isinstance(error, Interrupted):
+            self.end(State.INTERRUPTED, f"{error}; the same command goes on from here")
+        elif error is not None:
+            advice = describe_out_of_memory(error, self._config.batch_size)
+            self.end(State.FAILED, advice or f"{type(error).__name__}: {error}")
+            said = bool(advice) or not isinstance(error, Exception)  # else by whoever catches it
+        if self._writes:
+            self._write(error, said)
+        return isinstance(error, Diverged | Interrupted)
+
+    def _write(self, error: BaseException | None, said: bool) -> None:
+        directory, console, state = self._directory, self._console, self.state
+        if state is State.FAILED and error is not None:
+            with suppress(OSError), directory.log.open("a", encoding="utf-8") as log:
+                log.writelines(traceback.format_exception(error))  # a sweep's run has all its output there
+        noted = {"record": self._work.finish()} if state.final else {}
+        directory.set_status(state, epoch=self._work.epoch, message=self._message, **noted)
         if state is State.COMPLETED:  # there is nothing to go on with
-            directory.resume_before.unlink(missing_ok=True)
-            directory.resume.unlink(missing_ok=True)
+            directory.remove_resume_files()
         if said:
-            console.print(f"{state}: {message}", soft_wrap=True, markup=False)
+            console.print(f"{state}: {self._message}", soft_wrap=True, markup=False)
         report_run(directory, console, figures=state is not State.INTERRUPTED)  # who stops a run does not wait for them
-        finish_tracking(uploader, directory, console)
-    return state
-
-
-def _train(
-    training: RecordedTraining,
-    config: RunConfig,
-    console: Console,
-    uploader: Uploader | None,
-    stop: StopRequest | None,
-) -> tuple[State, str]:
-    """The epochs that are left; returns the state it ended in, and why."""
-    if position := training.resume():
-        console.print(f"resumed   in epoch {position.epoch}, after {position.step} of its steps")
-    for sentence in training.findings:
-        console.print(f"record    {sentence}", soft_wrap=True, markup=False)
-    catching = StopRequest() if stop is None else nullcontext(stop)
-    with catching as asked, ProgressLine(console, config.epochs, training.epoch) as progress:
-        try:
-            for summary, evaluated in training.epochs(asked):
-                progress.epoch_done(int(summary["epoch"]), summary["fit/loss"])
-                if evaluated is not None:
-                    progress.evaluated(summary | evaluated)
-                    if uploader:
-                        uploader.notify(int(summary["epoch"]))
-        except Diverged as reason:
-            return State.DIVERGED, str(reason)
-        except Interrupted as reason:
-            return State.INTERRUPTED, f"{reason}; the same command goes on from here"
-    if lost := training.lost():
-        return State.FAILED, f"{config.epochs} epochs, but lost: {lost}. rerun=all trains it anew"
-    return State.COMPLETED, f"{config.epochs} epochs"
+        finish_tracking(self._uploader, directory, console)
 
 
 def _measure_files(
-    foreign: ForeignTraining, config: RunConfig, console: Console, uploader: Uploader | None, stop: StopRequest | None
-) -> tuple[State, str]:
-    """The files that have no numbers yet; returns the state it ended in, and why."""
+    foreign: ForeignTraining, console: Console, ending: _Ending, should_stop: Callable[[], bool]
+) -> None:
+    """The files that have no numbers yet."""
     missing = foreign.missing()
-    with StopRequest() if stop is None else nullcontext(stop) as asked:
-        for count, epoch in enumerate(missing):
-            if asked():
-                return (
-                    State.INTERRUPTED,
-                    f"{count} of {len(missing)} files measured; the same command goes on from here",
-                )
-            try:
-                record = foreign.measure(epoch)
-            except Diverged as reason:
-                return State.DIVERGED, str(reason)
-            errors = f"train error {record['train/error']:.2%} test {record['test/error']:.2%}"
-            console.print(f"epoch {epoch}  {errors}  {foreign.files[epoch]}", soft_wrap=True, markup=False)
-            if uploader:
-                uploader.notify(epoch)
-    return State.COMPLETED, f"{len(config.evaluated)} files, {len(missing)} of them measured now"
+    for count, epoch in enumerate(missing):
+        if should_stop():
+            raise Interrupted(f"{count} of {len(missing)} files measured")
+        record = foreign.measure(epoch)
+        errors = f"train error {record['train/error']:.2%} test {record['test/error']:.2%}"
+        console.print(f"epoch {epoch}  {errors}  {foreign.files[epoch]}", soft_wrap=True, markup=False)
+        ending.notify(epoch)
+    ending.end(State.COMPLETED, f"{len(foreign.files)} files, {len(missing)} of them measured now")
 
 
 def _show(config: RunConfig, directory: RunDirectory, console: Console, stop: StopRequest | None) -> State:
@@ -299,7 +305,8 @@ def _show(config: RunConfig, directory: RunDirectory, console: Console, stop: St
             rerun="missing",
             raw={},
         )
-        measured = _measure(wanted, console, stop)
+        with StopRequest() if stop is None else nullcontext(stop) as asked:
+            measured, _ = measure_stored(wanted, console, asked)
         state = state if measured is State.COMPLETED else measured
     state = _with_what_is_lost(directory, state, console)
     report_run(directory, console)
@@ -314,23 +321,3 @@ def _with_what_is_lost(directory: RunDirectory, state: State, console: Console) 
         return state
     console.print(f"record    lost: {saved.message}. rerun=all trains it anew", soft_wrap=True, markup=False)
     return State.DAMAGED
-
-
-def _measure(config: MeasureConfig, console: Console, stop: StopRequest | None) -> State:
-    """Measure what is missing; its status stands beside the run's, and nothing is written where nothing is missing."""
-    begun = bool(missing_epochs(config))
-    state, message = State.FAILED, ""
-    try:
-        with StopRequest() if stop is None else nullcontext(stop) as asked:
-            state, message = measure_stored(config, console, asked)
-    except (Busy, UnusableFolder):
-        begun = False  # the status is that of the process which is measuring, or nothing can be written
-        raise
-    except BaseException as error:
-        message = f"{type(error).__name__}: {error}"
-        raise
-    finally:
-        if begun:
-            TaskDirectory(config.directory).set_status(state, message=message)
-    console.print(f"measure   {state}: {message}", soft_wrap=True, markup=False)  # of an error says whoever catches it
-    return state

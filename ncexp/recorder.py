@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 
 from ncexp.config import check_analyses
 from ncexp.config.components import digest
-from ncexp.measure import Measuring, Ridge, Subject, TappedNetwork, load_data, load_snapshot, ridge_for, ridge_of
+from ncexp.measure import EpochEvaluator, Ridge, Subject, TappedNetwork, load_data, load_snapshot, ridge_for, ridge_of
 from ncexp.measure.evaluator import buffers_kept, seed_of, undisturbed
 from ncexp.measure.loaders import LoadedExamples, one_loader
 from ncexp.measure.own_loop import (
@@ -128,8 +128,8 @@ class Recorder:
             if self._processes.first and not self._begun:
                 self._begin(network, subject.splits["train"])
             take_first_buffers(network, self._processes)
-            measuring = Measuring(self._directory, self._components, subject, lambda epoch: True)
-            record = measuring.epoch(epoch, replace=True)
+            evaluator = EpochEvaluator(self._directory, self._components, subject)
+            record = evaluator.write(epoch, keeps_snapshot=True, replace=True)
         if epoch in self._evaluated:
             again = f"epoch: expected one that this Recorder has not evaluated, got {epoch} again. It is replaced."
             warnings.warn(again, stacklevel=2)

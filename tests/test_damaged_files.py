@@ -169,11 +169,11 @@ def test_report_leaves_out_what_cannot_be_read_and_shows_what_has_holes(
     outputs = sweep.path.parents[1]
     damage(pick(sweep, "status.json"), "cut")
     third = RunDirectory(Path(sweep.entries()[2].directory))
-    third.set_status(State.COMPLETED, record={"training.jsonl": "1-351"})
+    third.set_status(State.COMPLETED, record={"training.jsonl": 351})
     assert call("report", outputs, "--to", tmp_path / "report") == 1
     said = capsys.readouterr()
     assert f"left out: {pick(sweep, 'status.json')}: expected JSON" in said.err
-    assert "training.jsonl lacks epoch 351" in (tmp_path / "report" / "troubles.md").read_text()
+    assert "training.jsonl has 350 of 351 rows" in (tmp_path / "report" / "troubles.md").read_text()
     assert "[" in (tmp_path / "report" / "learning_rates.md").read_text()  # the first run counts
 
 

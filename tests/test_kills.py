@@ -103,7 +103,7 @@ def test_measuring_beside_a_training_that_goes_on(composed: Compose, console: Co
     command = [sys.executable, "-c", HELD, str(go), *SMALL, *KEPT, f"outputs={raw['outputs']}"]
     training = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        while directory.covered_epoch() < 2:  # epoch 3 is trained, 4 is held
+        while len(directory.training.epochs()) < 2:  # epoch 3 is trained, 4 is held
             assert training.poll() is None
             time.sleep(0.05)
         asked = compose_plain("measure", [f"run={directory.path}", "device=cpu", *MORE])

@@ -203,8 +203,8 @@ def test_same_command_with_an_analysis_that_has_no_input_says_so(composed: Compo
     [
         ("ncexp.training.loop", "Training._step", 1),
         ("ncexp.training.loop", "Training._step", 5),
-        ("ncexp.record.journal", "Journal.append", 2),
-        ("ncexp.record.journal", "Journal.put", 3),
+        ("ncexp.record.rows", "TrainingRows.write_journals", 3),
+        ("ncexp.record.rows", "write_atomically", 3),
         ("ncexp.training.checkpoint", "write_tensors", 1),
         ("ncexp.training.checkpoint", "write_tensors", 3),
         ("ncexp.measure.snapshot", "write_tensors", 2),
@@ -217,7 +217,7 @@ def test_run_killed_anywhere_and_started_again_ends_the_same(
     composed: Compose, console: Console, outputs: Path, tmp_path: Path, module: str, function: str, count: int
 ) -> None:
     undisturbed = trained(composed(f"outputs={tmp_path / 'undisturbed'}", "tracking.enabled=false"))
-    tracked = function in ("Journal.append", "draw_figures")  # a new store takes MLflow ten seconds
+    tracked = function in ("TrainingRows.write_journals", "draw_figures")  # a new store takes MLflow ten seconds
     raw = composed() if tracked else composed("tracking.enabled=false")
     command = [sys.executable, "-c", KILLED, module, function, str(count), *_arguments(raw)]
     killed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

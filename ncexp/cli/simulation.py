@@ -11,8 +11,8 @@ from rich.console import Console
 
 from ncexp.config import ConfigError, SimulationConfig, check_outputs, check_simulation
 from ncexp.record import Record, RunDirectory, State, read_run, write_json, write_text
-from ncexp.record.inventory import encode_inventory
 from ncexp.record.measurements import begin
+from ncexp.record.rows import count_rows
 from ncexp.report import report_simulation
 from ncexp.tracking import check_uri, finish_tracking, mark_superseded, uploader_of
 
@@ -50,15 +50,15 @@ def _compute(config: SimulationConfig, directory: RunDirectory, records: Iterabl
     directory.set_status(State.RUNNING)
     try:
         journal = begin(directory.measurements, "simulation", config.simulation)
-        for record in records:
-            journal.append(record)
+        computed = [*records]
+        journal.write(computed)
+        for record in computed:
             directory.clock.note(int(record["epoch"]))
-        journal.sync()
     except BaseException as error:
         directory.log.write_text(traceback.format_exc(), encoding="utf-8")
         directory.set_status(State.FAILED, message=f"{type(error).__name__}: {error}")
         raise
-    directory.set_status(State.COMPLETED, record=encode_inventory(directory.inventory()))
+    directory.set_status(State.COMPLETED, record=count_rows(directory))
 
 
 def _facts(config: SimulationConfig) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """The second verb: a network, or what a run kept, and data → one evaluation pass → a snapshot → analyses → records."""
 
+from ncexp.measure.epoch_evaluator import EpochEvaluator, build_analyses, check_probes, with_errors
 from ncexp.measure.evaluation import Analysis, Evaluation, Needs, run_analysis
-from ncexp.measure.evaluator import Pass, Subject, evaluate, forward, train_error_at_most
+from ncexp.measure.evaluator import Pass, Subject, evaluate, forward, subject_of, train_error_at_most
 from ncexp.measure.foreign import ForeignTraining
 from ncexp.measure.loaders import LoadedData, LoadedExamples, load_data
-from ncexp.measure.measuring import Measuring, build_analyses, check_probes, with_errors
 from ncexp.measure.path_fit import Comparison, compare_with_path
 from ncexp.measure.probes import Probe
 from ncexp.measure.recorded_training import RecordedTraining
@@ -16,11 +16,11 @@ from ncexp.measure.tapped import TappedNetwork
 __all__ = [
     "Analysis",
     "Comparison",
+    "EpochEvaluator",
     "Evaluation",
     "ForeignTraining",
     "LoadedData",
     "LoadedExamples",
-    "Measuring",
     "Needs",
     "Pass",
     "Probe",
@@ -42,6 +42,7 @@ __all__ = [
     "ridge_of",
     "run_analysis",
     "snapshot_bytes",
+    "subject_of",
     "train_error_at_most",
     "with_errors",
 ]

@@ -19,9 +19,9 @@ from ncexp.architectures import departure, name_of
 from ncexp.collapse import ClassStatisticsAccumulator, LinearClassifier
 from ncexp.datasets import Examples
 from ncexp.measure.probes import Probe, Probes
-from ncexp.measure.ridge import Ridge
+from ncexp.measure.ridge import Ridge, ridge_of
 from ncexp.measure.snapshot import Snapshot, SplitSnapshot, as_stored
-from ncexp.training import SINGLE, Diverged, Objective, Processes, label_weights
+from ncexp.training import SINGLE, Assembly, Diverged, Objective, Processes, label_weights
 from ncexp.training.seeding import seeded
 
 #: Features of a split up to this size are kept from the pass; larger ones are computed a second time when asked for.
@@ -84,6 +84,13 @@ class Pass:
 
     snapshot: Snapshot
     features: dict[str, Tensor] = field(default_factory=dict)
+
+
+def subject_of(assembly: Assembly) -> Subject:
+    """What an evaluation of these parts is of."""
+    training = assembly.training
+    ridge = ridge_of(training.optimizer, assembly.classifier, assembly.half_mse_scale)
+    return Subject(training.network, training.loss, assembly.dataset, ridge, training.processes)
 
 
 def evaluate(subject: Subject, epoch: int, probes: Mapping[str, Probe]) -> Pass:

@@ -11,14 +11,13 @@ from typing import Any
 
 from ncexp.config import CheckpointsConfig, ConfigError
 from ncexp.config.components import digest
-from ncexp.measure.evaluator import BATCH_SIZE
-from ncexp.measure.measuring import Measuring, with_errors
+from ncexp.measure.epoch_evaluator import EpochEvaluator, with_errors
+from ncexp.measure.evaluator import BATCH_SIZE, subject_of
 from ncexp.measure.ridge import ridge_facts
 from ncexp.measure.sizes import describe_kept
-from ncexp.measure.stored import subject_of
 from ncexp.record import Record, RunDirectory, read_origin, write_json
-from ncexp.record.inventory import encode_inventory
 from ncexp.record.measurements import journal_of
+from ncexp.record.rows import count_rows
 from ncexp.record.tensor_file import UnusableFile
 from ncexp.training import Assembly, Diverged, assemble, save_weights
 from ncexp.training.foreign_checkpoints import ForeignWeights, read_foreign_weights
@@ -50,9 +49,7 @@ class ForeignTraining:
         self._digests = {epoch: digests[path] for epoch, path in self.files.items()}
         self.directory = _directory(config, self._digests)
         self._subject = subject_of(self.assembly)
-        self._measuring = Measuring(
-            self.directory, self.run.analyses, self._subject, lambda epoch: self._keeps("snapshots", epoch)
-        )
+        self._evaluator = EpochEvaluator(self.directory, self.run.analyses, self._subject)
 
     @property
     def epoch(self) -> int:
@@ -66,11 +63,11 @@ class ForeignTraining:
 
     def describe_kept(self) -> str:
         """What will stay on the disk, and how many bytes it takes."""
-        return describe_kept(self.run, self._measuring.widths(), self._subject)
+        return describe_kept(self.run, self._evaluator.widths(), self._subject)
 
-    def record(self) -> dict[str, str]:
-        """What the record holds, as status.json notes it at the end."""
-        return encode_inventory(self.directory.inventory())
+    def finish(self) -> dict[str, int]:
+        """How many rows each journal has, as status.json notes it at the end."""
+        return count_rows(self.directory)
 
     def describe_files(self) -> list[str]:
         """How many there are, where their epochs and their weights were found, and which hold the same weights."""
@@ -123,7 +120,7 @@ class ForeignTraining:
             raise UnusableFile(f"{self.files[epoch]}: expected the weights that it held a moment ago, got others.")
         network.load_state_dict(weights.tensors)
         try:
-            record = self._measuring.epoch(epoch)
+            record = self._evaluator.write(epoch, self._keeps("snapshots", epoch))
         except Diverged as reason:
             raise Diverged(f"{self.files[epoch]}: {reason}") from None
         if self._keeps("checkpoints", epoch):

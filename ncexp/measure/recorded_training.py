@@ -4,27 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ncexp.config import ConfigError, RunConfig
-from ncexp.measure.evaluator import Subject, seed_of, train_error_at_most, undisturbed
-from ncexp.measure.measuring import Measuring
-from ncexp.measure.resumption import Resumption, prepare_resumption
-from ncexp.measure.ridge import Ridge, ridge_facts, ridge_of
+from ncexp.measure.epoch_evaluator import EpochEvaluator
+from ncexp.measure.evaluator import seed_of, subject_of, train_error_at_most, undisturbed
+from ncexp.measure.resumption import prepare_resumption
+from ncexp.measure.ridge import Ridge, ridge_facts
 from ncexp.measure.sizes import describe_kept
-from ncexp.measure.stored import restore_missing
+from ncexp.measure.snapshot import Snapshot
 from ncexp.record import ZERO_ERROR, Record, RunDirectory, zero_error_epoch
-from ncexp.record.inventory import (
-    FOLDERS,
-    Inventory,
-    Kind,
-    describe_missing,
-    encode_inventory,
-    missing_from,
-)
+from ncexp.record.rows import TrainingRows
 from ncexp.training import Assembly, Interrupted, Position, load_resume, save_resume, save_weights
 from ncexp.training.regimes import PathRegime, refuse_small_batches, smallest_batch
 
+Kind = Literal["snapshots", "checkpoints"]
 #: Running errors up to this one say that the zero-error epoch may be near.
 NEAR_ZERO_ERROR = 0.2
 
@@ -36,19 +30,14 @@ class RecordedTraining:
         self._config, self._directory, self._assembly = config, directory, assembly
         self._training = assembly.training
         self._first = self._training.processes.first
-        ridge = ridge_of(self._training.optimizer, assembly.classifier, assembly.half_mse_scale)
-        self._subject = Subject(
-            self._training.network, self._training.loss, assembly.dataset, ridge, self._training.processes
-        )
-        self._follow_path(ridge)
-        self._measuring = Measuring(
-            directory, config.analyses, self._subject, lambda epoch: self._keeps("snapshots", epoch)
-        )
-        #: The first evaluated epoch without training error; of several processes the first knows which it is, of a
-        #: resumed run the others that there is one.
+        self._subject = subject_of(assembly)
+        self._follow_path(self._subject.ridge)
+        self._evaluator = EpochEvaluator(directory, config.analyses, self._subject)
+        self._places = self._evaluator.places()
+        self._rows = TrainingRows(directory)
+        #: The first evaluated epoch without training error, as far as this process knows: only rank 0 has the rows of
+        #: before a resumption, the others then have 0 where there was one.
         self._zero_error: int | None = None
-        #: What the record holds, by what this and earlier processes wrote.
-        self._noted: Inventory = {}
         #: Sentences for people: what `resume` found wrong, and what it did about it.
         self.findings: list[str] = []
 
@@ -65,56 +54,43 @@ class RecordedTraining:
 
     def describe_kept(self) -> str:
         """What will stay on the disk, and how many bytes it takes."""
-        kept = describe_kept(self._config, self._measuring.widths(), self._subject)
+        kept = describe_kept(self._config, self._evaluator.widths(), self._subject)
         return f"{kept}; while it trains also the last two checkpoints to resume from"
 
     def resume(self) -> Position | None:
-        """Go on from the last good checkpoint; None where there is none. What was written after it is dropped, and what
-        the journals lack before it is measured again, as far as snapshots and weights allow; `findings` says so.
+        """Go on from the last good checkpoint, and write the journals from it; None where there is none. `findings`
+        names the files that cannot be used.
 
         Raises UnusableFile, with what to do, where no checkpoint can be used.
         """
-        directory, training = self._directory, self._training
-        found = prepare_resumption(directory, self._config.epochs) if self._first else Resumption()
-        self.findings, self._noted = found.sentences, found.noted
-        # Whatever the first found, all go on from; and only once the files are as it leaves them.
-        epoch = int(training.processes.sum([found.epoch if self._first else 0])[0])
-        training.position = Position(epoch)
+        directory, training, epoch = self._directory, self._training, 0
+        if self._first:
+            places = [directory.training.path.name, *self._places.values()]
+            epoch, self.findings = prepare_resumption(directory, self._rows, places, self._config.epochs)
+        # All go on from what rank 0 found, and only once the files are as it leaves them.
+        training.position = Position(int(training.processes.sum([epoch])[0]))
         checkpoint = next(filter(Path.exists, (directory.resume, directory.resume_before)), None)
         if checkpoint is not None:
             training.position = load_resume(checkpoint, training.network, training.optimizer, directory.key)
         if self._first:
-            self._restore()
-        reached = zero_error_epoch(self._measuring.errors()) if self._first else None
+            self._write_journals()
+        reached = zero_error_epoch(self._rows.records(self._places["errors"])) if self._first else None
         self._zero_error = reached or (0 if training.processes.any(reached is not None) else None)
-        return training.position if checkpoint is not None or epoch > 1 else None
+        if checkpoint is not None and training.position.step == 0:
+            self._complete_files(self.epoch)
+        return training.position if training.position.epoch > 1 or training.position.step else None
 
     def lost(self) -> str:
-        """What the record had and has no more, in words; empty where it is whole. Of several processes only the first
-        knows.
+        """Which journals have lost rows for good, in words; empty where none has. Of several processes rank 0 knows."""
+        return self._rows.lacking()
+
+    def finish(self) -> dict[str, int]:
+        """Have every journal on the disk, so that the file to resume from is needed no more; of rank 0.
+
+        Returns how many rows each journal has had, as status.json notes it at the end.
         """
-        if not self._first:
-            return ""
-        there = self._directory.inventory()
-        kept = {
-            place: {epoch for epoch in epochs if place not in FOLDERS or self._keeps(place, epoch)}
-            for place, epochs in self._noted.items()
-        }
-        return describe_missing(missing_from(there, kept))
-
-    def record(self) -> dict[str, str]:
-        """What the record holds, as status.json notes it at the end."""
-        return encode_inventory(self._noted)
-
-    def _restore(self) -> None:
-        """Measure and write again what the record lacks and other files of it allow."""
-        if not (lost := self.lost()):
-            return
-        self.findings.append(f"found that {lost}")
-        with undisturbed(self._training.network, 0):
-            self.findings += restore_missing(self._config, missing_from(self._directory.inventory(), self._noted))
-        still = self.lost()
-        self.findings.append(f"lost: {still}" if still else "all of it is measured again")
+        self._write_journals(last=True)
+        return self._rows.counted
 
     def epochs(self, should_stop: Callable[[], bool]) -> Iterator[tuple[Record, Record | None]]:
         """Train the epochs that are left; yields of each the training's numbers and, if it was evaluated, all others.
@@ -127,12 +103,11 @@ class RecordedTraining:
             try:
                 summary: Record = {"epoch": epoch, **training.run_epoch(should_stop)}
             except Interrupted:
-                self._save_resume()
+                self._commit()
                 raise
             if self._first:
                 self._directory.clock.note(epoch)
-                self._directory.training.append(summary)
-                self._note(self._directory.training.path.name, epoch)
+                self._rows.add(self._directory.training.path.name, summary)
             evaluated = self._evaluate(epoch) if self._is_evaluated(epoch, summary["fit/error"]) else None
             yield summary, evaluated
 
@@ -151,20 +126,51 @@ class RecordedTraining:
         return train_error_at_most(self._subject, ZERO_ERROR, self._training.wrong)
 
     def _evaluate(self, epoch: int) -> Record:
-        """Journals, kept files, checkpoint, in this order: what the checkpoint covers is never computed again."""
+        """All numbers of the epoch; then the commit, and the files that are kept of it."""
         self._settle(epoch)
-        record = self._measuring.epoch(epoch)
-        for place in self._measuring.places():
-            self._note(place, epoch)
+        evaluated = self._evaluator.evaluate(epoch)
+        record = evaluated.record
         if self._zero_error is None and record["train/error"] <= ZERO_ERROR:
             self._zero_error = epoch
-        if self._first and self._keeps("checkpoints", epoch):
-            save_weights(self._directory.checkpoint(epoch), self._training.network, self._directory.key, epoch)
-        for place in FOLDERS:
-            if self._keeps(place, epoch):
-                self._note(place, epoch)
-        self._save_resume()
+        for name, row in evaluated.rows.items() if self._first else ():
+            self._rows.add(self._places[name], row)
+        self._commit()
+        self._save_files(epoch, evaluated.snapshot)
         return record
+
+    def _commit(self) -> None:
+        """The file to resume from, with all rows, then the journals. The file before stays: one may be damaged."""
+        if self._first:
+            training, path, rows = self._training, self._directory.resume, self._rows.tensors()
+            if path.exists():
+                path.replace(self._directory.resume_before)
+            key, counted = self._directory.key, self._rows.counted
+            save_resume(path, training.network, training.optimizer, training.position, key, rows, rows=counted)
+            self._write_journals()
+
+    def _write_journals(self, last: bool = False) -> None:
+        if any(place in self._rows.counted for place in self._places.values()):
+            self._evaluator.begin_journals()
+        self._rows.write_journals(last)
+
+    def _save_files(self, epoch: int, snapshot: Snapshot) -> None:
+        directory = self._directory
+        if self._first and self._keeps("snapshots", epoch):
+            snapshot.save(directory.snapshot(epoch), directory.key)
+        if self._first and self._keeps("checkpoints", epoch):
+            save_weights(directory.checkpoint(epoch), self._training.network, directory.key, epoch)
+
+    def _complete_files(self, epoch: int) -> None:
+        """Write what is kept of the epoch that was committed last, where a kill came before it was written."""
+        files: dict[Kind, Path] = {
+            "snapshots": self._directory.snapshot(epoch),
+            "checkpoints": self._directory.checkpoint(epoch),
+        }
+        lacks = self._first and any(self._keeps(kind, epoch) and not path.exists() for kind, path in files.items())
+        evaluated = lacks and any(row["epoch"] == epoch for row in self._rows.records(self._places["errors"]))
+        if self._training.processes.any(evaluated):
+            self._settle(epoch)
+            self._save_files(epoch, self._evaluator.evaluate(epoch).snapshot)
 
     def _follow_path(self, ridge: Ridge) -> None:
         """Put the last layer on the central path, in a regime that has it there. Raises ConfigError for a batch that is
@@ -194,19 +200,6 @@ class RecordedTraining:
         if self._training.path is not None:
             with undisturbed(self._training.network, seed_of(epoch)):
                 self._training.path.settle()
-
-    def _save_resume(self) -> None:
-        """The one before stays: of two files one may be damaged."""
-        if self._first:
-            self._directory.training.sync()
-            training, path = self._training, self._directory.resume
-            if path.exists():
-                path.replace(self._directory.resume_before)
-            key, record = self._directory.key, self.record()
-            save_resume(path, training.network, training.optimizer, training.position, key, record=record)
-
-    def _note(self, place: str, epoch: int) -> None:
-        self._noted.setdefault(place, set()).add(epoch)
 
     def _keeps(self, kind: Kind, epoch: int) -> bool:
         return self._config.keep.keeps(kind, epoch, self._config.epochs, self._zero_error)

@@ -9,21 +9,14 @@ from typing import Any
 
 from rich.console import Console
 
-from ncexp.config import Component, ConfigError, MeasureConfig, RunConfig, check_analyses, stored_run
+from ncexp.config import Component, ConfigError, MeasureConfig, check_analyses, stored_run
 from ncexp.config.trusted_code import refuse_strange_code
+from ncexp.measure.epoch_evaluator import build_analyses, check_probes, with_errors
 from ncexp.measure.evaluation import Analysis, probes_of, run_analysis
-from ncexp.measure.evaluator import Pass, Subject, evaluate, seed_of, undisturbed
-from ncexp.measure.measuring import build_analyses, check_probes, with_errors
+from ncexp.measure.evaluator import Pass, Subject, evaluate, seed_of, subject_of, undisturbed
 from ncexp.measure.own_loop import MARK
-from ncexp.measure.ridge import ridge_of
 from ncexp.measure.snapshot import Snapshot, load_snapshot
 from ncexp.record import DamagedFile, RunDirectory, State, TaskDirectory, counted, read_config, set_aside
-from ncexp.record.inventory import (
-    FOLDERS,
-    Inventory,
-    describe_missing,
-    missing_from,
-)
 from ncexp.record.measurements import begin, journal_of
 from ncexp.record.tensor_file import DamagedTensors, UnusableFile, read_header
 from ncexp.training import Assembly, assemble, load_weights
@@ -32,15 +25,14 @@ from ncexp.training.threads import restore_threads
 
 @dataclass
 class Plan:
-    """What is to be measured: analysis → epochs; and what cannot be: sentences for people, files that are refused (of
-    these the damaged ones), what the record had and has no more.
+    """What is to be measured: analysis → epochs; and what cannot be: sentences for people, and the files that are
+    refused, of which some are damaged.
     """
 
     todo: dict[str, list[int]] = field(default_factory=dict)
     lacking: list[str] = field(default_factory=list)
     refused: dict[Path, str] = field(default_factory=dict)
     damaged: set[Path] = field(default_factory=set)
-    lost: str = ""
 
     @property
     def epochs(self) -> list[int]:
@@ -60,75 +52,67 @@ class Plan:
 
 
 def measure_stored(config: MeasureConfig, console: Console, stop: Callable[[], bool]) -> tuple[State, str]:
-    """Measure what is missing; returns the state that the measuring ended in, and a sentence.
+    """Measure what is missing; returns the state that the measuring ended in, and a sentence, which it prints.
 
     Completed: everything that the kept files allow is measured, and of every analysis something is. Failed: an analysis
     has no input at any epoch, or a file is refused; what can be measured is. Interrupted: `stop()` came; the same
     command goes on. Each number is the one that the training itself would have found, to the last bit on the same
-    machine with as many threads.
+    machine with as many threads. The state is noted in the measuring's own directory, where anything was missing.
 
     Raises ConfigError for a configuration that cannot be run, Busy where another process measures this run or holds
     this measuring.
     """
-    stored = _Stored(config, ours=False)
+    stored = _Stored(config)
     plan = stored.plan()
-    if not plan.epochs and not plan.damaged:
-        return _summarise(plan, 0, console)
-    with TaskDirectory(config.directory).locked(), stored.directory.measuring():
-        plan = stored.plan()
-        count = 0
-        for epoch in counted(plan.epochs, "epochs"):
-            if stop():
-                return State.INTERRUPTED, f"{count} measured; the same command goes on from here"
-            names = [name for name, epochs in plan.todo.items() if epoch in epochs]
-            count += stored.measure(epoch, names, plan)
-        plan.set_damaged_aside()
-    return _summarise(plan, count, console)
+    if not (begun := bool(plan.epochs)) and not plan.damaged:
+        state, message = _summarise(plan, 0, console)
+    else:
+        task = TaskDirectory(config.directory)
+        with task.locked(), stored.directory.locked_measurements():
+            state, message = State.FAILED, ""
+            try:
+                state, message = _measure_all(stored, console, stop)
+            except BaseException as error:
+                message = f"{type(error).__name__}: {error}"
+                raise
+            finally:
+                if begun:
+                    task.set_status(state, message=message)
+    console.print(f"measure   {state}: {message}", soft_wrap=True, markup=False)  # of an error says whoever catches it
+    return state, message
 
 
 def missing_epochs(config: MeasureConfig) -> list[int]:
     """The epochs at which something can be measured and is not; empty where nothing is left to do."""
-    return _Stored(config, ours=False).plan().epochs
+    return _Stored(config).plan().epochs
 
 
-def restore_missing(config: RunConfig, missing: Inventory) -> list[str]:
-    """Write again what a run that is to be resumed lacks: snapshots from weights, numbers from either.
-
-    Returns a sentence for each file that cannot be used; damaged ones are set aside. The run's lock is held.
-    """
-    asked = MeasureConfig(
-        run=config.directory,
-        analyses=config.analyses,
-        device=config.device,
-        outputs=config.outputs,
-        rerun="missing",
-        raw={},
-    )
-    stored = _Stored(asked, ours=True)
-    plan = stored.plan_of(missing)
-    for epoch in sorted(missing.get("snapshots", set()) & set(stored.directory.kept_checkpoints())):
-        stored.write_snapshot(epoch, plan)
-    for epoch in plan.epochs:
-        stored.measure(epoch, [name for name, epochs in plan.todo.items() if epoch in epochs], plan)
+def _measure_all(stored: _Stored, console: Console, stop: Callable[[], bool]) -> tuple[State, str]:
+    plan = stored.plan()
+    count = 0
+    for epoch in counted(plan.epochs, "epochs"):
+        if stop():
+            return State.INTERRUPTED, f"{count} measured; the same command goes on from here"
+        names = [name for name, epochs in plan.todo.items() if epoch in epochs]
+        count += stored.measure(epoch, names, plan)
     plan.set_damaged_aside()
-    return list(plan.refused.values())
+    return _summarise(plan, count, console)
 
 
 class _Stored:
     """One run on the disk and the analyses asked for; network and data are built only where an analysis needs them.
 
-    ours: whether the caller trains it itself; others' runs name no code that nobody chose, and lead nowhere by links.
+    Raises ConfigError, or DamagedFile, for a run that names code which nobody here chose, or leads elsewhere by a link.
     """
 
-    def __init__(self, config: MeasureConfig, *, ours: bool) -> None:
+    def __init__(self, config: MeasureConfig) -> None:
         self.directory = RunDirectory(config.run)
         if not self.directory.config.exists():
             raise ConfigError(f"run: expected a run directory, got {config.run} without config.yaml.")
         self._raw: dict[str, Any] = read_config(self.directory.config)
-        if not ours:
-            refuse_strange_code({"analysis": self._raw.get("analysis", {})}, self.directory.config)
-            self.directory.refuse_links()
-        self._config, self._ours = config, ours
+        refuse_strange_code({"analysis": self._raw.get("analysis", {})}, self.directory.config)
+        self.directory.refuse_links()
+        self._config = config
         asked = config.analyses or check_analyses(self._raw.get("analysis"))
         self._components: dict[str, Component] = with_errors(asked)
         self._analyses: dict[str, Analysis] = build_analyses(self._components)
@@ -140,8 +124,7 @@ class _Stored:
         snapshots = self._usable(self.directory.kept_snapshots(), self.directory.snapshot, "snapshot", plan)
         weights = self._usable(self.directory.kept_checkpoints(), self.directory.checkpoint, "weights", plan)
         errors = journal_of(self.directory.measurements, "errors", self._components["errors"])
-        covered = self.directory.covered_epoch()
-        evaluated = {epoch for epoch in errors.epochs() if epoch <= covered}
+        evaluated = errors.epochs()
         in_training = self._measured_by_training()
         for name, analysis in self._analyses.items():
             if name in in_training:
@@ -154,28 +137,7 @@ class _Stored:
             if lacking := evaluated - possible - done:
                 sentence = _explain(name, analysis, sorted(possible | done), len(lacking))
                 plan.lacking.append(f"{sentence} {self._next_time(analysis)}")
-                plan.lost = self._lost_files(lacking)
         return plan
-
-    def plan_of(self, missing: Inventory) -> Plan:
-        """What of these missing numbers can be measured."""
-        plan = Plan()
-        snapshots = self._usable(self.directory.kept_snapshots(), self.directory.snapshot, "snapshot", plan)
-        weights = self._usable(self.directory.kept_checkpoints(), self.directory.checkpoint, "weights", plan)
-        for name, analysis in self._analyses.items():
-            journal = journal_of(self.directory.measurements, name, self._components[name])
-            lacking = missing.get(str(journal.path.relative_to(self.directory.path)), set())
-            plan.todo[name] = sorted(_possible(analysis, snapshots, weights) & lacking)
-        return plan
-
-    def write_snapshot(self, epoch: int, plan: Plan) -> None:
-        """The snapshot of an epoch whose weights are kept, as the training writes it."""
-        try:
-            done = self._evaluate(epoch, self._analyses)
-        except UnusableFile as error:
-            plan.refuse(self.directory.checkpoint(epoch), error)
-        else:
-            done.snapshot.save(self.directory.snapshot(epoch), self.directory.key)
 
     def measure(self, epoch: int, names: list[str], plan: Plan) -> int:
         """The analyses at one epoch, into their journals; returns how many were measured.
@@ -247,8 +209,7 @@ class _Stored:
     def _assembled(self) -> Assembly:
         if self._assembly is None:
             restore_threads(self.directory)
-            if not self._ours:
-                refuse_strange_code(self._raw, self.directory.config)
+            refuse_strange_code(self._raw, self.directory.config)
             config = stored_run(self._raw)
             foreign = self.directory.origin.exists()  # of which the key is that of the files, too
             if not foreign and config.key != self.directory.key:
@@ -258,12 +219,6 @@ class _Stored:
                 )
             self._assembly = assemble(replace(config, device=self._config.device), trains=False)
         return self._assembly
-
-    def _lost_files(self, epochs: set[int]) -> str:
-        """Of these epochs: the snapshots and weights that the record had and has no more, in words."""
-        noted = self.directory.noted_inventory()
-        kept: Inventory = {place: noted.get(place, set()) & epochs for place in FOLDERS}
-        return describe_missing(missing_from(self.directory.inventory(), kept))
 
     def _usable(
         self, epochs: list[int], place: Callable[[int], Path], kind: str, plan: Plan
@@ -299,13 +254,6 @@ class _Stored:
         chosen = with_errors(check_analyses(self._raw.get("analysis")))
         asked = self._components
         return {name for name, one in chosen.items() if name in asked and one.key == asked[name].key}
-
-
-def subject_of(assembly: Assembly) -> Subject:
-    """What an evaluation of these parts is of."""
-    training = assembly.training
-    ridge = ridge_of(training.optimizer, assembly.classifier, assembly.half_mse_scale)
-    return Subject(training.network, training.loss, assembly.dataset, ridge, training.processes)
 
 
 def _possible(analysis: Analysis, snapshots: dict[int, dict[str, Any]], weights: dict[int, dict[str, Any]]) -> set[int]:
@@ -344,8 +292,6 @@ def _summarise(plan: Plan, count: int, console: Console) -> tuple[State, str]:
     if plan.refused:
         files = "1 file is" if len(plan.refused) == 1 else f"{len(plan.refused)} files are"
         return State.FAILED, f"{count} measured, all that the other files allow; {files} refused, nothing was deleted"
-    if plan.lost:
-        return State.FAILED, f"{count} measured, all that is left allows; lost: {plan.lost}"
     if without:
         return State.FAILED, f"{count} measured; no input for {', '.join(without)}"
     return State.COMPLETED, f"{count} measured" if count else "nothing to measure: all that can be had is there"

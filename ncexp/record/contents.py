@@ -23,10 +23,6 @@ from ncexp.record.states import State
 COMPONENTS = ("dataset", "architecture", "loss", "optimizer")
 #: Sizes that all facts of a training say.
 SIZES = ("num_classes", "smallest_class", "largest_class", "num_features")
-#: File or folder in a run's directory → the epochs that it holds, see `ncexp.record.inventory`.
-Inventory = dict[str, set[int]]
-#: Of all places together: what a computer lists in a second.
-MOST_EPOCHS = 5_000_000
 #: Entry → its kind, where it is there.
 Kinds = Mapping[str, type | tuple[type, ...]]
 NUMBER, WORD_OR_NONE = (int, float, NoneType), (str, NoneType)
@@ -118,34 +114,10 @@ def read_environment(path: Path) -> dict[str, Any]:
 def read_status(path: Path) -> dict[str, Any] | None:
     """status.json; None before the first."""
     status = _checked(path, STATUS, ("state", "started", "updated"))
-    if status is not None:
-        if status["state"] not in WRITTEN or not all(map(_is_time, (status["started"], status["updated"]))):
-            raise DamagedFile(f"{path}: expected a state and its times, got {str(status)[:120]}. {_ASIDE}")
-        try:
-            decode_inventory(status.get("record", {}))
-        except ValueError as error:
-            raise DamagedFile(f"{path}: record: {error} {_ASIDE}") from None
+    times = () if status is None else (status["started"], status["updated"])
+    if status is not None and (status["state"] not in WRITTEN or not all(map(_is_time, times))):
+        raise DamagedFile(f"{path}: expected a state and its times, got {str(status)[:120]}. {_ASIDE}")
     return status
-
-
-def decode_inventory(encoded: Mapping[str, Any], through: float = float("inf")) -> Inventory:
-    """The epochs up to `through`, by place. Raises ValueError for what is no inventory.
-
-    >>> decode_inventory({"snapshots": "1-3 7"}, through=2)
-    {'snapshots': {1, 2}}
-    """
-    spans = {}
-    for place, word in encoded.items():
-        found = [re.fullmatch("([0-9]{1,9})(?:-([0-9]{1,9}))?", part) for part in str(word).split()]
-        spans[place] = [(int(one[1]), int(one[2] or one[1])) for one in found if one]
-        if len(spans[place]) < len(found):
-            raise ValueError(f"expected epochs as in '1-14 16', got {shown(word)} of {place}.")
-    if (count := sum(last - first + 1 for of_place in spans.values() for first, last in of_place)) > MOST_EPOCHS:
-        raise ValueError(f"expected at most {MOST_EPOCHS} epochs, got {count}.")
-    return {
-        place: {epoch for first, last in of_place for epoch in range(first, last + 1) if epoch <= through}
-        for place, of_place in spans.items()
-    }
 
 
 def read_job(path: Path) -> dict[str, Any]:

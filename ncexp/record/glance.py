@@ -27,7 +27,7 @@ class Glance:
     """parameters, state: as of `SavedRun`; epoch: the last one trained, of another's training the last one measured;
     record: loss, error and collapse of the last evaluated epoch, empty before the first.
 
-    A run whose journals end before the epochs that were noted of them is damaged; what they lack amid is not seen.
+    A completed run whose journals end before one another is damaged; what they lack amid is not seen.
     """
 
     path: Path
@@ -65,14 +65,14 @@ def glance_at_runs(folders: Iterable[Path]) -> tuple[list[Glance], list[str]]:
 def _glance(directory: RunDirectory) -> Glance:
     raw = read_config(directory.config)
     state = directory.actual_state() or State.NEW  # first: a final state says that all that follows is there
-    covered, noted = directory.covered_epoch(), directory.noted_inventory()
-    ends = {directory.training.path.name: directory.training.last(covered)}
+    ends = {directory.training.path.name: directory.training.last()}
     for one, plain in list_measurements(directory.measurements):
         if one.analysis in ANALYSES and plain:
-            ends[f"{directory.measurements.name}/{one.journal.path.name}"] = one.last(plain, covered)
-    epochs = {place: -1 if end is None else int(end["epoch"]) for place, end in ends.items()}
-    if not state.active and any(max(noted.get(place, ()), default=-1) > last for place, last in epochs.items()):
-        state = State.DAMAGED
+            ends[f"{directory.measurements.name}/{one.journal.path.name}"] = one.last(plain)
+    if state is State.COMPLETED:  # its last epoch was evaluated
+        counted = directory.counted_rows()
+        lasts = {end["epoch"] if end else 0 for place, end in ends.items() if counted.get(place)}
+        state = State.DAMAGED if len(lasts) > 1 else state
     trained, *evaluated = (end for end in ends.values())
     last = max((end["epoch"] for end in evaluated if end), default=None)
     record: Record = {}

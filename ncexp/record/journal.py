@@ -12,8 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType
@@ -27,7 +26,6 @@ from ncexp.record.files import (
     open_file,
     parse_json,
     read_file,
-    set_aside,
     write_atomically,
 )
 
@@ -45,16 +43,10 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def append(self, record: Mapping[str, float]) -> None:
-        """Add a line of the only process that writes here; `sync` brings it to the disk."""
-        with self.path.open("ab") as file:
-            file.write(_line(_encoded(record)).encode())
-
-    def sync(self) -> None:
-        """Bring all lines to the disk before this returns."""
-        if self.path.exists():
-            with self.path.open("rb") as file:
-                os.fsync(file.fileno())
+    def write(self, records: Iterable[Mapping[str, float]]) -> None:
+        """Write all lines, in this order; on the disk before this returns."""
+        text = b"".join(map(encode_row, records))
+        write_atomically(self.path, lambda file: file.write(text))
 
     def put(self, record: Mapping[str, float], replace: bool = False) -> None:
         """Put a line in its place by epoch, on the disk before this returns.
@@ -63,18 +55,11 @@ class Journal:
         they compute of one epoch is the same.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._locked():
-            lines = _lines_by_epoch(self.path)
-            others = [line for line in lines if line["epoch"] != record["epoch"]]
-            if len(others) < len(lines):
-                if replace:
-                    self._write(sorted([*others, _encoded(record)], key=lambda line: line["epoch"]))
-                return
-            if self._ends_before(int(record["epoch"]), lines):
-                self.append(record)
-                self.sync()
-            else:
-                self._write(sorted([*lines, _encoded(record)], key=lambda line: line["epoch"]))
+        with FileLock(self.path.with_name(f".{self.path.name}.lock")):  # that of the folder may be held by the caller
+            lines = {line["epoch"]: _decoded(line) for line in _lines_by_epoch(self.path)}
+            epoch = int(record["epoch"])
+            if replace or epoch not in lines:
+                self.write({**lines, epoch: record}[one] for one in sorted({*lines, epoch}))
 
     def read(self) -> list[Record]:
         """All whole lines, in order, undefined values as nan; an empty list before the first.
@@ -83,8 +68,8 @@ class Journal:
         """
         return [_decoded(line) for line in _lines_by_epoch(self.path)]
 
-    def last(self, through: float = math.inf) -> Record | None:
-        """The line of the last epoch up to `through`; None where there is none. Only the file's end is read.
+    def last(self) -> Record | None:
+        """The line of the last epoch; None where there is none. Only the file's end is read.
 
         Raises DamagedFile for a last line that is no record.
         """
@@ -95,54 +80,21 @@ class Journal:
                 data = file.read(LONGEST_END)
         except FileNotFoundError:
             return None
-        for line in reversed(data[: data.rfind(b"\n") + 1].splitlines()[1 if start else 0 :]):
-            try:
-                record = _parsed(line)
-            except ValueError:
-                raise DamagedFile(
-                    f"{self.path}: expected a record with its epoch in the last lines, got {line[:60]!r}. Set the file "
-                    "aside."
-                ) from None
-            if record["epoch"] <= through:
-                return _decoded(record)
-        whole = [record for record in self.read() if record["epoch"] <= through] if start else []
-        return whole[-1] if whole else None
+        lines = data[: data.rfind(b"\n") + 1].splitlines()[1 if start else 0 :]
+        if not lines:
+            records = self.read() if start else []
+            return records[-1] if records else None
+        try:
+            return _decoded(_parsed(lines[-1]))
+        except ValueError:
+            raise DamagedFile(
+                f"{self.path}: expected a record with its epoch in the last line, got {lines[-1][:60]!r}. Set the file "
+                "aside."
+            ) from None
 
     def epochs(self) -> set[int]:
         """The epochs that have a line."""
         return {line["epoch"] for line in _lines_by_epoch(self.path)}
-
-    def repair(self) -> Path | None:
-        """Leave out the lines that are no records; returns where the file as it was lies now, None where all are."""
-        raw, good = _raw_lines(self.path), list[dict[str, Any]]()
-        for line in raw:
-            with suppress(ValueError):
-                good.append(_parsed(line, after=good))
-        if len(good) == len(raw):
-            return None
-        aside = set_aside(self.path)
-        self._write(good)
-        return aside
-
-    def rewind(self, epoch: int) -> None:
-        """Drop the lines after `epoch`, half-written ones included."""
-        if self.path.exists():
-            with self._locked():
-                self._write([line for line in _lines_by_epoch(self.path) if line["epoch"] <= epoch])
-
-    def _locked(self) -> FileLock:
-        """The journal's own lock: that of its folder may be held by this very process, as a run's is."""
-        return FileLock(self.path.with_name(f".{self.path.name}.lock"))
-
-    def _ends_before(self, epoch: int, lines: list[dict[str, Any]]) -> bool:
-        """Whether a line of this epoch can simply be added: no later epoch, and no half line, is there."""
-        if lines and lines[-1]["epoch"] > epoch:
-            return False
-        return not self.path.exists() or self.path.stat().st_size == 0 or self.path.read_bytes().endswith(b"\n")
-
-    def _write(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        text = "".join(map(_line, lines)).encode()
-        write_atomically(self.path, lambda file: file.write(text))
 
 
 class Clock:
@@ -182,13 +134,19 @@ def column(records: list[Record], name: str) -> list[float]:
     return [record.get(name, math.nan) for record in records]
 
 
-def _encoded(record: Mapping[str, float]) -> dict[str, Any]:
-    """JSON knows neither nan nor infinity."""
+def encode_row(record: Mapping[str, float]) -> bytes:
+    """The line of a record, its epoch first. JSON knows neither nan nor infinity."""
     encoded = {
         name: None if math.isnan(value) else str(value) if math.isinf(value) else value
         for name, value in record.items()
     }
-    return {"epoch": int(record["epoch"]), **{name: value for name, value in encoded.items() if name != "epoch"}}
+    row = {"epoch": int(record["epoch"]), **{name: value for name, value in encoded.items() if name != "epoch"}}
+    return _line(row).encode()
+
+
+def rows_by_epoch(lines: bytes) -> dict[int, bytes]:
+    """Whole lines of records → each by its epoch."""
+    return {json.loads(line)["epoch"]: line for line in lines.splitlines(keepends=True)}
 
 
 def _decoded(line: dict[str, Any]) -> Record:
@@ -250,10 +208,10 @@ def _parsed_at_once(lines: list[bytes]) -> list[dict[str, Any]] | None:
     return contents if len(contents) == len(lines) and all(map(_is_record, contents)) else None
 
 
-def _parsed(line: bytes, after: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """Raises ValueError for a line that is no record, or not one of an epoch after those."""
+def _parsed(line: bytes) -> dict[str, Any]:
+    """Raises ValueError for a line that is no record."""
     content: dict[str, Any] = parse_json(line)
-    if not _is_record(content) or (after and after[-1]["epoch"] >= content["epoch"]):
+    if not _is_record(content):
         raise ValueError("no record")
     return content
 

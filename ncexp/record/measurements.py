@@ -8,7 +8,6 @@ is read.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -38,9 +37,9 @@ class Measurement:
         for record in self.journal.read():
             yield record if plain else {self._distinct(name): value for name, value in record.items()}
 
-    def last(self, plain: bool, through: float = math.inf) -> Record | None:
-        """As `records`, the line of the last epoch up to `through`; None where there is none."""
-        record = self.journal.last(through)
+    def last(self, plain: bool) -> Record | None:
+        """As `records`, the line of the last epoch; None where there is none."""
+        record = self.journal.last()
         return record if plain or record is None else {self._distinct(name): value for name, value in record.items()}
 
     def _distinct(self, name: str) -> str:

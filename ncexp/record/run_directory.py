@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import math
 import os
 import re
 import secrets
@@ -11,18 +10,17 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ncexp.record.contents import Inventory, decode_inventory, read_identity, read_job, read_status
+from ncexp.record.contents import read_identity, read_job, read_status
 from ncexp.record.files import DamagedFile, acquire, open_file, refuse_links, remove_unfinished, set_aside, write_json
 from ncexp.record.journal import Clock, Journal
 from ncexp.record.states import State
-from ncexp.record.tensor_file import UnusableFile, read_header
 
 #: The variable by which a sweep names to a run's process the job that it belongs to.
 JOB_VARIABLE = "NCEXP_JOB"
@@ -199,63 +197,25 @@ class RunDirectory(TaskDirectory):
         return self.checkpoints / f"epoch_{epoch:04d}.safetensors"
 
     def kept_snapshots(self) -> list[int]:
-        """Epochs whose snapshot is on the disk and will not be computed again."""
-        return self._kept(self.snapshots)
+        """Epochs whose snapshot is on the disk."""
+        return sorted(epochs_of_files(self.snapshots))
 
     def kept_checkpoints(self) -> list[int]:
-        """Epochs whose weights are on the disk and will not be computed again."""
-        return self._kept(self.checkpoints)
+        """Epochs whose weights are on the disk."""
+        return sorted(epochs_of_files(self.checkpoints))
 
-    def covered_epoch(self) -> float:
-        """The last epoch that no resumption computes again: that of the checkpoint to resume from; inf at the end.
+    def remove_resume_files(self) -> None:
+        """Remove what a training that has ended needs no more."""
+        for path in (self.resume_before, self.resume, *self.checkpoints.glob("rows_*.safetensors")):
+            path.unlink(missing_ok=True)
 
-        A process that was killed may have written more than its last checkpoint covers. What is measured, uploaded or
-        shown goes no further than this, so that it never has to be corrected.
+    def counted_rows(self) -> dict[str, int]:
+        """How many rows each journal had when the run ended, as status.json says. Raises DamagedFile.
+
+        Empty where it does not say so: it is a Recorder's, or of version 0.2, which noted epochs in words.
         """
-        if self.origin.exists():  # of another's training: nothing is trained by us, and nothing computed again
-            return math.inf
-        if (state := self.state()) is not None and state.final:
-            return math.inf
-        if header := self.checkpoint_header():
-            return int(header["position"]["epoch"]) - 1
-        if not any(self.checkpoints.glob("resume*")):
-            return 0
-        # There was one, which is damaged. Each evaluation ended with one: all but the last one were covered.
-        evaluated = sorted(self.evaluated_epochs())
-        return evaluated[-2] if len(evaluated) > 1 else 0
-
-    def checkpoint_header(self) -> dict[str, Any]:
-        """What the newest checkpoint to resume from says of itself; empty where none can be read."""
-        for path in (self.resume, self.resume_before):
-            with suppress(FileNotFoundError, UnusableFile):
-                return read_header(path, "resume", self.key)
-        return {}
-
-    def inventory(self) -> Inventory:
-        """What lies on the disk. Raises DamagedFile for a journal that cannot be read."""
-        found = {
-            self.training.path.name: self.training.epochs(),
-            "snapshots": epochs_of_files(self.snapshots),
-            "checkpoints": epochs_of_files(self.checkpoints),
-        }
-        for journal in self.journals():
-            found[str(journal.path.relative_to(self.path))] = journal.epochs()
-        return found
-
-    def noted_inventory(self) -> Inventory:
-        """What was noted last: of a training that has ended in its status, else in its checkpoint, as far as this
-        covers.
-
-        Empty where nothing was noted. Raises DamagedFile.
-        """
-        status = self.status() or {}
-        if "record" in status:
-            return decode_inventory(status["record"])
-        return decode_inventory(self.checkpoint_header().get("record", {}), self.covered_epoch())
-
-    def evaluated_epochs(self) -> set[int]:
-        """The epochs that the journal of loss and error has. Raises DamagedFile."""
-        return set().union(*(Journal(path).epochs() for path in self.measurements.glob("errors_*.jsonl")))
+        noted = (self.status() or {}).get("record", {})
+        return {place: count for place, count in noted.items() if type(count) is int}
 
     def journals(self) -> list[Journal]:
         """Those of all measurements."""
@@ -275,7 +235,7 @@ class RunDirectory(TaskDirectory):
         return word
 
     @contextmanager
-    def measuring(self) -> Iterator[None]:
+    def locked_measurements(self) -> Iterator[None]:
         """Be the only process that measures this stored run. Raises Busy where another one does; UnusableFolder."""
         lock = FileLock(self.path / ".measure.lock")
         try:
@@ -296,16 +256,12 @@ class RunDirectory(TaskDirectory):
 
         Raises Busy while a process measures the run: its numbers would be of the earlier training.
         """
-        with self.measuring():
+        with self.locked_measurements():
             for path in self.path.glob("*"):
                 if path.is_dir():
                     shutil.rmtree(path)
                 elif path.suffix != ".lock" and path.name not in (".lock", self.tracking.name):
                     path.unlink()
-
-    def _kept(self, folder: Path) -> list[int]:
-        covered = self.covered_epoch()
-        return sorted(epoch for epoch in epochs_of_files(folder) if epoch <= covered)
 
 
 def epochs_of_files(folder: Path) -> set[int]:

@@ -16,11 +16,11 @@ from typing import Any
 from ncexp.config import family_of, labels_of
 from ncexp.record.contents import COMPONENTS, read_config, read_facts, read_path_fit
 from ncexp.record.files import DamagedFile
-from ncexp.record.inventory import FOLDERS, Inventory, describe_missing, missing_from
 from ncexp.record.journal import Record
 from ncexp.record.measurements import list_measurements
 from ncexp.record.naming import find_runs
 from ncexp.record.progress import counted
+from ncexp.record.rows import describe_lacking
 from ncexp.record.run_directory import RunDirectory, name_and_key
 from ncexp.record.states import State
 
@@ -32,10 +32,10 @@ ZERO_ERROR = 0.001
 class SavedRun:
     """One run directory, read.
 
-    raw: config.yaml; facts: sizes and λ; state: as `RunDirectory.actual_state`, but damaged where the journals lack
-    epochs that they had; message: why it ended so, or what it lacks; training: a record of every epoch (fit/loss,
-    fit/error, fit/lr); records: one of every evaluated epoch, all measurements and the training's numbers together. A
-    run that was killed is read as far as its checkpoint covers it.
+    raw: config.yaml; facts: sizes and λ; state: as `RunDirectory.actual_state`, but damaged where the journals of a
+    run that has ended lack rows that they had; message: why it ended so, or what it lacks; training: a record of every
+    epoch (fit/loss, fit/error, fit/lr); records: one of every evaluated epoch, all measurements and the training's
+    numbers together.
     """
 
     path: Path
@@ -185,11 +185,10 @@ def run_to_read(path: Path) -> Iterator[RunDirectory]:
 def _read_run(directory: RunDirectory) -> SavedRun:
     raw = read_config(directory.config)
     state = directory.actual_state() or State.NEW  # first: a final state says that all that follows is there
-    covered, message = directory.covered_epoch(), str((directory.status() or {}).get("message", ""))
-    noted = directory.noted_inventory()
-    training = [record for record in directory.training.read() if record["epoch"] <= covered]
-    measured = _measured(directory, covered)
-    if not state.active and (lacking := describe_missing(_missing(directory, noted, training, measured))):
+    status = directory.status() or {}
+    training, measured = directory.training.read(), _measured(directory)
+    message = str(status.get("message", ""))
+    if state.final and (lacking := _lacking(directory, training, measured)):
         state, message = State.DAMAGED, lacking
     run = SavedRun(
         path=directory.path,
@@ -218,25 +217,21 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[SavedRun], list[str]]:
     return runs, faults
 
 
-def _measured(directory: RunDirectory, covered: float) -> dict[str, list[Record]]:
-    """Journal → its lines as far as the checkpoint covers them."""
+def _measured(directory: RunDirectory) -> dict[str, list[Record]]:
+    """Journal → its rows."""
     return {
-        f"{directory.measurements.name}/{measurement.journal.path.name}": [
-            record for record in measurement.records(plain) if record["epoch"] <= covered
-        ]
+        f"{directory.measurements.name}/{measurement.journal.path.name}": [*measurement.records(plain)]
         for measurement, plain in list_measurements(directory.measurements)
     }
 
 
-def _missing(
-    directory: RunDirectory, noted: Inventory, training: list[Record], measured: Mapping[str, list[Record]]
-) -> Inventory:
-    """What the journals had and have no more; those that a later version of an analysis replaced do not count."""
-    there = {place: {int(record["epoch"]) for record in records} for place, records in measured.items()}
-    there[directory.training.path.name] = {int(record["epoch"]) for record in training}
-    replaced = {place for place in noted if place not in there and (directory.path / place).exists()}
-    journals = {place: epochs for place, epochs in noted.items() if place not in (*FOLDERS, *replaced)}
-    return missing_from(there, journals)
+def _lacking(directory: RunDirectory, training: list[Record], measured: Mapping[str, list[Record]]) -> str:
+    """Which journals had more rows, in words; those that a later version of an analysis replaced do not count."""
+    there = {directory.training.path.name: len(training)} | {place: len(rows) for place, rows in measured.items()}
+    counted = directory.counted_rows()
+    return describe_lacking(
+        {one: count for one, count in counted.items() if one in there or not (directory.path / one).exists()}, there
+    )
 
 
 def _merged(training: list[Record], measured: Iterable[list[Record]]) -> list[Record]:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ncexp.config.names import shown
-from ncexp.record.contents import decode_inventory
 from ncexp.record.files import open_file, parse_json, refuse_odd, write_atomically
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class DamagedTensors(UnusableFile):
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], kind: str, training: str, **header: Any) -> None:
     """Write `tensors` by name, atomically; equal content gives equal bytes.
 
-    kind: "snapshot", "weights" or "resume"; training: the training key; header: whatever JSON holds.
+    kind: "snapshot", "weights", "resume" or "rows"; training: the training key; header: whatever JSON holds.
     """
     from safetensors.torch import save
 
@@ -104,12 +103,10 @@ def _is_complete(header: Mapping[str, Any], kind: str) -> bool:
     """Whether a header has the entries that readers rely on."""
     epoch, splits = header.get("epoch"), header.get("splits", {})
     if kind == "resume":
-        position, record = header.get("position"), header.get("record", {})
-        try:
-            decode_inventory(record if isinstance(record, dict) else {"record": record})
-        except ValueError:
-            return False
+        position = header.get("position")
         epoch = position.get("epoch") if isinstance(position, dict) else None
+    if kind == "rows":
+        return True
     laid_out = isinstance(splits, dict) and all(
         isinstance(split, dict) and isinstance(split.get("layers"), list) and set(map(type, split["layers"])) <= {str}
         for split in splits.values()

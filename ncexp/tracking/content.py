@@ -32,16 +32,14 @@ LONGEST_NAME = 250
 
 
 def sources(run: SavedRun) -> dict[str, list[Record]]:
-    """Every number of the run: journal → its lines, as far as the checkpoint covers them.
+    """Every number of the run: journal → its lines.
 
     Once the run is final also the closed form's fit, and each number of `outcome`, as a source of its own.
     """
     directory = RunDirectory(run.path)
-    covered = directory.covered_epoch()
     found = {"training.jsonl": run.training}
     for measurement, plain in list_measurements(directory.measurements):
-        records = [record for record in measurement.records(plain) if record["epoch"] <= covered]
-        found[f"measurements/{measurement.journal.path.name}"] = records
+        found[f"measurements/{measurement.journal.path.name}"] = [*measurement.records(plain)]
     if run.state.final and run.records:
         last = run.records[-1]["epoch"]
         found["path_fit.json"] = run.path_fit

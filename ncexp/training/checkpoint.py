@@ -6,7 +6,7 @@ Both are safetensors files without pickle (`ncexp.record.tensor_file`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,14 +45,21 @@ def load_weights(path: Path, network: nn.Module, training: str) -> None:
 
 
 def save_resume(
-    path: Path, network: nn.Module, optimizer: Optimizer, position: Position, training: str, **notes: Any
+    path: Path,
+    network: nn.Module,
+    optimizer: Optimizer,
+    position: Position,
+    training: str,
+    more: Mapping[str, Tensor] | None = None,
+    **notes: Any,
 ) -> None:
-    """Write network, optimizer, position and the random generators, atomically; notes: go to the header.
+    """Write network, optimizer, position and the random generators, atomically; more: tensors whose names begin
+    otherwise; notes: go to the header.
 
     Raises ValueError where the optimizer's state holds what is neither a tensor nor JSON.
     """
     state = optimizer.state_dict()
-    tensors = {f"network/{name}": tensor for name, tensor in network.state_dict().items()}
+    tensors = {f"network/{name}": tensor for name, tensor in network.state_dict().items()} | dict(more or {})
     numbers: dict[str, Any] = {}
     for name, value in _optimizer_state(state):
         if isinstance(value, Tensor):

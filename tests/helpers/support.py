@@ -27,12 +27,11 @@ from ncexp.measure import (
     RecordedTraining,
     Ridge,
     Snapshot,
-    Subject,
     build_analyses,
     check_probes,
     evaluate,
-    ridge_of,
     run_analysis,
+    subject_of,
     with_errors,
 )
 from ncexp.measure.evaluation import probes_of
@@ -86,13 +85,6 @@ def _composer(name: str) -> Composer:
     with initialize_config_dir(version_base="1.3", config_dir=str(config_directory())):
         loader = GlobalHydra.instance().config_loader()
         return Composer(loader, loader.load_configuration(name, [], run_mode=RunMode.MULTIRUN))
-
-
-def subject_of(assembly: Assembly) -> Subject:
-    """What an evaluation of these parts is of."""
-    training = assembly.training
-    ridge = ridge_of(training.optimizer, assembly.classifier, assembly.half_mse_scale)
-    return Subject(training.network, training.loss, assembly.dataset, ridge, training.processes)
 
 
 def measured(assembly: Assembly, config: RunConfig, epoch: int = 1) -> Record:
@@ -150,9 +142,8 @@ def train(raw: dict[str, Any], stop_after: int | None = None) -> RunDirectory:
         for summary, _ in training.epochs(lambda: False):
             if summary["epoch"] == stop_after:
                 return directory
-        directory.set_status(State.COMPLETED, epoch=training.epoch, record=training.record())
-        directory.resume.unlink(missing_ok=True)
-        directory.resume_before.unlink(missing_ok=True)
+        directory.set_status(State.COMPLETED, epoch=training.epoch, record=training.finish())
+        directory.remove_resume_files()
     return directory
 
 

@@ -49,7 +49,7 @@ def test_epoch_is_the_last_trained_one_and_none_where_there_is_none(sweep: Sweep
     for run in (fresh, training):
         run.set_status(State.RUNNING, epoch=0)  # as a run begins
     for epoch in (1, 2, 3):
-        training.training.append({"epoch": epoch, "fit/loss": 0.5})
+        training.training.put({"epoch": epoch, "fit/loss": 0.5})
     queue = {f"7_{num}": QueuedJob("RUNNING", "", "quick_1:ab") for num in range(2)}
     first, second, *_ = table(sweep, console, queue)
     assert first.split() == ["000", "run", "running"]

@@ -92,13 +92,11 @@ def test_training_left_after_an_epoch_and_resumed_leaves_the_same(composed: Comp
     assert {path.name: path.read_bytes() for path in resumed.path.rglob("*.safetensors")} == expected
 
 
-def test_run_that_was_left_is_read_as_far_as_its_checkpoint(composed: Compose) -> None:
+def test_run_that_was_left_holds_what_its_checkpoint_holds(composed: Compose) -> None:
     directory = train(composed(), stop_after=3)
-    assert [record["epoch"] for record in directory.training.read()] == [1, 2, 3]
-    assert directory.covered_epoch() == 2
+    assert [record["epoch"] for record in directory.training.read()] == [1, 2]
     run = read_run(directory.path)
     assert run.state == "killed"
-    assert [record["epoch"] for record in run.training] == [1, 2]
     assert [record["epoch"] for record in run.records] == [1, 2]
 
 

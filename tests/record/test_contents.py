@@ -31,7 +31,7 @@ CONFIG: dict[str, Any] = {"dataset": CHOICE, "architecture": CHOICE, "loss": CHO
                           "tracking": {"enabled": True, "uri": None, "experiment": None}}  # fmt: skip
 STATUS: dict[str, Any] = {"state": "completed", "started": "2023-11-14T22:13:20+0000",
                           "updated": "2023-11-15T04:03:20+0000", "message": "", "epoch": 3,
-                          "record": {"training.jsonl": "1-3 7"}}  # fmt: skip
+                          "record": {"training.jsonl": 4}}  # fmt: skip
 SIZES = {"num_classes": 2, "smallest_class": 2, "largest_class": 2, "num_features": 3}
 TASK: dict[str, Any] = {"num": 0, "name": "a", "key": "b", "directory": "c", "run": "c", "overrides": [], "job": None}
 MEASUREMENT = {"analysis": "a", "target": "b", "options": {}, "version": 1, "began": 0.5}
@@ -127,11 +127,7 @@ def test_file_of_the_right_kinds_and_wrong_inside_is_named(
     [
         ("state", "killed"),
         ("started", "2023-11-14T22:13:20"),  # no time zone
-        ("record", {"training.jsonl": "1-99999999999"}),
-        ("record", {"training.jsonl": "1-999999999"}),
-        ("record", {f"measurements/{number}.jsonl": "1-999999" for number in range(9)}),
-        ("record", {"training.jsonl": ["1-3"]}),
-        ("record", {"training.jsonl": "one"}),
+        ("record", [4]),
     ],
 )
 def test_status_that_parses_and_is_wrong_is_named(tmp_path: Path, place: str, value: Any) -> None:
@@ -229,10 +225,8 @@ def test_manifest_that_parses_and_is_wrong_is_named(tmp_path: Path, change: dict
      '{"epoch": 2, "a": true}',
      '{"epoch": 2, "\\ud800": 1.0}', '{"epoch": 2, "a": [1]}', '{"epoch": 99999999999}'],
 )  # fmt: skip
-def test_journal_line_of_no_record_is_named_and_repaired(tmp_path: Path, line: str) -> None:
+def test_journal_line_of_no_record_is_named(tmp_path: Path, line: str) -> None:
     journal = Journal(tmp_path / "training.jsonl")
     journal.path.write_text(f'{{"epoch": 1, "a/b": 0.5}}\n{line}\n{{"epoch": 3}}\n')
     with pytest.raises(DamagedFile, match=f"{journal.path}: expected .* in line 2"):
         journal.read()
-    assert journal.repair() is not None
-    assert journal.epochs() == {1, 3}

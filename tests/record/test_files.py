@@ -13,7 +13,7 @@ from typing import BinaryIO
 import pytest
 
 from ncexp.launching.sweep_directory import SweepDirectory
-from ncexp.record import DamagedFile, RunDirectory, UnusableFolder, write_text
+from ncexp.record import DamagedFile, RunDirectory, UnusableFolder, set_aside, write_text
 from ncexp.record.files import replace_file, write_atomically
 
 Write = Callable[[Path, Callable[[BinaryIO], object]], None]
@@ -33,7 +33,7 @@ def unfinished(folder: Path) -> list[Path]:
 def test_file_whose_writer_was_killed_is_removed_by_who_holds_the_lock_next(tmp_path: Path) -> None:
     """Of a large network it is as large as a checkpoint, and it stayed for good."""
     run, sweep = RunDirectory(tmp_path / "run_0123456789"), SweepDirectory(tmp_path / "sweep")
-    hold = {run.locked: [run.status_path, run.resume], run.measuring: [run.measurements / "a.jsonl"]}
+    hold = {run.locked: [run.status_path, run.resume], run.locked_measurements: [run.measurements / "a.jsonl"]}
     for lock, paths in {**hold, sweep.locked: [sweep.path / "manifest.jsonl", sweep.configuration(0)]}.items():
         for path in paths:
             kill_writer_of(path)
@@ -52,7 +52,7 @@ def test_file_that_is_being_written_is_not_removed(tmp_path: Path) -> None:
 
     def meanwhile(file: BinaryIO) -> None:
         file.write(b"whole")
-        with run.locked(), run.measuring():
+        with run.locked(), run.locked_measurements():
             pass
 
     write_atomically(run.measurements / "a.jsonl", meanwhile)
@@ -99,8 +99,20 @@ def test_file_system_without_locks_is_refused(tmp_path: Path, monkeypatch: pytes
         raise OSError(fault, os.strerror(fault))
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    for lock in (run.locked, run.measuring, sweep.locked):
+    for lock in (run.locked, run.locked_measurements, sweep.locked):
         with pytest.raises(UnusableFolder, match=rf"takes files and locks, got {os.strerror(fault)}\. "), lock():
             pass
     assert not run.is_held()
     write_text(run.status_path, "{}")  # atomic all the same
+
+
+def test_file_is_set_aside_under_a_name_of_its_own_each_time(tmp_path: Path) -> None:
+    path = tmp_path / "status.json"
+    for content in "abc":
+        path.write_text(content)
+        set_aside(path)
+    assert {one.name: one.read_text() for one in tmp_path.iterdir()} == {
+        "status.json.damaged": "a",
+        "status.json.damaged2": "b",
+        "status.json.damaged3": "c",
+    }

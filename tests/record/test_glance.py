@@ -8,12 +8,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from synthetic_sweep import RATES, curves, write_journals, write_run, write_status
+from synthetic_sweep import RATES, curves, write_journals, write_run
 
 from ncexp.record import DamagedFile, Journal, RunDirectory, State, find_runs, read_run, select
 from ncexp.record import journal as journals
 from ncexp.record.glance import glance_at_runs
-from ncexp.record.inventory import encode_inventory
+from ncexp.record.rows import count_rows
 
 
 def test_glance_agrees_with_the_whole_record(tmp_path: Path) -> None:
@@ -41,21 +41,11 @@ def test_nc1_of_an_earlier_epoch_is_not_shown_beside_a_later_error(tmp_path: Pat
     assert math.isnan(run.nc1)
 
 
-def test_run_that_is_under_way_is_shown_as_far_as_its_checkpoint_covers_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write_run(tmp_path)
-    write_status(path, State.RUNNING)
-    monkeypatch.setattr(RunDirectory, "covered_epoch", lambda _: 101)
-    ((run,), _) = glance_at_runs([path])
-    assert (run.state, run.epoch, run.record["epoch"]) == (State.KILLED, 101, 101)
-
-
 def test_journals_that_end_too_early_are_damaged(tmp_path: Path) -> None:
     path = write_run(tmp_path)
     status = json.loads((path / "status.json").read_text())
-    inventory = encode_inventory(RunDirectory(path).inventory())
-    (path / "status.json").write_text(json.dumps({**status, "record": inventory}))
+    counted = count_rows(RunDirectory(path))
+    (path / "status.json").write_text(json.dumps({**status, "record": counted}))
     assert glance_at_runs([path])[0][0].state is State.COMPLETED
     lines = (path / "training.jsonl").read_text().splitlines(keepends=True)
     (path / "training.jsonl").write_text("".join(lines[:-2]))
@@ -89,25 +79,20 @@ def test_last_line_of_a_long_journal_is_read_from_its_end(tmp_path: Path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "read", lambda _: pytest.fail("all of it was read"))
         assert journal.last() == whole[-1]
-        assert journal.last(through=345) == whole[344]
-    assert journal.last(through=3) == whole[2]  # which is not in the end
-    assert journal.last(through=0) is None
+    monkeypatch.setattr(journals, "LONGEST_END", 10)
+    assert journal.last() == whole[-1]  # which is longer
     assert Journal(tmp_path / "none.jsonl").last() is None
 
 
 def test_half_a_line_is_left_out_and_a_wrong_one_is_named(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "a.jsonl")
-    journal.append({"epoch": 1, "a": math.nan})
-    journal.append({"epoch": 2, "a": math.inf})
+    journal.write([{"epoch": 1, "a": math.nan}, {"epoch": 2, "a": math.inf}])
     with journal.path.open("a") as file:
         file.write('{"epoch": 3, "a"')
     assert journal.last() == {"epoch": 2, "a": math.inf}
-    first = journal.last(through=1)
-    assert first is not None
-    assert math.isnan(first["a"])
     with journal.path.open("a") as file:
         file.write("\n")
-    with pytest.raises(DamagedFile, match=r"a\.jsonl: expected a record with its epoch in the last lines"):
+    with pytest.raises(DamagedFile, match=r"a\.jsonl: expected a record with its epoch in the last line"):
         journal.last()
 
 

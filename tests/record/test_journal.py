@@ -21,11 +21,11 @@ def epochs(journal: Journal) -> list[float]:
     return [record["epoch"] for record in journal.read()]
 
 
-def test_journal_reads_what_was_appended_bit_for_bit(journal: Journal) -> None:
+def test_journal_reads_what_was_written_bit_for_bit(journal: Journal) -> None:
     record = {
         "epoch": 3, "train/collapse/nc1_trace": 0.1 + 0.2, "tiny": 5e-324, "undefined": math.nan, "large": -math.inf
     }  # fmt: skip
-    journal.append(record)
+    journal.put(record)
     (read,) = journal.read()
     assert math.isnan(read.pop("undefined"))
     assert read == {key: value for key, value in record.items() if key != "undefined"}
@@ -33,40 +33,21 @@ def test_journal_reads_what_was_appended_bit_for_bit(journal: Journal) -> None:
 
 def test_journal_is_json_of_any_reader(journal: Journal) -> None:
     """JSON has neither NaN nor Infinity: a strict reader must take every line."""
-    journal.append({"epoch": 1, "a": math.nan, "b": math.inf})
+    journal.put({"epoch": 1, "a": math.nan, "b": math.inf})
     (line,) = journal.path.read_text().splitlines()
     assert json.loads(line, parse_constant=lambda word: pytest.fail(word)) == {"epoch": 1, "a": None, "b": "inf"}
 
 
 def test_journal_ignores_half_a_line(journal: Journal) -> None:
-    journal.append({"epoch": 1, "loss": 1.0})
+    journal.put({"epoch": 1, "loss": 1.0})
     with journal.path.open("a") as file:
         file.write('{"epoch": 2, "lo')
     assert epochs(journal) == [1]
 
 
-def test_journal_rewind_drops_later_and_half_lines(journal: Journal) -> None:
-    for epoch in (1, 2, 3):
-        journal.append({"epoch": epoch, "loss": 1.0 / epoch})
-    whole = journal.path.read_bytes()
-    with journal.path.open("a") as file:
-        file.write('{"epoch"')
-    journal.rewind(2)
-    assert epochs(journal) == [1, 2]
-    journal.append({"epoch": 3, "loss": 1.0 / 3})
-    assert journal.path.read_bytes() == whole
-
-
-def test_journal_rewind_of_a_run_without_lines_is_empty(journal: Journal) -> None:
-    journal.rewind(0)
-    assert journal.read() == []
-
-
-def test_journal_of_a_run_rewinds_while_the_run_is_locked(tmp_path: Path) -> None:
+def test_journal_of_a_run_is_written_while_the_run_is_locked(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     with directory.locked():
-        directory.training.append({"epoch": 1, "loss": 1.0})
-        directory.training.rewind(0)
         directory.training.put({"epoch": 1, "loss": 1.0})
     assert epochs(directory.training) == [1]
 
@@ -76,8 +57,7 @@ def test_journal_put_sorts_by_epoch_whatever_comes_first(journal: Journal, order
     for epoch in order:
         journal.put({"epoch": epoch, "loss": 1.0 / epoch})
     ordered = Journal(journal.path.with_name("ordered.jsonl"))
-    for epoch in (1, 2, 3):
-        ordered.append({"epoch": epoch, "loss": 1.0 / epoch})
+    ordered.write({"epoch": epoch, "loss": 1.0 / epoch} for epoch in (1, 2, 3))
     assert journal.path.read_bytes() == ordered.path.read_bytes()
 
 
@@ -116,7 +96,7 @@ def test_journal_put_by_several_at_once_keeps_every_epoch_once(journal: Journal)
     "line", ["not JSON", "[1, 2]", '{"loss": 1.0}', '{"epoch": "one"}', '{"epoch": 2}, {"epoch": 3}']
 )
 def test_journal_names_the_line_that_is_no_record(journal: Journal, line: str) -> None:
-    journal.append({"epoch": 1, "loss": 1.0})
+    journal.put({"epoch": 1, "loss": 1.0})
     with journal.path.open("a") as file:
         file.write(f"{line}\n")
     with pytest.raises(ValueError, match=f"{journal.path}: expected a record with its epoch in line 2, got"):

@@ -91,14 +91,6 @@ def test_frame_of_no_runs_has_the_columns(tmp_path: Path) -> None:
     assert len(Runs([]).table()) == 0
 
 
-def test_frame_leaves_out_what_no_checkpoint_covers(tmp_path: Path) -> None:
-    """A run that was killed before its first checkpoint: what it wrote may be computed again."""
-    write_run(tmp_path, state=State.RUNNING)
-    frame = load(tmp_path).frame()
-    assert len(frame) == 0
-    assert list(frame.columns) == COLUMNS
-
-
 def test_table_has_a_row_a_run_with_the_numbers_of_the_last_epoch(tmp_path: Path) -> None:
     for rate in RATES[:2]:
         write_run(tmp_path, rate=rate)
