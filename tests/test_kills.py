@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -10,13 +11,16 @@ import time
 from pathlib import Path
 
 import pytest
+from recorded_loops import measurements, record
 from rich.console import Console
 from support import PATIENCE_S, SMALL, Compose, journals, train
+from tracking_stores import journalled, stored
 
 from ncexp.config import check
 from ncexp.config.composing import compose_plain
 from ncexp.main import measure, run
 from ncexp.record import RunDirectory, State
+from ncexp.tracking import sync_runs
 
 MORE = ["analysis=[robustness,layers]", "analysis.layers.modules=[backbone.1]", "analysis.robustness.num_examples=5"]
 ALL = ["analysis=[collapse,decisions,decomposition,central_path,robustness,layers]", *MORE[1:]]
@@ -41,13 +45,20 @@ def begun(*arguments):
     sys.setprofile(count)
     return begin(*arguments)
 setattr(owner, name, begun)
-from ncexp.__main__ import main
-sys.exit(main())
+if sys.argv[1] == "record":
+    from pathlib import Path
+    from recorded_loops import measurements, record
+    record(Path(sys.argv[2]))
+else:
+    from ncexp.__main__ import main
+    sys.exit(main())
 """
 #: What begins the work: module and function. Of a training of SMALL about 100,000 calls follow, of a measuring of it
 #: 60,000; before them are some millions, of imports and of composing the configuration.
 TRAINING = ("ncexp.measure.recorded_training", "RecordedTraining.resume")
 MEASURING = ("ncexp.measure.stored", "evaluate")
+#: Of a loop with a Recorder 30,000 follow.
+RECORDING = ("ncexp.recorder", "Recorder.evaluate")
 #: The command, held in every epoch after the second until a file is there.
 HELD = """
 import os, sys, time
@@ -74,15 +85,16 @@ def kill_and_finish(begin: tuple[str, str], command: list[str], moments: list[in
 
 def _start(begin: tuple[str, str], command: list[str], calls: int) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-c", KILLED, *begin, str(calls), *command]
-    return subprocess.run(line, capture_output=True, text=True, check=False)
+    helpers = {"PYTHONPATH": str(Path(__file__).parent / "helpers")}
+    return subprocess.run(line, capture_output=True, text=True, check=False, env=os.environ | helpers)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
-def test_twenty_kills_of_training_and_measuring_leave_every_journal_as_undisturbed(
+def test_thirty_kills_leave_every_journal_as_undisturbed_and_once_in_mlflow(
     composed: Compose, seed: int, tmp_path: Path
 ) -> None:
-    """Five of the training and five of the measuring, with each of two seeds."""
+    """Five of a training, five of a measuring and five of a loop with a Recorder, with each of two seeds."""
     rng = random.Random(seed)
     expected = journals(train(composed(*KEPT, *ALL, f"outputs={tmp_path / 'undisturbed'}")).path)
     raw = composed(*KEPT)
@@ -93,6 +105,16 @@ def test_twenty_kills_of_training_and_measuring_leave_every_journal_as_undisturb
     kill_and_finish(MEASURING, command, [rng.randrange(1, 20_000) for _ in range(5)])
     assert journals(path) == expected
     assert RunDirectory(path).state() is State.COMPLETED
+    loop = tmp_path / "loop"
+    kill_and_finish(RECORDING, ["record", str(loop)], [rng.randrange(1, 10_000) for _ in range(5)])
+    for one, other in zip(measurements(loop / "mine"), measurements(record(tmp_path).path), strict=True):
+        assert (one.name, one.read_bytes()) == (other.name, other.read_bytes())
+    store = tmp_path / "mlflow.db"
+    for _ in range(2):
+        sync_runs([path, loop / "mine"], f"sqlite:///{store}")
+    (loop / "mine" / "training.jsonl").touch()  # a loop has no rows of its training; its key is no part of its name
+    expected_points = journalled([path, loop / "mine"]).values()
+    assert sorted(stored(store).values(), key=len) == sorted(expected_points, key=len)
 
 
 @pytest.mark.slow

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import get_args
 
 import torch
+from rich.filesize import decimal
 
-from ncexp.config import Component, ConfigError
+from ncexp.config import Component, ConfigError, RunConfig
 from ncexp.measure.evaluation import Analysis, Needs, probes_of, run_analysis
 from ncexp.measure.evaluator import Subject, buffers_kept, evaluate, seed_of, undisturbed
 from ncexp.measure.probes import Probes
-from ncexp.measure.snapshot import Snapshot
+from ncexp.measure.snapshot import Snapshot, snapshot_bytes
 from ncexp.record import Journal, Record, RunDirectory
 from ncexp.record.measurements import begin, journal_of
 
@@ -83,6 +84,18 @@ class EpochEvaluator:
             _, features = subject.network(inputs)
         return [features.shape[1], *probes.widths()]
 
+    def describe_kept(self, config: RunConfig) -> str:
+        """How many snapshots and weights stay on the disk, and how many bytes they take."""
+        keep, subject = config.keep, self._subject
+        snapshots, weights = _count(config, keep.snapshots), _count(config, keep.checkpoints)
+        per_snapshot = snapshot_bytes(subject.dataset.num_classes, self.widths())
+        per_weights = sum(tensor.numel() * tensor.element_size() for tensor in subject.network.state_dict().values())
+        total = snapshots * per_snapshot + weights * per_weights
+        return (
+            f"{snapshots} snapshots of {decimal(per_snapshot)}, {weights} checkpoints of {decimal(per_weights)}: "
+            f"{decimal(total)} in all"
+        )
+
     def places(self) -> dict[str, str]:
         """Analysis → its journal, by the path in the run's directory."""
         folder = self._directory.measurements
@@ -113,3 +126,9 @@ class EpochEvaluator:
             for name, journal in self.begin_journals().items():
                 journal.put(evaluated.rows[name], replace)
         return evaluated.record
+
+
+def _count(config: RunConfig, kept: str | list[int]) -> int:
+    if isinstance(kept, str):
+        return {"evaluated": len(config.evaluated), "zero_error": 2, "last": 1}[kept]
+    return len(set(kept))

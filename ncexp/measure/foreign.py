@@ -14,7 +14,6 @@ from ncexp.config.components import digest
 from ncexp.measure.epoch_evaluator import EpochEvaluator, with_errors
 from ncexp.measure.evaluator import BATCH_SIZE, subject_of
 from ncexp.measure.ridge import ridge_facts
-from ncexp.measure.sizes import describe_kept
 from ncexp.record import Record, RunDirectory, read_origin, write_json
 from ncexp.record.measurements import journal_of
 from ncexp.record.rows import count_rows
@@ -63,7 +62,7 @@ class ForeignTraining:
 
     def describe_kept(self) -> str:
         """What will stay on the disk, and how many bytes it takes."""
-        return describe_kept(self.run, self._evaluator.widths(), self._subject)
+        return self._evaluator.describe_kept(self.run)
 
     def finish(self) -> dict[str, int]:
         """How many rows each journal has, as status.json notes it at the end."""

@@ -11,7 +11,6 @@ from ncexp.measure.epoch_evaluator import EpochEvaluator
 from ncexp.measure.evaluator import seed_of, subject_of, train_error_at_most, undisturbed
 from ncexp.measure.resumption import prepare_resumption
 from ncexp.measure.ridge import Ridge, ridge_facts
-from ncexp.measure.sizes import describe_kept
 from ncexp.measure.snapshot import Snapshot
 from ncexp.record import ZERO_ERROR, Record, RunDirectory, zero_error_epoch
 from ncexp.record.rows import TrainingRows
@@ -54,7 +53,7 @@ class RecordedTraining:
 
     def describe_kept(self) -> str:
         """What will stay on the disk, and how many bytes it takes."""
-        kept = describe_kept(self._config, self._evaluator.widths(), self._subject)
+        kept = self._evaluator.describe_kept(self._config)
         return f"{kept}; while it trains also the last two checkpoints to resume from"
 
     def resume(self) -> Position | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,14 @@ from ncexp.measure.evaluation import Analysis, probes_of, run_analysis
 from ncexp.measure.evaluator import Pass, Subject, evaluate, seed_of, subject_of, undisturbed
 from ncexp.measure.own_loop import MARK
 from ncexp.measure.snapshot import Snapshot, load_snapshot
-from ncexp.record import DamagedFile, RunDirectory, State, TaskDirectory, counted, read_config, set_aside
+from ncexp.record import DamagedFile, Journal, RunDirectory, State, TaskDirectory, counted, read_config, set_aside
 from ncexp.record.measurements import begin, journal_of
 from ncexp.record.tensor_file import DamagedTensors, UnusableFile, read_header
 from ncexp.training import Assembly, assemble, load_weights
 from ncexp.training.threads import restore_threads
+
+#: Snapshot; network, loss and data where an analysis needs them; the pass that the snapshot is of, if just made.
+Input = tuple[Snapshot, Subject | None, Pass | None]
 
 
 @dataclass
@@ -63,7 +66,7 @@ def measure_stored(config: MeasureConfig, console: Console, stop: Callable[[], b
     this measuring.
     """
     stored = _Stored(config)
-    plan = stored.plan()
+    plan, count = stored.plan(), 0
     if not (begun := bool(plan.epochs)) and not plan.damaged:
         state, message = _summarise(plan, 0, console)
     else:
@@ -71,7 +74,18 @@ def measure_stored(config: MeasureConfig, console: Console, stop: Callable[[], b
         with task.locked(), stored.directory.locked_measurements():
             state, message = State.FAILED, ""
             try:
-                state, message = _measure_all(stored, console, stop)
+                plan = stored.plan()
+                for epoch in counted(plan.epochs, "epochs"):
+                    if stop():
+                        state, message = State.INTERRUPTED, f"{count} measured; the same command goes on from here"
+                        break
+                    for name, given in stored.inputs(epoch, plan):
+                        row = run_analysis(stored.analyses[name], *given)
+                        stored.journal(name).put(row, replace=config.rerun == "all")
+                        count += 1
+                else:
+                    plan.set_damaged_aside()
+                    state, message = _summarise(plan, count, console)
             except BaseException as error:
                 message = f"{type(error).__name__}: {error}"
                 raise
@@ -85,18 +99,6 @@ def measure_stored(config: MeasureConfig, console: Console, stop: Callable[[], b
 def missing_epochs(config: MeasureConfig) -> list[int]:
     """The epochs at which something can be measured and is not; empty where nothing is left to do."""
     return _Stored(config).plan().epochs
-
-
-def _measure_all(stored: _Stored, console: Console, stop: Callable[[], bool]) -> tuple[State, str]:
-    plan = stored.plan()
-    count = 0
-    for epoch in counted(plan.epochs, "epochs"):
-        if stop():
-            return State.INTERRUPTED, f"{count} measured; the same command goes on from here"
-        names = [name for name, epochs in plan.todo.items() if epoch in epochs]
-        count += stored.measure(epoch, names, plan)
-    plan.set_damaged_aside()
-    return _summarise(plan, count, console)
 
 
 class _Stored:
@@ -115,7 +117,7 @@ class _Stored:
         self._config = config
         asked = config.analyses or check_analyses(self._raw.get("analysis"))
         self._components: dict[str, Component] = with_errors(asked)
-        self._analyses: dict[str, Analysis] = build_analyses(self._components)
+        self.analyses: dict[str, Analysis] = build_analyses(self._components)
         self._assembly: Assembly | None = None
 
     def plan(self) -> Plan:
@@ -126,7 +128,7 @@ class _Stored:
         errors = journal_of(self.directory.measurements, "errors", self._components["errors"])
         evaluated = errors.epochs()
         in_training = self._measured_by_training()
-        for name, analysis in self._analyses.items():
+        for name, analysis in self.analyses.items():
             if name in in_training:
                 plan.lacking.append(f"{name}: the training that goes on measures it itself")
                 continue
@@ -139,52 +141,44 @@ class _Stored:
                 plan.lacking.append(f"{sentence} {self._next_time(analysis)}")
         return plan
 
-    def measure(self, epoch: int, names: list[str], plan: Plan) -> int:
-        """The analyses at one epoch, into their journals; returns how many were measured.
+    def journal(self, name: str) -> Journal:
+        """Where the rows of this analysis go."""
+        return begin(self.directory.measurements, name, self._components[name])
 
-        Where the weights are refused, those that the snapshot is enough for.
+    def inputs(self, epoch: int, plan: Plan) -> Iterator[tuple[str, Input]]:
+        """What each analysis of this epoch reads: the stored snapshot where it is enough, else also network and data.
+
+        Analyses of which a file is refused are left out; the plan names the file.
         """
+        names = [name for name, epochs in plan.todo.items() if epoch in epochs]
+        stored, rest = self._snapshot(epoch, plan), dict[str, Analysis]()
+        for name in names:
+            analysis = self.analyses[name]
+            if stored is not None and analysis.needs == "statistics" and stored.has(probes_of({name: analysis})):
+                yield name, (stored, None, None)
+            else:
+                rest[name] = analysis
+        if rest and (given := self._with_network(epoch, rest, stored, plan)):
+            yield from ((name, given) for name in rest)
+
+    def _with_network(
+        self, epoch: int, analyses: dict[str, Analysis], stored: Snapshot | None, plan: Plan
+    ) -> Input | None:
+        """Network and data and, unless the stored snapshot is enough, a pass over the data."""
+        probes = probes_of(analyses)
         try:
-            snapshot, subject, done = self._input(epoch, names, plan)
+            subject = self._with_weights(epoch, analyses)
+            if stored is not None and stored.has(probes) and all(one.needs != "features" for one in analyses.values()):
+                return stored, subject, None
+            with undisturbed(subject.network, seed_of(epoch)):
+                done = evaluate(subject, epoch, probes)
+            return done.snapshot, subject, done
         except FileNotFoundError as error:
             if self.directory.snapshot(epoch) not in plan.refused:
                 plan.refuse(self.directory.checkpoint(epoch), error)
-            return 0
         except UnusableFile as error:
             plan.refuse(self.directory.checkpoint(epoch), error)
-            enough = self._from_snapshot(epoch, names, plan)
-            return self.measure(epoch, enough, plan) if enough else 0
-        for name in names:
-            record = run_analysis(self._analyses[name], snapshot, subject, done)
-            journal = begin(self.directory.measurements, name, self._components[name])
-            journal.put(record, replace=self._config.rerun == "all")
-        return len(names)
-
-    def _from_snapshot(self, epoch: int, names: list[str], plan: Plan) -> list[str]:
-        """Those of the analyses that need nothing but the stored snapshot."""
-        stored = self._snapshot(epoch, plan)
-        if stored is None:
-            return []
-        analyses = ((name, self._analyses[name]) for name in names)
-        return [name for name, one in analyses if one.needs == "statistics" and stored.has(probes_of({name: one}))]
-
-    def _input(self, epoch: int, names: list[str], plan: Plan) -> tuple[Snapshot, Subject | None, Pass | None]:
-        """The stored snapshot, and, where one of the analyses needs them, the network and a pass over the data."""
-        analyses = {name: self._analyses[name] for name in names}
-        stored = self._snapshot(epoch, plan)
-        if stored is not None and not stored.has(probes_of(analyses)):
-            stored = None
-        if stored is not None and all(analysis.needs == "statistics" for analysis in analyses.values()):
-            return stored, None, None
-        if stored is not None and all(analysis.needs != "features" for analysis in analyses.values()):
-            return stored, self._with_weights(epoch, analyses), None
-        done = self._evaluate(epoch, analyses)
-        return done.snapshot, subject_of(self._assembled()), done
-
-    def _evaluate(self, epoch: int, analyses: dict[str, Analysis]) -> Pass:
-        subject = self._with_weights(epoch, analyses)
-        with undisturbed(subject.network, seed_of(epoch)):
-            return evaluate(subject, epoch, probes_of(analyses))
+        return None
 
     def _with_weights(self, epoch: int, analyses: dict[str, Analysis]) -> Subject:
         assembly = self._assembled()
