@@ -19,3 +19,9 @@ def test_page_begins_with_its_use_and_a_command(path: Path) -> None:
     beginning = "\n".join(lines)
     assert re.search(r"(This|On this) page (lets you|says how to|you )", beginning)
     assert re.search(r"^(    (ncexp|pip|python)\b|```)", beginning, flags=re.MULTILINE)
+
+
+def test_index_names_every_page() -> None:
+    named = re.findall(r"\]\(([\w.]+)\)", (REPOSITORY / "docs/index.md").read_text())
+    pages = {path.name for path in (REPOSITORY / "docs").glob("*.[mi][dp]*")} - {"index.md"}
+    assert (sorted(named), len(named)) == (sorted(pages), len(pages))
