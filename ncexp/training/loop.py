@@ -53,11 +53,12 @@ class Training:
             self._forward = torch.compile(self._forward, dynamic=False)
         #: Places in the data of the examples that the steps of the last epoch, since it was resumed, decided wrongly.
         self.wrong = torch.zeros(0, dtype=torch.int64)
-        #: The largest of the steps that are not entered into the position yet; where it was computed.
+        #: The largest L_LS^⊥/L of the steps since `_add_up` was called last, on the device that computed it.
         self._perp_share = torch.zeros(())
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self._num_steps = math.ceil(len(self.data) / self.batch_size)
-        #: Whether the schedule is called before every step: of three steps, with 2 + 1/3 before the second of epoch 2.
+        #: Whether the schedule is called before every step, with the epoch and the part of it that is done: 2 + 1/3
+        #: in epoch 2 after the first of three steps.
         self._per_step = getattr(self.schedule, "per_step", False)
 
     def run_epoch(self, should_stop: Callable[[], bool]) -> dict[str, float]:
