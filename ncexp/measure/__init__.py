@@ -1,7 +1,15 @@
 """The second verb: a network, or what a run kept, and data → one evaluation pass → a snapshot → analyses → records."""
 
-from ncexp.measure.epoch_evaluator import EpochEvaluator, build_analyses, check_probes, with_errors
-from ncexp.measure.evaluation import Analysis, Evaluation, Needs, run_analysis
+from ncexp.measure.evaluation import (
+    Analysis,
+    EpochEvaluator,
+    Evaluation,
+    Needs,
+    build_analyses,
+    check_probes,
+    run_analysis,
+    with_errors,
+)
 from ncexp.measure.evaluator import Pass, Subject, evaluate, forward, subject_of, train_error_at_most
 from ncexp.measure.foreign import ForeignTraining
 from ncexp.measure.loaders import LoadedData, LoadedExamples, load_data

@@ -11,7 +11,7 @@ from typing import Any
 
 from ncexp.config import CheckpointsConfig, ConfigError
 from ncexp.config.components import digest
-from ncexp.measure.epoch_evaluator import EpochEvaluator, with_errors
+from ncexp.measure.evaluation import EpochEvaluator, with_errors
 from ncexp.measure.evaluator import BATCH_SIZE, subject_of
 from ncexp.measure.ridge import ridge_facts
 from ncexp.record import Record, RunDirectory, read_origin, write_json

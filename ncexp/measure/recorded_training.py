@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ncexp.config import ConfigError, RunConfig
-from ncexp.measure.epoch_evaluator import EpochEvaluator
+from ncexp.measure.evaluation import EpochEvaluator
 from ncexp.measure.evaluator import seed_of, subject_of, train_error_at_most, undisturbed
-from ncexp.measure.resumption import prepare_resumption
 from ncexp.measure.ridge import Ridge, ridge_facts
 from ncexp.measure.snapshot import Snapshot
-from ncexp.record import ZERO_ERROR, Record, RunDirectory, zero_error_epoch
-from ncexp.record.rows import TrainingRows
+from ncexp.record import ZERO_ERROR, Record, RunDirectory, set_aside, zero_error_epoch
+from ncexp.record.rows import PREFIX, TrainingRows
+from ncexp.record.tensor_file import DamagedTensors, UnusableFile, read_tensors
 from ncexp.training import Assembly, Interrupted, Position, load_resume, save_resume, save_weights
 from ncexp.training.regimes import PathRegime, refuse_small_batches, smallest_batch
 
@@ -65,7 +65,7 @@ class RecordedTraining:
         directory, training, epoch = self._directory, self._training, 0
         if self._first:
             places = [directory.training.path.name, *self._places.values()]
-            epoch, self.findings = prepare_resumption(directory, self._rows, places, self._config.epochs)
+            epoch, self.findings = _prepare_resumption(directory, self._rows, places, self._config.epochs)
         # All go on from what rank 0 found, and only once the files are as it leaves them.
         training.position = Position(int(training.processes.sum([epoch])[0]))
         checkpoint = next(filter(Path.exists, (directory.resume, directory.resume_before)), None)
@@ -202,3 +202,51 @@ class RecordedTraining:
 
     def _keeps(self, kind: Kind, epoch: int) -> bool:
         return self._config.keep.keeps(kind, epoch, self._config.epochs, self._zero_error)
+
+
+def _prepare_resumption(
+    directory: RunDirectory, rows: TrainingRows, places: list[str], epochs: int
+) -> tuple[int, list[str]]:
+    """Take up the rows up to the newest good checkpoint; returns the epoch that is trained next, and sentences.
+
+    A file that cannot be used is set aside, under another name; the sentences name it. Without a checkpoint the run
+    begins anew; journals of an earlier training are then set aside. Where they are whole, it has ended, and nothing is
+    left to train. places: the journals that the training writes; epochs: the run's last one.
+
+    Raises UnusableFile where there were checkpoints and none is good, or one is of another training.
+    """
+    damaged: list[str] = []
+    for path in filter(Path.exists, (directory.resume, directory.resume_before)):
+        try:
+            tensors, header = read_tensors(path, "resume", directory.key)
+        except DamagedTensors as error:
+            damaged.append(f"{error} It is {set_aside(path).name} now.")
+        except UnusableFile as error:
+            raise UnusableFile(f"{error} Set it aside: the same command goes on from what else is there.") from None
+        else:
+            epoch = int(header["position"]["epoch"])
+            tail = {name: one for name, one in tensors.items() if name.startswith(PREFIX)}
+            return epoch, damaged + rows.restore(places, epoch - 1, tail, header.get("rows", {}))
+    if damaged:
+        raise UnusableFile(
+            f"{' '.join(damaged)} No checkpoint is left, and kept weights are without the optimizer's state. `ncexp "
+            f"measure {directory.path}` measures what is there; the same command again trains from the first epoch."
+        )
+    return _without_checkpoint(directory, rows, places, epochs)
+
+
+def _without_checkpoint(
+    directory: RunDirectory, rows: TrainingRows, places: list[str], epochs: int
+) -> tuple[int, list[str]]:
+    """It has not begun; or it had ended, and lost its status; or its checkpoint was lost."""
+    journals = [one for one in (directory.training, *directory.journals()) if one.path.exists()]
+    try:
+        ended = {*range(1, epochs + 1)} <= directory.training.epochs()
+    except ValueError:
+        ended = False
+    if ended:
+        return epochs + 1, rows.restore(places, epochs, {}, {})
+    if not journals:
+        return 1, []
+    asides = ", ".join(set_aside(journal.path).name for journal in journals)
+    return 1, [f"no checkpoint to go on from: it begins anew; set aside: {asides}"]

@@ -11,8 +11,7 @@ from rich.console import Console
 
 from ncexp.config import Component, ConfigError, MeasureConfig, check_analyses, stored_run
 from ncexp.config.trusted_code import refuse_strange_code
-from ncexp.measure.epoch_evaluator import build_analyses, check_probes, with_errors
-from ncexp.measure.evaluation import Analysis, probes_of, run_analysis
+from ncexp.measure.evaluation import Analysis, build_analyses, check_probes, probes_of, run_analysis, with_errors
 from ncexp.measure.evaluator import Pass, Subject, evaluate, seed_of, subject_of, undisturbed
 from ncexp.measure.own_loop import MARK
 from ncexp.measure.snapshot import Snapshot, load_snapshot

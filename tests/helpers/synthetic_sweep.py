@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from ncexp.config import Component
-from ncexp.measure.epoch_evaluator import ERRORS
+from ncexp.measure.evaluation import ERRORS
 from ncexp.record import Record, State, write_json
 from ncexp.record.measurements import begin
 

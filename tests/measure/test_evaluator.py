@@ -18,7 +18,7 @@ from ncexp.collapse import class_statistics
 from ncexp.config import ConfigError, check
 from ncexp.datasets import Split
 from ncexp.measure import Evaluation, Needs, Probe, Subject, evaluate, evaluator, run_analysis, train_error_at_most
-from ncexp.measure.epoch_evaluator import build_analyses
+from ncexp.measure.evaluation import build_analyses
 from ncexp.measure.evaluator import undisturbed
 from ncexp.measure.probes import average
 from ncexp.training import Assembly, Diverged, assemble
