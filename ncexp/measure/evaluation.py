@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol, get_args
@@ -153,12 +154,11 @@ def run_analysis(analysis: Analysis, snapshot: Snapshot, subject: Subject | None
     for split in snapshot.splits:
         kept = done.features.get(split) if done is not None and given is not None else None
         evaluation = Evaluation(split, snapshot.epoch, snapshot, given, kept)
-        if given is None:
-            record |= {f"{split}/{name}": value for name, value in analysis(evaluation)}
-        else:
-            with undisturbed(given.network, seed_of(snapshot.epoch, split)):
+        with nullcontext() if given is None else undisturbed(given.network, seed_of(snapshot.epoch, split)):
+            if given is not None:
                 given.network.eval()
-                record |= {f"{split}/{name}": value for name, value in analysis(evaluation)}
+            for name, value in analysis(evaluation):
+                record[f"{split}/{name}"] = value
     return record
 
 
