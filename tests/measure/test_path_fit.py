@@ -11,8 +11,8 @@ from synthetic_path import C, N, records_of_path, run_with
 
 from ncexp.collapse import CentralPath
 from ncexp.measure.path_fit import compare_with_path, why_undefined
-from ncexp.measure.quantities import find
 from ncexp.record import Record
+from ncexp.record.quantities import find
 
 #: The fit's times come from a bisection to rounding.
 FITTED = 1e-9

@@ -10,7 +10,7 @@ from ncexp.measure.evaluation import Evaluation, Needs
 
 
 class NeuralCollapse:
-    """Every field of CollapseMetrics as ``train/collapse/nc1_trace``, ``test/collapse/nc1_trace``, ...
+    """Every field of CollapseMetrics as ``train/collapse/cdnv``, ``test/collapse/cdnv``, ...
 
     The classifier's own geometry, ``..._classifier``, is the same on either split and stands under ``train/`` alone.
     NC4, which needs the features, is the analysis `decisions`.

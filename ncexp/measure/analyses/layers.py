@@ -10,22 +10,12 @@ from pydantic import Field
 from ncexp.collapse import LinearClassifier, measure_collapse
 from ncexp.measure.evaluation import Evaluation, Needs
 from ncexp.measure.probes import Probe, average, flatten
-
-#: The metrics of CollapseMetrics that a layer without a classifier has.
-QUANTITIES = (
-    "nc1_trace",
-    "nc1_ratio",
-    "cdnv",
-    "equinorm_means",
-    "equiangularity_means",
-    "maximal_angle_means",
-    "etf_error_means",
-    "effective_rank_means",
-)
+from ncexp.record.quantities import OF_LAYERS
 
 
 class LayerwiseCollapse:
-    """All QUANTITIES of each submodule as ``train/layers/backbone.3/nc1_ratio``, on test likewise.
+    """OF_LAYERS, what CollapseMetrics has of a layer without a classifier, of each submodule:
+    ``train/layers/backbone.3/nc1_ratio``, on test likewise.
 
     modules: names as in network.named_modules(), such as backbone.3; features: what is made of a convolution's output
     (n, channels, height, width): ``average`` over positions, P = channels, or ``flatten``, P = channels·height·width.
@@ -49,5 +39,5 @@ class LayerwiseCollapse:
         for probe in self.probes.values():
             statistics = evaluation.layer(probe)
             metrics = measure_collapse(statistics, LinearClassifier(statistics.class_means))
-            for quantity in QUANTITIES:
-                yield f"layers/{probe.module}/{quantity}", getattr(metrics, quantity)
+            for row in OF_LAYERS:
+                yield row.name.replace("<module>", probe.module), getattr(metrics, row.quantity)
