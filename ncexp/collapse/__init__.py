@@ -11,7 +11,7 @@
 2.0
 """
 
-from ncexp.collapse.central_path import CentralPath, central_path_losses
+from ncexp.collapse.central_path import CentralPath, central_path_losses, conserved_differences
 from ncexp.collapse.class_statistics import ClassStatistics, ClassStatisticsAccumulator, class_statistics
 from ncexp.collapse.gradient_flow import FlowTrajectory, renormalized_gradient_flow
 from ncexp.collapse.label_geometry import LabelGeometry, free_bias_geometry, gram_distance, seli_geometry
@@ -23,7 +23,6 @@ from ncexp.collapse.least_squares import (
 )
 from ncexp.collapse.linear_classifier import LinearClassifier
 from ncexp.collapse.margins import one_vs_rest_margin
-from ncexp.collapse.mode_dynamics import conserved_differences
 from ncexp.collapse.nearest_class_center import nearest_class_center_mismatch
 from ncexp.collapse.neural_collapse import CollapseMetrics, measure_collapse
 from ncexp.collapse.path_distance import PathDistance, distance_to_path

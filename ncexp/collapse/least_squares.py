@@ -32,11 +32,11 @@ from dataclasses import dataclass, fields
 
 import torch
 
+from ncexp.collapse.checks import check_layer
 from ncexp.collapse.class_mean_fit import class_mean_fit
 from ncexp.collapse.class_statistics import ClassStatistics
 from ncexp.collapse.determined_range import ROUND_OFF
 from ncexp.collapse.linear_classifier import LinearClassifier
-from ncexp.collapse.neural_collapse import require_same_shape
 from ncexp.collapse.normal_equations import FactoredProblem, WhitenedProblem
 
 Ridge = float | tuple[float, float]
@@ -167,7 +167,7 @@ def decompose_mse(statistics: ClassStatistics, classifier: LinearClassifier, rid
     Raises:
         ValueError: a ridge that is negative or not finite; a classifier of another C or P than the statistics.
     """
-    require_same_shape(statistics, classifier)
+    check_layer(statistics.class_means, classifier.weight)
     classifier = classifier.to(statistics.class_means.device)
     ridges = _ridges(ridge)
     if not statistics.hold_squares:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ncexp.collapse.checks import check_layer
 from ncexp.collapse.class_statistics import ClassStatistics
 from ncexp.collapse.determined_range import determined_range, means_rounding
 from ncexp.collapse.linear_classifier import LinearClassifier
@@ -99,7 +100,7 @@ def measure_collapse(
     Raises:
         ValueError: the classifier has another C or P than the statistics.
     """
-    require_same_shape(statistics, classifier)
+    check_layer(statistics.class_means, classifier.weight)
     weight, weight_scale = _scaled(classifier.weight.to(statistics.class_means.device))
     means, means_scale = _scaled(statistics.class_means - statistics.class_means.mean(0))
     rounding = 0.0
@@ -130,15 +131,6 @@ def measure_collapse(
     return CollapseMetrics(
         **{name: number if math.isfinite(number) else math.nan for name, number in zip(values, numbers, strict=True)}
     )
-
-
-def require_same_shape(statistics: ClassStatistics, classifier: LinearClassifier) -> None:
-    """Refuses a classifier of another C or P than the statistics."""
-    if classifier.weight.shape != statistics.class_means.shape:
-        raise ValueError(
-            f"classifier: expected weight of shape (C, P) = {tuple(statistics.class_means.shape)} as the statistics, "
-            f"got {tuple(classifier.weight.shape)}. Measure the features that this layer reads."
-        )
 
 
 def _scaled(vectors: torch.Tensor) -> tuple[torch.Tensor, float]:

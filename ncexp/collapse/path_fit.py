@@ -22,8 +22,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ncexp.collapse.central_path import CentralPath
-from ncexp.collapse.mode_dynamics import LARGEST, SMALLEST, conserved_differences, elapsed_for_growth, log_growth
+from ncexp.collapse.central_path import (
+    LARGEST,
+    SMALLEST,
+    CentralPath,
+    conserved_differences,
+    elapsed_for_growth,
+    log_growth,
+)
 
 _GRID = 33  # candidate times per epoch before the bisection
 _HALVINGS = 54  # from a grid cell to rounding

@@ -9,9 +9,14 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from ncexp.collapse.central_path import CentralPath, central_path_losses
+from ncexp.collapse.central_path import (
+    CentralPath,
+    central_path_losses,
+    conserved_differences,
+    elapsed_for_growth,
+    log_growth,
+)
 from ncexp.collapse.class_statistics import class_statistics
-from ncexp.collapse.mode_dynamics import conserved_differences, elapsed_for_growth, log_growth
 from ncexp.collapse.snr_spectrum import snr_singular_values
 
 SOLVED = 1e-12  # what the closed form promises, relative in ω
