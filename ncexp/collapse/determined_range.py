@@ -54,8 +54,7 @@ import torch
 from torch import Tensor
 
 from ncexp.collapse.class_statistics import ClassStatistics
-
-ROUND_OFF = torch.finfo(torch.float64).eps
+from ncexp.collapse.linear_algebra import ROUND_OFF
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,14 +18,15 @@ import math
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from ncexp.collapse.checks import check_layer
 from ncexp.collapse.class_statistics import ClassStatistics
 from ncexp.collapse.determined_range import determined_range, means_rounding
+from ncexp.collapse.linear_algebra import ROUND_OFF, effective_rank, without_null_direction
 from ncexp.collapse.linear_classifier import LinearClassifier
 from ncexp.collapse.pairwise import PairBlock, RunningMoments, pair_blocks, unit_rows
 from ncexp.collapse.snr_spectrum import SNRSpectrum, snr_spectrum
-from ncexp.collapse.within_variability import effective_rank, within_between_trace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,14 +134,14 @@ def measure_collapse(
     )
 
 
-def _scaled(vectors: torch.Tensor) -> tuple[torch.Tensor, float]:
+def _scaled(vectors: Tensor) -> tuple[Tensor, float]:
     """Vectors whose squares neither over- nor underflow, and the power of 2 that they were divided by."""
     _, exponent = torch.frexp(vectors.abs().amax())
     scale = math.ldexp(1.0, max(-1000, min(1000, int(exponent))))
     return vectors / scale, scale
 
 
-def _variability(statistics: ClassStatistics, known: SNRSpectrum | None) -> dict[str, torch.Tensor | float]:
+def _variability(statistics: ClassStatistics, known: SNRSpectrum | None) -> dict[str, Tensor | float]:
     within = statistics.within_class_covariance
     between_trace = statistics.frequencies @ statistics.centered_class_means.square().sum(1)
     if not statistics.hold_squares:
@@ -164,7 +165,51 @@ def _variability(statistics: ClassStatistics, known: SNRSpectrum | None) -> dict
     }
 
 
-def _pairs_of_means(means: torch.Tensor, variances: torch.Tensor, rounding: float) -> dict[str, torch.Tensor]:
+@dataclass(frozen=True)
+class BetweenTrace:
+    """tr(Σ_W Σ_B^†) and the rank it rests on."""
+
+    full: Tensor
+    """On rank min(C − 1, P'); nan where the class means span fewer directions than that."""
+    on_range: Tensor
+    """On the directions that the class means do span; nan where they span none."""
+    rank: Tensor
+    """How many those are."""
+
+
+def within_between_trace(statistics: ClassStatistics) -> BetweenTrace:
+    """tr(Σ_W Σ_B^†), with the rank of Σ_B = A Aᵀ taken as min(C − 1, P') exactly (PHD20's NC1 is this over C).
+
+    A = M̄ diag(√π) is P×C and A√π = 0 always. Reflecting √π onto the last axis makes that null direction a column, which
+    is dropped; what is left, P×(C − 1), has the same other singular values s_j and left singular vectors u_j, and
+    tr(Σ_W Σ_B^†) = Σ_j u_jᵀ Σ_W u_j / s_j² over all of them. P' counts the features that are not constant over all
+    examples to their rounding, since a constant one belongs to neither Σ_W nor Σ_B.
+
+    A direction counts where s_j is above the rounding of the class means: their rounding E adds to A no more than
+    ‖E diag(√π)‖_F <= ‖ρ‖ (`means_rounding`), and moves no singular value by more than that (Weyl). Behind a linear
+    bottleneck of k < C − 1 units that leaves k, though rounding fills all of them. No cut-off is relative to s_1.
+    """
+    frequencies = statistics.frequencies
+    weighted_means = frequencies.sqrt()[:, None] * statistics.centered_class_means
+    spread = (statistics.within_class_covariance.diagonal() + weighted_means.square().sum(0)).sqrt()
+    constant = max(statistics.num_examples * ROUND_OFF, statistics.feature_eps) * statistics.class_means.abs().amax(0)
+    live = spread > constant
+    factor = without_null_direction(weighted_means[:, live], frequencies.sqrt())
+    if factor.shape[0] > factor.shape[1]:
+        factor = torch.linalg.qr(factor, mode="r").R  # the left singular vectors are not needed
+    _, scales, directions = torch.linalg.svd(factor, full_matrices=False)
+    within = statistics.within_class_covariance[live][:, live]
+    shares = ((directions @ within) * directions).sum(1) / scales.square()
+    certain = scales > torch.linalg.vector_norm(means_rounding(statistics)[live])
+    on_range = torch.where(certain, shares, 0.0).sum()
+    return BetweenTrace(
+        full=torch.where(certain.all() & certain.any(), shares.sum(), torch.nan),
+        on_range=torch.where(certain.any(), on_range, torch.nan),
+        rank=certain.sum(),
+    )
+
+
+def _pairs_of_means(means: Tensor, variances: Tensor, rounding: float) -> dict[str, Tensor]:
     """All that is taken over pairs of class means, each known to `rounding`, in one pass over the blocks."""
     units, norms = unit_rows(means)
     angles, uniformity = _AngleStatistics(len(means)), RunningMoments()
@@ -187,7 +232,7 @@ def _pairs_of_means(means: torch.Tensor, variances: torch.Tensor, rounding: floa
     }
 
 
-def _angles(name: str, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
+def _angles(name: str, vectors: Tensor) -> dict[str, Tensor]:
     units, norms = unit_rows(vectors)
     angles = _AngleStatistics(len(vectors))
     for block in pair_blocks(units):
@@ -201,7 +246,7 @@ class _AngleStatistics:
     def __init__(self, num_classes: int) -> None:
         self._ideal = num_classes / (num_classes - 1)
         self._gaps = RunningMoments()
-        self._excess: torch.Tensor | float = 0.0
+        self._excess: Tensor | float = 0.0
 
     def add(self, block: PairBlock) -> None:
         gaps = block.select(block.gaps)
@@ -209,14 +254,14 @@ class _AngleStatistics:
         # cos + 1/(C − 1) = C/(C − 1) − (1 − cos).
         self._excess += torch.linalg.vector_norm(gaps - self._ideal, 1)
 
-    def named(self, name: str, undefined: torch.Tensor) -> dict[str, torch.Tensor]:
+    def named(self, name: str, undefined: Tensor) -> dict[str, Tensor]:
         return {
             f"equiangularity_{name}": self._gaps.variance.sqrt() + undefined,
             f"maximal_angle_{name}": self._excess / self._gaps.count + undefined,
         }
 
 
-def _geometry(name: str, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
+def _geometry(name: str, vectors: Tensor) -> dict[str, Tensor]:
     _, norms = unit_rows(vectors)
     return {
         f"equinorm_{name}": norms.std(correction=1) / norms.mean(),
@@ -224,7 +269,7 @@ def _geometry(name: str, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
     }
 
 
-def _duality(weight: torch.Tensor, means: torch.Tensor) -> dict[str, torch.Tensor]:
+def _duality(weight: Tensor, means: Tensor) -> dict[str, Tensor]:
     weight_norm, means_norm = torch.linalg.matrix_norm(weight), torch.linalg.matrix_norm(means)
     # 1 − cos as half a squared distance of unit vectors: exact also where the cosine is 1 − 1e-17.
     (weight_rows, weight_norms), (means_rows, means_norms) = unit_rows(weight), unit_rows(means)
@@ -238,7 +283,7 @@ def _duality(weight: torch.Tensor, means: torch.Tensor) -> dict[str, torch.Tenso
     }
 
 
-def _etf_error(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+def _etf_error(left: Tensor, right: Tensor) -> Tensor:
     """‖G/‖G‖_F − E‖_F for G = left rightᵀ (C, C) and E = (I − 11ᵀ/C)/√(C − 1)."""
     num_classes, num_features = left.shape
     same = left is right
@@ -256,5 +301,5 @@ def _etf_error(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return (2 - 2 * overlap / norm).sqrt()
 
 
-def _triangle(matrix: torch.Tensor) -> torch.Tensor:
+def _triangle(matrix: Tensor) -> Tensor:
     return torch.linalg.qr(matrix, mode="r").R

@@ -4,7 +4,7 @@ How it is computed. ω depends on the pair (Σ_W, M̄) only up to an invertible 
 first scaled to unit within-class variance, R = d^{-1/2} Σ_W d^{-1/2} and B = d^{-1/2} M̄ with d = diag(Σ_W), and
 restricted to the directions that their precision determines (determined_range.py). With R = Q Λ Qᵀ there, ω are the
 singular values of Λ^{-1/2} Qᵀ B. No eps is ever added. Where nothing is left out, they are those of L⁻¹ M̄, Σ_W = L Lᵀ
-in an order of the units that keeps every ω where these have collapsed to unlike depths (graded.py).
+in an order of the units that keeps every ω where these have collapsed to unlike depths (`ordered_cholesky`).
 
 With a linear bottleneck, LayerNorm, fewer examples than features (n − C < P) or copied units that finds the true rank.
 The spectrum is that of the pseudo-inverse, provided M̄ lies in the range of Σ_W: no dead unit may distinguish classes,
@@ -23,9 +23,14 @@ import torch
 from torch import Tensor
 
 from ncexp.collapse.class_statistics import ClassStatistics
-from ncexp.collapse.determined_range import ROUND_OFF, DeterminedRange, determined_range, means_rounding
-from ncexp.collapse.graded import EVERY_DIGIT, graded_svd, ordered_cholesky
-from ncexp.collapse.within_variability import without_null_direction
+from ncexp.collapse.determined_range import DeterminedRange, determined_range, means_rounding
+from ncexp.collapse.linear_algebra import (
+    EVERY_DIGIT,
+    ROUND_OFF,
+    graded_svd,
+    ordered_cholesky,
+    without_null_direction,
+)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""What takes the place of the simplex when classes are of unequal size: the geometry that the labels themselves have.
+"""Where class means and classifier rows go: the simplex, what takes its place with classes of unequal size, and margins.
 
-For unconstrained features H (P, n), P >= C − 1, decayed as W is, with a decay λ that vanishes, the logits without their
+The geometry that the labels themselves have. For unconstrained features H (P, n), P >= C − 1, decayed as W is, with a decay λ that vanishes, the logits without their
 bias go to a multiple of a centred label matrix Z (C, n), and the decay, which over all factors Z = W H is at least
 λ ‖Z‖_* (the nuclear norm), decides how Z splits. With its singular value decomposition Z = V Λ Uᵀ (V: C×r, U: n×r),
 
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,6 +37,42 @@ class LabelGeometry:
 
     means: Tensor
     classifier: Tensor
+
+
+def simplex_etf(num_classes: int, num_features: int) -> Tensor:
+    """C unit vectors that sum to zero and make equal, maximal angles: ⟨m_c, m_c'⟩ = −1/(C−1)   (PHD20, NC2).
+
+    √(C/(C−1)) (I − 11ᵀ/C) in the coordinates of an orthonormal basis of its range, zeros beyond them.
+
+    Args:
+        num_classes: C >= 2.
+        num_features: P >= C − 1, the dimension of a simplex with C corners.
+
+    Returns:
+        M̄ᵀ, (C, P) float64: row c is corner c.
+
+    Raises:
+        ValueError: C < 2, or P < C − 1.
+
+    >>> simplex_etf(2, 3).round().tolist()
+    [[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]]
+    """
+    if num_classes < 2:
+        raise ValueError(f"num_classes: expected at least 2, got {num_classes}. A frame of one vector has no angles.")
+    if num_features < num_classes - 1:
+        raise ValueError(
+            f"num_features: expected at least C − 1 = {num_classes - 1}, got {num_features}. "
+            "No simplex of C corners fits in fewer dimensions."
+        )
+    # Corner c against the mean of the corners after it (Helmert's basis): coordinate k of corner c is
+    # √((C−k−1)/(C−k)) where c = k, −1/√((C−k)(C−k−1)) where c > k, and 0 before; rows of I − 11ᵀ/C in that basis.
+    remaining = torch.arange(num_classes, 1, -1, dtype=torch.float64)
+    own = ((remaining - 1) / remaining).sqrt()
+    later = -1 / (remaining * (remaining - 1)).sqrt()
+    corners = torch.zeros(num_classes, num_features, dtype=torch.float64)
+    corners[:, : num_classes - 1] = torch.tril(later.expand(num_classes, -1), diagonal=-1)
+    corners[: num_classes - 1, : num_classes - 1] += torch.diag(own)
+    return corners * (num_classes / (num_classes - 1)) ** 0.5
 
 
 def seli_geometry(counts: Tensor) -> LabelGeometry:
@@ -84,3 +121,39 @@ def _checked(counts: Tensor) -> Tensor:
             "without examples out."
         )
     return counts.to(torch.float64).cpu()
+
+
+def one_vs_rest_margin(vectors: Tensor) -> float:
+    """min_c dist(u_c, conv{u_j : j ≠ c}) with u_c = v_c/‖v_c‖   (Jiang et al. 2023).
+
+    Where C − 1 > P no simplex ETF fits, and normalised classifiers and class means go to a softmax code, the C unit
+    vectors whose smallest one-vs-rest distance is largest: how far a class is from the convex hull of all others.
+    C/(C − 1), the largest possible, for a simplex ETF (C − 1 <= P); at most 1 where P + 1 < C <= 2P; 1 − cos(2π/C) for
+    the regular polygon, P = 2; 0 where a class lies in the hull of the others.
+
+    Args:
+        vectors: v_c, (C, P), C >= 2.
+
+    Returns:
+        A number from 0 to 2; nan where a v_c is 0. Work: C problems of non-negative least squares of size (P + 1, C).
+    """
+    lengths = torch.linalg.vector_norm(vectors.to(torch.float64), dim=1, keepdim=True)
+    if bool((lengths == 0).any()):
+        return float("nan")
+    units = (vectors.to(torch.float64) / lengths).cpu().numpy()
+    return min(_distance_to_hull(np.delete(units, c, axis=0) - units[c]) for c in range(len(units)))
+
+
+def _distance_to_hull(points: np.ndarray) -> float:
+    """The distance of the origin to the convex hull of the rows of `points` (m, P).
+
+    min over x >= 0 of ‖Pᵀx‖² + (1ᵀx − 1)². Write x = t α with Σα = 1: for a given α the best t leaves
+    ‖Pᵀα‖²/(1 + ‖Pᵀα‖²), which grows with ‖Pᵀα‖. So the α of the minimum is that of the nearest point.
+    """
+    from scipy.optimize import nnls  # not with the package: it takes longer to import than all of it
+
+    system = np.vstack([points.T, np.ones(len(points))])
+    target = np.zeros(len(system))
+    target[-1] = 1.0
+    weights, _ = nnls(system, target)
+    return float(np.linalg.norm(points.T @ (weights / weights.sum())))
