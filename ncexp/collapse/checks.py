@@ -42,7 +42,8 @@ def check_layer(class_means: Tensor, weight: Tensor) -> None:
 def all_finite(values: Tensor) -> Tensor:
     """Whether no entry is NaN or infinite; a scalar on the values' device."""
     # The extremes of a tensor are NaN where any entry is, and infinite where any is: one read, no mask.
-    return torch.stack(torch.aminmax(values)).isfinite().all()
+    lowest, highest = torch.aminmax(values)
+    return lowest.isfinite() & highest.isfinite()
 
 
 def require_finite(name: str, finite: Tensor) -> None:

@@ -1,8 +1,9 @@
-"""Where class means and classifier rows go: the simplex, what takes its place with classes of unequal size, and margins.
+"""Where class means and classifier rows go: the simplex; for unequal classes the geometry of the labels; margins.
 
-The geometry that the labels themselves have. For unconstrained features H (P, n), P >= C − 1, decayed as W is, with a decay λ that vanishes, the logits without their
-bias go to a multiple of a centred label matrix Z (C, n), and the decay, which over all factors Z = W H is at least
-λ ‖Z‖_* (the nuclear norm), decides how Z splits. With its singular value decomposition Z = V Λ Uᵀ (V: C×r, U: n×r),
+The geometry of the labels. For unconstrained features H (P, n), P >= C − 1, decayed as W is, with a decay λ that
+vanishes, the logits without their bias go to a multiple of a centred label matrix Z (C, n), and the decay, which over
+all factors Z = W H is at least λ ‖Z‖_* (the nuclear norm), decides how Z splits. With its singular value decomposition
+Z = V Λ Uᵀ (V: C×r, U: n×r),
 
     W = V Λ^½ Rᵀ,  H = R Λ^½ Uᵀ,  R any rotation,  so  W Wᵀ = V Λ Vᵀ  and  HᵀH = U Λ Uᵀ,  each up to a factor.
 
@@ -15,12 +16,13 @@ Y (C, n) is the one-hot label matrix, with n_c = n π_c examples of class c. Whi
   all examples. For the MSE at any λ, ½ Ave ‖Z − Y (I − 11ᵀ/n)‖² + λ ‖Z‖_* is a soft threshold of singular values.
 - MSE without a bias: Z = Y, orthogonal class means of lengths n_c^-¼ (Dang et al. 2023).
 
-For classes of equal size the first two are one, and the geometry is the simplex ETF. That both Z are the least is shown
-by their dual certificates, and by minimising over W, H (and b) from a random start, in tests/collapse.
+For classes of equal size the first two are one, and the geometry is the simplex ETF. Tests prove that both Z are the
+least, by their dual certificates and by minimising over W, H (and b) from a random start.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,22 +80,14 @@ def simplex_etf(num_classes: int, num_features: int) -> Tensor:
 def seli_geometry(counts: Tensor) -> LabelGeometry:
     """Z = (I − 11ᵀ/C) Y: cross-entropy without a bias, or with one that decays (Thrampoulidis et al. 2022).
 
-    Args:
-        counts: n_c, (C,), each at least 1, C >= 2.
-
-    Raises:
-        ValueError: other counts.
+    counts: n_c, (C,), each at least 1, C >= 2; ValueError for others.
     """
-    counts = _checked(counts)
-    columns = torch.eye(len(counts), dtype=torch.float64) - 1 / len(counts)
-    return _geometry(columns, counts)
+    return _geometry(lambda counts: counts.new_full((), 1 / len(counts)), counts)
 
 
 def free_bias_geometry(counts: Tensor) -> LabelGeometry:
     """Z = Y (I − 11ᵀ/n): a bias that does not decay, MSE or cross-entropy. Arguments, errors as of `seli_geometry`."""
-    counts = _checked(counts)
-    columns = torch.eye(len(counts), dtype=torch.float64) - (counts / counts.sum())[:, None]
-    return _geometry(columns, counts)
+    return _geometry(lambda counts: (counts / counts.sum())[:, None], counts)
 
 
 def gram_distance(gram: Tensor, target: Tensor) -> float:
@@ -102,25 +96,23 @@ def gram_distance(gram: Tensor, target: Tensor) -> float:
     return float(torch.linalg.matrix_norm(gram / gram.norm() - target / target.norm()))
 
 
-def _geometry(columns: Tensor, counts: Tensor) -> LabelGeometry:
-    """Of Z with columns z_c (C, C), column c n_c times.
+def _geometry(center: Callable[[Tensor], Tensor], counts: Tensor) -> LabelGeometry:
+    """Of Z with columns z_c = e_c − center, column c n_c times.
 
     Z Zᵀ = Σ_c n_c z_c z_cᵀ = V Λ² Vᵀ, so W Wᵀ = (Z Zᵀ)^½; and h of class c is Λ^-½ Vᵀ z_c, so the class means' Gram
     matrix has the entries z_cᵀ V Λ^-1 Vᵀ z_c'. The rank is C − 1: the entries of every column of either Z sum to 0.
     """
-    squares, vectors = torch.linalg.eigh((columns * counts) @ columns.T)
-    scales, vectors = squares[1:].sqrt(), vectors[:, 1:]  # ascending: the first belongs to (1, ..., 1)
-    features = (vectors / scales.sqrt()).T @ columns
-    return LabelGeometry(means=features.T @ features, classifier=(vectors * scales) @ vectors.T)
-
-
-def _checked(counts: Tensor) -> Tensor:
     if counts.ndim != 1 or len(counts) < 2 or bool((counts < 1).any()):
         raise ValueError(
             f"counts: expected (C,) numbers of examples, each at least 1, C >= 2, got {counts.tolist()}. Leave classes "
             "without examples out."
         )
-    return counts.to(torch.float64).cpu()
+    counts = counts.to(torch.float64).cpu()
+    columns = torch.eye(len(counts), dtype=torch.float64) - center(counts)
+    squares, vectors = torch.linalg.eigh((columns * counts) @ columns.T)
+    scales, vectors = squares[1:].sqrt(), vectors[:, 1:]  # ascending: the first belongs to (1, ..., 1)
+    features = (vectors / scales.sqrt()).T @ columns
+    return LabelGeometry(means=features.T @ features, classifier=(vectors * scales) @ vectors.T)
 
 
 def one_vs_rest_margin(vectors: Tensor) -> float:

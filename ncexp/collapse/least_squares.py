@@ -5,10 +5,8 @@ classes belong to it. HPD22 has λ_W = λ_b = λ: then with h̃ = [h; 1], W̃ = 
 
     W̃_LS = diag(π) M̃ᵀ (Σ̃_T + μ̃_G μ̃_Gᵀ + λI)⁻¹.
 
-That the last layer of a network with squared error, solved by least squares, makes the layers before it maximise a
-discriminant criterion of their outputs was shown by A. R. Webb and D. Lowe, "The optimised internal representation of
-multilayer classifier networks performs nonlinear discriminant analysis", Neural Networks 3 (1990) 367-375: W̃_LS is
-their layer, with a ridge.
+W̃_LS is, with a ridge, the layer of A. R. Webb and D. Lowe, "The optimised internal representation of multilayer
+classifier networks performs nonlinear discriminant analysis", Neural Networks 3 (1990) 367-375.
 
 **Data and decay.** The penalty R(W̃) = (λ_W/2) ‖W‖² + (λ_b/2) ‖b‖² stands in the terms as well. With Δ = W̃ − W̃_LS,
 
@@ -19,9 +17,9 @@ their layer, with a ridge.
     L_LS      ½ Ave ‖W̃_LS h̃ − y‖²                             R(W̃_LS)          the sums of the two above
     L_LS^⊥    ½ tr{Δ (Σ̃_T + μ̃_G μ̃_Gᵀ) Δᵀ} = ½ Ave ‖Δh̃‖²       R(Δ)
 
-In each row the parts add up to the term. Down the columns they do not: Ave⟨Δh̃, W̃_LS h̃ − y⟩ + λ⟨Δ, W̃_LS⟩ = 0, as W̃_LS is
-stationary, so what the data parts of L_LS and L_LS^⊥ lack of that of L, λ⟨Δ, W̃_LS⟩ with the other sign, the decay parts
-have too much. L_NC2/3 has no decay part, and is yet not free of decay: λ shortens W̃_LS, and with it W̃_LS μ̃_c.
+In each row the two parts add up to the term. In each column L_LS and L_LS^⊥ do not add up to L. The data parts of L_LS
+and L_LS^⊥ add up to that of L plus λ⟨Δ, W̃_LS⟩, the decay parts to that of L minus λ⟨Δ, W̃_LS⟩, because W̃_LS is
+stationary: Ave⟨Δh̃, W̃_LS h̃ − y⟩ = −λ⟨Δ, W̃_LS⟩. L_NC2/3 has no decay part, but λ acts on it: it shortens W̃_LS.
 """
 
 from __future__ import annotations
@@ -60,7 +58,7 @@ class MSEDecomposition:
     loss_ls_perp: float
     """L_LS^⊥ = ½ tr{(W̃ − W̃_LS)(Σ̃_T + μ̃_G μ̃_Gᵀ + λI)(W̃ − W̃_LS)ᵀ}: how far the layer is from the central path."""
     loss_data: float
-    """½ Ave ‖W̃h̃ − y‖²: the mean squared error alone, the data part of L. All parts: see the head of this module."""
+    """½ Ave ‖W̃h̃ − y‖²: the mean squared error alone, the data part of L. All parts: the table above."""
     loss_decay: float
     """(λ_W/2) ‖W‖² + (λ_b/2) ‖b‖²: the decay part of L."""
     loss_ls_data: float
@@ -70,7 +68,7 @@ class MSEDecomposition:
     loss_nc1_data: float
     """½ tr{W̃_LS Σ̃_W W̃_LSᵀ}: what the spread of the features costs the best layer, the data part of L_NC1."""
     loss_nc1_decay: float
-    """(λ_W/2) ‖W_LS‖² + (λ_b/2) ‖b_LS‖²: the decay part of L_NC1."""
+    """The same: the decay part of L_NC1."""
     loss_ls_perp_data: float
     """½ Ave ‖(W̃ − W̃_LS) h̃‖²: the data part of L_LS^⊥."""
     loss_ls_perp_decay: float
@@ -151,9 +149,8 @@ def decompose_mse(statistics: ClassStatistics, classifier: LinearClassifier, rid
 
     With train statistics it says how far training is from the central path. With test statistics and the same trained
     classifier it splits the test loss: L_LS is then what a last layer fitted to the test features would leave, a
-    property of the features alone, and L_LS^⊥ all that the trained layer loses to it, be it by stopping short of its
-    own optimum or because that optimum is another one: the identity holds only about the optimum of the statistics at
-    hand. Use ridge 0 for the plain test loss, the train ridge to compare term by term.
+    property of the features alone, and L_LS^⊥ all that the trained layer loses to it. Use ridge 0 for the test loss
+    without decay, the train ridge to compare term by term.
 
     Args:
         statistics: of the features that the layer reads.
@@ -185,14 +182,13 @@ def decompose_mse(statistics: ClassStatistics, classifier: LinearClassifier, rid
     rounding = freedom * (2 * loss).clamp(min=0).sqrt() + freedom.square() / 2 + IDENTITY * loss + slack
     loss, nc1, nc23, perp, rounding = torch.stack([loss, nc1, nc23, perp, rounding]).tolist()
     terms = {"loss": loss, "loss_ls": nc1 + nc23, "loss_nc1": nc1, "loss_nc23": nc23, "loss_ls_perp": perp}
-    data = _spread_and_penalty(statistics, classifier, (0.0, 0.0)) + fit.squares / 2
-    parts = _parts(terms, float(data), problem.statistics, classifier, optimum, ridges)
+    data = float(_spread_and_penalty(statistics, classifier, (0.0, 0.0)) + fit.squares / 2)
+    parts = _parts(terms | {"loss_data": data}, problem.statistics, classifier, optimum, ridges)
     return MSEDecomposition(**terms, **parts, loss_rounding=rounding)
 
 
 def _parts(
     terms: dict[str, float],
-    loss_data: float,
     statistics: ClassStatistics,
     classifier: LinearClassifier,
     optimum: LinearClassifier,
@@ -202,26 +198,18 @@ def _parts(
     if not any(ridges if classifier.bias is not None else ridges[:1]):  # the data part is the term, at any rank
         names = ("loss", "loss_ls", "loss_nc1", "loss_ls_perp")
         return {f"{name}_data": terms[name] for name in names} | {f"{name}_decay": 0.0 for name in names}
-    off_path = _difference(classifier, optimum)
+    delta = None if classifier.bias is None or optimum.bias is None else classifier.bias - optimum.bias
+    off_path = LinearClassifier(classifier.weight - optimum.weight, delta)
     spread = float(_spread_and_penalty(statistics, optimum, (0.0, 0.0)))
-    optimum_decay = _penalty(optimum, ridges)
     return {
-        "loss_data": loss_data,
+        "loss_data": terms["loss_data"],
         "loss_decay": _penalty(classifier, ridges),
         "loss_ls_data": spread + terms["loss_nc23"],
-        "loss_ls_decay": optimum_decay,
         "loss_nc1_data": spread,
-        "loss_nc1_decay": optimum_decay,
+        **dict.fromkeys(("loss_ls_decay", "loss_nc1_decay"), _penalty(optimum, ridges)),
         "loss_ls_perp_data": _mean_square(statistics, off_path),
         "loss_ls_perp_decay": _penalty(off_path, ridges),
     }
-
-
-def _difference(classifier: LinearClassifier, optimum: LinearClassifier) -> LinearClassifier:
-    """Δ = W̃ − W̃_LS."""
-    if classifier.bias is None or optimum.bias is None:
-        return LinearClassifier(classifier.weight - optimum.weight)
-    return LinearClassifier(classifier.weight - optimum.weight, classifier.bias - optimum.bias)
 
 
 def _penalty(classifier: LinearClassifier, ridges: tuple[float, float]) -> float:
@@ -317,16 +305,15 @@ def _extended(classifier: LinearClassifier) -> Tensor:
 
 
 def _angle(statistics: ClassStatistics, one: Tensor, other: Tensor) -> float:
-    lengths = [_prediction_norm(statistics, layer) for layer in (one, other)]
+    def norm(layer: Tensor) -> Tensor:
+        """(Ave_i ‖W̃ h̃_i‖²)^½."""
+        weight, bias = layer[:, :-1], layer[:, -1]
+        within = ((weight @ statistics.within_class_covariance) * weight).sum()
+        at_means = statistics.class_means @ weight.T + bias
+        return (within + (statistics.frequencies[:, None] * at_means.square()).sum()).sqrt()
+
+    lengths = norm(one), norm(other)
     if not all(bool(length > 0) for length in lengths):
         return math.nan  # a layer that predicts 0 for everything points nowhere
-    half = _prediction_norm(statistics, one / lengths[0] - other / lengths[1]) / 2
+    half = norm(one / lengths[0] - other / lengths[1]) / 2
     return math.degrees(2 * math.asin(min(float(half), 1.0)))
-
-
-def _prediction_norm(statistics: ClassStatistics, layer: Tensor) -> Tensor:
-    """(Ave_i ‖W̃ h̃_i‖²)^½ as a scalar tensor."""
-    weight, bias = layer[:, :-1], layer[:, -1]
-    within = ((weight @ statistics.within_class_covariance) * weight).sum()
-    at_means = statistics.class_means @ weight.T + bias
-    return (within + (statistics.frequencies[:, None] * at_means.square()).sum()).sqrt()

@@ -178,10 +178,7 @@ class WhitenedProblem:
         if bias_ridge > 0:
             signal += statistics.global_mean.square()
         factor = ordered_cholesky(ridged, signal)
-        if factor is None:
-            return None
-        order, triangle = factor
-        return cls(statistics, order, triangle, bias_ridge)
+        return None if factor is None else cls(statistics, *factor, bias_ridge)
 
     def freedom(self, weight: Tensor) -> Tensor:
         """0: nothing is left out. As of `FactoredProblem`."""
@@ -209,14 +206,10 @@ class WhitenedProblem:
             # ‖D‖² = 1 − ‖π‖² + β ‖π‖², less what V has of it.
             beyond = 1 - (1 - self._shrink) * self._frequencies.square().sum() - self._targets.square().sum()
             squares = left_over.square().sum() + beyond - at_mean.square().sum()
-        return self.spread_and_penalty(optimum), (squares + self._shrink * at_mean.square().sum()) / 2
-
-    def spread_and_penalty(self, classifier: LinearClassifier) -> Tensor:
-        """½ tr{W̃ (Σ̃_W + λI) W̃ᵀ}."""
-        total = (classifier.weight[:, self._order] @ self._triangle).square().sum()
-        if classifier.bias is not None:
-            total = total + self._bias_ridge * classifier.bias.square().sum()
-        return total / 2
+        spread_and_penalty = (optimum.weight[:, self._order] @ self._triangle).square().sum()
+        if optimum.bias is not None:
+            spread_and_penalty = spread_and_penalty + self._bias_ridge * optimum.bias.square().sum()
+        return spread_and_penalty / 2, (squares + self._shrink * at_mean.square().sum()) / 2
 
     def distance(self, classifier: LinearClassifier, fit: ClassMeanFit) -> Tensor:
         """L^⊥_LS of a layer with this fit to the class means on `class_basis`."""
@@ -345,7 +338,8 @@ class FactoredProblem:
 
     def distance(self, classifier: LinearClassifier, fit: ClassMeanFit) -> Tensor:
         """L^⊥_LS of a layer with this fit to the class means on `class_basis`."""
-        along = fit.on_basis + (_extended(classifier) @ self._rest.T) @ self._rest_basis
+        bias = [] if classifier.bias is None else [classifier.bias[:, None]]
+        along = fit.on_basis + (torch.cat([classifier.weight, *bias], 1) @ self._rest.T) @ self._rest_basis
         along = along + (self._roots[:, None] * self.class_basis - self._fitted[0])
         return along.square().sum() / 2
 
@@ -356,10 +350,3 @@ def _span_and_rest(columns: Tensor) -> tuple[Tensor, Tensor]:
     if columns.shape[1]:
         basis[order] = torch.linalg.qr(columns[order], mode="complete").Q
     return basis[:, : columns.shape[1]], basis[:, columns.shape[1] :]
-
-
-def _extended(classifier: LinearClassifier) -> Tensor:
-    """W̃ = [W, b], or W where there is no bias."""
-    if classifier.bias is None:
-        return classifier.weight
-    return torch.cat([classifier.weight, classifier.bias[:, None]], 1)

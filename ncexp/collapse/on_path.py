@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ncexp.collapse.class_statistics import ClassStatistics, class_statistics
 from ncexp.collapse.determined_range import DeterminedRange, determined_range
-from ncexp.collapse.snr_spectrum import snr_spectrum
+from ncexp.collapse.snr_spectrum import snr_singular_values
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,15 +87,9 @@ def renormalized_step(
 def renormalizer(statistics: ClassStatistics) -> Tensor:
     """The symmetric Σ_W^{-1/2} on the range of Σ_W, (P, P) float64; X = H Σ_W^{-1/2} in rows.
 
-    Raises:
-        ValueError: class means outside that range (see `snr_spectrum`).
+    Raises ValueError where class means lie outside that range, as `snr_singular_values`.
     """
-    spectrum = snr_spectrum(statistics)
-    if not spectrum.defined:
-        raise ValueError(
-            "statistics: expected centred class means within the range of the within-class covariance, "
-            f"got {spectrum.undefined}. Measure more examples."
-        )
+    snr_singular_values(statistics)
     known = determined_range(statistics)
     # F F^T is the pseudo-inverse of Σ_W; with F = U S V^T its root is U S U^T, without squaring anything.
     left, sizes, _ = torch.linalg.svd(_basis(known) / known.variances.sqrt(), full_matrices=False)

@@ -14,10 +14,10 @@ from torch import Tensor
 from ncexp.collapse import (
     ClassStatistics,
     LinearClassifier,
-    class_mean_fit,
     class_statistics,
     decompose_mse,
     least_squares_classifier,
+    normal_equations,
     ridge_from_weight_decay,
     simplex_etf,
     snr_spectrum,
@@ -305,42 +305,6 @@ def test_identity_holds_where_features_are_dependent(ridge, bias):
     assert measured.residual < IDENTITY
 
 
-def test_least_squares_classifier_at_ridge_zero_is_the_limit_of_small_ridges():
-    features, labels = draw(4, 30, 33)
-    statistics = class_statistics(features, labels, 4)
-    limit, small = least_squares_classifier(statistics, 0.0), least_squares_classifier(statistics, 1e-9)
-    torch.testing.assert_close(small.weight, limit.weight, rtol=0, atol=1e-5)
-    torch.testing.assert_close(small.bias, limit.bias, rtol=0, atol=1e-5)
-
-
-def test_decomposition_of_a_test_set_against_the_train_classifier():
-    """L is the trained layer's test loss, L_LS what the best layer for the test features leaves."""
-    train, test = draw(4, 6, 80, seed=0), draw(4, 6, 50, seed=0)
-    test = (test[0] + 0.1, test[1])
-    trained = least_squares_classifier(class_statistics(*train, 4), 1e-2)
-    statistics = class_statistics(*test, 4)
-    measured = decompose_mse(statistics, trained, 0.0)
-    assert measured.loss == pytest.approx(objective(*test, trained, (0, 0)), rel=ROUNDING)
-    best = least_squares_classifier(statistics, 0.0)
-    assert measured.loss_ls == pytest.approx(objective(*test, best, (0, 0)), rel=ROUNDING)
-    assert measured.loss_ls_perp > 1e-3
-    assert measured.residual < IDENTITY
-
-
-def test_decomposition_does_not_see_an_affine_map_at_ridge_zero():
-    features, labels = draw(4, 6, 80)
-    generator = torch.Generator().manual_seed(2)
-    mixing = torch.randn(6, 6, generator=generator, dtype=torch.float64)
-    classifier = random_classifier(4, 6)
-    weight = torch.linalg.solve(mixing.T, classifier.weight.T).T
-    moved = LinearClassifier(weight, classifier.bias - weight.sum(1))
-    before = decompose_mse(class_statistics(features, labels, 4), classifier, 0.0)
-    after = decompose_mse(class_statistics(features @ mixing.T + 1, labels, 4), moved, 0.0)
-    # Times the map's condition number; rounding is that of the features as they are.
-    expected = vars(before) | {"loss_rounding": after.loss_rounding}
-    assert vars(after) == pytest.approx(expected, rel=1e-9)
-
-
 def test_decomposition_is_undefined_and_not_an_error_where_features_overflow():
     features, labels = draw(4, 6, 80)
     tiny = class_statistics(1e-157 * features, labels, 4)
@@ -380,12 +344,12 @@ def test_least_squares_refusals():
 @pytest.mark.parametrize("size", [1.0, 1e8])
 def test_loss_of_more_classes_than_features_is_that_of_fractions(size, monkeypatch):
     """Weights that cancel on two near copies: their products are 1e16 times the residuals."""
-    monkeypatch.setattr(class_mean_fit, "_BLOCK", 14)  # two of seven classes at a time
+    monkeypatch.setattr(normal_equations, "_BLOCK", 14)  # two of seven classes at a time
     features, labels = draw(7, 2, 21)
     features[:, 1] = features[:, 0] * (1 - 1 / size) if size > 1 else features[:, 1]
     statistics, classifier = class_statistics(features, labels, 7), random_classifier(7, 2)
     weight = classifier.weight + size * torch.tensor([1.0, -1.0]).double()
-    fit = class_mean_fit.class_mean_fit(statistics, LinearClassifier(weight, classifier.bias), torch.eye(7).double())
+    fit = normal_equations.class_mean_fit(statistics, LinearClassifier(weight, classifier.bias), torch.eye(7).double())
     means, rows, bias = ([*map(exactly, each)] for each in (statistics.class_means, weight, classifier.bias[:, None]))
     squares = Fraction(0)
     for c, mean in enumerate(means):

@@ -180,11 +180,11 @@ def test_nearest_class_center_mismatch_is_zero_for_the_layer_of_the_means_far_fr
 def test_nearest_class_center_mismatch_refusals():
     features, labels, classifier = draw(5, 7, 100)
     means = class_statistics(features, labels, 5).class_means
-    with pytest.raises(ValueError, match=r"class_means: expected shape \(C, P\) = \(5, 7\)"):
+    with pytest.raises(ValueError, match=r"classifier: expected weight of shape \(C, P\) = \(4, 7\)"):
         nearest_class_center_mismatch(features, classifier, means[:4])
-    with pytest.raises(ValueError, match=r"features: expected shape \(n, 7\)"):
+    with pytest.raises(ValueError, match="features: expected width P = 7"):
         nearest_class_center_mismatch(features[:, :6], classifier, means)
-    with pytest.raises(ValueError, match=r"features: expected shape \(n, 7\) with n >= 1"):
+    with pytest.raises(ValueError, match="features: expected at least one example"):
         nearest_class_center_mismatch(features[:0], classifier, means)
     with pytest.raises(ValueError, match="features: expected finite"):
         nearest_class_center_mismatch(features / 0, classifier, means)

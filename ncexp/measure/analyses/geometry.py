@@ -24,7 +24,7 @@ MOST_CLASSES = 200
 
 
 class Geometry:
-    """Distances to the geometry that the sizes of the TRAIN classes give (`ncexp.collapse.label_geometry`), and what
+    """Distances to the geometry that the sizes of the TRAIN classes give (`ncexp.collapse.geometries`), and what
     becomes of small classes, as ``train/geometry/...`` and ``test/geometry/...``; of the classifier under ``train/``.
 
     ``seli_means``, ``seli_classifier``: ‖G/‖G‖ − G*/‖G*‖‖, G the Gram matrix of the class means about their mean, or
