@@ -8,15 +8,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ncexp.collapse import (
-    ClassStatistics,
-    free_bias_geometry,
-    gram_distance,
-    one_vs_rest_margin,
-    seli_geometry,
-)
+from ncexp.collapse import ClassStatistics, free_bias_geometry, gram_distance, one_vs_rest_margin, seli_geometry
 from ncexp.config import Count
-from ncexp.measure.analyses.central_path import recorded_modes
+from ncexp.measure.analyses.from_statistics import recorded_modes
 from ncexp.measure.evaluation import Evaluation, Needs
 
 #: Classes beyond which a margin, C problems of C variables, would take longer than an epoch.
