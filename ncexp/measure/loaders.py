@@ -155,9 +155,9 @@ class LoadedExamples:
     def _moved(self, batch: Any) -> tuple[Any, Tensor]:
         inputs, labels = self._parts(batch)
         if not isinstance(labels, Tensor) or labels.dim() != 1 or labels.is_floating_point():
-            shown = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
+            kind = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
             repair = label_fault(labels).partition(". ")[2] if isinstance(labels, Tensor) else ""
-            fault = f"expected labels (n,) of integers, the class of each example, got {shown}. {repair}"
+            fault = f"expected labels (n,) of integers, the class of each example, got {kind}. {repair}"
             raise ValueError(f"{self._name}: {fault.rstrip()}")
         return _to(inputs, self._device), labels.to(self._device, torch.int64, non_blocking=True)
 

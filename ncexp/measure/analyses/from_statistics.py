@@ -1,4 +1,4 @@
-"""Analyses for which the statistics of a split are enough: loss, collapse, the decomposition, the central path, layers."""
+"""Analyses for which the statistics of a split are enough: loss, collapse, decomposition, central path, layers."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from ncexp.record.quantities import OF_LAYERS
 
 
 class LossAndError:
-    """Measured of every run, whatever else is chosen: ``train/loss``, the training loss without decay; ``train/error``, the share of examples decided wrongly.
+    """``train/loss``, the training loss without decay; ``train/error``, the share of examples decided wrongly.
 
-    The same on test; in eval mode, over all examples.
+    The same on test; in eval mode, over all examples. Measured of every run, whatever else is chosen.
     """
 
     needs: Needs = "statistics"
