@@ -87,7 +87,7 @@ def test_statistics_equal_two_pass_for_any_split_and_merge(
 
 @pytest.mark.parametrize("spread", [1.0, 1e-5])
 @pytest.mark.parametrize(("num_classes", "n"), [(7, 3 * _BUFFER_ROWS + 5), (2 * _BUFFER_ROWS, 4 * _BUFFER_ROWS + 3)])
-def test_statistics_equal_two_pass_beyond_the_buffer_and_with_more_classes_than_rows(num_classes, n, spread):
+def test_statistics_equal_two_pass_beyond_the_buffer_and_of_many_classes(num_classes, n, spread):
     features, labels = draw(num_classes, 3, n, spread, seed=1)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(2))
     whole = class_statistics(features, labels, num_classes)
@@ -149,7 +149,7 @@ def test_covariances_are_what_they_are_called():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-def test_statistics_are_float64_of_any_dtype_inside_autocast_and_inference_mode(dtype):
+def test_statistics_are_float64_inside_autocast_and_inference_mode(dtype):
     features, labels = draw(3, 4, 40, spread=1.0, seed=6)
     features = features.to(dtype)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):

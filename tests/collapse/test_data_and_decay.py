@@ -73,7 +73,7 @@ def test_parts_add_up_in_collapse_where_one_is_a_trace_of_the_other(spread):
         assert parts == pytest.approx(getattr(measured, term), rel=ROUNDING)
 
 
-def test_without_decay_the_data_part_is_all_where_features_are_dependent_too():
+def test_without_decay_the_data_part_is_all_for_dependent_features():
     features, labels, classifier = draw(4, 3, 40)
     dependent = torch.cat([features, features[:, :1]], 1)
     layer = LinearClassifier(torch.cat([classifier.weight, classifier.weight[:, :1]], 1), classifier.bias)

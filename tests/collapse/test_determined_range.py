@@ -84,7 +84,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_losses_and_spectrum_of_rank_deficient_features_are_those_of_their_coordinates(case):
+def test_losses_of_rank_deficient_features_are_of_their_coordinates(case):
     features, coordinates, rank = CASES[case]()
     statistics, width = class_statistics(features, LABELS, NUM_CLASSES), features.shape[1]
     expected, rounded = least_loss(coordinates), ROUNDED[features.dtype]
@@ -299,7 +299,7 @@ def test_loss_ls_is_below_loss_in_corners_of_float64(corner):
         check_bound(features, labels, num_classes, modest_layer(features, labels, bias, 1e-12))
 
 
-def test_loss_ls_with_a_bias_is_the_same_for_copies_of_a_unit_with_an_offset():
+def test_loss_ls_is_the_same_for_copies_of_a_unit_with_an_offset():
     """One unit, and two copies of it beside a common offset: sums of few bits, so that the offset rounds nothing."""
     unit = torch.tensor([[3, -5, 8, 1, -9, 2, 4, -7, 6, -1, 2, 5]], dtype=torch.float64).T * 2.0**-36
     labels = torch.arange(12) // 4

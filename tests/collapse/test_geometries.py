@@ -95,7 +95,7 @@ def test_centred_labels_have_a_dual_certificate(counts: list[int], free_bias: bo
 
 
 @pytest.mark.parametrize(("free_bias", "geometry"), GEOMETRIES)
-def test_minimum_of_the_unconstrained_model_under_vanishing_decay_is_the_label_geometry(
+def test_unconstrained_minimum_under_vanishing_decay_is_the_geometry(
     free_bias: bool, geometry: Callable[[torch.Tensor], LabelGeometry]
 ) -> None:
     """min ½‖W‖² + ½‖H‖² with all margins >= 1, from a random start: where cross-entropy's minima go as λ → 0."""
@@ -172,7 +172,7 @@ def half_mse(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return (logits - torch.nn.functional.one_hot(labels, logits.shape[1])).square().sum() / 2 / len(labels)
 
 
-def test_minimum_with_mse_is_a_soft_threshold_that_goes_to_the_label_geometry() -> None:
+def test_minimum_with_mse_is_a_soft_threshold_that_goes_to_the_geometry() -> None:
     counts, decay = [6, 3, 1], 2e-2
 
     def thresholded(decay: float) -> LabelGeometry:

@@ -144,7 +144,7 @@ def test_decomposition_equals_hpd22_formulas(num_classes, num_features, bias, ri
     seed=st.integers(0, 2**20),
 )
 @settings(max_examples=200, deadline=None)
-def test_identity_holds_to_rounding_for_every_layer_ridge_and_depth_of_collapse(
+def test_identity_holds_to_rounding_for_every_layer_ridge_and_depth(
     num_classes, num_features, per_class, spread, ridge, bias, layer, dtype, seed
 ):
     n = num_classes * per_class + 2 * num_features
@@ -172,7 +172,7 @@ def test_identity_holds_to_rounding_for_every_layer_ridge_and_depth_of_collapse(
 @pytest.mark.parametrize("ratio", [1e-4, 1e-7, 1e-10])
 @pytest.mark.parametrize("ridge", [0.0, 5e-4])
 @pytest.mark.parametrize("offset", [2, 100])
-def test_identity_and_loss_hold_in_deep_collapse_for_a_classifier_in_self_duality(offset, ridge, ratio):
+def test_identity_and_loss_hold_in_deep_collapse_in_self_duality(offset, ridge, ratio):
     """Simplex class means with an offset, the layer that all but inverts them: L itself is about the ratio."""
     generator = torch.Generator().manual_seed(0)
     corners = simplex_etf(10, 64)
@@ -238,9 +238,7 @@ def test_loss_ls_terms_keep_their_digits_in_any_depth_of_collapse(num_classes, n
     seed=st.integers(0, 2**20),
 )
 @settings(max_examples=60, deadline=None)
-def test_loss_ls_terms_lose_a_digit_for_each_factor_of_ten_in_the_condition_number(
-    condition, offset, spread, dtype, ridge, seed
-):
+def test_loss_ls_terms_lose_a_digit_for_ten_in_the_condition_number(condition, offset, spread, dtype, ridge, seed):
     generator = torch.Generator().manual_seed(seed)
     left, right = (torch.linalg.qr(torch.randn(6, 6, generator=generator).double()).Q for _ in range(2))
     features, labels = draw(4, 6, 60, spread, seed)
@@ -281,9 +279,7 @@ def test_exact_collapse_is_solved_exactly():
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("dead", [0, 2])
 @pytest.mark.parametrize(("num_classes", "num_features", "n"), [(3, 40, 25), (4, 30, 33), (5, 9, 12)])
-def test_least_squares_classifier_is_the_minimum_norm_solution_where_features_are_dependent(
-    num_classes, num_features, n, dead, bias
-):
+def test_least_squares_is_of_minimum_norm_where_features_are_dependent(num_classes, num_features, n, dead, bias):
     features, labels = draw(num_classes, num_features, n)
     features[:, :dead] = 0
     measured = least_squares_classifier(class_statistics(features, labels, num_classes), 0.0, bias)
@@ -305,7 +301,7 @@ def test_identity_holds_where_features_are_dependent(ridge, bias):
     assert measured.residual < IDENTITY
 
 
-def test_decomposition_is_undefined_and_not_an_error_where_features_overflow():
+def test_decomposition_is_undefined_where_features_overflow():
     features, labels = draw(4, 6, 80)
     tiny = class_statistics(1e-157 * features, labels, 4)
     assert all(math.isnan(term) for term in vars(decompose_mse(tiny, random_classifier(4, 6), 0.0)).values())

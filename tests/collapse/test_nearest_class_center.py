@@ -109,7 +109,7 @@ def test_float32_scores_use_more_than_a_tenth_of_the_bound(weight, bias):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
-def test_each_decision_is_that_of_float64_among_the_neighbours_of_a_boundary(seed):
+def test_decisions_are_those_of_float64_among_neighbours_of_a_boundary(seed):
     """Two rows all but parallel with large biases: float32 gives hundreds of neighbours of a tie to the wrong class."""
     generator = torch.Generator().manual_seed(seed)
     first, second, bias, tie = (1 + torch.rand(4, generator=generator, dtype=torch.float64) / 32).tolist()
@@ -125,7 +125,7 @@ def test_each_decision_is_that_of_float64_among_the_neighbours_of_a_boundary(see
     assert measured == expected.tolist()
 
 
-def test_nearest_class_center_mismatch_leaves_few_examples_to_float64_and_obeys_the_precision_asked_for(monkeypatch):
+def test_few_examples_are_left_to_float64_and_the_precision_is_obeyed(monkeypatch):
     features, labels, classifier = draw(10, 64, 2000)
     means, seen = class_statistics(features, labels, 10).class_means, []
     expected = nearest_class_center_mismatch(features.float().double(), classifier, means)
@@ -165,7 +165,7 @@ def test_nearest_class_center_mismatch_needs_a_block_of_memory(num_classes, num_
     assert largest <= 8 * 10_000
 
 
-def test_nearest_class_center_mismatch_is_zero_for_the_layer_of_the_means_far_from_the_origin():
+def test_mismatch_is_zero_for_the_layer_of_the_means_far_from_the_origin():
     """W = M, b = −½‖μ‖² decides by the nearest mean; in float32 about an offset of 1e4 that would drown."""
     generator = torch.Generator().manual_seed(0)
     means = torch.randn(10, 16, generator=generator, dtype=torch.float64)

@@ -111,7 +111,7 @@ def test_renormalized_step_has_the_gradient_of_the_projected_flow() -> None:
 
 
 @pytest.mark.parametrize("ridge", RIDGES)
-def test_renormalized_step_depends_on_the_features_by_their_snr_matrix_alone(ridge: tuple[float, float]) -> None:
+def test_renormalized_step_depends_on_features_by_their_snr_matrix_alone(ridge: tuple[float, float]) -> None:
     """Invertible maps of centred features leave logits and penalty as they are, also where λ > 0."""
     h, generator = features().detach(), torch.Generator().manual_seed(3)
     h = h - h.mean(0)  # the mean is turned as well, and a bias with decay answers for it
@@ -129,7 +129,7 @@ def test_renormalized_step_has_the_loss_of_the_spectrum() -> None:
     assert float(mse(step.logits).detach()) == pytest.approx(expected, rel=SOLVED)
 
 
-def test_differentiating_through_the_renormalization_changes_nothing_without_decay() -> None:
+def test_differentiating_through_the_renormalization_changes_nothing() -> None:
     """Why the step holds Σ_W fixed: with Σ_W^{-1/2} differentiated, here by eigenvectors, the gradient is the plain one
     of L_LS(H), as the loss does not see invertible maps.
     """
@@ -157,7 +157,7 @@ def test_renormalizer_is_the_symmetric_inverse_root_on_the_range() -> None:
     torch.testing.assert_close(renormalizer(class_statistics(dead, LABELS, C)), expected, atol=SOLVED, rtol=0)
 
 
-def test_renormalized_step_and_renormalizer_refuse_class_means_outside_of_the_range() -> None:
+def test_renormalized_step_refuses_class_means_outside_of_the_range() -> None:
     h = torch.cat([features().detach(), LABELS[:, None].double()], dim=1)
     with pytest.raises(ValueError, match="expected centred class means within the range"):
         renormalized_step(h, LABELS, C, (0.0, 0.0))

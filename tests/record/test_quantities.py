@@ -83,7 +83,7 @@ def test_find_returns_nothing_for_a_number_without_a_row(name: str) -> None:
     assert find(name) is None
 
 
-def test_find_distinguishes_the_error_of_the_steps_from_that_of_an_evaluation() -> None:
+def test_find_tells_the_error_of_the_steps_from_that_of_an_evaluation() -> None:
     rows = [find("fit/error"), find("train/error")]
     assert [row.short for row in rows if row] == ["running error", "error"]
 

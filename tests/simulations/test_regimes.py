@@ -61,7 +61,7 @@ def test_only_renormalized_features_follow_the_closed_form(records: dict[Regime,
 
 
 @pytest.mark.slow
-def test_modes_on_the_path_grow_by_their_own_exponential_law_to_the_last_time(
+def test_modes_on_the_path_grow_by_their_own_law_to_the_last_time(
     records: dict[Regime, list[Record]],
 ) -> None:
     """ω(t) = ω(0) exp(t/(n (C + ω(0)²))), derived in tests/training/test_regimes.py."""
@@ -74,7 +74,7 @@ def test_modes_on_the_path_grow_by_their_own_exponential_law_to_the_last_time(
 
 
 @pytest.mark.parametrize("regime", ["plain", "on_path"])
-def test_flow_without_renormalization_refuses_times_at_which_noise_is_rounding(regime: Regime) -> None:
+def test_flow_without_renormalization_refuses_late_times(regime: Regime) -> None:
     with pytest.raises(ValueError, match=r"simulation.last_time: expected at most 10 N C² = 540, got 541"):
         FLOWS[regime](0, num_classes=C, num_features=P, examples_per_class=N, last_time=LAST + 1)
 

@@ -47,13 +47,16 @@ class Geometry:
         statistics, weight = evaluation.statistics, evaluation.classifier.weight
         counts = evaluation.snapshot.splits["train"].statistics.counts
         means = statistics.class_means - statistics.class_means.mean(0)
+        # About their mean with the frequencies of the train classes, whichever the split.
+        about_examples = statistics.class_means - (counts.to(torch.float64) / counts.sum()) @ statistics.class_means
         yield from _of_sizes(statistics, counts, self.classes)
-        yield from _distances("means", means, _about_examples(statistics, counts), counts)
+        yield from _distances("means", means, about_examples, counts)
         yield from _of_directions("means", means, counts)
         if evaluation.split == "train":
             yield from _distances("classifier", weight, weight, counts)
             yield from _of_directions("classifier", weight, counts)
-            yield "geometry/minority_angle_seli", _minority_angle(_rows(seli_geometry(counts).classifier), counts)
+            squares, vectors = torch.linalg.eigh(seli_geometry(counts).classifier)  # of rows with this Gram matrix
+            yield "geometry/minority_angle_seli", _minority_angle(vectors * squares.clamp(min=0).sqrt(), counts)
 
 
 def _of_sizes(statistics: ClassStatistics, counts: Tensor, most: int) -> Iterator[tuple[str, float]]:
@@ -78,11 +81,6 @@ def _of_directions(name: str, rows: Tensor, counts: Tensor) -> Iterator[tuple[st
     yield f"geometry/margin_{name}", one_vs_rest_margin(rows) if len(rows) <= MOST_CLASSES else math.nan
 
 
-def _about_examples(statistics: ClassStatistics, counts: Tensor) -> Tensor:
-    """Class means of any split about their mean with the frequencies of the train classes."""
-    return statistics.class_means - (counts.to(torch.float64) / counts.sum()) @ statistics.class_means
-
-
 def _minority_angle(rows: Tensor, counts: Tensor) -> float:
     """Degrees; nan with fewer than two minority classes, or where a row is 0."""
     few = rows[counts * len(counts) < counts.sum()]
@@ -94,9 +92,3 @@ def _minority_angle(rows: Tensor, counts: Tensor) -> float:
     # 2 atan2(‖u − v‖, ‖u + v‖): arccos would lose half the digits of a small angle.
     apart, along = (torch.linalg.vector_norm(pair, dim=1) for pair in (one - other, one + other))
     return math.degrees(float(2 * torch.atan2(apart, along).mean()))
-
-
-def _rows(gram: Tensor) -> Tensor:
-    """Vectors with this Gram matrix, as rows."""
-    squares, vectors = torch.linalg.eigh(gram)
-    return vectors * squares.clamp(min=0).sqrt()
