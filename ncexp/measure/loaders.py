@@ -58,10 +58,11 @@ class LoadedExamples:
         self._loader = in_order(loader, processes)
         self._draws: _Draws | None = None
         # torch's own loader of a map-style dataset, whose sampler chooses the examples: those are counted.
-        counted = type(loader) is DataLoader and not isinstance(loader.dataset, IterableDataset)
-        if self._loader is loader and counted and loader.batch_sampler:
-            self._draws = _Draws(loader.batch_sampler)
-            self._loader = _like(loader, batch_sampler=self._draws)
+        own: Any = loader
+        counted = self._loader is loader and type(own) is DataLoader and own.batch_sampler
+        if counted and not isinstance(own.dataset, IterableDataset):
+            self._draws = _Draws(own.batch_sampler)
+            self._loader = _like(own, batch_sampler=self._draws)
         self._labels: Tensor | None = None
 
     @property
