@@ -59,8 +59,8 @@ class LoadedExamples:
         self._draws: _Draws | None = None
         # torch's own loader of a map-style dataset, whose sampler chooses the examples: those are counted.
         own: Any = loader
-        counted = self._loader is loader and type(own) is DataLoader and own.batch_sampler
-        if counted and not isinstance(own.dataset, IterableDataset):
+        counted = type(own) is DataLoader and not isinstance(own.dataset, IterableDataset)
+        if counted and self._loader is loader and own.batch_sampler:
             self._draws = _Draws(own.batch_sampler)
             self._loader = _like(own, batch_sampler=self._draws)
         self._labels: Tensor | None = None
