@@ -55,8 +55,10 @@ class ClassMeanFit:
 
 
 def class_mean_fit(statistics: ClassStatistics, classifier: LinearClassifier, basis: Tensor) -> ClassMeanFit:
-    """The sums for a layer, `basis` (C, k) of its residuals.
+    """How a layer sends the class means to their one-hot corners, to more digits than float64 products keep.
 
+    In deep collapse W μ_c + b agrees with e_c to many digits and the loss is the square of what is left. A product in
+    float64 rounds that at 1e-16 ‖W‖‖μ‖, a visible share of a small loss; here it is exact to about 1e-22 ‖W‖‖μ‖.
     By moments where there are more classes than a layer of P features can send to their corners, and W is no larger
     than that takes; by the residuals themselves, some classes at a time, where sums of products could hide them.
     """
