@@ -200,6 +200,7 @@ def _parts(
         return {f"{name}_data": terms[name] for name in names} | {f"{name}_decay": 0.0 for name in names}
     delta = None if classifier.bias is None or optimum.bias is None else classifier.bias - optimum.bias
     off_path = LinearClassifier(classifier.weight - optimum.weight, delta)
+    about_mean = ((off_path.weight @ statistics.total_covariance) * off_path.weight).sum()
     spread = float(_spread_and_penalty(statistics, optimum, (0.0, 0.0)))
     return {
         "loss_data": terms["loss_data"],
@@ -207,7 +208,8 @@ def _parts(
         "loss_ls_data": spread + terms["loss_nc23"],
         "loss_nc1_data": spread,
         **dict.fromkeys(("loss_ls_decay", "loss_nc1_decay"), _penalty(optimum, ridges)),
-        "loss_ls_perp_data": _mean_square(statistics, off_path),
+        # ½ Ave ‖Δh̃‖² = ½ tr(Δ Σ_T Δᵀ) + ½ ‖Δμ̃_G‖².
+        "loss_ls_perp_data": float(about_mean + off_path(statistics.global_mean).square().sum()) / 2,
         "loss_ls_perp_decay": _penalty(off_path, ridges),
     }
 
@@ -216,12 +218,6 @@ def _penalty(classifier: LinearClassifier, ridges: tuple[float, float]) -> float
     """R(W̃) = (λ_W/2) ‖W‖² + (λ_b/2) ‖b‖²."""
     bias = 0.0 if classifier.bias is None else float(classifier.bias.square().sum())
     return (ridges[0] * float(classifier.weight.square().sum()) + ridges[1] * bias) / 2
-
-
-def _mean_square(statistics: ClassStatistics, layer: LinearClassifier) -> float:
-    """½ Ave ‖W h + b‖² = ½ tr(W Σ_T Wᵀ) + ½ ‖W μ_G + b‖²."""
-    about_mean = ((layer.weight @ statistics.total_covariance) * layer.weight).sum()
-    return float(about_mean + layer(statistics.global_mean).square().sum()) / 2
 
 
 def _ridges(ridge: Ridge) -> tuple[float, float]:
