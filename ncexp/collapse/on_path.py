@@ -57,7 +57,7 @@ def least_squares_step(
         bias: False for a layer without bias.
 
     Raises:
-        ValueError: at λ_W = 0, features of a single class, or not finite.
+        ValueError: at λ_W = 0, features of a single class, not finite, or whose squares float64 does not hold.
     """
     known = features if ridge[0] > 0 else features.double() @ _basis(_known_range(features, labels))
     return _solved(known.double(), labels, num_classes, ridge, bias)
@@ -118,7 +118,10 @@ def _known_range(features: Tensor, labels: Tensor) -> DeterminedRange:
         raise ValueError(
             f"labels: expected at least two classes in a batch, got {present.tolist()}. Take larger batches."
         )
-    return determined_range(class_statistics(features.detach(), numbers, len(present)))
+    statistics = class_statistics(features.detach(), numbers, len(present))
+    if not statistics.hold_squares:
+        raise ValueError("features: expected squares that float64 holds, got others. The training has diverged.")
+    return determined_range(statistics)
 
 
 def _basis(known: DeterminedRange) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -142,6 +144,13 @@ def test_renormalizer_is_the_symmetric_inverse_root_on_the_range() -> None:
     dead = torch.cat([h, torch.ones(n, 2)], dim=1)
     expected = torch.nn.functional.pad(root, (0, 2, 0, 2))
     torch.testing.assert_close(renormalizer(class_statistics(dead, LABELS, C)), expected, atol=SOLVED, rtol=0)
+
+
+@pytest.mark.parametrize("step", [least_squares_step, renormalized_step])
+@pytest.mark.parametrize("scale", [1e160, 1e-160])
+def test_step_refuses_features_whose_squares_float64_does_not_hold(step: Any, scale: float) -> None:
+    with pytest.raises(ValueError, match="features: expected squares that float64 holds"):
+        step(scale * features().detach(), LABELS, C, (0.0, 0.0))
 
 
 def test_renormalized_step_refuses_class_means_outside_of_the_range() -> None:
