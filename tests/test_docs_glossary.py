@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ncexp.measure.quantities import QUANTITIES
+from ncexp.record.quantities import QUANTITIES
 
 REPOSITORY = Path(__file__).parents[1]
 PAGE = (REPOSITORY / "docs" / "glossary.md").read_text()

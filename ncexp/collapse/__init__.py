@@ -11,54 +11,37 @@
 2.0
 """
 
-from ncexp.collapse.central_path import CentralPath, central_path_losses
+from ncexp.collapse.central_path import CentralPath, central_path_losses, conserved_differences
 from ncexp.collapse.class_statistics import ClassStatistics, ClassStatisticsAccumulator, class_statistics
+from ncexp.collapse.geometries import (
+    LabelGeometry,
+    free_bias_geometry,
+    gram_distance,
+    one_vs_rest_margin,
+    seli_geometry,
+    simplex_etf,
+)
 from ncexp.collapse.gradient_flow import FlowTrajectory, renormalized_gradient_flow
-from ncexp.collapse.label_geometry import LabelGeometry, free_bias_geometry, gram_distance, seli_geometry
 from ncexp.collapse.least_squares import (
     MSEDecomposition,
+    PathDistance,
     decompose_mse,
+    distance_to_path,
     least_squares_classifier,
     ridge_from_weight_decay,
 )
 from ncexp.collapse.linear_classifier import LinearClassifier
-from ncexp.collapse.margins import one_vs_rest_margin
-from ncexp.collapse.mode_dynamics import conserved_differences
 from ncexp.collapse.nearest_class_center import nearest_class_center_mismatch
 from ncexp.collapse.neural_collapse import CollapseMetrics, measure_collapse
-from ncexp.collapse.path_distance import PathDistance, distance_to_path
 from ncexp.collapse.path_fit import PathFit, fit_time_change
-from ncexp.collapse.simplex_etf import simplex_etf
 from ncexp.collapse.snr_spectrum import SNRSpectrum, snr_singular_values, snr_spectrum
 
+# fmt: off
 __all__ = [
-    "CentralPath",
-    "ClassStatistics",
-    "ClassStatisticsAccumulator",
-    "CollapseMetrics",
-    "FlowTrajectory",
-    "LabelGeometry",
-    "LinearClassifier",
-    "MSEDecomposition",
-    "PathDistance",
-    "PathFit",
-    "SNRSpectrum",
-    "central_path_losses",
-    "class_statistics",
-    "conserved_differences",
-    "decompose_mse",
-    "distance_to_path",
-    "fit_time_change",
-    "free_bias_geometry",
-    "gram_distance",
-    "least_squares_classifier",
-    "measure_collapse",
-    "nearest_class_center_mismatch",
-    "one_vs_rest_margin",
-    "renormalized_gradient_flow",
-    "ridge_from_weight_decay",
-    "seli_geometry",
-    "simplex_etf",
-    "snr_singular_values",
-    "snr_spectrum",
+    "CentralPath", "ClassStatistics", "ClassStatisticsAccumulator", "CollapseMetrics", "FlowTrajectory",
+    "LabelGeometry", "LinearClassifier", "MSEDecomposition", "PathDistance", "PathFit", "SNRSpectrum",
+    "central_path_losses", "class_statistics", "conserved_differences", "decompose_mse", "distance_to_path",
+    "fit_time_change", "free_bias_geometry", "gram_distance", "least_squares_classifier", "measure_collapse",
+    "nearest_class_center_mismatch", "one_vs_rest_margin", "renormalized_gradient_flow", "ridge_from_weight_decay",
+    "seli_geometry", "simplex_etf", "snr_singular_values", "snr_spectrum",
 ]

@@ -21,18 +21,96 @@ matrix Σ_W^{-1/2} M̄ = U diag(ω) Vᵀ, in three steps.
      matrix), so deviations stand still;
    - class means: dM̄/dt = −(1/n) W_LSᵀ (W_LS M̄ − (I − 11ᵀ/C)) = U diag(1/n · ω/(C+ω²) · C/(C+ω²)) Vᵀ.
    So U and V never turn, and with n = N C every mode follows dω/dt = (1/N) ω/(C + ω²)², that is
-   c1 log ω + c2 ω² + c3 ω⁴ = a + t, (c1, c2, c3) = (N C², N C, N/4); mode_dynamics.py solves it.
+   c1 log ω + c2 ω² + c3 ω⁴ = a + t, (c1, c2, c3) = (N C², N C, N/4).
 
    As t → ∞, ω → (t/c3)^{1/4} for every mode that starts above 0: their ratios tend to 1, and NC1 to NC4 follow. A mode
    at exactly 0 stays there: configurations with such modes are the saddles of the flow.
+
+4. One mode, solved. Separating the variables, (C + ω²)²/ω dω = dt/N, so F(ω(t)) − F(ω(0)) = t/N with
+   F(ω) = C² log ω + C ω² + ω⁴/4. Differences of F cancel, so everything here is written in the log growth
+   u = log ω(t)/ω(0), term by term: C² u + C ω(0)² (e^{2u} − 1) + ¼ ω(0)⁴ (e^{4u} − 1) = t/N. Divided by C², with
+   a = ω(0)²/C, q = a (e^{2u} − 1) and e^{4u} − 1 = (e^{2u} − 1)(e^{2u} + 1):
+
+       g(u) = u + q (1 + a/2 + q/4) = t/(N C²),   g'(u) = (1 + a + q)².
+
+   g is convex and increasing, so Newton's method decreases monotonically to the root from any point above it. It starts
+   at the smallest of three such points, at which one of the three terms alone would use up the whole of t. There g is
+   at most three times too large: a handful of steps suffice everywhere, and none can diverge.
 """
 
+import math
+import struct
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from ncexp.collapse.mode_dynamics import LARGEST, SMALLEST, elapsed_for_growth, log_growth
+SMALLEST, LARGEST = 1e-60, 1e60  # initial ω whose powers, and those of every reachable ω, fit in float64
+
+# A step of relative size 1e-9 leaves an error of its square: below rounding, so it is the last.
+_LAST_STEP = 1e-9
+_MOST_STEPS = 40
+_EARLIEST, _LATEST = 1e-290, 1e300  # times that are looked at for a level
+_FLOAT, _BITS = struct.Struct("d"), struct.Struct("q")
+
+
+def log_growth(initial: Tensor, elapsed: Tensor, num_classes: int) -> Tensor:
+    """log ω(t)/ω(0) after time t = N · elapsed, to 1e-13 absolute and to full relative precision near t = 0.
+
+    initial: ω(0) > 0; elapsed: t/N ≥ 0; float64, of shapes that broadcast.
+    """
+    budget, a = elapsed / num_classes**2, initial.square() / num_classes
+    # The smallest u at which u, a(e^{2u} − 1) or (a²/4)(e^{4u} − 1) alone equals the budget, in logarithms.
+    zero, ratio = torch.zeros((), dtype=budget.dtype, device=budget.device), budget.log() - a.log()
+    quadratic, quartic = torch.logaddexp(ratio, zero) / 2, torch.logaddexp(ratio - (a / 4).log(), zero) / 4
+    u = torch.minimum(budget, torch.minimum(quadratic, quartic))
+    for _ in range(_MOST_STEPS):
+        q = a * torch.expm1(2 * u)
+        step = (u + q * (1 + a / 2 + q / 4) - budget) / (1 + a + q).square()
+        u = u - step
+        if bool((step.abs() <= _LAST_STEP * u).all()):
+            return u
+    raise AssertionError("Newton's method on a convex increasing function did not settle")
+
+
+def elapsed_for_growth(initial: Tensor, growth: Tensor, num_classes: int) -> Tensor:
+    """t/N in which a mode grows from ω(0) to ω(0) e^u: F(ω(0) e^u) − F(ω(0)), without cancellation; u may be negative.
+
+    initial: ω(0) > 0; growth: u; float64, of shapes that broadcast.
+    """
+    # ω(0)² (e^{2u} − 1) taken at the larger of both ends, so that e^{4u} overflows only where the time does.
+    larger, shrinking = (initial * growth.exp().clamp(min=1)).square(), -2 * growth.abs()
+    squares = -torch.expm1(shrinking) * larger * growth.sign()
+    fourths = -torch.expm1(2 * shrinking) * larger.square() * growth.sign()
+    return num_classes**2 * growth + num_classes * squares + fourths / 4
+
+
+def conserved_differences(singular_values: Tensor, num_classes: int) -> Tensor:
+    """F(ω_1) − F(ω_j) for j = 2..K, F(ω) = C² log ω + C ω² + ω⁴/4: constant along the central path.
+
+    dF/dt = 1/N for every mode (HPD22, central-path theorem), so all differences between modes are constants of the
+    exact flow, and any F(ω_j) − F(ω_k) is a difference of two entries. Laid against the spectra of a real training they
+    test the theory without knowing how epochs map to t. They are evaluated as differences, since F itself cancels.
+
+    Args:
+        singular_values: (..., K) float64, ω > 0; nan where a spectrum is undefined, and then the result is nan.
+        num_classes: C.
+
+    Returns:
+        (..., K−1) float64.
+
+    Raises:
+        ValueError: a value that is zero, negative or infinite.
+    """
+    if bool(((singular_values <= 0) | singular_values.isinf()).any()):
+        raise ValueError(
+            "singular_values: expected positive finite ω (or nan), got "
+            f"values from {float(singular_values.min())} to {float(singular_values.max())}. "
+            "A zero mode is a saddle and has no finite F; leave it out."
+        )
+    first, others = singular_values[..., :1], singular_values[..., 1:]
+    squares = (first - others) * (first + others)
+    return num_classes**2 * (first / others).log() + squares * (num_classes + (first.square() + others.square()) / 4)
 
 
 def central_path_losses(singular_values: Tensor, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -137,7 +215,7 @@ class CentralPath:
         Raises:
             ValueError: the level is above the initial value, not positive, or out of reach since a mode stays at 0.
         """
-        return self._time_of(level, 0.0 if bool(self._moving.all()) else torch.inf, self.nc1_snr, _omega_of_nc1)
+        return self._time_of(level, 0.0 if bool(self._moving.all()) else math.inf, self.nc1_snr)
 
     def time_of_loss(self, level: float) -> float:
         """The first t at which L_LS has fallen to `level`.
@@ -146,42 +224,30 @@ class CentralPath:
             ValueError: the level is above the initial value, or not above 1/(2C) for each mode that is absent or at 0.
         """
         never_learnt = self.num_classes - 1 - int(self._moving.sum())
-        return self._time_of(level, never_learnt / (2 * self.num_classes), self.loss, self._omega_of_loss)
+        return self._time_of(level, never_learnt / (2 * self.num_classes), self.loss)
 
-    def _time_of(
-        self, level: float, floor: float, measure: Callable[[Tensor], Tensor], omega_of: Callable[[float], float]
-    ) -> float:
-        """Root of the decreasing `measure`, a sum over K modes, between two closed-form times.
+    def _time_of(self, level: float, floor: float, measure: Callable[[Tensor], Tensor]) -> float:
+        """The first float64 at which `measure`, which falls to `floor`, is at most the level."""
 
-        Not before `low`: no mode alone may exceed the whole budget. Not after `high`: K modes with a K-th each fit.
-        """
-        highest = float(measure(torch.zeros(1, dtype=torch.float64, device=self.initial_singular_values.device)))
-        if not floor < level <= highest:
+        def at(time: float) -> float:
+            return float(measure(torch.tensor([time], dtype=torch.float64, device=self.initial_singular_values.device)))
+
+        if not floor < level <= at(0.0):
             raise ValueError(
-                f"level: expected above {floor} and at most {highest}, the values this path takes, got {level}. "
+                f"level: expected above {floor} and at most {at(0.0)}, the values this path takes, got {level}. "
                 "The path starts from its highest value; modes at 0 never move."
             )
-        if level == highest:
+        if level == at(0.0):
             return 0.0
-        budget = level - floor
-        low, high = (self._last_arrival(omega_of(share)) for share in (budget, budget / int(self._moving.sum())))
-        if high == torch.inf:
+        if at(_LATEST) > level:
             raise ValueError(f"level: expected one reached at a time that float64 can hold, got {level}. Ask for more.")
-        while high - low > 4 * torch.finfo(torch.float64).eps * high:
-            times = torch.linspace(low, high, 33, dtype=torch.float64, device=self.initial_singular_values.device)
-            above = int((measure(times) > level).sum().clamp(1, 32))
-            low, high = float(times[above - 1]), float(times[above])
-        return high
-
-    def _last_arrival(self, omega: float) -> float:
-        """The time at which the last moving mode has reached ω; 0 if all start beyond it."""
-        start = self.initial_singular_values[self._moving]
-        growth = (omega / start).log().clamp(min=0)
-        return float(self.examples_per_class * elapsed_for_growth(start, growth, self.num_classes).max())
-
-    def _omega_of_loss(self, loss: float) -> float:
-        """The ω at which one mode's loss ½/(C + ω²) is `loss`; 0 where it is so from the start."""
-        return max(0.5 / loss - self.num_classes, 0.0) ** 0.5
+        # The bits of a float, read as an integer, are in the order of positive floats: bisection over all of them.
+        low, high = (_BITS.unpack(_FLOAT.pack(time))[0] for time in (_EARLIEST, _LATEST))
+        while high - low > 1:
+            middle = (low + high) // 2
+            above = at(_FLOAT.unpack(_BITS.pack(middle))[0]) > level
+            low, high = (middle, high) if above else (low, middle)
+        return float(_FLOAT.unpack(_BITS.pack(high))[0])
 
     def _checked(self, times: Tensor) -> Tensor:
         if times.ndim != 1:
@@ -193,8 +259,3 @@ class CentralPath:
                 "Start the path earlier to look at what came before."
             )
         return times.to(self.initial_singular_values)
-
-
-def _omega_of_nc1(value: float) -> float:
-    """The ω at which one mode's ω⁻² is `value`."""
-    return value**-0.5

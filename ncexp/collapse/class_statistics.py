@@ -7,11 +7,13 @@ moments are useless there; the accumulator centres before it squares and merges 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.distributed
+from torch import Tensor
 
-from ncexp.collapse.batch_checks import check_batch, invalid_entries, refuse_invalid_entries
+from ncexp.collapse.checks import all_finite, check_features, check_labels, require_finite
 
 # The square of a smaller number has lost digits to underflow.
 _SQUARABLE = 2.0**-485
@@ -34,27 +36,25 @@ class ClassStatistics:
         ValueError: a class without examples (all of them named); shapes that contradict each other.
     """
 
-    counts: torch.Tensor
-    class_means: torch.Tensor
-    within_class_covariance: torch.Tensor
-    within_class_variances: torch.Tensor
+    counts: Tensor
+    class_means: Tensor
+    within_class_covariance: Tensor
+    within_class_variances: Tensor
     feature_eps: float = torch.finfo(torch.float64).eps
 
     def __post_init__(self) -> None:
-        num_classes, num_features = self.class_means.shape
-        expected: dict[str, tuple[int, ...]] = {"counts": (num_classes,), "within_class_variances": (num_classes,)}
-        expected |= {"within_class_covariance": (num_features, num_features)}
-        for name, shape in expected.items():
+        of_classes, of_features = self.class_means.shape[:1], self.class_means.shape[1:]
+        expected = {"counts": of_classes, "within_class_variances": of_classes}
+        for name, shape in {**expected, "within_class_covariance": (*of_features, *of_features)}.items():
             if (found := tuple(getattr(self, name).shape)) != shape:
-                raise ValueError(
-                    f"{name}: expected shape {shape} beside class means {tuple(self.class_means.shape)}, got {found}."
-                )
+                means = tuple(self.class_means.shape)
+                raise ValueError(f"{name}: expected shape {tuple(shape)} beside class means {means}, got {found}.")
         empty = (self.counts < 1).nonzero().flatten().tolist()
         if empty:
-            shown = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
+            listed = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
             raise ValueError(
-                f"labels: expected at least one example of every class, got none of class {shown} "
-                f"({len(empty)} of {num_classes} classes). Pass more examples, or number only the classes that occur."
+                f"labels: expected at least one example of every class, got none of class {listed} ({len(empty)} of "
+                f"{self.num_classes} classes). Pass more examples, or number only the classes that occur."
             )
 
     @property
@@ -73,29 +73,29 @@ class ClassStatistics:
         return int(self.counts.sum())
 
     @property
-    def frequencies(self) -> torch.Tensor:
+    def frequencies(self) -> Tensor:
         """π_c = n_c / n, (C,)."""
         counts = self.counts.to(torch.float64)
         return counts / counts.sum()
 
     @property
-    def global_mean(self) -> torch.Tensor:
+    def global_mean(self) -> Tensor:
         """μ_G = Σ_c π_c μ_c, (P,): the average over examples, not over classes."""
         return self.frequencies @ self.class_means
 
     @property
-    def centered_class_means(self) -> torch.Tensor:
+    def centered_class_means(self) -> Tensor:
         """M̄ᵀ, (C, P): row c is μ_c − μ_G."""
         return self.class_means - self.global_mean
 
     @property
-    def between_class_covariance(self) -> torch.Tensor:
+    def between_class_covariance(self) -> Tensor:
         """Σ_B = Σ_c π_c (μ_c − μ_G)(μ_c − μ_G)ᵀ, (P, P)."""
         centered = self.centered_class_means
         return (centered.T * self.frequencies) @ centered
 
     @property
-    def total_covariance(self) -> torch.Tensor:
+    def total_covariance(self) -> Tensor:
         """Σ_T = Σ_W + Σ_B, (P, P)."""
         return self.within_class_covariance + self.between_class_covariance
 
@@ -108,13 +108,8 @@ class ClassStatistics:
 
     def to(self, device: torch.device | str) -> ClassStatistics:
         """The same statistics on another device."""
-        return replace(
-            self,
-            counts=self.counts.to(device),
-            class_means=self.class_means.to(device),
-            within_class_covariance=self.within_class_covariance.to(device),
-            within_class_variances=self.within_class_variances.to(device),
-        )
+        moved: Any = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
 
 
 # Rows that wait for one common rank update: enough to run the P×P product at full speed and to spread its fixed cost
@@ -122,6 +117,7 @@ class ClassStatistics:
 _BUFFER_ROWS = 4096
 # Columns of the scatter from which a product of their own is worth its start.
 _LEAST_BLOCK = 64
+_SUMS = ("counts", "means", "scatter", "class_scatter", "invalid")
 
 
 class ClassStatisticsAccumulator:
@@ -173,7 +169,7 @@ class ClassStatisticsAccumulator:
         self._num_pending = 0
 
     @torch.no_grad()
-    def update(self, features: torch.Tensor, labels: torch.Tensor) -> None:
+    def update(self, features: Tensor, labels: Tensor) -> None:
         """Takes in a batch; neither tensor is kept, and an empty batch is a batch.
 
         Args:
@@ -184,19 +180,26 @@ class ClassStatisticsAccumulator:
             ValueError: another shape, width or dtype than that; on the CPU, a value that is not finite or a label out
                 of range.
         """
-        check_batch(features, labels, self.num_features)
+        check_features(features, self.num_features)
+        check_labels(labels, features)
         if features.shape[0] == 0:
             return
-        invalid = invalid_entries(features, labels, self.num_classes)
+        first, last = torch.aminmax(labels.to(features.device))
+        valid = torch.stack([all_finite(features), (first >= 0) & (last < self.num_classes)])
         if features.device.type == labels.device.type == self._means.device.type == "cpu":
-            refuse_invalid_entries(invalid, self.num_classes)
+            self._require(valid)
         else:
-            self._invalid |= invalid.to(self._invalid.device)
+            self._invalid |= ~valid.to(self._invalid.device)
             # Noted, and refused in compute(); until then no index may leave the arrays.
             labels = labels.clamp(0, self.num_classes - 1)
         self._feature_eps = max(self._feature_eps, torch.finfo(features.dtype).eps)
         for rows, row_labels in zip(features.split(_BUFFER_ROWS), labels.split(_BUFFER_ROWS), strict=True):
-            self._enqueue(rows, row_labels)
+            if self._num_pending + len(rows) > _BUFFER_ROWS:
+                self._absorb()
+            window = slice(self._num_pending, self._num_pending + len(rows))
+            self._pending[window].copy_(rows)
+            self._pending_labels[window].copy_(row_labels)
+            self._num_pending = window.stop
 
     @torch.no_grad()
     def merge(self, other: ClassStatisticsAccumulator) -> None:
@@ -237,9 +240,7 @@ class ClassStatisticsAccumulator:
             ValueError: C or P differ between the processes, or the sums are already those of all processes.
         """
         if self._reduced:
-            raise ValueError(
-                "all_reduce: expected the sums of one process, got those of all. Call it once, at the end."
-            )
+            raise ValueError("all_reduce: expected sums of one process, got those of all. Call it once, at the end.")
         self._refuse_other_sizes(group)
         self._absorb()
         # n = Σ_r n_r and μ = Σ_r (n_r / n) μ_r; then each process moves its scatter to the common means, exactly:
@@ -261,19 +262,14 @@ class ClassStatisticsAccumulator:
         self._counts, self._means, self._invalid, self._reduced = total, means, invalid > 0, True
 
     @torch.no_grad()
-    def state_dict(self) -> dict[str, torch.Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """All that was taken in so far, as tensors by name; not copied."""
         self._absorb()
-        return {
-            "counts": self._counts,
-            "means": self._means,
-            "scatter": self._scatter,
-            "class_scatter": self._class_scatter,
-            "invalid": self._invalid,
-            "feature_eps": self._means.new_tensor(self._feature_eps),
+        return {name: getattr(self, f"_{name}") for name in _SUMS} | {
+            "feature_eps": self._means.new_tensor(self._feature_eps)
         }
 
-    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Goes on from what `state_dict` returned; the tensors are taken over, not copied.
 
         Raises:
@@ -284,10 +280,9 @@ class ClassStatisticsAccumulator:
                 f"state: expected class means of shape {tuple(self._means.shape)}, got {tuple(state['means'].shape)}. "
                 "Load the state of an accumulator of the same C and P."
             )
-        self._num_pending = 0
-        self._counts, self._means, self._invalid = state["counts"], state["means"], state["invalid"]
-        self._scatter, self._class_scatter = state["scatter"], state["class_scatter"]
-        self._feature_eps = float(state["feature_eps"])
+        self._num_pending, self._feature_eps = 0, float(state["feature_eps"])
+        for name in _SUMS:
+            setattr(self, f"_{name}", state[name])
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -297,7 +292,7 @@ class ClassStatisticsAccumulator:
         Raises:
             ValueError: a class without examples, or a batch on a GPU held a value that is not finite or a bad label.
         """
-        refuse_invalid_entries(self._invalid, self.num_classes)
+        self._require(~self._invalid)
         self._absorb()
         covariance = self._scatter.triu() / self._counts.sum().clamp(min=1)
         return ClassStatistics(
@@ -307,14 +302,6 @@ class ClassStatisticsAccumulator:
             within_class_variances=self._class_scatter / self._counts.clamp(min=1),
             feature_eps=self._feature_eps,
         )
-
-    def _enqueue(self, features: torch.Tensor, labels: torch.Tensor) -> None:
-        if self._num_pending + features.shape[0] > _BUFFER_ROWS:
-            self._absorb()
-        window = slice(self._num_pending, self._num_pending + features.shape[0])
-        self._pending[window].copy_(features)
-        self._pending_labels[window].copy_(labels)
-        self._num_pending = window.stop
 
     def _absorb(self) -> None:
         """Moves the pending rows into the sums, as one matrix product whatever the number of classes."""
@@ -352,14 +339,20 @@ class ClassStatisticsAccumulator:
                 f"P from {-extremes[3]} to {extremes[1]}. Build every process's accumulator alike."
             )
 
+    def _require(self, valid: Tensor) -> None:
+        require_finite("features", valid[0])
+        if not bool(valid[1]):
+            expected = f"class numbers 0 to {self.num_classes - 1}"
+            raise ValueError(f"labels: expected {expected}, got others. Check num_classes.")
 
-def _sums(values: torch.Tensor, group: torch.Tensor, num_groups: int) -> torch.Tensor:
+
+def _sums(values: Tensor, group: Tensor, num_groups: int) -> Tensor:
     """Σ of the values, (n, ...), of each group."""
     # Not index_add_, which adds in any order on a GPU: the same examples must give the same bytes there as well.
     return values.new_zeros(num_groups, *values.shape[1:]).index_put_((group,), values, accumulate=True)
 
 
-def _classes_present(labels: torch.Tensor, num_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _classes_present(labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """Class numbers (K,) and, for each label, its place among them; K = min(C, n), found without asking the device.
 
     Where C exceeds the rows, only classes that occur are named (a place left over names class 0 and stays empty), so
@@ -375,7 +368,7 @@ def _classes_present(labels: torch.Tensor, num_classes: int) -> tuple[torch.Tens
     return classes, torch.empty_like(labels).scatter_(0, order, ordered_place)
 
 
-def class_statistics(features: torch.Tensor, labels: torch.Tensor, num_classes: int) -> ClassStatistics:
+def class_statistics(features: Tensor, labels: Tensor, num_classes: int) -> ClassStatistics:
     """The class statistics of features that are at hand at once; see `ClassStatisticsAccumulator` for batches.
 
     How many digits hold: 12 of the class means and 9 of Σ_W and v_c, for float64, float32 and bfloat16 features as they

@@ -54,8 +54,7 @@ import torch
 from torch import Tensor
 
 from ncexp.collapse.class_statistics import ClassStatistics
-
-ROUND_OFF = torch.finfo(torch.float64).eps
+from ncexp.collapse.linear_algebra import ROUND_OFF
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +162,9 @@ def determined_range(statistics: ClassStatistics) -> DeterminedRange:
         left_out, means_factor, within_rank = _left_out(in_rounding, scaled_means / relative, most)
         if left_out.shape[1]:
             basis = torch.linalg.qr(relative[:, None] * left_out, mode="complete").Q[:, left_out.shape[1] :]
-            variances, directions = _within(variances, directions, basis)
+            turned = directions.T @ basis
+            variances, rotation = torch.linalg.eigh((turned.T * variances) @ turned)
+            directions = basis @ rotation
     mean_size = float(torch.linalg.vector_norm(statistics.global_mean[units] / rounding[units]))
     return DeterminedRange(
         units=units,
@@ -242,10 +243,3 @@ def _above(variances: Tensor, directions: Tensor, noise: Tensor) -> int:
         return len(variances)
     difference = torch.diag(variances) - (directions.T * noise) @ directions
     return int((torch.linalg.eigvalsh(difference) > 0).sum())
-
-
-def _within(variances: Tensor, directions: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and eigenvectors of R = Q diag(variances) Qᵀ within the span of orthonormal columns."""
-    turned = directions.T @ basis
-    inner, rotation = torch.linalg.eigh((turned.T * variances) @ turned)
-    return inner, basis @ rotation

@@ -5,10 +5,8 @@ classes belong to it. HPD22 has λ_W = λ_b = λ: then with h̃ = [h; 1], W̃ = 
 
     W̃_LS = diag(π) M̃ᵀ (Σ̃_T + μ̃_G μ̃_Gᵀ + λI)⁻¹.
 
-That the last layer of a network with squared error, solved by least squares, makes the layers before it maximise a
-discriminant criterion of their outputs was shown by A. R. Webb and D. Lowe, "The optimised internal representation of
-multilayer classifier networks performs nonlinear discriminant analysis", Neural Networks 3 (1990) 367-375: W̃_LS is
-their layer, with a ridge.
+W̃_LS is, with a ridge, the layer of A. R. Webb and D. Lowe, "The optimised internal representation of multilayer
+classifier networks performs nonlinear discriminant analysis", Neural Networks 3 (1990) 367-375.
 
 **Data and decay.** The penalty R(W̃) = (λ_W/2) ‖W‖² + (λ_b/2) ‖b‖² stands in the terms as well. With Δ = W̃ − W̃_LS,
 
@@ -19,9 +17,9 @@ their layer, with a ridge.
     L_LS      ½ Ave ‖W̃_LS h̃ − y‖²                             R(W̃_LS)          the sums of the two above
     L_LS^⊥    ½ tr{Δ (Σ̃_T + μ̃_G μ̃_Gᵀ) Δᵀ} = ½ Ave ‖Δh̃‖²       R(Δ)
 
-In each row the parts add up to the term. Down the columns they do not: Ave⟨Δh̃, W̃_LS h̃ − y⟩ + λ⟨Δ, W̃_LS⟩ = 0, as W̃_LS is
-stationary, so what the data parts of L_LS and L_LS^⊥ lack of that of L, λ⟨Δ, W̃_LS⟩ with the other sign, the decay parts
-have too much. L_NC2/3 has no decay part, and is yet not free of decay: λ shortens W̃_LS, and with it W̃_LS μ̃_c.
+In each row the two parts add up to the term. In each column L_LS and L_LS^⊥ do not add up to L. The data parts of L_LS
+and L_LS^⊥ add up to that of L plus λ⟨Δ, W̃_LS⟩, the decay parts to that of L minus λ⟨Δ, W̃_LS⟩, because W̃_LS is
+stationary: Ave⟨Δh̃, W̃_LS h̃ − y⟩ = −λ⟨Δ, W̃_LS⟩. L_NC2/3 has no decay part, but λ acts on it: it shortens W̃_LS.
 """
 
 from __future__ import annotations
@@ -31,13 +29,13 @@ import math
 from dataclasses import dataclass, fields
 
 import torch
+from torch import Tensor
 
-from ncexp.collapse.class_mean_fit import class_mean_fit
+from ncexp.collapse.checks import check_layer
 from ncexp.collapse.class_statistics import ClassStatistics
-from ncexp.collapse.determined_range import ROUND_OFF
+from ncexp.collapse.linear_algebra import ROUND_OFF
 from ncexp.collapse.linear_classifier import LinearClassifier
-from ncexp.collapse.neural_collapse import require_same_shape
-from ncexp.collapse.normal_equations import FactoredProblem, WhitenedProblem
+from ncexp.collapse.normal_equations import FactoredProblem, WhitenedProblem, class_mean_fit
 
 Ridge = float | tuple[float, float]
 # Of L: what is allowed for a Σ_W that is all but singular in float64.
@@ -60,7 +58,7 @@ class MSEDecomposition:
     loss_ls_perp: float
     """L_LS^⊥ = ½ tr{(W̃ − W̃_LS)(Σ̃_T + μ̃_G μ̃_Gᵀ + λI)(W̃ − W̃_LS)ᵀ}: how far the layer is from the central path."""
     loss_data: float
-    """½ Ave ‖W̃h̃ − y‖²: the mean squared error alone, the data part of L. All parts: see the head of this module."""
+    """½ Ave ‖W̃h̃ − y‖²: the mean squared error alone, the data part of L. All parts: the table above."""
     loss_decay: float
     """(λ_W/2) ‖W‖² + (λ_b/2) ‖b‖²: the decay part of L."""
     loss_ls_data: float
@@ -70,7 +68,7 @@ class MSEDecomposition:
     loss_nc1_data: float
     """½ tr{W̃_LS Σ̃_W W̃_LSᵀ}: what the spread of the features costs the best layer, the data part of L_NC1."""
     loss_nc1_decay: float
-    """(λ_W/2) ‖W_LS‖² + (λ_b/2) ‖b_LS‖²: the decay part of L_NC1."""
+    """The same: the decay part of L_NC1."""
     loss_ls_perp_data: float
     """½ Ave ‖(W̃ − W̃_LS) h̃‖²: the data part of L_LS^⊥."""
     loss_ls_perp_decay: float
@@ -151,9 +149,8 @@ def decompose_mse(statistics: ClassStatistics, classifier: LinearClassifier, rid
 
     With train statistics it says how far training is from the central path. With test statistics and the same trained
     classifier it splits the test loss: L_LS is then what a last layer fitted to the test features would leave, a
-    property of the features alone, and L_LS^⊥ all that the trained layer loses to it, be it by stopping short of its
-    own optimum or because that optimum is another one: the identity holds only about the optimum of the statistics at
-    hand. Use ridge 0 for the plain test loss, the train ridge to compare term by term.
+    property of the features alone, and L_LS^⊥ all that the trained layer loses to it. Use ridge 0 for the test loss
+    without decay, the train ridge to compare term by term.
 
     Args:
         statistics: of the features that the layer reads.
@@ -167,7 +164,7 @@ def decompose_mse(statistics: ClassStatistics, classifier: LinearClassifier, rid
     Raises:
         ValueError: a ridge that is negative or not finite; a classifier of another C or P than the statistics.
     """
-    require_same_shape(statistics, classifier)
+    check_layer(statistics.class_means, classifier.weight)
     classifier = classifier.to(statistics.class_means.device)
     ridges = _ridges(ridge)
     if not statistics.hold_squares:
@@ -185,14 +182,13 @@ def decompose_mse(statistics: ClassStatistics, classifier: LinearClassifier, rid
     rounding = freedom * (2 * loss).clamp(min=0).sqrt() + freedom.square() / 2 + IDENTITY * loss + slack
     loss, nc1, nc23, perp, rounding = torch.stack([loss, nc1, nc23, perp, rounding]).tolist()
     terms = {"loss": loss, "loss_ls": nc1 + nc23, "loss_nc1": nc1, "loss_nc23": nc23, "loss_ls_perp": perp}
-    data = _spread_and_penalty(statistics, classifier, (0.0, 0.0)) + fit.squares / 2
-    parts = _parts(terms, float(data), problem.statistics, classifier, optimum, ridges)
+    data = float(_spread_and_penalty(statistics, classifier, (0.0, 0.0)) + fit.squares / 2)
+    parts = _parts(terms | {"loss_data": data}, problem.statistics, classifier, optimum, ridges)
     return MSEDecomposition(**terms, **parts, loss_rounding=rounding)
 
 
 def _parts(
     terms: dict[str, float],
-    loss_data: float,
     statistics: ClassStatistics,
     classifier: LinearClassifier,
     optimum: LinearClassifier,
@@ -202,38 +198,26 @@ def _parts(
     if not any(ridges if classifier.bias is not None else ridges[:1]):  # the data part is the term, at any rank
         names = ("loss", "loss_ls", "loss_nc1", "loss_ls_perp")
         return {f"{name}_data": terms[name] for name in names} | {f"{name}_decay": 0.0 for name in names}
-    off_path = _difference(classifier, optimum)
+    delta = None if classifier.bias is None or optimum.bias is None else classifier.bias - optimum.bias
+    off_path = LinearClassifier(classifier.weight - optimum.weight, delta)
+    about_mean = ((off_path.weight @ statistics.total_covariance) * off_path.weight).sum()
     spread = float(_spread_and_penalty(statistics, optimum, (0.0, 0.0)))
-    optimum_decay = _penalty(optimum, ridges)
     return {
-        "loss_data": loss_data,
+        "loss_data": terms["loss_data"],
         "loss_decay": _penalty(classifier, ridges),
         "loss_ls_data": spread + terms["loss_nc23"],
-        "loss_ls_decay": optimum_decay,
         "loss_nc1_data": spread,
-        "loss_nc1_decay": optimum_decay,
-        "loss_ls_perp_data": _mean_square(statistics, off_path),
+        **dict.fromkeys(("loss_ls_decay", "loss_nc1_decay"), _penalty(optimum, ridges)),
+        # ½ Ave ‖Δh̃‖² = ½ tr(Δ Σ_T Δᵀ) + ½ ‖Δμ̃_G‖².
+        "loss_ls_perp_data": float(about_mean + off_path(statistics.global_mean).square().sum()) / 2,
         "loss_ls_perp_decay": _penalty(off_path, ridges),
     }
-
-
-def _difference(classifier: LinearClassifier, optimum: LinearClassifier) -> LinearClassifier:
-    """Δ = W̃ − W̃_LS."""
-    if classifier.bias is None or optimum.bias is None:
-        return LinearClassifier(classifier.weight - optimum.weight)
-    return LinearClassifier(classifier.weight - optimum.weight, classifier.bias - optimum.bias)
 
 
 def _penalty(classifier: LinearClassifier, ridges: tuple[float, float]) -> float:
     """R(W̃) = (λ_W/2) ‖W‖² + (λ_b/2) ‖b‖²."""
     bias = 0.0 if classifier.bias is None else float(classifier.bias.square().sum())
     return (ridges[0] * float(classifier.weight.square().sum()) + ridges[1] * bias) / 2
-
-
-def _mean_square(statistics: ClassStatistics, layer: LinearClassifier) -> float:
-    """½ Ave ‖W h + b‖² = ½ tr(W Σ_T Wᵀ) + ½ ‖W μ_G + b‖²."""
-    about_mean = ((layer.weight @ statistics.total_covariance) * layer.weight).sum()
-    return float(about_mean + layer(statistics.global_mean).square().sum()) / 2
 
 
 def _ridges(ridge: Ridge) -> tuple[float, float]:
@@ -254,7 +238,7 @@ def _problem(statistics: ClassStatistics, ridges: tuple[float, float], bias: boo
     return regular if regular is not None else FactoredProblem(statistics, weight_ridge, bias_ridge, bias)
 
 
-def _rounding_of_loss(statistics: ClassStatistics, classifier: LinearClassifier) -> torch.Tensor:
+def _rounding_of_loss(statistics: ClassStatistics, classifier: LinearClassifier) -> Tensor:
     """A bound on what rounding to ε = 2⁻⁵² adds to L: P² ε Σ_i ‖w_i‖² (d_i + max_c μ_ci²), w_i column i of W."""
     moments = statistics.within_class_covariance.diagonal() + statistics.class_means.square().amax(0)
     return statistics.num_features**2 * ROUND_OFF * (classifier.weight.square() @ moments).sum()
@@ -262,10 +246,70 @@ def _rounding_of_loss(statistics: ClassStatistics, classifier: LinearClassifier)
 
 def _spread_and_penalty(
     statistics: ClassStatistics, classifier: LinearClassifier, ridges: tuple[float, float]
-) -> torch.Tensor:
+) -> Tensor:
     """½ tr{W̃ (Σ̃_W + λI) W̃ᵀ}: with ½ Σ_c π_c ‖W̃ μ̃_c − e_c‖² it makes L, as W̃ h̃ spreads about W̃ μ̃_c."""
     weight = classifier.weight
     total = ((weight @ statistics.within_class_covariance) * weight).sum() + ridges[0] * weight.square().sum()
     if classifier.bias is not None:
         total = total + ridges[1] * classifier.bias.square().sum()
     return total / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathDistance:
+    """Three measures, each 0 on the central path."""
+
+    perp_share: float
+    """L_LS^⊥ / L, between 0 and 1: the share of the loss that another last layer would save (HPD22 Thm. 1). Where
+    rounding makes L less than L_LS + L_LS^⊥, it is the share in that sum."""
+    classifier_distance: float
+    """‖W̃ − W̃_LS‖_F / ‖W̃_LS‖_F, W̃ = [W, b]."""
+    prediction_angle: float
+    """Angle in degrees between the n×C predictions of W̃ and those of W̃_LS, as vectors: blind to their lengths."""
+
+
+def distance_to_path(statistics: ClassStatistics, classifier: LinearClassifier, ridge: Ridge) -> PathDistance:
+    """The last layer beside the least-squares one of the same features, both with the same λ (HPD22 section 3).
+
+    The inner product of two layers' predictions, Ave_i ⟨A h̃_i, B h̃_i⟩ = tr(A Σ_W Bᵀ) + Σ_c π_c ⟨A μ̃_c, B μ̃_c⟩, needs
+    no features. The angle of unit vectors u, v is 2 arcsin(½‖u − v‖), with all its digits where they nearly agree.
+
+    Args:
+        statistics: of the features that the layer reads.
+        classifier: W̃; with bias None it is compared with the best layer without bias.
+        ridge: λ, as for `least_squares_classifier`; 0 for HPD22's central path proper.
+
+    Raises:
+        ValueError: what `decompose_mse` refuses.
+    """
+    terms = decompose_mse(statistics, classifier, ridge)
+    classifier = classifier.to(statistics.class_means.device)
+    optimum = least_squares_classifier(statistics, ridge, bias=classifier.bias is not None)
+    mine, best = _extended(classifier), _extended(optimum)
+    total = max(terms.loss, terms.loss_ls + terms.loss_ls_perp)
+    return PathDistance(
+        perp_share=terms.loss_ls_perp / total if total else math.nan,
+        classifier_distance=float(torch.linalg.norm(mine - best) / torch.linalg.norm(best)),
+        prediction_angle=_angle(statistics, mine, best),
+    )
+
+
+def _extended(classifier: LinearClassifier) -> Tensor:
+    """W̃ = [W, b], (C, P+1)."""
+    bias = classifier.weight.new_zeros(classifier.num_classes) if classifier.bias is None else classifier.bias
+    return torch.cat([classifier.weight, bias[:, None]], dim=1)
+
+
+def _angle(statistics: ClassStatistics, one: Tensor, other: Tensor) -> float:
+    def norm(layer: Tensor) -> Tensor:
+        """(Ave_i ‖W̃ h̃_i‖²)^½."""
+        weight, bias = layer[:, :-1], layer[:, -1]
+        within = ((weight @ statistics.within_class_covariance) * weight).sum()
+        at_means = statistics.class_means @ weight.T + bias
+        return (within + (statistics.frequencies[:, None] * at_means.square()).sum()).sqrt()
+
+    lengths = norm(one), norm(other)
+    if not all(bool(length > 0) for length in lengths):
+        return math.nan  # a layer that predicts 0 for everything points nowhere
+    half = norm(one / lengths[0] - other / lengths[1]) / 2
+    return math.degrees(2 * math.asin(min(float(half), 1.0)))

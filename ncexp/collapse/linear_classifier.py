@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
+from ncexp.collapse.checks import require_finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,8 +23,8 @@ class LinearClassifier:
             not finite.
     """
 
-    weight: torch.Tensor
-    bias: torch.Tensor | None = None
+    weight: Tensor
+    bias: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.weight.ndim != 2 or self.weight.shape[0] < 2 or not self.weight.is_floating_point():
@@ -37,7 +40,7 @@ class LinearClassifier:
         object.__setattr__(self, "weight", _snapshot("weight", self.weight))
         object.__setattr__(self, "bias", None if self.bias is None else _snapshot("bias", self.bias))
 
-    def __call__(self, features: torch.Tensor) -> torch.Tensor:
+    def __call__(self, features: Tensor) -> Tensor:
         """The logits W h + b, (..., C) in float64, of features (..., P)."""
         logits = features.detach().to(self.weight) @ self.weight.T
         return logits if self.bias is None else logits + self.bias
@@ -57,8 +60,7 @@ class LinearClassifier:
         return LinearClassifier(self.weight.to(device), None if self.bias is None else self.bias.to(device))
 
 
-def _snapshot(name: str, values: torch.Tensor) -> torch.Tensor:
+def _snapshot(name: str, values: Tensor) -> Tensor:
     values = values.detach().to(torch.float64, copy=True)
-    if not bool(values.isfinite().all()):
-        raise ValueError(f"{name}: expected finite values, got NaN or infinity. The training has diverged; look there.")
+    require_finite(name, values.isfinite().all())
     return values

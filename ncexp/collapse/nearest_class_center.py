@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import torch
 
+from ncexp.collapse.checks import all_finite, check_features, check_layer, require_finite
 from ncexp.collapse.linear_classifier import LinearClassifier
 
 # Numbers in one block of rows of features, or of their scores (4 MiB of float32).
@@ -47,7 +48,11 @@ def nearest_class_center_mismatch(
     Raises:
         ValueError: another shape than that, no example, or a feature that is not finite.
     """
-    _check(features, classifier, class_means)
+    check_layer(class_means, classifier.weight)
+    check_features(features, classifier.num_features)
+    if not len(features):
+        raise ValueError("features: expected at least one example, got none. Pass the inputs of the last layer.")
+    require_finite("features", all_finite(features))
     classifier, means = classifier.to(features.device), class_means.to(features.device, torch.float64)
     # A float32 vector, so that h − a is rounded once.
     center = means.mean(0).clamp(-_HUGE, _HUGE).to(torch.float32).to(torch.float64)
@@ -92,20 +97,3 @@ class _CertainDecisions:
         # Where float32 overflows, both sides are infinite or one is nan, and nothing is certain.
         certain = (lead > sizes * self._slope + self._offset) & lead.isfinite()
         return best.indices[:, 0, 0] != best.indices[:, 1, 0], certain.all(1)
-
-
-def _check(features: torch.Tensor, classifier: LinearClassifier, class_means: torch.Tensor) -> None:
-    if class_means.shape != classifier.weight.shape:
-        raise ValueError(
-            f"class_means: expected shape (C, P) = {tuple(classifier.weight.shape)} as the classifier's weight, got "
-            f"{tuple(class_means.shape)}. Pass the train statistics' class_means."
-        )
-    if features.ndim != 2 or features.shape[1] != classifier.num_features or not len(features):
-        raise ValueError(
-            f"features: expected shape (n, {classifier.num_features}) with n >= 1, got {tuple(features.shape)}. "
-            "Pass the inputs of the last layer."
-        )
-    if not bool(torch.stack(torch.aminmax(features)).isfinite().all()):
-        raise ValueError(
-            "features: expected finite values, got NaN or infinity. The training has diverged; look there."
-        )

@@ -15,21 +15,24 @@ rests on their squares nan as well.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
+from ncexp.collapse.checks import check_layer
 from ncexp.collapse.class_statistics import ClassStatistics
 from ncexp.collapse.determined_range import determined_range, means_rounding
+from ncexp.collapse.linear_algebra import ROUND_OFF, effective_rank, without_null_direction
 from ncexp.collapse.linear_classifier import LinearClassifier
 from ncexp.collapse.pairwise import PairBlock, RunningMoments, pair_blocks, unit_rows
 from ncexp.collapse.snr_spectrum import SNRSpectrum, snr_spectrum
-from ncexp.collapse.within_variability import effective_rank, within_between_trace
 
 
 @dataclass(frozen=True, kw_only=True)
 class CollapseMetrics:
-    """Plain float64 numbers; 0 at collapse where nothing else is said. The names are those of records and figures."""
+    """Numbers in float64; 0 at collapse where nothing else is said. The names are those of records and figures."""
 
     nc1_trace: float
     """tr(Σ_W Σ_B^†)/C, Σ_B^† on rank min(C − 1, P) exactly (PHD20). nan where `rank_means` is less than that."""
@@ -86,6 +89,9 @@ class CollapseMetrics:
     """How many directions the class means span, by more than their rounding; C − 1 at collapse."""
 
 
+_OF_SQUARES = ("nc1_trace", "nc1_trace_on_range", "nc1_ratio", "nc1_snr", "effective_rank_within", "rank_means")
+
+
 def measure_collapse(
     statistics: ClassStatistics, classifier: LinearClassifier, spectrum: SNRSpectrum | None = None
 ) -> CollapseMetrics:
@@ -99,7 +105,7 @@ def measure_collapse(
     Raises:
         ValueError: the classifier has another C or P than the statistics.
     """
-    require_same_shape(statistics, classifier)
+    check_layer(statistics.class_means, classifier.weight)
     weight, weight_scale = _scaled(classifier.weight.to(statistics.class_means.device))
     means, means_scale = _scaled(statistics.class_means - statistics.class_means.mean(0))
     rounding = 0.0
@@ -108,17 +114,19 @@ def measure_collapse(
     # A class mean within rounding of their centre has no direction: from here on it is 0.
     means = torch.where(torch.linalg.vector_norm(means, dim=1, keepdim=True) > rounding, means, 0.0)
     variances = statistics.within_class_variances / means_scale / means_scale
-    undefined = 0.0 if statistics.hold_squares else math.nan
-    variability = _variability(statistics, spectrum)
     scales = torch.linalg.svdvals(means)
     if statistics.hold_squares:
-        scales[int(variability["rank_means"]) :] = 0  # what is left is rounding of a 0
+        undefined, traces = 0.0, within_between_trace(statistics)
+        variability = traces | _variability(statistics, spectrum)
+        scales[int(traces["rank_means"]) :] = 0  # what is left is rounding of a 0
+    else:  # of a run that diverges, or whose features die: no eigenvalues, and no reason to end it
+        undefined, variability = math.nan, dict.fromkeys(_OF_SQUARES, math.nan)
     values = (
         variability
         | _pairs_of_means(means, variances + undefined, rounding)
         | _geometry("means", means)
         | _geometry("classifier", weight)
-        | _angles("classifier", weight)
+        | _angles("classifier", weight)[0]
         | {"nc0_classifier": torch.linalg.vector_norm(weight.sum(0)) / torch.linalg.matrix_norm(weight)}
         | _duality(weight, means)
         | {"effective_rank_means": effective_rank(scales) + undefined}
@@ -132,99 +140,105 @@ def measure_collapse(
     )
 
 
-def require_same_shape(statistics: ClassStatistics, classifier: LinearClassifier) -> None:
-    """Refuses a classifier of another C or P than the statistics."""
-    if classifier.weight.shape != statistics.class_means.shape:
-        raise ValueError(
-            f"classifier: expected weight of shape (C, P) = {tuple(statistics.class_means.shape)} as the statistics, "
-            f"got {tuple(classifier.weight.shape)}. Measure the features that this layer reads."
-        )
-
-
-def _scaled(vectors: torch.Tensor) -> tuple[torch.Tensor, float]:
+def _scaled(vectors: Tensor) -> tuple[Tensor, float]:
     """Vectors whose squares neither over- nor underflow, and the power of 2 that they were divided by."""
     _, exponent = torch.frexp(vectors.abs().amax())
     scale = math.ldexp(1.0, max(-1000, min(1000, int(exponent))))
     return vectors / scale, scale
 
 
-def _variability(statistics: ClassStatistics, known: SNRSpectrum | None) -> dict[str, torch.Tensor | float]:
+def _variability(statistics: ClassStatistics, known: SNRSpectrum | None) -> dict[str, Tensor | float]:
     within = statistics.within_class_covariance
     between_trace = statistics.frequencies @ statistics.centered_class_means.square().sum(1)
-    if not statistics.hold_squares:
-        # Of a run that diverges, or whose features die: no eigenvalues, and no reason to end it.
-        names = ("nc1_trace", "nc1_trace_on_range", "nc1_ratio", "nc1_snr", "effective_rank_within", "rank_means")
-        return dict.fromkeys(names, torch.nan)
     # Beyond the rank an eigenvalue is rounding of a 0, and its root would be 1e-8 of the largest.
     within_scales = torch.linalg.eigvalsh(within).clamp(min=0).sqrt()
     within_scales[: len(within) - determined_range(statistics).within_rank] = 0
     # Where M̄ lies in a range of Σ_W of lower dimension, that bounds the number of ω_j; the spectrum fills up with 0.
     spectrum = snr_spectrum(statistics) if known is None else known
     ratios = spectrum.singular_values[: min(statistics.num_classes - 1, spectrum.rank)]
-    between = within_between_trace(statistics)
     return {
-        "nc1_trace": between.full / statistics.num_classes,
-        "nc1_trace_on_range": between.on_range / statistics.num_classes,
         "nc1_ratio": within.trace() / between_trace,
         "nc1_snr": ratios.pow(-2).sum() if spectrum.defined and spectrum.means_rank == len(ratios) else torch.nan,
         "effective_rank_within": effective_rank(within_scales),
-        "rank_means": between.rank,
     }
 
 
-def _pairs_of_means(means: torch.Tensor, variances: torch.Tensor, rounding: float) -> dict[str, torch.Tensor]:
+def within_between_trace(statistics: ClassStatistics) -> dict[str, Tensor]:
+    """tr(Σ_W Σ_B^†)/C on the whole range of Σ_B = A Aᵀ and on that which the class means span, and their rank.
+
+    A = M̄ diag(√π) is P×C and A√π = 0 always. Reflecting √π onto the last axis makes that null direction a column, which
+    is dropped; what is left, P×(C − 1), has the same other singular values s_j and left singular vectors u_j, and
+    tr(Σ_W Σ_B^†) = Σ_j u_jᵀ Σ_W u_j / s_j² over all min(C − 1, P') of them. P' counts the features that are not
+    constant over all examples to their rounding, since a constant one belongs to neither Σ_W nor Σ_B.
+
+    A direction counts where s_j is above the rounding of the class means: their rounding E adds to A no more than
+    ‖E diag(√π)‖_F <= ‖ρ‖ (`means_rounding`), and moves no singular value by more than that (Weyl). Behind a linear
+    bottleneck of k < C − 1 units that leaves k, though rounding fills all of them. No cut-off is relative to s_1.
+    """
+    frequencies = statistics.frequencies
+    weighted_means = frequencies.sqrt()[:, None] * statistics.centered_class_means
+    spread = (statistics.within_class_covariance.diagonal() + weighted_means.square().sum(0)).sqrt()
+    constant = max(statistics.num_examples * ROUND_OFF, statistics.feature_eps) * statistics.class_means.abs().amax(0)
+    live = spread > constant
+    factor = without_null_direction(weighted_means[:, live], frequencies.sqrt())
+    if factor.shape[0] > factor.shape[1]:
+        factor = torch.linalg.qr(factor, mode="r").R  # the left singular vectors are not needed
+    _, scales, directions = torch.linalg.svd(factor, full_matrices=False)
+    within = statistics.within_class_covariance[live][:, live]
+    shares = ((directions @ within) * directions).sum(1) / scales.square()
+    certain = scales > torch.linalg.vector_norm(means_rounding(statistics)[live])
+    on_range = torch.where(certain, shares, 0.0).sum()
+    return {
+        "nc1_trace": torch.where(certain.all() & certain.any(), shares.sum(), torch.nan) / statistics.num_classes,
+        "nc1_trace_on_range": torch.where(certain.any(), on_range, torch.nan) / statistics.num_classes,
+        "rank_means": certain.sum(),
+    }
+
+
+def _pairs_of_means(means: Tensor, variances: Tensor, rounding: float) -> dict[str, Tensor]:
     """All that is taken over pairs of class means, each known to `rounding`, in one pass over the blocks."""
-    units, norms = unit_rows(means)
-    angles, uniformity = _AngleStatistics(len(means)), RunningMoments()
-    distance_variance_ratios, angles_rounding = means.new_zeros(()), rounding / norms
-    for block in pair_blocks(units):
-        angles.add(block)
+    uniformity, distance_variance_ratios = RunningMoments(), means.new_zeros(())
+
+    def visit(block: PairBlock, norms: Tensor) -> None:
+        angles_rounding = rounding / norms
         sums = variances[block.rows, None] + variances[None, block.columns]
         squares = block.squared_distances(norms)
         squares.masked_fill_(squares <= 2 * rounding**2, 0.0)  # the means coincide
-        distance_variance_ratios += block.select(sums.div_(squares)).sum() / 2
+        distance_variance_ratios.add_(block.select(sums.div_(squares)).sum() / 2)
         # log ‖u − u'‖⁻¹ = −½ log 2(1 − cos); 0 where u and u' agree to their rounding.
         distances = (2 * block.gaps).sqrt_()
         distances.masked_fill_(distances <= angles_rounding[block.rows, None] + angles_rounding[block.columns], 0.0)
         uniformity.add(block.select(distances.log_().neg_()))
-    undefined = torch.where((norms > 0).all(), 0.0, torch.nan)
-    return angles.named("means", undefined) | {
+
+    angles, undefined = _angles("means", means, visit)
+    return angles | {
         "cdnv": distance_variance_ratios / uniformity.count,
         "uniformity_means": uniformity.mean + undefined,
         "uniformity_means_variance": uniformity.variance + undefined,
     }
 
 
-def _angles(name: str, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
-    units, norms = unit_rows(vectors)
-    angles = _AngleStatistics(len(vectors))
+def _angles(
+    name: str, vectors: Tensor, visit: Callable[[PairBlock, Tensor], None] = lambda block, norms: None
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Equiangularity and maximal angle over all pairs of rows; nan where one is 0, else 0.
+
+    visit: is given every block of pairs, and the norms of all rows.
+    """
+    (units, norms), ideal = unit_rows(vectors), len(vectors) / (len(vectors) - 1)
+    gaps, excess = RunningMoments(), vectors.new_zeros(())
     for block in pair_blocks(units):
-        angles.add(block)
-    return angles.named(name, torch.where((norms > 0).all(), 0.0, torch.nan))
-
-
-class _AngleStatistics:
-    """Equiangularity and maximal angle over all pairs."""
-
-    def __init__(self, num_classes: int) -> None:
-        self._ideal = num_classes / (num_classes - 1)
-        self._gaps = RunningMoments()
-        self._excess: torch.Tensor | float = 0.0
-
-    def add(self, block: PairBlock) -> None:
-        gaps = block.select(block.gaps)
-        self._gaps.add(gaps)
+        values = block.select(block.gaps)
+        gaps.add(values)
         # cos + 1/(C − 1) = C/(C − 1) − (1 − cos).
-        self._excess += torch.linalg.vector_norm(gaps - self._ideal, 1)
-
-    def named(self, name: str, undefined: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {
-            f"equiangularity_{name}": self._gaps.variance.sqrt() + undefined,
-            f"maximal_angle_{name}": self._excess / self._gaps.count + undefined,
-        }
+        excess += torch.linalg.vector_norm(values - ideal, 1)
+        visit(block, norms)
+    undefined = torch.where((norms > 0).all(), 0.0, torch.nan)
+    spread, excess = gaps.variance.sqrt() + undefined, excess / gaps.count + undefined
+    return {f"equiangularity_{name}": spread, f"maximal_angle_{name}": excess}, undefined
 
 
-def _geometry(name: str, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
+def _geometry(name: str, vectors: Tensor) -> dict[str, Tensor]:
     _, norms = unit_rows(vectors)
     return {
         f"equinorm_{name}": norms.std(correction=1) / norms.mean(),
@@ -232,7 +246,7 @@ def _geometry(name: str, vectors: torch.Tensor) -> dict[str, torch.Tensor]:
     }
 
 
-def _duality(weight: torch.Tensor, means: torch.Tensor) -> dict[str, torch.Tensor]:
+def _duality(weight: Tensor, means: Tensor) -> dict[str, Tensor]:
     weight_norm, means_norm = torch.linalg.matrix_norm(weight), torch.linalg.matrix_norm(means)
     # 1 − cos as half a squared distance of unit vectors: exact also where the cosine is 1 − 1e-17.
     (weight_rows, weight_norms), (means_rows, means_norms) = unit_rows(weight), unit_rows(means)
@@ -246,7 +260,7 @@ def _duality(weight: torch.Tensor, means: torch.Tensor) -> dict[str, torch.Tenso
     }
 
 
-def _etf_error(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+def _etf_error(left: Tensor, right: Tensor) -> Tensor:
     """‖G/‖G‖_F − E‖_F for G = left rightᵀ (C, C) and E = (I − 11ᵀ/C)/√(C − 1)."""
     num_classes, num_features = left.shape
     same = left is right
@@ -264,5 +278,5 @@ def _etf_error(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return (2 - 2 * overlap / norm).sqrt()
 
 
-def _triangle(matrix: torch.Tensor) -> torch.Tensor:
+def _triangle(matrix: Tensor) -> Tensor:
     return torch.linalg.qr(matrix, mode="r").R

@@ -16,16 +16,111 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
-from ncexp.collapse.class_mean_fit import ClassMeanFit, class_mean_fit
 from ncexp.collapse.class_statistics import ClassStatistics
-from ncexp.collapse.determined_range import ROUND_OFF, DeterminedRange, determined_range
-from ncexp.collapse.graded import DIGITS_OF_LOSS, EVERY_DIGIT, graded_svd, ordered_cholesky
+from ncexp.collapse.determined_range import DeterminedRange, determined_range
+from ncexp.collapse.linear_algebra import (
+    DIGITS_OF_LOSS,
+    EVERY_DIGIT,
+    ROUND_OFF,
+    graded_svd,
+    ordered_cholesky,
+    with_null_direction,
+    without_null_direction,
+)
 from ncexp.collapse.linear_classifier import LinearClassifier
-from ncexp.collapse.within_variability import with_null_direction, without_null_direction
+
+# Products of two numbers of 20 bits sum without rounding over up to 2^13 features in the 53 bits of float64.
+_SLICE_BITS = 20
+# Of the sum of squares: what moments may lose of it.
+_CERTAIN = 1e-12
+# Residuals at a time (32 MiB of float64).
+_BLOCK = 2**22
+
+
+@dataclass(frozen=True)
+class ClassMeanFit:
+    """Sums over classes of the residuals r_c = W μ_c + b − e_c."""
+
+    squares: Tensor
+    """Σ_c π_c ‖r_c‖²."""
+    at_mean: Tensor
+    """Σ_c π_c r_c = W μ_G + b − π, (C,)."""
+    on_basis: Tensor
+    """Σ_c √π_c r_c v_cᵀ, (C, k), v_c the rows of the basis (C, k) that was asked for."""
+
+
+def class_mean_fit(statistics: ClassStatistics, classifier: LinearClassifier, basis: Tensor) -> ClassMeanFit:
+    """How a layer sends the class means to their one-hot corners, to more digits than float64 products keep.
+
+    In deep collapse W μ_c + b agrees with e_c to many digits and the loss is the square of what is left. A product in
+    float64 rounds that at 1e-16 ‖W‖‖μ‖, a visible share of a small loss; here it is exact to about 1e-22 ‖W‖‖μ‖.
+    By moments where there are more classes than a layer of P features can send to their corners, and W is no larger
+    than that takes; by the residuals themselves, some classes at a time, where sums of products could hide them.
+    """
+    frequencies = statistics.frequencies
+    if statistics.num_classes - 1 > statistics.num_features:
+        fit = _fit_by_moments(statistics, classifier, basis)
+        products = classifier.weight.square().sum(0) @ statistics.class_means.square().amax(0)
+        if bool(ROUND_OFF * products <= _CERTAIN * fit.squares):
+            return fit
+    squares, at_mean, on_basis = frequencies.new_zeros(()), torch.zeros_like(frequencies), torch.zeros_like(basis)
+    for classes in torch.arange(len(frequencies), device=frequencies.device).split(-(-_BLOCK // len(frequencies))):
+        residuals, weights = _exact_residuals(statistics.class_means, classifier, classes), frequencies[classes]
+        squares += weights @ residuals.square().sum(1)
+        at_mean += weights @ residuals
+        on_basis += residuals.T @ (weights.sqrt()[:, None] * basis[classes])
+    return ClassMeanFit(squares, at_mean, on_basis)
+
+
+def _fit_by_moments(statistics: ClassStatistics, classifier: LinearClassifier, basis: Tensor) -> ClassMeanFit:
+    """In O(C P²), without the C×C residuals. Where these are of size 1, and W of a size that makes them so, there is
+    nothing to cancel in
+
+    Σ_c π_c ‖r_c‖² = ‖W μ_G + b − π‖² + tr(W Σ_B Wᵀ) − 2 Σ_c π_c ⟨w_c, m_c⟩ + 1 − ‖π‖².
+    """
+    frequencies, means, weight = statistics.frequencies, statistics.centered_class_means, classifier.weight
+    roots = frequencies.sqrt()[:, None]
+    at_mean = classifier(statistics.global_mean) - frequencies
+    spread = ((weight @ statistics.between_class_covariance) * weight).sum()
+    squares = at_mean.square().sum() + spread + 1 - frequencies.square().sum()
+    return ClassMeanFit(
+        squares=squares - 2 * frequencies @ (weight * means).sum(1),
+        at_mean=at_mean,
+        # r_c = (W μ_G + b − π) + W m_c − (e_c − π).
+        on_basis=torch.outer(at_mean + frequencies, (roots * basis).sum(0))
+        + weight @ (means.T @ (roots * basis))
+        - roots * basis,
+    )
+
+
+def _exact_residuals(means: Tensor, classifier: LinearClassifier, classes: Tensor) -> Tensor:
+    """r_c, one row for each of the classes, (k, C)."""
+    means_head, means_tail = _slices(means[classes])
+    weight_head, weight_tail = _slices(classifier.weight)
+    # The product of the heads is exact; it and b and −1 meet by a sum whose rounding is kept (Knuth), and all that is
+    # small joins last.
+    head = means_head @ weight_head.T
+    tail = means_head @ weight_tail.T + means_tail @ classifier.weight.T
+    corners = torch.zeros_like(head).scatter_(1, classes[:, None], -1)
+    for term in (corners,) if classifier.bias is None else (classifier.bias, corners):
+        total = head + term
+        kept = total - head
+        tail += (head - (total - kept)) + (term - kept)
+        head = total
+    return head + tail
+
+
+def _slices(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """The first 20 bits of every entry, counted from its row's largest, and the rest."""
+    _, exponents = torch.frexp(matrix.abs().amax(1, keepdim=True))
+    step = torch.ldexp(torch.ones_like(matrix[:, :1]), exponents - _SLICE_BITS)
+    head = (matrix / step).round() * step
+    return head, matrix - head
 
 
 class WhitenedProblem:
@@ -47,9 +142,7 @@ class WhitenedProblem:
     Units are taken in the order of G_i/N_ii^{1/2}; see `ordered_cholesky`.
     """
 
-    def __init__(
-        self, statistics: ClassStatistics, order: torch.Tensor, triangle: torch.Tensor, bias_ridge: float
-    ) -> None:
+    def __init__(self, statistics: ClassStatistics, order: Tensor, triangle: Tensor, bias_ridge: float) -> None:
         self.statistics = statistics
         self._order, self._triangle, self._bias_ridge = order, triangle, bias_ridge
         self._shrink = 1.0 if math.isinf(bias_ridge) else bias_ridge / (1 + bias_ridge)
@@ -87,12 +180,9 @@ class WhitenedProblem:
         if bias_ridge > 0:
             signal += statistics.global_mean.square()
         factor = ordered_cholesky(ridged, signal)
-        if factor is None:
-            return None
-        order, triangle = factor
-        return cls(statistics, order, triangle, bias_ridge)
+        return None if factor is None else cls(statistics, *factor, bias_ridge)
 
-    def freedom(self, weight: torch.Tensor) -> torch.Tensor:
+    def freedom(self, weight: Tensor) -> Tensor:
         """0: nothing is left out. As of `FactoredProblem`."""
         return weight.new_zeros(())
 
@@ -106,7 +196,7 @@ class WhitenedProblem:
             return LinearClassifier(weight)
         return LinearClassifier(weight, (1 - self._shrink) * (self._frequencies - ordered @ self._mean))
 
-    def least_terms(self, optimum: LinearClassifier) -> tuple[torch.Tensor, torch.Tensor]:
+    def least_terms(self, optimum: LinearClassifier) -> tuple[Tensor, Tensor]:
         """L_NC1 and L_NC2/3 of the minimiser."""
         left_over = self._targets / (1 + self._scales.square())
         if self._complete:
@@ -118,16 +208,12 @@ class WhitenedProblem:
             # ‖D‖² = 1 − ‖π‖² + β ‖π‖², less what V has of it.
             beyond = 1 - (1 - self._shrink) * self._frequencies.square().sum() - self._targets.square().sum()
             squares = left_over.square().sum() + beyond - at_mean.square().sum()
-        return self.spread_and_penalty(optimum), (squares + self._shrink * at_mean.square().sum()) / 2
+        spread_and_penalty = (optimum.weight[:, self._order] @ self._triangle).square().sum()
+        if optimum.bias is not None:
+            spread_and_penalty = spread_and_penalty + self._bias_ridge * optimum.bias.square().sum()
+        return spread_and_penalty / 2, (squares + self._shrink * at_mean.square().sum()) / 2
 
-    def spread_and_penalty(self, classifier: LinearClassifier) -> torch.Tensor:
-        """½ tr{W̃ (Σ̃_W + λI) W̃ᵀ}."""
-        total = (classifier.weight[:, self._order] @ self._triangle).square().sum()
-        if classifier.bias is not None:
-            total = total + self._bias_ridge * classifier.bias.square().sum()
-        return total / 2
-
-    def distance(self, classifier: LinearClassifier, fit: ClassMeanFit) -> torch.Tensor:
+    def distance(self, classifier: LinearClassifier, fit: ClassMeanFit) -> Tensor:
         """L^⊥_LS of a layer with this fit to the class means on `class_basis`."""
         lost_to_bias = fit.at_mean.new_zeros(())
         without_bias = fit.at_mean
@@ -184,9 +270,7 @@ class FactoredProblem:
         self._sizes, self._right, self._factor = sizes[certain], right[certain], factor
         self._free = torch.cat([unread.T, right[~certain]])
 
-    def _reading_nothing(
-        self, known: DeterminedRange, mean: torch.Tensor, weight_ridge: float, free_bias: bool
-    ) -> torch.Tensor:
+    def _reading_nothing(self, known: DeterminedRange, mean: Tensor, weight_ridge: float, free_bias: bool) -> Tensor:
         """Layers that are 0 on what is left of the features, Vᵀ ρ⁻¹: known, and not to be found again among rounding.
 
         Columns, in units of the scales. Without a free bias only those of them that do not read μ_G, where that counts;
@@ -201,7 +285,7 @@ class FactoredProblem:
         return columns
 
     @functools.cached_property
-    def _fitted(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def _fitted(self) -> tuple[Tensor, Tensor]:
         """Y u_j, (C, k), what a layer gains by each direction, 0 where that is rounding; and the minimiser of least
         ‖W̃‖_F, as the layer [W, b + W shift] of features less `shift`.
 
@@ -218,7 +302,7 @@ class FactoredProblem:
             return gains, solution
         return gains * kept, self._solved(gains * kept)
 
-    def _solved(self, gained: torch.Tensor) -> torch.Tensor:
+    def _solved(self, gained: Tensor) -> Tensor:
         solution = (gained / self._sizes) @ self._right
         if len(self._free):
             # Of all layers with these predictions the shortest: W̃ + A Z, Z F = 0, A by least squares. No projection on
@@ -233,13 +317,13 @@ class FactoredProblem:
             solution = solution - (along / self._sizes) @ self._right
         return solution / self._scales
 
-    def _terms(self, layer: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _terms(self, layer: Tensor) -> tuple[Tensor, Tensor]:
         """½ tr{W̃ (Σ̃_W + λI) W̃ᵀ} and ½ Σ_c π_c ‖W̃ μ̃_c − e_c‖² of a layer of features less `shift`."""
         centered = LinearClassifier(layer[:, :-1], layer[:, -1]) if self._bias else LinearClassifier(layer)
         fit = class_mean_fit(self._centered, centered, self.class_basis)
         return (layer @ self._rest.T).square().sum() / 2, fit.squares / 2
 
-    def _unshifted(self, layers: torch.Tensor) -> torch.Tensor:
+    def _unshifted(self, layers: Tensor) -> Tensor:
         """[W, b] of [W, b + W shift]."""
         if not self._bias:
             return layers
@@ -250,27 +334,21 @@ class FactoredProblem:
         solution = self._unshifted(self._fitted[1])
         return LinearClassifier(solution[:, :-1], solution[:, -1]) if self._bias else LinearClassifier(solution)
 
-    def least_terms(self, optimum: LinearClassifier) -> tuple[torch.Tensor, torch.Tensor]:
+    def least_terms(self, optimum: LinearClassifier) -> tuple[Tensor, Tensor]:
         """L_NC1 and L_NC2/3 of the minimiser."""
         return self._terms(self._fitted[1])
 
-    def distance(self, classifier: LinearClassifier, fit: ClassMeanFit) -> torch.Tensor:
+    def distance(self, classifier: LinearClassifier, fit: ClassMeanFit) -> Tensor:
         """L^⊥_LS of a layer with this fit to the class means on `class_basis`."""
-        along = fit.on_basis + (_extended(classifier) @ self._rest.T) @ self._rest_basis
+        bias = [] if classifier.bias is None else [classifier.bias[:, None]]
+        along = fit.on_basis + (torch.cat([classifier.weight, *bias], 1) @ self._rest.T) @ self._rest_basis
         along = along + (self._roots[:, None] * self.class_basis - self._fitted[0])
         return along.square().sum() / 2
 
 
-def _span_and_rest(columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _span_and_rest(columns: Tensor) -> tuple[Tensor, Tensor]:
     """Orthonormal bases of the span of the columns and of its complement; of rows of any size, the largest first."""
     order, basis = columns.square().sum(1).argsort(descending=True), torch.eye(len(columns)).to(columns)
     if columns.shape[1]:
         basis[order] = torch.linalg.qr(columns[order], mode="complete").Q
     return basis[:, : columns.shape[1]], basis[:, columns.shape[1] :]
-
-
-def _extended(classifier: LinearClassifier) -> torch.Tensor:
-    """W̃ = [W, b], or W where there is no bias."""
-    if classifier.bias is None:
-        return classifier.weight
-    return torch.cat([classifier.weight, classifier.bias[:, None]], 1)

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ncexp.collapse.class_statistics import ClassStatistics, class_statistics
 from ncexp.collapse.determined_range import DeterminedRange, determined_range
-from ncexp.collapse.snr_spectrum import snr_spectrum
+from ncexp.collapse.snr_spectrum import snr_singular_values
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ def least_squares_step(
         bias: False for a layer without bias.
 
     Raises:
-        ValueError: at λ_W = 0, features of a single class, or not finite.
+        ValueError: at λ_W = 0, features of a single class, not finite, or whose squares float64 does not hold.
     """
     known = features if ridge[0] > 0 else features.double() @ _basis(_known_range(features, labels))
     return _solved(known.double(), labels, num_classes, ridge, bias)
@@ -87,15 +87,9 @@ def renormalized_step(
 def renormalizer(statistics: ClassStatistics) -> Tensor:
     """The symmetric Σ_W^{-1/2} on the range of Σ_W, (P, P) float64; X = H Σ_W^{-1/2} in rows.
 
-    Raises:
-        ValueError: class means outside that range (see `snr_spectrum`).
+    Raises ValueError where class means lie outside that range, as `snr_singular_values`.
     """
-    spectrum = snr_spectrum(statistics)
-    if not spectrum.defined:
-        raise ValueError(
-            "statistics: expected centred class means within the range of the within-class covariance, "
-            f"got {spectrum.undefined}. Measure more examples."
-        )
+    snr_singular_values(statistics)
     known = determined_range(statistics)
     # F F^T is the pseudo-inverse of Σ_W; with F = U S V^T its root is U S U^T, without squaring anything.
     left, sizes, _ = torch.linalg.svd(_basis(known) / known.variances.sqrt(), full_matrices=False)
@@ -124,7 +118,10 @@ def _known_range(features: Tensor, labels: Tensor) -> DeterminedRange:
         raise ValueError(
             f"labels: expected at least two classes in a batch, got {present.tolist()}. Take larger batches."
         )
-    return determined_range(class_statistics(features.detach(), numbers, len(present)))
+    statistics = class_statistics(features.detach(), numbers, len(present))
+    if not statistics.hold_squares:
+        raise ValueError("features: expected squares that float64 holds, got others. The training has diverged.")
+    return determined_range(statistics)
 
 
 def _basis(known: DeterminedRange) -> Tensor:

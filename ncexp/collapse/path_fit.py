@@ -22,8 +22,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ncexp.collapse.central_path import CentralPath
-from ncexp.collapse.mode_dynamics import LARGEST, SMALLEST, conserved_differences, elapsed_for_growth, log_growth
+from ncexp.collapse.central_path import (
+    LARGEST,
+    SMALLEST,
+    CentralPath,
+    conserved_differences,
+    elapsed_for_growth,
+    log_growth,
+)
 
 _GRID = 33  # candidate times per epoch before the bisection
 _HALVINGS = 54  # from a grid cell to rounding
@@ -71,9 +77,6 @@ def fit_time_change(epochs: Tensor, spectra: Tensor, num_classes: int, examples_
         examples_per_class: N, which sets the unit of τ.
         start: index into `epochs` of the starting epoch; earlier ones take no part.
 
-    Returns:
-        PathFit over the epochs from `start` on.
-
     Raises:
         ValueError: shapes that do not match or epochs not ascending; start out of range; an undefined spectrum at the
             start; no usable epoch after it; or what CentralPath refuses.
@@ -89,6 +92,11 @@ def fit_time_change(epochs: Tensor, spectra: Tensor, num_classes: int, examples_
     predicted = path.singular_values(times)
     residuals = (measured / predicted).log()
     left, moved = residuals[1:].square(), growth[1:]
+
+    def share_of(motion: Tensor) -> float:
+        whole = motion.square().sum()
+        return float(1 - left.sum() / whole) if bool(whole > 0) else torch.nan
+
     return PathFit(
         epochs=kept,
         excluded_epochs=dropped,
@@ -98,8 +106,8 @@ def fit_time_change(epochs: Tensor, spectra: Tensor, num_classes: int, examples_
         residuals=residuals,
         mode_rms=left.mean(dim=0).sqrt(),
         rms=float(left.mean().sqrt()),
-        explained=_share(left.sum(), moved.square().sum()),
-        explained_spread=_share(left.sum(), (moved - moved.mean(dim=1, keepdim=True)).square().sum()),
+        explained=share_of(moved),
+        explained_spread=share_of(moved - moved.mean(dim=1, keepdim=True)),
         conserved_differences=conserved_differences(measured, num_classes),
     )
 
@@ -142,10 +150,6 @@ def _nearest_times(targets: Tensor, initial: Tensor, num_classes: int) -> Tensor
         beyond = slope(middle) > 0
         low, high = torch.where(beyond, low, middle), torch.where(beyond, middle, high)
     return elapsed_for_growth(smallest, low, num_classes)
-
-
-def _share(left_over: Tensor, whole: Tensor) -> float:
-    return float(1 - left_over / whole) if bool(whole > 0) else torch.nan
 
 
 def _check(epochs: Tensor, spectra: Tensor, start: int) -> Tensor:

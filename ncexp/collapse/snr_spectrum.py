@@ -4,7 +4,7 @@ How it is computed. ω depends on the pair (Σ_W, M̄) only up to an invertible 
 first scaled to unit within-class variance, R = d^{-1/2} Σ_W d^{-1/2} and B = d^{-1/2} M̄ with d = diag(Σ_W), and
 restricted to the directions that their precision determines (determined_range.py). With R = Q Λ Qᵀ there, ω are the
 singular values of Λ^{-1/2} Qᵀ B. No eps is ever added. Where nothing is left out, they are those of L⁻¹ M̄, Σ_W = L Lᵀ
-in an order of the units that keeps every ω where these have collapsed to unlike depths (graded.py).
+in an order of the units that keeps every ω where these have collapsed to unlike depths (`ordered_cholesky`).
 
 With a linear bottleneck, LayerNorm, fewer examples than features (n − C < P) or copied units that finds the true rank.
 The spectrum is that of the pseudo-inverse, provided M̄ lies in the range of Σ_W: no dead unit may distinguish classes,
@@ -23,9 +23,14 @@ import torch
 from torch import Tensor
 
 from ncexp.collapse.class_statistics import ClassStatistics
-from ncexp.collapse.determined_range import ROUND_OFF, DeterminedRange, determined_range, means_rounding
-from ncexp.collapse.graded import EVERY_DIGIT, graded_svd, ordered_cholesky
-from ncexp.collapse.within_variability import without_null_direction
+from ncexp.collapse.determined_range import DeterminedRange, determined_range, means_rounding
+from ncexp.collapse.linear_algebra import (
+    EVERY_DIGIT,
+    ROUND_OFF,
+    graded_svd,
+    ordered_cholesky,
+    without_null_direction,
+)
 
 
 @dataclass(frozen=True)
@@ -52,17 +57,11 @@ class SNRSpectrum:
 
 
 def snr_singular_values(statistics: ClassStatistics) -> Tensor:
-    """Singular values ω of the SNR matrix Σ_W^{-1/2} M̄, descending (HPD22 section 3).
+    """Singular values ω of the SNR matrix Σ_W^{-1/2} M̄, (min(C−1, P),) float64, descending (HPD22 section 3).
 
     M̄ has the columns μ_c − μ_G, each with weight one. Only for balanced classes is ω_j² also C times a generalised
     eigenvalue of (Σ_B, Σ_W); with unequal classes the definition stands, but the central-path formulas do not hold.
     Where Σ_W is rank deficient and M̄ lies in its range, the singular values are those on the range.
-
-    Args:
-        statistics: class statistics of n features of width P in C classes.
-
-    Returns:
-        (min(C−1, P),) float64.
 
     Raises:
         ValueError: M̄ does not lie in the range of Σ_W (see `snr_spectrum` for a form that records this instead).
@@ -77,29 +76,24 @@ def snr_singular_values(statistics: ClassStatistics) -> Tensor:
 
 
 def snr_spectrum(statistics: ClassStatistics) -> SNRSpectrum:
-    """The SNR spectrum, the rank of Σ_W it uses, and the reason where it is undefined (HPD22 section 3).
+    """The SNR spectrum, the rank of Σ_W it uses, and the reason where it is undefined (HPD22 section 3)."""
+    num_values = min(statistics.num_classes - 1, statistics.num_features)
 
-    Args:
-        statistics: class statistics of n features of width P in C classes.
+    def undefined(rank: int, reason: str) -> SNRSpectrum:
+        return SNRSpectrum(statistics.class_means.new_full((num_values,), torch.nan), rank, torch.nan, reason)
 
-    Returns:
-        SNRSpectrum with `singular_values` (min(C−1, P),) float64 on the statistics' device.
-    """
-    num_classes, num_features = statistics.num_classes, statistics.num_features
-    num_values = min(num_classes - 1, num_features)
     if not statistics.hold_squares:
         size = "small" if bool(statistics.class_means.square().sum() < 1) else "large"
-        return _undefined(statistics, num_values, 0, f"features too {size} to be squared")
+        return undefined(0, f"features too {size} to be squared")
     known = determined_range(statistics)
     if int(known.units.sum()) == known.num_separating or not len(known.variances):
-        return _undefined(statistics, num_values, 0, "no within-class variation in any unit")
+        return undefined(0, "no within-class variation in any unit")
     rank = known.rank
     if known.num_separating:
-        reason = f"{known.num_separating} units without within-class variation whose class means differ"
-        return _undefined(statistics, num_values, rank, reason)
+        return undefined(rank, f"{known.num_separating} units without within-class variation whose class means differ")
     if rank < len(known.variances):
-        reason = f"class means outside the range of a within-class covariance of rank {rank} in {num_features} units"
-        return _undefined(statistics, num_values, rank, reason)
+        place = f"rank {rank} in {statistics.num_features} units"
+        return undefined(rank, f"class means outside the range of a within-class covariance of {place}")
     values = known.means.new_zeros(num_values)
     condition = float(known.variances[-1] / known.variances[0])
     means, frequencies = statistics.centered_class_means, statistics.frequencies
@@ -130,7 +124,3 @@ def _above_rounding(statistics: ClassStatistics, known: DeterminedRange, values:
     _, sizes, turns = torch.linalg.svd(known.means / known.variances.sqrt(), full_matrices=False)
     roundings = torch.linalg.vector_norm(noise @ turns.T, dim=0)
     return int((sizes > most * roundings)[: len(values)].sum())
-
-
-def _undefined(statistics: ClassStatistics, num_values: int, rank: int, reason: str) -> SNRSpectrum:
-    return SNRSpectrum(statistics.class_means.new_full((num_values,), torch.nan), rank, torch.nan, reason)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
@@ -11,26 +9,9 @@ from torch import Tensor, nn
 OVERSHOOT = 0.02
 
 
-@dataclass(frozen=True)
-class Perturbations:
-    """perturbations: r(x), of the inputs' shape; crossed: (n,) bool, does x + (1 + η) r(x) change the decision?"""
-
-    perturbations: Tensor
-    crossed: Tensor
-
-
-@dataclass(frozen=True)
-class Robustness:
-    """robustness: Ave ‖r(x)‖/‖x‖ over the examples whose boundary was found; num_examples; num_not_crossed of them."""
-
-    robustness: float
-    num_examples: int
-    num_not_crossed: int
-
-
 def deepfool(
     network: nn.Module, inputs: Tensor, *, max_iterations: int = 50, num_candidates: int = 10
-) -> Perturbations:
+) -> tuple[Tensor, Tensor]:
     """The smallest perturbations r(x) that change what the network decides, all examples at once.
 
     Until the decision changes, x moves to the nearest boundary of the network linearised there: with f_k the logits,
@@ -40,6 +21,8 @@ def deepfool(
     network: its output is (logits, features); run in eval mode and left in the mode it was in. inputs (n, *shape).
     max_iterations: steps after which an example is given up, `crossed` false. num_candidates: classes with the largest
     logits at x that may become l (the paper's ten); every step takes as many backward passes.
+
+    Returns r(x), of the inputs' shape, and (n,) bool: whether x + (1 + η) r(x) changes the decision.
 
     Raises ValueError where inputs are empty or the logits are of fewer than two classes.
     """
@@ -53,11 +36,11 @@ def deepfool(
         network.train(mode)
 
 
-def robustness(network: nn.Module, inputs: Tensor) -> Robustness:
-    """Ave_i ‖r(x_i)‖/‖x_i‖ with DeepFool's r (HPD22; over 100 test images there). inputs (n, *shape), as trained on.
+def robustness(network: nn.Module, inputs: Tensor) -> tuple[float, int]:
+    """Ave_i ‖r(x_i)‖/‖x_i‖ with DeepFool's r (HPD22; over 100 test images there), and how many examples it leaves out.
 
-    Examples whose decision does not change within DeepFool's iterations are counted and left out of the average, which
-    is NaN where none changes, as with a network that decides the same for everything.
+    Those are the examples whose decision does not change within DeepFool's iterations; NaN where none changes, as with
+    a network that decides the same for everything. inputs (n, *shape), as trained on.
 
     Raises ValueError where inputs are empty or one of them is zero.
     """
@@ -65,12 +48,12 @@ def robustness(network: nn.Module, inputs: Tensor) -> Robustness:
     if not bool((lengths > 0).all()):
         index = int((lengths == 0).nonzero()[0])
         raise ValueError(f"inputs: expected ‖x‖ > 0 to divide by, got 0 at example {index}. Leave that example out.")
-    found = deepfool(network, inputs)
-    ratios = (found.perturbations.flatten(1).double().norm(dim=1) / lengths)[found.crossed]
-    return Robustness(ratios.mean().item(), len(inputs), int((~found.crossed).sum()))
+    perturbations, crossed = deepfool(network, inputs)
+    ratios = (perturbations.flatten(1).double().norm(dim=1) / lengths)[crossed]
+    return ratios.mean().item(), int((~crossed).sum())
 
 
-def _deepfool(network: nn.Module, inputs: Tensor, max_iterations: int, num_candidates: int) -> Perturbations:
+def _deepfool(network: nn.Module, inputs: Tensor, max_iterations: int, num_candidates: int) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         logits, _ = network(inputs)
     if logits.shape[1] < 2:
@@ -89,7 +72,7 @@ def _deepfool(network: nn.Module, inputs: Tensor, max_iterations: int, num_candi
         total[active[~changed]] += step[~changed]
     with torch.no_grad():
         crossed = network(inputs + (1 + OVERSHOOT) * total)[0].argmax(1) != candidates[:, 0]
-    return Perturbations(total, crossed)
+    return total, crossed
 
 
 def _step(network: nn.Module, inputs: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:

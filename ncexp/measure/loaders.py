@@ -16,14 +16,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import (
-    BatchSampler,
-    DataLoader,
-    DistributedSampler,
-    IterableDataset,
-    RandomSampler,
-    SequentialSampler,
-)
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+from torch.utils.data.distributed import DistributedSampler
+from torch.utils.data.sampler import RandomSampler, SequentialSampler
 
 from ncexp.datasets import Examples
 from ncexp.datasets.dataset import label_fault
@@ -62,9 +57,12 @@ class LoadedExamples:
         self.given, self._device, self._processes = loader, device, processes
         self._loader = in_order(loader, processes)
         self._draws: _Draws | None = None
-        if self._loader is loader and isinstance(loader, DataLoader) and _is_counted(loader):
-            self._draws = _Draws(loader.batch_sampler)  # type: ignore[arg-type]
-            self._loader = _like(loader, batch_sampler=self._draws)
+        # torch's own loader of a map-style dataset, whose sampler chooses the examples: those are counted.
+        own: Any = loader
+        counted = type(own) is DataLoader and not isinstance(own.dataset, IterableDataset)
+        if counted and self._loader is loader and own.batch_sampler:
+            self._draws = _Draws(own.batch_sampler)
+            self._loader = _like(own, batch_sampler=self._draws)
         self._labels: Tensor | None = None
 
     @property
@@ -153,21 +151,19 @@ class LoadedExamples:
         return inputs
 
     def _moved(self, batch: Any) -> tuple[Any, Tensor]:
-        inputs, labels = self._parts(batch)
+        if isinstance(batch, Mapping) and "labels" in batch:
+            inputs, labels = {name: value for name, value in batch.items() if name != "labels"}, batch["labels"]
+        elif isinstance(batch, Sequence) and len(batch) == 2:
+            inputs, labels = batch
+        else:
+            of = f"a mapping with {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else type(batch).__name__
+            raise ValueError(f'{self._name}: expected batches (inputs, labels) or mappings with "labels", got {of}.')
         if not isinstance(labels, Tensor) or labels.dim() != 1 or labels.is_floating_point():
-            shown = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
+            kind = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
             repair = label_fault(labels).partition(". ")[2] if isinstance(labels, Tensor) else ""
-            fault = f"expected labels (n,) of integers, the class of each example, got {shown}. {repair}"
+            fault = f"expected labels (n,) of integers, the class of each example, got {kind}. {repair}"
             raise ValueError(f"{self._name}: {fault.rstrip()}")
         return _to(inputs, self._device), labels.to(self._device, torch.int64, non_blocking=True)
-
-    def _parts(self, batch: Any) -> tuple[Any, Any]:
-        if isinstance(batch, Mapping) and "labels" in batch:
-            return {name: value for name, value in batch.items() if name != "labels"}, batch["labels"]
-        if isinstance(batch, Sequence) and len(batch) == 2:
-            return batch[0], batch[1]
-        kind = f"a mapping with {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else type(batch).__name__
-        raise ValueError(f'{self._name}: expected batches (inputs, labels) or mappings with "labels", got {kind}.')
 
 
 def in_order(loader: Iterable[Any], processes: Processes) -> Iterable[Any]:
@@ -200,19 +196,13 @@ class _Draws:
             yield batch
 
 
-def _is_counted(loader: DataLoader[Any]) -> bool:
-    """Whether it is torch's own loader of a map-style dataset, whose sampler chooses the examples."""
-    return type(loader) is DataLoader and not isinstance(loader.dataset, IterableDataset) and bool(loader.batch_sampler)
-
-
 def one_loader(name: str, loader: Any) -> Iterable[Any]:
     """The loader, also where it is given as a list or mapping of one. Raises ValueError for several, and iterators."""
     members = [*loader.values()] if isinstance(loader, Mapping) else loader
     if isinstance(members, list | tuple) and any(isinstance(one, DataLoader) for one in members):
         if len(members) > 1:
             raise ValueError(f"{name}: expected one loader, got {len(members)}. Pass the one to evaluate.")
-        one: Iterable[Any] = members[0]
-        return one
+        loader = members[0]
     if isinstance(loader, Iterator):
         raise ValueError(
             f"{name}: expected a DataLoader, or another iterable that can be iterated again and again, got a "

@@ -41,7 +41,10 @@ class Comparison:
                 "start_epoch": int(self.fit.epochs[0]),
                 "excluded_epochs": [int(epoch) for epoch in self.fit.excluded_epochs],
                 "conserved_differences": self.fit.conserved_differences.tolist(),
-                "records": [{name: _number(value) for name, value in record.items()} for record in self.records()],
+                "records": [
+                    {name: None if math.isnan(value) else value for name, value in record.items()}
+                    for record in self.records()
+                ],
             }
         return {**content, "undefined": self.undefined}
 
@@ -147,7 +150,3 @@ def _spread(share: float) -> str:
     if share < 0:
         return "how modes differ in growth it does not explain: one factor for all modes would fit better"
     return f"of how modes differ in growth it explains {share:.1%}"
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -158,6 +158,6 @@ def _ridge(weight_decay: tuple[float, float], half_mse_scale: float | None, outs
     if outside:
         return Ridge(0.0, 0.0, f"λ = 0: {outside}")
     weight, bias = (ridge_from_weight_decay(decay, half_mse_scale) for decay in weight_decay)
-    shown = f"{weight:g}" if weight == bias else f"{weight:g}, of the bias {bias:g}"
+    stated = f"{weight:g}" if weight == bias else f"{weight:g}, of the bias {bias:g}"
     scale = f"as the loss is s · ½ Ave ‖logits − one-hot‖² with s = {half_mse_scale:g}"
-    return Ridge(weight, bias, f"λ = weight decay / s = {shown}, {scale}")
+    return Ridge(weight, bias, f"λ = weight decay / s = {stated}, {scale}")

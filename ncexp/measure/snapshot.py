@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ncexp.collapse import ClassStatistics, LinearClassifier, SNRSpectrum, snr_spectrum
-from ncexp.collapse.neural_collapse import require_same_shape
+from ncexp.collapse.checks import check_layer
 from ncexp.measure.ridge import Ridge
 from ncexp.record.tensor_file import DamagedTensors, read_tensors, write_tensors
 
@@ -83,7 +83,7 @@ def _from_parts(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> Sna
         splits[name] = SplitSnapshot(_unpacked(f"{name}/features", tensors), loss, error, layers)
     classifier = LinearClassifier(tensors["classifier/weight"], tensors.get("classifier/bias"))
     for split in splits.values():
-        require_same_shape(split.statistics, classifier)
+        check_layer(split.statistics.class_means, classifier.weight)
     return Snapshot(header["epoch"], {"train": splits["train"], **splits}, classifier, Ridge(**header["ridge"]))
 
 

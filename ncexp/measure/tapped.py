@@ -48,33 +48,32 @@ class TappedNetwork(nn.Module):
 
         handle = self.classifier.register_forward_hook(take, with_kwargs=True)
         try:
-            output = _call(self.model, inputs)
+            if isinstance(inputs, Mapping):
+                output = self.model(**inputs)
+            else:
+                output = self.model(*inputs) if isinstance(inputs, list | tuple) else self.model(inputs)
         finally:
             handle.remove()
         logits = logits_of(output)
-        features = self._one([pooled(*each, logits) for each in taken])
+        found = [pooled(*each, logits) for each in taken]
+        if len(found) != 1 or found[0].dim() != 2:
+            shapes = ", ".join(str(tuple(features.shape)) for features in found) or "nothing"
+            raise ValueError(
+                f"classifier: expected a layer that is given features (n, P) once in a forward pass, got {shapes}. "
+                "Name the last nn.Linear of a model that classifies whole examples."
+            )
+        features: Tensor = found[0]
         if not self._verified:
             with within[0]:
                 self._verify(logits, features)
             self._verified = True
         return logits, features
 
-    def _one(self, taken: list[Any]) -> Tensor:
-        if len(taken) != 1 or taken[0].dim() != 2:
-            shapes = ", ".join(str(tuple(features.shape)) for features in taken) or "nothing"
-            raise ValueError(
-                f"classifier: expected a layer that is given features (n, P) once in a forward pass, got {shapes}. "
-                "Name the last nn.Linear of a model that classifies whole examples."
-            )
-        features: Tensor = taken[0]
-        return features
-
     def _verify(self, logits: Any, features: Tensor) -> None:
         if not isinstance(logits, Tensor):
             raise ValueError(
                 "model: expected logits (n, C), an output with .logits or a tuple that begins with them, got "
-                f"{type(logits).__name__}. "
-                "Wrap the model in a module that returns its logits alone."
+                f"{type(logits).__name__}. Wrap the model in a module that returns its logits alone."
             )
         expected = (len(features), self.classifier.out_features)
         if logits.shape != expected:
@@ -157,9 +156,3 @@ def take_first_buffers(network: TappedNetwork, processes: Processes) -> None:
     if processes.size > 1:
         for buffer in network.buffers():
             torch.distributed.broadcast(buffer, 0)
-
-
-def _call(model: nn.Module, inputs: Any) -> Any:
-    if isinstance(inputs, Mapping):
-        return model(**inputs)
-    return model(*inputs) if isinstance(inputs, list | tuple) else model(inputs)

@@ -14,6 +14,7 @@ from ncexp.record.journal import Record
 from ncexp.record.measurements import list_measurements
 from ncexp.record.naming import find_runs
 from ncexp.record.progress import counted
+from ncexp.record.quantities import NC1, leading
 from ncexp.record.run_directory import RunDirectory
 from ncexp.record.saved_run import parameters_of, run_to_read
 from ncexp.record.states import State
@@ -44,7 +45,7 @@ class Glance:
     @property
     def nc1(self) -> float:
         """On train features; nan where it was not measured at that epoch."""
-        return self.record.get("train/collapse/nc1_trace", math.nan)
+        return self.record.get(leading(NC1).on(), math.nan)
 
 
 def glance_at_runs(folders: Iterable[Path]) -> tuple[list[Glance], list[str]]:

@@ -1,6 +1,6 @@
 """Numbers on disk, one JSON line per epoch: the truth, from which MLflow, frames and figures are fed.
 
-A line is ``{"epoch": 3, "train/collapse/nc1_trace": 0.12, ...}``; an undefined quantity is null, an infinite one "inf".
+A line is ``{"epoch": 3, "train/mse/loss": 0.12, ...}``; an undefined quantity is null, an infinite one "inf".
 A journal holds nothing but what the configuration determines, so two equal runs have equal files. When each epoch ended
 stands in the run's clock.jsonl, once per epoch and for good: a resumed run that trains an epoch again keeps its first
 time.

@@ -9,8 +9,8 @@ import numpy
 from matplotlib.axes import Axes
 from matplotlib.typing import ColorType
 
-from ncexp.measure.quantities import find
 from ncexp.record import Record, SavedRun, State, column
+from ncexp.record.quantities import find
 from ncexp.report.style import Curve
 
 

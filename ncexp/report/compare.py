@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
-from ncexp.measure.quantities import find, shown
 from ncexp.record import SavedRun
+from ncexp.record.quantities import find, selected
 from ncexp.report.reference import LEVEL, MOST_OUTSIDE, WHOLE_LEVEL, Verdict, configuration_of
 from ncexp.report.summary import number, record_at, row_label
 
@@ -30,7 +30,7 @@ def comparison(runs: Sequence[SavedRun]) -> Table:
         return table
     table.add_row(f"at epoch {epoch}", *("" for _ in runs), style="bold")
     records = [record_at(run, epoch) or {} for run in runs]
-    for name, row in shown("summary"):
+    for name, row in selected("summary"):
         values = [record.get(name, math.nan) for record in records]
         if not all(map(math.isnan, values)):
             table.add_row(row_label(name, row), *("–" if math.isnan(one) else number(one, row) for one in values))

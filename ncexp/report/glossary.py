@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ncexp.measure.quantities import QUANTITIES, Quantity
+from ncexp.record.quantities import QUANTITIES, Quantity
 from ncexp.record.runs import ERRORS
 from ncexp.report.tables import Table
 
@@ -18,7 +18,7 @@ This page lets you find what a number means. In the terminal:
 
 <!-- Made by: ncexp list quantities --markdown > docs/quantities.md -->
 
-Every number that is recorded has a name `<split>/<family>/<quantity>`: `train/collapse/nc1_trace`, `test/error`. The
+Every number that is recorded has a name `<split>/<family>/<quantity>`: `train/collapse/cdnv`, `test/error`. The
 split is train, test, or fit for what the training steps met. In data frames and exported tables split, family and
 quantity are columns; the family of names without one, as `test/error`, is `errors` there. `<j>` stands for the number
 of a mode or class, `<module>` for a submodule's name. Where one analysis was measured with a second set of options, its

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from ncexp.measure.quantities import BOTH, DECOMPOSITION, TRAIN, Quantity, panels
 from ncexp.record import counted
+from ncexp.record.quantities import BOTH, DECOMPOSITION, TRAIN, Quantity, panels
 from ncexp.report.bands import draw_band
 from ncexp.report.layout import GridLayout
 from ncexp.report.regimes import CAPTION, has_regimes, regimes_grid

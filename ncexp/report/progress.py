@@ -10,6 +10,7 @@ from rich.progress import Progress, ProgressColumn, Task
 from rich.text import Text
 
 from ncexp.record import Record, format_rate, format_time
+from ncexp.record.quantities import NC1, leading
 
 #: The parts of the line in reading order, and the order in which they get room.
 READING = ("epoch", "loss", "train", "test", "nc1", "rate", "left")
@@ -49,8 +50,8 @@ class ProgressLine:
     def evaluated(self, record: Record) -> None:
         """Show the numbers of an evaluated epoch: on the live line, or as a line of its own."""
         self._parts |= {"train": f"train error {record['train/error']:.2%}", "test": f"test {record['test/error']:.2%}"}
-        if "train/collapse/nc1_trace" in record:
-            self._parts["nc1"] = f"NC1 {record['train/collapse/nc1_trace']:.1e}"
+        if (nc1 := leading(NC1).on()) in record:
+            self._parts["nc1"] = f"NC1 {record[nc1]:.1e}"
         if not self._is_live:
             self._console.print(fitting(self._parts, None), soft_wrap=True, markup=False)
 

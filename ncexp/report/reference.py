@@ -35,8 +35,8 @@ from typing import Any
 import numpy
 from scipy.special import stdtrit
 
-from ncexp.measure.quantities import find
 from ncexp.record import RunDirectory, SavedRun, State, read_environment, read_json
+from ncexp.record.quantities import find
 
 #: Of the band of each quantity; of the intervals of which the whole may lie outside with a share of MOST_OUTSIDE.
 LEVEL, WHOLE_LEVEL, MOST_OUTSIDE = 0.998, 0.99, 0.1

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from ncexp.measure import compare_with_path
 from ncexp.record import DamagedFile, RunDirectory, counted, read_run, write_json
+from ncexp.record.quantities import NC1, leading
 from ncexp.report.summary import print_measured, print_summary
 from ncexp.report.verdict import print_verdict, verdict
 
@@ -67,11 +68,11 @@ def report_simulation(directory: RunDirectory, console: Console) -> None:
 
     run = read_run(directory.path)
     first, last = run.records[0], run.records[-1]
-    worst = max(record["train/theory/residual"] for record in run.records)
+    nc1, worst = leading(NC1).on(), max(record["train/theory/residual"] for record in run.records)
     console.print(
         f"{len(run.records)} times up to t = {last['train/path/time']:g}; simulation and closed form differ by at most "
-        f"{worst:.1e} in log ω; NC1 falls from {first['train/collapse/nc1_trace']:.3g} "
-        f"to {last['train/collapse/nc1_trace']:.3g}",
+        f"{worst:.1e} in log ω; NC1 falls from {first[nc1]:.3g} "
+        f"to {last[nc1]:.3g}",
         soft_wrap=True,
         markup=False,
     )

@@ -26,9 +26,9 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from ncexp.measure.quantities import BOTH, Quantity
 from ncexp.record import Record, SavedRun, column
 from ncexp.record.files import replace_file
+from ncexp.record.quantities import BOTH, Quantity
 
 #: One colour, one meaning, on every figure: Okabe and Ito's, which colour-blind readers tell apart, and two of Tol's.
 #: The decomposition's parts by the last word of their names; NC1 has the colour of L_NC1, NC2 and NC3 that of L_NC2/3.

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from ncexp.measure.quantities import PLACES, Quantity, find, shown
 from ncexp.record import Record, SavedRun
+from ncexp.record.quantities import PLACES, Quantity, find, selected
 
 #: Three ways to decide on the same features, each with its error on test.
 CLASSIFIERS = {
@@ -73,7 +73,7 @@ def figure_two(run: SavedRun) -> list[str]:
 def print_summary(console: Console, run: SavedRun) -> None:
     """Two tables: the catalogue's summary at three epochs, and the test errors of three classifiers side by side."""
     heads = _three_epochs(run)
-    console.print(_quantities("on train features", heads, [name for name, _ in shown("summary")]))
+    console.print(_quantities("on train features", heads, [name for name, _ in selected("summary")]))
     for line in figure_two(run):
         console.print(line, soft_wrap=True, markup=False)
     if CLASSIFIERS["network"] in run.records[-1]:
@@ -84,7 +84,7 @@ def print_summary(console: Console, run: SavedRun) -> None:
 
 def print_measured(console: Console, run: SavedRun, names: Sequence[str]) -> None:
     """These numbers at three epochs; of many those first that the summary and the report show."""
-    known = {name for place in PLACES for name, _ in shown(place)}
+    known = {name for place in PLACES for name, _ in selected(place)}
     chosen = sorted(names, key=lambda name: name not in known)
     if run.records and chosen:
         console.print(_quantities("measured", _three_epochs(run), chosen[:MOST_MEASURED]))

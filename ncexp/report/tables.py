@@ -12,8 +12,8 @@ from typing import Literal
 
 from pandas import DataFrame
 
-from ncexp.measure.quantities import Quantity, shown
 from ncexp.record import Record, SavedRun, State
+from ncexp.record.quantities import Quantity, selected
 from ncexp.record.text import csv_cell, printable
 from ncexp.report.summary import ROBUSTNESS, TERMS, describe_doubts, rate_of_fall, record_at, small_perp_epoch
 from ncexp.report.sweep import Cell, Sweep, deviation, last_test_error, mean
@@ -122,7 +122,7 @@ def results(sweep: Sweep) -> Table:
     Where no rate is complete, the one that leads so far stands there, with its state and its last evaluated epoch.
     """
     measured = {name for cell in sweep.cells.values() for run in cell.best for name in run.records[-1]}
-    at_the_end = [(name, row) for name, row in shown("report") if name in measured]
+    at_the_end = [(name, row) for name, row in selected("report") if name in measured]
     columns = ["dataset", "network", "loss", "learning rate", "seeds", *ACCURACIES]
     columns += [_heading(name, row) for name, row in at_the_end]
     rows = []

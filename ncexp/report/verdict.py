@@ -11,10 +11,10 @@ from collections.abc import Iterable
 
 from rich.console import Console
 
-from ncexp.record import Record, SavedRun, State
+from ncexp.record import Record, SavedRun, State, quantities
 from ncexp.report.summary import ROBUSTNESS, record_at, small_perp_epoch
 
-NC1, PERP = "train/collapse/nc1_trace", "train/mse/loss_ls_perp"
+NC1, PERP = quantities.leading(quantities.NC1).on(), "train/mse/loss_ls_perp"
 
 
 def verdict(run: SavedRun) -> list[str]:

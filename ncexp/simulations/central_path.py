@@ -15,11 +15,11 @@ from ncexp.collapse import (
     LinearClassifier,
     central_path_losses,
     class_statistics,
-    least_squares_classifier,
     nearest_class_center_mismatch,
     renormalized_gradient_flow,
     snr_singular_values,
 )
+from ncexp.collapse.gradient_flow import States, with_optimum
 from ncexp.measure import Analysis, Ridge, Snapshot, run_analysis
 from ncexp.measure.analyses import CentralPathAnalysis, LossAndError, MSEDecompositionAnalysis, NeuralCollapse
 from ncexp.measure.snapshot import SplitSnapshot
@@ -35,10 +35,8 @@ NumFeatures = Annotated[int, Field(ge=1, le=2**12)]
 ExamplesPerClass = Annotated[int, Field(ge=1, le=2**16)]
 LastTime = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NumTimes = Annotated[int, Field(ge=3, le=10_000)]
-#: At each time the features (n, P) and their last layer.
-States = list[tuple[Tensor, LinearClassifier]]
-#: Features, labels, C, times, and the generator that drew the features → what the flow makes of them.
-Flow = Callable[[Tensor, Tensor, int, Tensor, torch.Generator], States]
+#: Features, labels, times, and the generator that drew the features → what the flow makes of them.
+Flow = Callable[[Tensor, Tensor, Tensor, torch.Generator], States]
 
 
 def random_features(
@@ -50,18 +48,13 @@ def random_features(
     last_time: LastTime = 1e8,
     num_times: NumTimes = 60,
 ) -> Iterator[Record]:
-    """Features from a standard normal follow the renormalized flow; records as `records_along`.
+    """Features from a standard normal follow the renormalized flow; records and ValueErrors as of `records_along`."""
 
-    Raises ValueError as `records_along`.
-    """
-    return records_along(_renormalized, seed, (num_classes, num_features, examples_per_class), last_time, num_times)
+    def flow(features: Tensor, labels: Tensor, times: Tensor, _: torch.Generator) -> States:
+        snapshots = renormalized_gradient_flow(features, labels, num_classes, times).snapshots
+        return with_optimum(snapshots, labels, num_classes)
 
-
-def _renormalized(
-    features: Tensor, labels: Tensor, num_classes: int, times: Tensor, _generator: torch.Generator
-) -> States:
-    snapshots = renormalized_gradient_flow(features, labels, num_classes, times).snapshots
-    return [(h, least_squares_classifier(class_statistics(h, labels, num_classes), 0.0)) for h in snapshots]
+    return records_along(flow, seed, (num_classes, num_features, examples_per_class), last_time, num_times)
 
 
 def records_along(
@@ -80,18 +73,6 @@ def records_along(
     """
     num_classes, num_features, examples_per_class = sizes
     first = FIRST * examples_per_class * num_classes**2
-    _refuse_sizes(*sizes)
-    if last_time <= first:
-        raise ValueError(f"simulation.last_time: expected above {first:g}, the first time, got {last_time:g}.")
-    later = torch.logspace(math.log10(first), math.log10(last_time), num_times - 1, dtype=torch.float64)
-    times = torch.cat([torch.zeros(1, dtype=torch.float64), later])
-    generator = torch.Generator().manual_seed(seed)
-    features = torch.randn(num_classes * examples_per_class, num_features, generator=generator, dtype=torch.float64)
-    labels = torch.arange(num_classes).repeat_interleave(examples_per_class)
-    return _records(lambda: flow(features, labels, num_classes, times, generator), labels, times)
-
-
-def _refuse_sizes(num_classes: int, num_features: int, examples_per_class: int) -> None:
     num_examples = num_classes * examples_per_class
     if num_features > num_examples - num_classes:
         raise ValueError(
@@ -103,6 +84,14 @@ def _refuse_sizes(num_classes: int, num_features: int, examples_per_class: int) 
             f"simulation.examples_per_class: expected at most {MOST_NUMBERS} numbers in all features, got "
             f"{num_examples * num_features}. Lower it, simulation.num_features or simulation.num_classes."
         )
+    if last_time <= first:
+        raise ValueError(f"simulation.last_time: expected above {first:g}, the first time, got {last_time:g}.")
+    later = torch.logspace(math.log10(first), math.log10(last_time), num_times - 1, dtype=torch.float64)
+    times = torch.cat([torch.zeros(1, dtype=torch.float64), later])
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(num_examples, num_features, generator=generator, dtype=torch.float64)
+    labels = torch.arange(num_classes).repeat_interleave(examples_per_class)
+    return _records(lambda: flow(features, labels, times, generator), labels, times)
 
 
 def _records(flow: Callable[[], States], labels: Tensor, times: Tensor) -> Iterator[Record]:
@@ -130,12 +119,8 @@ def _measured(row: int, features: Tensor, classifier: LinearClassifier, labels: 
     error = float((logits.argmax(1) != labels).double().mean())
     train = SplitSnapshot(statistics, loss, error, layers={})
     snapshot = Snapshot(row, {"train": train}, classifier, Ridge(0.0, 0.0, "λ = 0: the central path"))
-    analyses: list[Analysis] = [
-        LossAndError(),
-        NeuralCollapse(),
-        MSEDecompositionAnalysis(),
-        CentralPathAnalysis(modes=num_classes),
-    ]
+    analyses: list[Analysis] = [LossAndError(), NeuralCollapse(), MSEDecompositionAnalysis()]
+    analyses.append(CentralPathAnalysis(modes=num_classes))
     record: Record = {}
     for analysis in analyses:
         record |= run_analysis(analysis, snapshot, None)

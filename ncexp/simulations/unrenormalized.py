@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ncexp.collapse import LinearClassifier
-from ncexp.collapse.free_flows import FreeTrajectory, on_path_gradient_flow, plain_gradient_flow
+from ncexp.collapse.gradient_flow import States, on_path_gradient_flow, plain_gradient_flow
 from ncexp.record import Record
 from ncexp.simulations.central_path import (
     ExamplesPerClass,
@@ -18,7 +18,6 @@ from ncexp.simulations.central_path import (
     NumClasses,
     NumFeatures,
     NumTimes,
-    States,
     records_along,
 )
 
@@ -41,7 +40,11 @@ def on_path(
     Records as `records_along`. Raises ValueError as it, and for a last_time beyond LONGEST.
     """
     _refuse_last_time(last_time, num_classes, examples_per_class)
-    return records_along(_on_path, seed, (num_classes, num_features, examples_per_class), last_time, num_times)
+
+    def flow(features: Tensor, labels: Tensor, times: Tensor, _: torch.Generator) -> States:
+        return on_path_gradient_flow(features, labels, num_classes, times)
+
+    return records_along(flow, seed, (num_classes, num_features, examples_per_class), last_time, num_times)
 
 
 def plain(
@@ -59,22 +62,13 @@ def plain(
     Records as `records_along`. Raises ValueError as it, and for a last_time beyond LONGEST.
     """
     _refuse_last_time(last_time, num_classes, examples_per_class)
-    return records_along(_plain, seed, (num_classes, num_features, examples_per_class), last_time, num_times)
 
+    def flow(features: Tensor, labels: Tensor, times: Tensor, generator: torch.Generator) -> States:
+        drawn = 2 * torch.rand(num_classes, num_features + 1, generator=generator, dtype=torch.float64) - 1
+        layer = LinearClassifier(drawn[:, :-1] / num_features**0.5, drawn[:, -1] / num_features**0.5)
+        return plain_gradient_flow(features, layer, labels, times)
 
-def _on_path(features: Tensor, labels: Tensor, num_classes: int, times: Tensor, _generator: torch.Generator) -> States:
-    return _states(on_path_gradient_flow(features, labels, num_classes, times))
-
-
-def _plain(features: Tensor, labels: Tensor, num_classes: int, times: Tensor, generator: torch.Generator) -> States:
-    width = features.shape[1]
-    drawn = 2 * torch.rand(num_classes, width + 1, generator=generator, dtype=torch.float64) - 1
-    layer = LinearClassifier(drawn[:, :-1] / width**0.5, drawn[:, -1] / width**0.5)
-    return _states(plain_gradient_flow(features, layer, labels, times))
-
-
-def _states(flow: FreeTrajectory) -> States:
-    return list(zip(flow.snapshots, flow.classifiers, strict=True))
+    return records_along(flow, seed, (num_classes, num_features, examples_per_class), last_time, num_times)
 
 
 def _refuse_last_time(last_time: float, num_classes: int, examples_per_class: int) -> None:

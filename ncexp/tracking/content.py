@@ -12,21 +12,12 @@ from typing import TypeVar
 
 from ncexp.record import Record, RunDirectory, SavedRun, State
 from ncexp.record.measurements import list_measurements
+from ncexp.record.quantities import final_names, selected
 
 #: (name, value, milliseconds since 1970, epoch)
 Point = tuple[str, float, int, int]
 Item = TypeVar("Item")
 
-#: Name behind ``final/`` → quantity of the last record.
-FINAL_NUMBERS = {
-    "test_error": "test/error",
-    "train_error": "train/error",
-    "nc1_trace": "train/collapse/nc1_trace",
-    "self_duality": "train/collapse/self_duality",
-    "mse_loss": "train/mse/loss",
-    "mse_loss_ls_perp": "train/mse/loss_ls_perp",
-    "perp_share": "train/path/perp_share",
-}
 #: MLflow's longest name.
 LONGEST_NAME = 250
 
@@ -55,7 +46,7 @@ def outcome(run: SavedRun) -> dict[str, float]:
     same from the first evaluated epoch without a single train error. These only where they were reached.
     """
     last = run.records[-1]
-    numbers = {f"final/{key}": last[name] for key, name in FINAL_NUMBERS.items() if name in last}
+    numbers = {f"final/{key}": last[name] for key, name in final_names().items() if name in last}
     tested = [record for record in run.records if "test/error" in record]
     if tested:
         best = min(tested, key=lambda record: record["test/error"])
@@ -125,10 +116,8 @@ def description(run: SavedRun, run_id: str = "") -> str:
         f"Record: `{run.path}`. MLflow has a copy of its numbers.",
     ]
     if run.state.final and run.records:
-        from ncexp.measure.quantities import shown  # of the package that needs torch
-
         last = run.records[-1]
-        rows = [(f"{name.partition('/')[0]} {row.short}", name) for name, row in shown("summary") if name in last]
+        rows = [(f"{name.partition('/')[0]} {row.short}", name) for name, row in selected("summary") if name in last]
         table = [f"| {label} | {last[name]:.4g} |" for label, name in rows]
         lines.append("\n".join([f"| at epoch {last['epoch']:.0f} | |", "|---|---|", *table]))
     if run_id and run.state is not State.RUNNING:  # of a running one they are not there yet

@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ncexp.measure.quantities import Quantity, shown
+from ncexp.record.quantities import NC1, Quantity, leading, selected
 from ncexp.tracking.address import OF_TRAININGS
 from ncexp.tracking.store import only_writer
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+#: NC1 at the end.
+FINAL_NC1 = f"final/{leading(NC1).final}"
 TAG = "mlflow.sharedViewState."
 COLUMNS = [
     *(f"params.`{name}`" for name in ("architecture", "loss", "lr", "seed", "precision")),
-    *(f"metrics.`{name}`" for name in ("final/test_error", "final/nc1_trace", "final/perp_share", "zero/epoch")),
+    *(f"metrics.`{name}`" for name in ("final/test_error", FINAL_NC1, "final/perp_share", "zero/epoch")),
     *(f"tags.`{name}`" for name in ("state", "reason", "sweep")),
 ]
 #: Name of a view → the parameters by which it groups runs (mean, and band); none: each run by itself.
@@ -45,7 +47,7 @@ def link(experiment: str, view: str) -> str:
 def view_state(grouping: tuple[str, ...]) -> dict[str, Any]:
     """A view in the UI's own terms: a section for each split, in it the quantities that the catalogue shows there."""
     keys = [{"mode": "param", "groupByData": name} for name in grouping]
-    charts = shown("view")
+    charts = selected("view")
     sections = dict.fromkeys(name.partition("/")[0] for name, _ in charts)
     return {
         "selectedColumns": COLUMNS,
@@ -70,7 +72,7 @@ def _parallel(section: str) -> dict[str, Any]:
         "metricSectionId": section,
         "displayName": "loss, rate, NC1 at the end",
         "selectedParams": ["loss", "lr"],
-        "selectedMetrics": ["final/nc1_trace"],
+        "selectedMetrics": [FINAL_NC1],
         "showAllRuns": False,
         "isGenerated": True,
         "deleted": False,

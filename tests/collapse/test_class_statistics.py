@@ -87,7 +87,7 @@ def test_statistics_equal_two_pass_for_any_split_and_merge(
 
 @pytest.mark.parametrize("spread", [1.0, 1e-5])
 @pytest.mark.parametrize(("num_classes", "n"), [(7, 3 * _BUFFER_ROWS + 5), (2 * _BUFFER_ROWS, 4 * _BUFFER_ROWS + 3)])
-def test_statistics_equal_two_pass_beyond_the_buffer_and_with_more_classes_than_rows(num_classes, n, spread):
+def test_statistics_equal_two_pass_beyond_the_buffer_and_of_many_classes(num_classes, n, spread):
     features, labels = draw(num_classes, 3, n, spread, seed=1)
     order = torch.randperm(n, generator=torch.Generator().manual_seed(2))
     whole = class_statistics(features, labels, num_classes)
@@ -132,13 +132,6 @@ def test_statistics_hold_for_drifting_and_sorted_streams():
     assert_same(accumulator.compute(), two_pass(features, labels, 4), PROMISED)
 
 
-def test_statistics_do_not_depend_on_order_at_covariance_ratio_1e_minus_10():
-    features, labels = draw(6, 8, 600, spread=1e-5, seed=4)
-    forward = class_statistics(features, labels, 6)
-    backward = class_statistics(features.flip(0), labels.flip(0), 6)
-    assert_same(backward, forward, 1e-10)
-
-
 def test_covariances_are_what_they_are_called():
     features, labels = draw(5, 4, 57, spread=0.7, seed=5)
     statistics = class_statistics(features, labels, 5)
@@ -156,7 +149,7 @@ def test_covariances_are_what_they_are_called():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-def test_statistics_are_float64_of_any_dtype_inside_autocast_and_inference_mode(dtype):
+def test_statistics_are_float64_inside_autocast_and_inference_mode(dtype):
     features, labels = draw(3, 4, 40, spread=1.0, seed=6)
     features = features.to(dtype)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
@@ -167,16 +160,6 @@ def test_statistics_are_float64_of_any_dtype_inside_autocast_and_inference_mode(
     assert measured.class_means.dtype == measured.within_class_covariance.dtype == torch.float64
     assert not measured.class_means.requires_grad
     assert_same(measured, two_pass(features.detach(), labels, 3), ROUNDING)
-
-
-def test_autocast_features_of_a_network_keep_their_bf16_values():
-    layer = torch.nn.Linear(4, 6)
-    labels = torch.arange(12) % 3
-    with torch.autocast("cpu", torch.bfloat16):
-        features = layer(torch.randn(12, 4, generator=torch.Generator().manual_seed(0)))
-        statistics = class_statistics(features, labels, 3)
-    assert features.dtype == torch.bfloat16
-    assert_same(statistics, two_pass(features.detach(), labels, 3), ROUNDING)
 
 
 def test_feature_eps_is_that_of_the_coarsest_batch():

@@ -40,7 +40,7 @@ def _descent(_: float, state: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_renormalized_descent_in_continuous_time_is_the_closed_form_over_four_decades() -> None:
+def test_renormalized_descent_is_the_closed_form_over_four_decades() -> None:
     """DOP853 from ω = 0.005 to beyond 100, against c1 log ω + c2 ω² + c3 ω⁴ = a + t."""
     times = torch.cat([torch.zeros(1), torch.logspace(1, 8.3, 12)]).double()
     start = _start()

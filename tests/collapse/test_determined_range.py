@@ -83,54 +83,30 @@ CASES = {
 }
 
 
-def classifiers(num_features: int, bias: bool) -> dict[str, LinearClassifier]:
-    """From nothing to far off."""
-    weight, constant = gaussian(7, NUM_CLASSES, num_features), torch.full((NUM_CLASSES,), 0.1)
-    return {f"{size}": LinearClassifier(size * weight, constant if bias else None) for size in (0.0, 0.01, 0.1, 10.0)}
-
-
 @pytest.mark.parametrize("case", CASES)
-def test_loss_ls_of_rank_deficient_features_is_that_of_their_coordinates(case):
-    features, coordinates, _ = CASES[case]()
-    statistics = class_statistics(features, LABELS, NUM_CLASSES)
-    expected = least_loss(coordinates)
-    for classifier in classifiers(features.shape[1], bias=True).values():
-        measured = decompose_mse(statistics, classifier, 0.0)
-        assert measured.loss_ls == pytest.approx(expected, rel=ROUNDED[features.dtype])
-        assert 0 <= measured.loss_ls <= measured.loss
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_least_squares_classifier_of_rank_deficient_features_reaches_loss_ls_on_the_examples(case):
-    features, coordinates, _ = CASES[case]()
-    optimum = least_squares_classifier(class_statistics(features, LABELS, NUM_CLASSES), 0.0)
-    residuals = optimum(features) - torch.nn.functional.one_hot(LABELS, NUM_CLASSES)
-    reached = float(residuals.square().sum(1).mean()) / 2
-    assert reached == pytest.approx(least_loss(coordinates), rel=10 * ROUNDED[features.dtype])
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_spectrum_of_rank_deficient_features_is_defined_with_its_rank_and_gives_the_same_losses(case):
-    features, _, rank = CASES[case]()
-    statistics = class_statistics(features, LABELS, NUM_CLASSES)
+def test_losses_of_rank_deficient_features_are_of_their_coordinates(case):
+    features, coordinates, rank = CASES[case]()
+    statistics, width = class_statistics(features, LABELS, NUM_CLASSES), features.shape[1]
+    expected, rounded = least_loss(coordinates), ROUNDED[features.dtype]
     spectrum = snr_spectrum(statistics)
-    assert spectrum.undefined == ""
-    assert spectrum.rank == rank
-    measured = decompose_mse(statistics, classifiers(features.shape[1], bias=True)["0.1"], 0.0)
-    expected = [float(loss) for loss in central_path_losses(spectrum.singular_values, NUM_CLASSES)]
-    # Both are of the same statistics: only float64 and a condition number below 1e3 are between them.
-    assert [measured.loss_ls, measured.loss_nc1, measured.loss_nc23] == pytest.approx(expected, rel=1e-11)
-
-
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("case", CASES)
-def test_a_last_layer_from_training_is_a_finite_distance_from_the_path_of_rank_deficient_features(case, bias):
-    features, _, _ = CASES[case]()
-    statistics = class_statistics(features, LABELS, NUM_CLASSES)
-    distance = distance_to_path(statistics, classifiers(features.shape[1], bias)["0.1"], 0.0)
-    assert 0 <= distance.perp_share <= 1
-    assert 0.1 < distance.classifier_distance < 100
-    assert 0 < distance.prediction_angle < 180
+    assert (spectrum.undefined, spectrum.rank) == ("", rank)
+    of_spectrum = [float(loss) for loss in central_path_losses(spectrum.singular_values, NUM_CLASSES)]
+    weight, bias = gaussian(7, NUM_CLASSES, width), torch.full((NUM_CLASSES,), 0.1)
+    for size in (0.0, 0.01, 0.1, 10.0):  # of a layer, from nothing to far off
+        measured = decompose_mse(statistics, LinearClassifier(size * weight, bias), 0.0)
+        assert measured.loss_ls == pytest.approx(expected, rel=rounded)
+        assert 0 <= measured.loss_ls <= measured.loss
+        # Both are of the same statistics: only float64 and a condition number below 1e3 are between them.
+        terms = [measured.loss_ls, measured.loss_nc1, measured.loss_nc23]
+        assert terms == pytest.approx(of_spectrum, rel=1e-11)
+    # W̃_LS reaches it on the examples, and a layer from training is a finite distance away.
+    residuals = least_squares_classifier(statistics, 0.0)(features) - torch.nn.functional.one_hot(LABELS, NUM_CLASSES)
+    assert float(residuals.square().sum(1).mean()) / 2 == pytest.approx(expected, rel=10 * rounded)
+    for layer in (LinearClassifier(0.1 * weight, bias), LinearClassifier(0.1 * weight)):
+        distance = distance_to_path(statistics, layer, 0.0)
+        assert 0 <= distance.perp_share <= 1
+        assert 0.1 < distance.classifier_distance < 100
+        assert 0 < distance.prediction_angle < 180
 
 
 @pytest.mark.slow
@@ -323,7 +299,7 @@ def test_loss_ls_is_below_loss_in_corners_of_float64(corner):
         check_bound(features, labels, num_classes, modest_layer(features, labels, bias, 1e-12))
 
 
-def test_loss_ls_with_a_bias_is_the_same_for_copies_of_a_unit_with_an_offset():
+def test_loss_ls_is_the_same_for_copies_of_a_unit_with_an_offset():
     """One unit, and two copies of it beside a common offset: sums of few bits, so that the offset rounds nothing."""
     unit = torch.tensor([[3, -5, 8, 1, -9, 2, 4, -7, 6, -1, 2, 5]], dtype=torch.float64).T * 2.0**-36
     labels = torch.arange(12) // 4

@@ -20,7 +20,7 @@ from last_layer_oracle import check_catalogue, yielded
 from mpmath import mpf
 
 from ncexp.collapse import LinearClassifier, class_statistics
-from ncexp.measure.quantities import QUANTITIES
+from ncexp.record.quantities import QUANTITIES
 
 CASES, BATCH = 500, 25
 FAMILIES = ("collapse", "geometry", "mse", "path")

@@ -140,13 +140,6 @@ def test_fit_of_a_run_that_stands_still_explains_nothing() -> None:
     assert result.rms == 0
 
 
-def test_conserved_differences_of_exact_spectra_are_constant() -> None:
-    differences = fit(exact_spectra()).conserved_differences
-    assert differences.shape == (40, 4)
-    # F is as large as t/N; its rounding is what can be asked for.
-    assert float((differences - differences[0]).abs().max()) < 1e-12 * float(TRUE_TIMES[-1])
-
-
 def test_fit_excludes_undefined_epochs_and_lists_them() -> None:
     spectra = exact_spectra()
     spectra[5] = torch.nan

@@ -94,7 +94,7 @@ def test_snr_singular_values_unchanged_by_an_invertible_affine_map() -> None:
     )
 
 
-def test_snr_spectrum_fewer_features_than_classes_has_one_value_per_feature() -> None:
+def test_snr_spectrum_of_few_features_has_one_value_per_feature() -> None:
     features, labels = gaussian_features(2)
     spectrum = snr_spectrum(class_statistics(features, labels, CLASSES))
     assert spectrum.singular_values.shape == (2,)
@@ -190,7 +190,7 @@ def test_snr_spectrum_undefined_is_nan_with_its_reason(case: str) -> None:
 
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("depth", [1e-6, 1e-9])
-def test_spectrum_keeps_every_digit_where_units_have_collapsed_to_unlike_depths(depth, turned):
+def test_spectrum_keeps_every_digit_for_units_of_unlike_depths(depth, turned):
     """One unit is noise, another has collapsed far; against mpmath on the statistics as they are."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(120) % 4

@@ -155,7 +155,7 @@ def test_metrics_are_undefined_where_a_classifier_row_is_zero():
     }
 
 
-def test_snr_is_undefined_and_the_rest_is_not_where_within_class_variation_is_missing():
+def test_snr_alone_is_undefined_without_within_class_variation():
     means = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
     classifier = LinearClassifier(means)
     names = undefined_names(means.repeat(2, 1), torch.arange(6) % 3, classifier)

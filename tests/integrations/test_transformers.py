@@ -115,7 +115,7 @@ def test_trainers_run_is_recorded_and_left_alone(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["GPT2", "Llama"])
-def test_features_of_a_decoder_are_those_of_the_token_that_it_classifies_by(transformers: Any, kind: str) -> None:
+def test_features_of_a_decoder_are_of_the_token_that_it_classifies_by(transformers: Any, kind: str) -> None:
     """The last one that is no padding; its `score` sees every token."""
     torch.manual_seed(0)
     sizes = {"GPT2": {"n_embd": 16, "n_layer": 1, "n_head": 2}, "Llama": {**SMALL, "num_key_value_heads": 2}}[kind]

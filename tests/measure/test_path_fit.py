@@ -11,8 +11,8 @@ from synthetic_path import C, N, records_of_path, run_with
 
 from ncexp.collapse import CentralPath
 from ncexp.measure.path_fit import compare_with_path, why_undefined
-from ncexp.measure.quantities import find
 from ncexp.record import Record
+from ncexp.record.quantities import find
 
 #: The fit's times come from a bisection to rounding.
 FITTED = 1e-9
@@ -94,7 +94,7 @@ def test_comparison_as_json_has_no_nan() -> None:
     assert content["undefined"].keys() == {"7"}
 
 
-def test_records_of_a_fit_bear_the_numbers_of_the_modes_under_the_names_of_the_catalogue() -> None:
+def test_records_of_a_fit_bear_the_names_of_the_catalogue() -> None:
     records = records_of_path()
     for record in records:  # of more modes than are recorded, the second is left out
         record["train/path/snr_4"] = record.pop("train/path/snr_3")

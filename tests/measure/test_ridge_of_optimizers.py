@@ -49,7 +49,7 @@ def after(kind: type[Optimizer], options: dict[str, Any], *, by_hand: bool) -> T
 
 
 @pytest.mark.parametrize("name", TORCH)
-def test_ridge_is_taken_from_the_optimizers_that_decay_through_the_gradient(name: str) -> None:
+def test_ridge_is_taken_from_optimizers_that_decay_through_the_gradient(name: str) -> None:
     kind, options = getattr(torch.optim, name), TORCH[name]
     difference = (after(kind, options, by_hand=True) - after(kind, options, by_hand=False)).abs().max()
     layer = nn.Linear(3, 4, bias=False)

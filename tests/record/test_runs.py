@@ -18,8 +18,8 @@ from synthetic_sweep import EPOCHS, RATES, write_run
 
 import ncexp
 from ncexp.cli.export import main as export
-from ncexp.measure.quantities import QUANTITIES
 from ncexp.record import Runs, State, load, read_run, select, split_name
+from ncexp.record.quantities import QUANTITIES
 from ncexp.record.runs import ERRORS, NONE
 
 OF_A_RUN = ["run", "dataset", "architecture", "loss", "lr", "seed", "state"]

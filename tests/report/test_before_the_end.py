@@ -14,8 +14,8 @@ from synthetic_sweep import EPOCHS, write_run, write_status
 
 from ncexp.cli.report import main as report
 from ncexp.measure import compare_with_path
-from ncexp.measure.quantities import ERROR, NC1, panels
 from ncexp.record import Record, SavedRun, State, find_runs, read_run
+from ncexp.record.quantities import ERROR, NC1, panels
 from ncexp.report.bands import bands_of
 from ncexp.report.differences import differences
 from ncexp.report.figures import draw_figures

@@ -11,8 +11,8 @@ from matplotlib import pyplot
 from synthetic_path import NAME, records_of_path, run_with
 from synthetic_sweep import write_run
 
-from ncexp.measure.quantities import find
 from ncexp.record import Record, read_run
+from ncexp.record.quantities import find
 from ncexp.report.figures import (
     central_path_figure,
     decomposition_figure,

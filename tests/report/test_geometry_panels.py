@@ -9,8 +9,8 @@ import pytest
 from matplotlib import pyplot
 from synthetic_sweep import write_run
 
-from ncexp.measure.quantities import FREE_BIAS, NC0, SELI, panels
 from ncexp.record import read_run
+from ncexp.record.quantities import FREE_BIAS, NC0, SELI, panels
 from ncexp.report.grids import _figures, panel_grid
 from ncexp.report.sweep import Sweep, gather
 

@@ -6,7 +6,7 @@ import pytest
 
 from ncexp.cli.list import GROUPS, main
 from ncexp.config.composing import config_directory
-from ncexp.measure.quantities import QUANTITIES
+from ncexp.record.quantities import QUANTITIES
 from ncexp.report.glossary import render_markdown
 
 

@@ -17,8 +17,8 @@ from synthetic_sweep import RATES, curves, write_journals, write_run, write_swee
 
 from ncexp.cli.compare import main as compare
 from ncexp.cli.report import main as report
-from ncexp.measure.quantities import shown
 from ncexp.record import SavedRun, State, find_runs, load, read_run
+from ncexp.record.quantities import selected
 from ncexp.report.compare import last_common_epoch
 from ncexp.report.outcome import outcome
 from ncexp.report.page import AT_ONCE, render_page, shown_at_once
@@ -80,7 +80,7 @@ def test_results_agree_with_the_journals_by_hand(tmp_path: Path) -> None:
 def test_results_have_the_columns_of_the_catalogue_shares_in_percent(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path))
     table = results(gather([run]))
-    recorded = [row.short for name, row in shown("report") if name in run.records[-1]]
+    recorded = [row.short for name, row in selected("report") if name in run.records[-1]]
     assert [column.removesuffix(" %") for column in table.frame.columns[-len(recorded) :]] == recorded
     mismatch = table.frame["NC4 mismatch %"][0]
     assert mismatch.mean == pytest.approx(100 * run.records[-1]["train/collapse/nearest_class_center_mismatch"])
@@ -235,7 +235,7 @@ def test_page_shows_eight_columns_of_a_table_and_unfolds_the_others(tmp_path: Pa
     assert 'type="checkbox"' not in render_page("", [gains(sweep)], [])
 
 
-def test_chosen_rate_is_among_the_columns_that_are_shown(tmp_path: Path) -> None:
+def test_chosen_rate_is_among_the_columns_that_are_selected(tmp_path: Path) -> None:
     for rate in (0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.02, 0.05):
         write_run(tmp_path, rate=rate)
     table = learning_rates(gather(_read(tmp_path)))

@@ -11,9 +11,9 @@ from synthetic_path import records_of_path
 from synthetic_sweep import write_journals, write_run
 
 from ncexp.config import Component
-from ncexp.measure.quantities import find, shown
 from ncexp.record import RunDirectory, Runs, read_json, read_run
 from ncexp.record.measurements import names_of
+from ncexp.record.quantities import find, selected
 from ncexp.report import report_run, report_simulation
 from ncexp.report.summary import MOST_MEASURED, print_measured, print_summary, record_at
 from ncexp.report.verdict import verdict
@@ -32,7 +32,7 @@ def test_summary_shows_the_catalogue_at_three_epochs(tmp_path: Path, console: Co
     run = read_run(path)
     report_run(RunDirectory(path), console)
     text = printed(console)
-    for name, row in shown("summary"):
+    for name, row in selected("summary"):
         if name in run.records[-1]:
             line = next(line for line in text.splitlines() if row.short in line)
             assert len(line.split()) >= 4
@@ -102,7 +102,7 @@ def test_very_many_measured_numbers_are_cut_and_counted(tmp_path: Path, console:
     head, *rows, more = printed(console).splitlines()
     assert len(rows) == MOST_MEASURED
     assert more == f"and {len(names) - MOST_MEASURED} more: `ncexp export`, or ncexp.load(...).frame()"
-    shown_first = [name for name in names if name in {one for one, _ in [*shown("summary"), *shown("report")]}]
+    shown_first = [name for name in names if name in {one for one, _ in [*selected("summary"), *selected("report")]}]
     assert len(shown_first) < MOST_MEASURED
     assert all(any(row.startswith(find(name).short) or find(name).short in row for row in rows) for name in shown_first)  # type: ignore[union-attr]
     del head

@@ -12,8 +12,8 @@ from matplotlib import pyplot
 from synthetic_sweep import write_run
 
 from ncexp.cli.report import main as report
-from ncexp.measure.quantities import NC1, panels
 from ncexp.record import find_runs, load, read_run
+from ncexp.record.quantities import NC1, panels
 from ncexp.report.differences import differences
 from ncexp.report.grids import _figures, panel_grid
 from ncexp.report.style import group_colours

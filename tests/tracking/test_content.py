@@ -13,8 +13,8 @@ from mlflow.entities import Metric
 from mlflow.utils.validation import _validate_batch_log_data
 from synthetic_sweep import write_run
 
-from ncexp.measure.quantities import find
 from ncexp.record import Record, State, read_run, write_json
+from ncexp.record.quantities import find
 from ncexp.tracking.content import metric_name, outcome
 from ncexp.tracking.view import COLUMNS, VIEWS, view_state
 

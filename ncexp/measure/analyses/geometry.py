@@ -8,15 +8,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ncexp.collapse import (
-    ClassStatistics,
-    free_bias_geometry,
-    gram_distance,
-    one_vs_rest_margin,
-    seli_geometry,
-)
+from ncexp.collapse import ClassStatistics, free_bias_geometry, gram_distance, one_vs_rest_margin, seli_geometry
 from ncexp.config import Count
-from ncexp.measure.analyses.central_path import recorded_modes
+from ncexp.measure.analyses.from_statistics import recorded_modes
 from ncexp.measure.evaluation import Evaluation, Needs
 
 #: Classes beyond which a margin, C problems of C variables, would take longer than an epoch.
@@ -24,7 +18,7 @@ MOST_CLASSES = 200
 
 
 class Geometry:
-    """Distances to the geometry that the sizes of the TRAIN classes give (`ncexp.collapse.label_geometry`), and what
+    """Distances to the geometry that the sizes of the TRAIN classes give (`ncexp.collapse.geometries`), and what
     becomes of small classes, as ``train/geometry/...`` and ``test/geometry/...``; of the classifier under ``train/``.
 
     ``seli_means``, ``seli_classifier``: ‖G/‖G‖ − G*/‖G*‖‖, G the Gram matrix of the class means about their mean, or
@@ -53,13 +47,16 @@ class Geometry:
         statistics, weight = evaluation.statistics, evaluation.classifier.weight
         counts = evaluation.snapshot.splits["train"].statistics.counts
         means = statistics.class_means - statistics.class_means.mean(0)
+        # About their mean with the frequencies of the train classes, whichever the split.
+        about_examples = statistics.class_means - (counts.to(torch.float64) / counts.sum()) @ statistics.class_means
         yield from _of_sizes(statistics, counts, self.classes)
-        yield from _distances("means", means, _about_examples(statistics, counts), counts)
+        yield from _distances("means", means, about_examples, counts)
         yield from _of_directions("means", means, counts)
         if evaluation.split == "train":
             yield from _distances("classifier", weight, weight, counts)
             yield from _of_directions("classifier", weight, counts)
-            yield "geometry/minority_angle_seli", _minority_angle(_rows(seli_geometry(counts).classifier), counts)
+            squares, vectors = torch.linalg.eigh(seli_geometry(counts).classifier)  # of rows with this Gram matrix
+            yield "geometry/minority_angle_seli", _minority_angle(vectors * squares.clamp(min=0).sqrt(), counts)
 
 
 def _of_sizes(statistics: ClassStatistics, counts: Tensor, most: int) -> Iterator[tuple[str, float]]:
@@ -84,11 +81,6 @@ def _of_directions(name: str, rows: Tensor, counts: Tensor) -> Iterator[tuple[st
     yield f"geometry/margin_{name}", one_vs_rest_margin(rows) if len(rows) <= MOST_CLASSES else math.nan
 
 
-def _about_examples(statistics: ClassStatistics, counts: Tensor) -> Tensor:
-    """Class means of any split about their mean with the frequencies of the train classes."""
-    return statistics.class_means - (counts.to(torch.float64) / counts.sum()) @ statistics.class_means
-
-
 def _minority_angle(rows: Tensor, counts: Tensor) -> float:
     """Degrees; nan with fewer than two minority classes, or where a row is 0."""
     few = rows[counts * len(counts) < counts.sum()]
@@ -100,9 +92,3 @@ def _minority_angle(rows: Tensor, counts: Tensor) -> float:
     # 2 atan2(‖u − v‖, ‖u + v‖): arccos would lose half the digits of a small angle.
     apart, along = (torch.linalg.vector_norm(pair, dim=1) for pair in (one - other, one + other))
     return math.degrees(float(2 * torch.atan2(apart, along).mean()))
-
-
-def _rows(gram: Tensor) -> Tensor:
-    """Vectors with this Gram matrix, as rows."""
-    squares, vectors = torch.linalg.eigh(gram)
-    return vectors * squares.clamp(min=0).sqrt()

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from ncexp.measure import Comparison
 from ncexp.record import SavedRun
+from ncexp.record.quantities import NC1, leading
 from ncexp.report.figures.central_path import central_path_figure
 from ncexp.report.figures.panels import decomposition_figure, neural_collapse_figure
 from ncexp.report.figures.path_portrait import simulation_portrait, training_portrait
@@ -33,7 +34,7 @@ def draw_figures(run: SavedRun, directory: Path, comparison: Comparison | None =
     directory.mkdir(exist_ok=True)
     recorded = {name for record in run.records for name in record}
     drawn = []
-    if "train/collapse/nc1_trace" in recorded:
+    if leading(NC1).on() in recorded:
         drawn.append(_save(neural_collapse_figure(run), directory, "neural_collapse"))
     if "train/mse/loss" in recorded:
         drawn.append(_save(decomposition_figure(run), directory, "mse_decomposition"))

@@ -8,7 +8,8 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ncexp.measure.quantities import (
+from ncexp.record import SavedRun
+from ncexp.record.quantities import (
     BOTH,
     DECOMPOSITION,
     NC1,
@@ -20,7 +21,6 @@ from ncexp.measure.quantities import (
     TRAIN,
     panels,
 )
-from ncexp.record import SavedRun
 from ncexp.report.style import (
     axis_label,
     curves_of,

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ncexp.measure import Comparison
-from ncexp.measure.quantities import find
 from ncexp.record import Record, SavedRun, column
+from ncexp.record.quantities import NC1, NC2_MAXIMAL, NC2_NORMS, NC3, NC4, find, leading
 from ncexp.report.style import (
     COLOURS,
     draw_zero_line,
@@ -27,13 +27,13 @@ from ncexp.report.style import (
 )
 
 LOSSES = {"loss_ls": COLOURS["loss"], "loss_nc1": COLOURS["loss_nc1"], "loss_nc23": COLOURS["loss_nc23"]}
-#: Quantity → colour, that of its part of the loss, and mark.
+#: Panel, whose leading quantity is drawn → colour, that of its part of the loss, and mark.
 COLLAPSE = {
-    "nc1_trace": (COLOURS["loss_nc1"], "."),
-    "equinorm_means": (COLOURS["loss_nc23"], "x"),
-    "maximal_angle_means": (COLOURS["loss_nc23"], "+"),
-    "self_duality": (COLOURS["loss_nc23"], "."),
-    "nearest_class_center_mismatch": (COLOURS["nc4"], "."),
+    NC1: (COLOURS["loss_nc1"], "."),
+    NC2_NORMS: (COLOURS["loss_nc23"], "x"),
+    NC2_MAXIMAL: (COLOURS["loss_nc23"], "+"),
+    NC3: (COLOURS["loss_nc23"], "."),
+    NC4: (COLOURS["nc4"], "."),
 }
 
 
@@ -114,8 +114,8 @@ def _draw_losses(axes: Axes, records: list[Record], positions: list[float], theo
 
 def _draw_collapse(axes: Axes, records: list[Record], positions: list[float]) -> None:
     """NC1 to NC4; a log axis has no room for exact zeros."""
-    for quantity, (colour, mark) in COLLAPSE.items():
-        name = f"train/collapse/{quantity}"
+    for panel, (colour, mark) in COLLAPSE.items():
+        name = leading(panel).on()
         values = numpy.asarray(column(records, name))
         values = numpy.where(values > 0, values, numpy.nan)
         if not numpy.isnan(values).all():

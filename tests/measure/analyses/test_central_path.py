@@ -11,7 +11,7 @@ from support import Compose, measured, subject_of
 
 from ncexp.collapse import class_statistics, least_squares_classifier, snr_singular_values
 from ncexp.config import check
-from ncexp.measure.analyses.central_path import recorded_modes
+from ncexp.measure.analyses.from_statistics import recorded_modes
 from ncexp.record import Record
 from ncexp.training import assemble
 

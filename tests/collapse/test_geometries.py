@@ -1,7 +1,10 @@
-"""SELI and its kin against minima that know nothing of them: dual certificates, SLSQP, L-BFGS, soft thresholds."""
+"""Geometries of class means: the simplex by its properties, SELI and its kin against minima that know nothing of them
+(dual certificates, SLSQP, L-BFGS, soft thresholds), margins against a search over convex combinations.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,14 +14,16 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from ncexp.collapse import free_bias_geometry, gram_distance, seli_geometry, simplex_etf
-from ncexp.collapse.label_geometry import LabelGeometry
+from ncexp.collapse import free_bias_geometry, gram_distance, one_vs_rest_margin, seli_geometry, simplex_etf
+from ncexp.collapse.geometries import LabelGeometry
 
 Matrix = NDArray[np.float64]
 #: What a minimiser leaves of a distance between normalised Gram matrices.
 MINIMUM = 1e-6
 #: Float64, a few eigenvalue problems.
 ROUNDING = 1e-12
+EXACT = 1e-14  # the simplex's corners are products of two square roots
+SOLVED = 1e-10  # a problem of non-negative least squares
 COUNTS = [[3, 2, 1], [1, 1, 50], [1000, 100, 10, 1], [7, 1, 1, 5, 2]]
 
 
@@ -90,7 +95,7 @@ def test_centred_labels_have_a_dual_certificate(counts: list[int], free_bias: bo
 
 
 @pytest.mark.parametrize(("free_bias", "geometry"), GEOMETRIES)
-def test_minimum_of_the_unconstrained_model_under_vanishing_decay_is_the_label_geometry(
+def test_unconstrained_minimum_under_vanishing_decay_is_the_geometry(
     free_bias: bool, geometry: Callable[[torch.Tensor], LabelGeometry]
 ) -> None:
     """min ½‖W‖² + ½‖H‖² with all margins >= 1, from a random start: where cross-entropy's minima go as λ → 0."""
@@ -167,7 +172,7 @@ def half_mse(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return (logits - torch.nn.functional.one_hot(labels, logits.shape[1])).square().sum() / 2 / len(labels)
 
 
-def test_minimum_with_mse_is_a_soft_threshold_that_goes_to_the_label_geometry() -> None:
+def test_minimum_with_mse_is_a_soft_threshold_that_goes_to_the_geometry() -> None:
     counts, decay = [6, 3, 1], 2e-2
 
     def thresholded(decay: float) -> LabelGeometry:
@@ -198,3 +203,58 @@ def test_gram_distance_has_no_scale() -> None:
 def test_label_geometry_refuses_what_are_no_counts(counts: Any) -> None:
     with pytest.raises(ValueError, match="counts: expected"):
         seli_geometry(torch.tensor(counts))
+
+
+@pytest.mark.parametrize(("num_classes", "num_features"), [(2, 1), (2, 5), (3, 2), (10, 9), (10, 64), (200, 199)])
+def test_simplex_etf_is_centered_equinorm_and_maximally_equiangular(num_classes, num_features):
+    corners = simplex_etf(num_classes, num_features)
+    assert corners.shape == (num_classes, num_features)
+    assert corners.dtype == torch.float64
+    gram = (torch.eye(num_classes, dtype=torch.float64) * num_classes - 1) / (num_classes - 1)
+    assert (corners @ corners.T - gram).abs().max() < EXACT
+    assert corners.sum(0).abs().max() < EXACT * num_classes
+
+
+def test_simplex_etf_refuses_too_few_dimensions_and_classes():
+    with pytest.raises(ValueError, match="num_features: expected at least C − 1 = 9, got 8"):
+        simplex_etf(10, 8)
+    with pytest.raises(ValueError, match="num_classes: expected at least 2, got 1"):
+        simplex_etf(1, 8)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 7])
+def test_margin_of_the_simplex_is_the_largest(num_classes: int) -> None:
+    corners = 3 * simplex_etf(num_classes, num_classes + 2)
+    assert one_vs_rest_margin(corners) == pytest.approx(num_classes / (num_classes - 1), rel=SOLVED)
+
+
+def test_margin_of_polygon_and_cross_polytope() -> None:
+    angles = 2 * math.pi * torch.arange(7, dtype=torch.float64) / 7
+    polygon = torch.stack([angles.cos(), angles.sin()], dim=1)
+    assert one_vs_rest_margin(polygon) == pytest.approx(1 - math.cos(2 * math.pi / 7), rel=SOLVED)
+    assert one_vs_rest_margin(torch.cat([torch.eye(4), -torch.eye(4)])) == pytest.approx(1, rel=SOLVED)
+
+
+def test_margin_is_zero_within_the_hull_and_undefined_at_zero() -> None:
+    vectors = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+    assert one_vs_rest_margin(vectors) == pytest.approx(0, abs=SOLVED)
+    assert math.isnan(one_vs_rest_margin(torch.tensor([[1.0, 0.0], [0.0, 0.0]])))
+
+
+@pytest.mark.slow
+def test_margin_equals_a_search_over_convex_combinations() -> None:
+    vectors = torch.randn(6, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    units = (vectors / vectors.norm(dim=1, keepdim=True)).numpy()
+
+    def distance(c: int) -> float:
+        others = np.delete(units, c, axis=0)
+
+        def squared(free: np.ndarray) -> float:
+            shares = np.exp(free - free.max())
+            return float(((shares / shares.sum()) @ others - units[c]) @ ((shares / shares.sum()) @ others - units[c]))
+
+        starts = np.random.default_rng(0).normal(size=(4, 5))
+        return min(minimize(squared, start, options={"gtol": 1e-12}).fun for start in starts) ** 0.5
+
+    # The search reaches a face of the hull only in the limit of infinite exponents.
+    assert one_vs_rest_margin(vectors) == pytest.approx(min(distance(c) for c in range(6)), abs=1e-3)

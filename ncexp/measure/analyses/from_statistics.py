@@ -1,10 +1,13 @@
-"""The SNR spectrum of the train features, what it predicts, and how far the last layer is from the central path."""
+"""Analyses for which the statistics of a split are enough: loss, collapse, decomposition, central path, layers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from ncexp.collapse import (
     ClassStatistics,
@@ -13,9 +16,98 @@ from ncexp.collapse import (
     central_path_losses,
     decompose_mse,
     distance_to_path,
+    measure_collapse,
 )
 from ncexp.config import Count
 from ncexp.measure.evaluation import Evaluation, Needs
+from ncexp.measure.probes import Probe, average, flatten
+from ncexp.record.quantities import OF_LAYERS
+
+
+class LossAndError:
+    """``train/loss``, the training loss without decay; ``train/error``, the share of examples decided wrongly.
+
+    The same on test; in eval mode, over all examples. Measured of every run, whatever else is chosen.
+    """
+
+    needs: Needs = "statistics"
+
+    def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
+        yield "loss", evaluation.mean_loss
+        yield "error", evaluation.error
+
+
+class NeuralCollapse:
+    """Every field of CollapseMetrics as ``train/collapse/cdnv``, ``test/collapse/cdnv``, ...
+
+    The classifier's own geometry, ``..._classifier``, is the same on either split and stands under ``train/`` alone.
+    NC4, which needs the features, is the analysis `decisions`.
+    """
+
+    needs: Needs = "statistics"
+    #: 2: with nc0_classifier; 3: the rank of the class means, and NC1 on it.
+    version = 3
+
+    def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
+        metrics = measure_collapse(evaluation.statistics, evaluation.classifier, evaluation.spectrum)
+        for name, value in asdict(metrics).items():
+            if evaluation.split == "train" or not name.endswith("_classifier"):
+                yield f"collapse/{name}", value
+
+
+class MSEDecompositionAnalysis:
+    """L and its terms as ``train/mse/loss``, ``train/mse/loss_nc1``, ..., and the same on test.
+
+    On test the least-squares classifier is the test features' own. ``mse/identity_residual`` is the relative amount by
+    which the terms fail to add up to L; above ``mse/loss_rounding`` / L they are in doubt, and summary, report and
+    frame say so. ``mse/loss_nc1_data`` and ``mse/loss_nc1_decay`` are the parts of L_NC1 that the data and the weight
+    decay have in it, and so for every term that has two. ``mse/ridge_weight`` and ``mse/ridge_bias`` are the λ of this
+    epoch, which a loop may change.
+    """
+
+    needs: Needs = "statistics"
+    #: 2: the data and decay parts; 3: λ of the epoch, loss_rounding; at λ = 0 each unit measured in its own rounding.
+    version = 3
+
+    def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
+        ridge = (evaluation.ridge.weight, evaluation.ridge.bias)
+        terms = decompose_mse(evaluation.statistics, evaluation.classifier, ridge)
+        for name, value in asdict(terms).items():
+            yield f"mse/{name}", value
+        yield "mse/identity_residual", terms.residual
+        if evaluation.split == "train":  # the same on test
+            yield "mse/ridge_weight", evaluation.ridge.weight
+            yield "mse/ridge_bias", evaluation.ridge.bias
+
+
+class LayerwiseCollapse:
+    """OF_LAYERS, what CollapseMetrics has of a layer without a classifier, of each submodule:
+    ``train/layers/backbone.3/nc1_ratio``, on test likewise.
+
+    modules: names as in network.named_modules(), such as backbone.3; features: what is made of a convolution's output
+    (n, channels, height, width): ``average`` over positions, P = channels, or ``flatten``, P = channels·height·width.
+    """
+
+    needs: Needs = "statistics"
+    #: 2: ranks at the precision of the features.
+    version = 2
+
+    def __init__(
+        self,
+        *,
+        modules: Annotated[list[str], Field(min_length=1)],
+        features: Literal["average", "flatten"] = "average",
+    ) -> None:
+        reduction = average if features == "average" else flatten
+        probes = [Probe(module, reduction) for module in modules]
+        self.probes: Mapping[str, Probe] = {probe.name: probe for probe in probes}
+
+    def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
+        for probe in self.probes.values():
+            statistics = evaluation.layer(probe)
+            metrics = measure_collapse(statistics, LinearClassifier(statistics.class_means))
+            for row in OF_LAYERS:
+                yield row.name.replace("<module>", probe.module), getattr(metrics, row.quantity)
 
 
 class CentralPathAnalysis:

@@ -1,12 +1,15 @@
-"""How the network, the nearest class mean and the least-squares layer decide: NC4, and the error of each."""
+"""Analyses that look at single examples: how network, nearest class mean and W_LS decide, and how robust that is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 from ncexp.collapse import LinearClassifier, least_squares_classifier, nearest_class_center_mismatch
+from ncexp.config import Count, Seed
+from ncexp.measure.deepfool import robustness
 from ncexp.measure.evaluation import Evaluation, Needs
 
 #: Examples whose float64 features and logits are held at once.
@@ -37,9 +40,9 @@ class Decisions:
             mismatches += nearest_class_center_mismatch(features, classifier, means) * len(features)
             for block, truth in zip(features.split(BLOCK), labels.split(BLOCK), strict=True):
                 by_optimum = optimum(block).argmax(1)
-                different += _count(classifier(block).argmax(1) != by_optimum)
-                optimum_wrong += _count(by_optimum != truth)
-                center_wrong += _count(nearest(block - means.mean(0)).argmax(1) != truth)
+                different += int((classifier(block).argmax(1) != by_optimum).sum())
+                optimum_wrong += int((by_optimum != truth).sum())
+                center_wrong += int((nearest(block - means.mean(0)).argmax(1) != truth).sum())
             examples += len(features)
         *counts, total = evaluation.total(mismatches, different, center_wrong, optimum_wrong, examples)
         yield "collapse/nearest_class_center_mismatch", counts[0] / total
@@ -54,5 +57,24 @@ def _nearest_center(means: Tensor) -> LinearClassifier:
     return LinearClassifier(centered, -centered.square().sum(1) / 2)
 
 
-def _count(decided: Tensor) -> int:
-    return int(decided.sum())
+class RobustnessAnalysis:
+    """``test/robustness/ratio``: Ave ‖r(x)‖/‖x‖ with DeepFool's r (HPD22); ``test/robustness/not_crossed``: a count.
+
+    num_examples: that many test examples, drawn once by `sample_seed` (all, where there are fewer).
+    """
+
+    needs: Needs = "network"
+
+    def __init__(self, *, num_examples: Count = 100, sample_seed: Seed = 0) -> None:
+        self._num_examples, self._seed = num_examples, sample_seed
+
+    def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
+        if evaluation.split != "test":
+            return
+        data = evaluation.data
+        order = torch.randperm(len(data), generator=torch.Generator().manual_seed(self._seed))
+        chosen = order[: self._num_examples].to(data.labels.device)
+        inputs, _ = next(data.batches(len(chosen), chosen))
+        ratio, not_crossed = robustness(evaluation.network, inputs)
+        yield "robustness/ratio", ratio
+        yield "robustness/not_crossed", float(not_crossed)

@@ -13,9 +13,8 @@ from ncexp.collapse import CollapseMetrics, MSEDecomposition
 from ncexp.config.composing import compose_plain
 from ncexp.main import run
 from ncexp.measure import compare_with_path
-from ncexp.measure.analyses.layers import QUANTITIES as LAYERS
-from ncexp.measure.quantities import OF_LAYERS, QUANTITIES, find, panels, shown
 from ncexp.record import read_run
+from ncexp.record.quantities import NC1, QUANTITIES, final_names, find, leading, panels, selected
 from ncexp.report.glossary import render_markdown
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -59,7 +58,6 @@ def test_every_field_of_the_metrics_has_a_row() -> None:
     names = [f"train/collapse/{field.name}" for field in fields(CollapseMetrics)]
     names += [f"test/mse/{field.name}" for field in fields(MSEDecomposition)]
     assert [name for name in names if find(name) is None] == []
-    assert OF_LAYERS == LAYERS
 
 
 @pytest.mark.parametrize(
@@ -85,14 +83,32 @@ def test_find_returns_nothing_for_a_number_without_a_row(name: str) -> None:
     assert find(name) is None
 
 
-def test_find_distinguishes_the_error_of_the_steps_from_that_of_an_evaluation() -> None:
+def test_find_tells_the_error_of_the_steps_from_that_of_an_evaluation() -> None:
     rows = [find("fit/error"), find("train/error")]
     assert [row.short for row in rows if row] == ["running error", "error"]
 
 
+def test_final_numbers_keep_their_names_in_mlflow() -> None:
+    assert final_names() == {
+        "train_error": "train/error",
+        "test_error": "test/error",
+        "nc1_trace": "train/collapse/nc1_trace",
+        "self_duality": "train/collapse/self_duality",
+        "mse_loss": "train/mse/loss",
+        "mse_loss_ls_perp": "train/mse/loss_ls_perp",
+        "perp_share": "train/path/perp_share",
+    }
+
+
+def test_a_number_is_chosen_by_its_row_and_not_by_its_name() -> None:
+    assert leading(NC1).on() == "train/collapse/nc1_trace"
+    named = {path.name for path in (DOCS.parent / "ncexp").rglob("*.py") if "nc1_trace" in path.read_text()}
+    assert named == {"quantities.py", "neural_collapse.py"}  # its row, and where it is computed
+
+
 def test_places_name_splits_on_which_the_number_exists() -> None:
     for place in ("summary", "report", "view"):
-        names = shown(place)  # type: ignore[arg-type]
+        names = selected(place)  # type: ignore[arg-type]
         assert names
         assert [name for name, row in names if find(name) is not row] == []
 

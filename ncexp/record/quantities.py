@@ -4,12 +4,12 @@ Summary, figures, tables, MLflow's views and docs/quantities.md are made from it
 
 To add a number, add its row where it belongs in reading order; the order is that of every list made from it. A number
 without a row is recorded, tracked and exported all the same; it only has no place in summary, figures and report.
+Whoever needs one number asks for it by what its row says of it: `leading(NC1)`, `selected("summary")`; not by its name.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -23,10 +23,11 @@ class Quantity:
     """One number, on every split that it exists on.
 
     name: family/quantity, or the quantity alone; ``<j>`` stands for the number of a mode, ``<module>`` for a submodule;
-    label: what axes and tables call it, ``name[, of what]: symbol``; meaning: one plain line; source: who defined it;
+    label: what axes and tables call it, ``name[, of what]: symbol``; meaning: in one line; source: who defined it;
     scale: of its axis, with percent for shares; at_collapse: its value there (– : none of its own); splits: where it
-    exists. The splits on which it is shown: summary: the table after a run; report: the results of a sweep; view: what
-    MLflow shows first. panel: the figure panel that draws it; rows with one panel are its curves.
+    exists. Places, each with the splits whose number it has: summary: the table after a run; report: the results of a
+    sweep; view: the first charts in MLflow. panel: the figure panel that draws it; rows with one panel are its curves.
+    final: what MLflow calls it behind ``final/``, with {split}, or of train. of_layers: any layer's features have it.
     """
 
     name: str
@@ -40,6 +41,17 @@ class Quantity:
     report: tuple[str, ...] = ()
     view: tuple[str, ...] = ()
     panel: str = ""
+    final: str = ""
+    of_layers: bool = False
+
+    def on(self, split: str = "train") -> str:
+        """Its full name on a split."""
+        return f"{split}/{self.name}"
+
+    @property
+    def quantity(self) -> str:
+        """The name without its family."""
+        return self.name.rpartition("/")[2]
 
     @property
     def is_log(self) -> bool:
@@ -48,7 +60,7 @@ class Quantity:
 
     @property
     def is_share(self) -> bool:
-        """Whether people are shown it in percent; on record it is a fraction."""
+        """Whether people read it in percent; on record it is a fraction."""
         return self.scale.endswith("percent")
 
     @property
@@ -85,9 +97,9 @@ def find(full_name: str) -> Quantity | None:
     return _ROWS.get((split, name)) or _ROWS.get((split, re.sub(r"_\d+$", "_<j>", name)))
 
 
-def shown(place: Place) -> list[tuple[str, Quantity]]:
-    """(full name, row) of what a place shows, in the catalogue's order."""
-    return [(f"{split}/{row.name}", row) for row in QUANTITIES for split in getattr(row, place)]
+def selected(place: Place) -> list[tuple[str, Quantity]]:
+    """(full name, row) of the numbers that a place has, in the catalogue's order."""
+    return [(row.on(split), row) for row in QUANTITIES for split in getattr(row, place)]
 
 
 def panels() -> dict[str, list[Quantity]]:
@@ -99,23 +111,29 @@ def panels() -> dict[str, list[Quantity]]:
     return named
 
 
+def leading(panel: str) -> Quantity:
+    """The row of a panel's first curve: the number that stands for the whole panel in a line of text."""
+    return panels()[panel][0]
+
+
+def final_names() -> dict[str, str]:
+    """What MLflow calls the numbers of the last epoch, behind ``final/`` → full name."""
+    rows = [(row, row.splits if "{split}" in row.final else TRAIN) for row in QUANTITIES if row.final]
+    return {row.final.format(split=split): row.on(split) for row, splits in rows for split in splits}
+
+
 #: Panels of figures and reports.
 NC1, NC2_NORMS, NC2_ANGLES = "NC1: within-class variability", "NC2: equal norms", "NC2: equal angles"
 NC2_MAXIMAL, NC3, NC4 = "NC2: maximal angle", "NC3: self-duality", "NC4: nearest class center"
 NC0, SELI = "NC0: rows that sum to zero", "SELI: means of unequal classes"
 FREE_BIAS = "Free bias: means of unequal classes"
 DECOMPOSITION, DISTANCE, ERROR = "MSE decomposition", "Distance to the central path", "Error"
-#: Of the quantities of `collapse`, those that a layer without a classifier has.
-OF_LAYERS = (
-    *("nc1_trace", "nc1_ratio", "cdnv", "equinorm_means", "equiangularity_means", "maximal_angle_means"),
-    *("etf_error_means", "effective_rank_means"),
-)
 
 
 # fmt: off
 _ERRORS = (
     Quantity("error", "error: share decided wrongly", "by the network, in eval mode", "–",
-             "percent", "0", BOTH, summary=BOTH, view=BOTH, panel=ERROR),
+             "percent", "0", BOTH, summary=BOTH, view=BOTH, panel=ERROR, final="{split}_error"),
     Quantity("loss", "loss", "training loss without decay, in eval mode", "–", "log", "–", BOTH, view=BOTH),
     Quantity("loss", "running loss", "training loss without decay, over the steps of the epoch", "–",
              "log", "–", FIT, view=FIT),
@@ -134,22 +152,22 @@ _ERRORS = (
 _COLLAPSE = (
     Quantity("collapse/nc1_trace", "NC1: tr(Σ_W Σ_B⁺)/C",
              "variability within classes, measured by that between them, in the directions of the class means", "PHD20",
-             "log", "0", BOTH, summary=TRAIN, report=TRAIN, view=BOTH, panel=NC1),
+             "log", "0", BOTH, summary=TRAIN, report=TRAIN, view=BOTH, panel=NC1, final="nc1_trace", of_layers=True),
     Quantity("collapse/nc1_trace_on_range", "NC1 on the range: tr(Σ_W Σ_B⁺)/C on rank(Σ_B)",
              "the same where class means span fewer directions than C − 1, on those that they span", "PHD20",
              "log", "0", BOTH),
     Quantity("collapse/rank_means", "rank: of Σ_B", "directions that the class means span by more than their rounding",
              "–", "linear", "C−1", BOTH),
     Quantity("collapse/nc1_ratio", "NC1 ratio: tr Σ_W / tr Σ_B", "the same without directions", "–",
-             "log", "0", BOTH, view=BOTH),
+             "log", "0", BOTH, view=BOTH, of_layers=True),
     Quantity("collapse/nc1_snr", "NC1 SNR: Σ_j ω_j⁻²", "the same unchanged by any invertible map of the features",
              "HPD22", "log", "0", BOTH, view=BOTH),
     Quantity("collapse/cdnv", "CDNV: Ave (v_c + v_c')/(2‖μ_c − μ_c'‖²)",
              "variances of two classes over the squared distance of their means", "Galanti et al. 2021",
-             "log", "0", BOTH, view=BOTH),
+             "log", "0", BOTH, view=BOTH, of_layers=True),
     Quantity("collapse/equinorm_means", "NC2 equinorm, class means: std/mean of the norms",
              "how unequal the lengths of the centred class means are", "PHD20",
-             "linear", "0", BOTH, summary=TRAIN, report=TRAIN, view=TRAIN, panel=NC2_NORMS),
+             "linear", "0", BOTH, summary=TRAIN, report=TRAIN, view=TRAIN, panel=NC2_NORMS, of_layers=True),
     Quantity("collapse/equinorm_classifier", "NC2 equinorm, classifier: std/mean of the norms",
              "how unequal the lengths of the classifier's rows are", "PHD20",
              "linear", "0", TRAIN, summary=TRAIN, report=TRAIN, view=TRAIN, panel=NC2_NORMS),
@@ -158,24 +176,24 @@ _COLLAPSE = (
              "Zhao et al. 2026", "log", "0", TRAIN, panel=NC0),
     Quantity("collapse/equiangularity_means", "NC2 equiangularity, class means: std of the cosines",
              "how unequal the angles between class means are", "PHD20",
-             "linear", "0", BOTH, panel=NC2_ANGLES),
+             "linear", "0", BOTH, panel=NC2_ANGLES, of_layers=True),
     Quantity("collapse/equiangularity_classifier", "NC2 equiangularity, classifier: std of the cosines",
              "how unequal the angles between the classifier's rows are", "PHD20",
              "linear", "0", TRAIN, panel=NC2_ANGLES),
     Quantity("collapse/maximal_angle_means", "NC2 max. angle, class means: Ave |cos + 1/(C−1)|",
              "how far class means are from the largest angles possible, a simplex ETF's", "PHD20",
-             "linear", "0", BOTH, summary=TRAIN, report=TRAIN, view=TRAIN, panel=NC2_MAXIMAL),
+             "linear", "0", BOTH, summary=TRAIN, report=TRAIN, view=TRAIN, panel=NC2_MAXIMAL, of_layers=True),
     Quantity("collapse/maximal_angle_classifier", "NC2 max. angle, classifier: Ave |cos + 1/(C−1)|",
              "the same of the classifier's rows", "PHD20",
              "linear", "0", TRAIN, summary=TRAIN, report=TRAIN, view=TRAIN, panel=NC2_MAXIMAL),
     Quantity("collapse/etf_error_means", "ETF error, class means: ‖G/‖G‖ − E‖, G = M̄ᵀM̄",
              "norms and angles of the class means in one number; E is the simplex ETF's Gram matrix",
-             "Zhu et al. 2021", "linear", "0", BOTH),
+             "Zhu et al. 2021", "linear", "0", BOTH, of_layers=True),
     Quantity("collapse/etf_error_classifier", "ETF error, classifier: ‖G/‖G‖ − E‖, G = W Wᵀ",
              "the same of the classifier's rows", "Zhu et al. 2021", "linear", "0", TRAIN),
     Quantity("collapse/self_duality", "NC3 self-duality: ‖Wᵀ/‖W‖ − M̄/‖M̄‖‖²",
              "how far the classifier is from a multiple of the class means; from 0 to 4", "PHD20",
-             "log", "0", BOTH, summary=TRAIN, report=TRAIN, view=TRAIN, panel=NC3),
+             "log", "0", BOTH, summary=TRAIN, report=TRAIN, view=TRAIN, panel=NC3, final="self_duality"),
     Quantity("collapse/self_duality_product", "NC3 product: ‖G/‖G‖ − E‖, G = W M̄",
              "how far the products of classifier and class means are from the simplex ETF's", "Zhu et al. 2021",
              "log", "0", BOTH),
@@ -195,7 +213,7 @@ _COLLAPSE = (
     Quantity("collapse/norm_ratio", "norm ratio: ‖W‖²/‖M̄‖²", "size of the classifier over that of the class means", "–",
              "log", "–", BOTH),
     Quantity("collapse/effective_rank_means", "effective rank, class means: exp(entropy of σ(M̄))",
-             "how many directions the class means have", "Roy & Vetterli 2007", "linear", "C−1", BOTH),
+             "how many directions the class means have", "Roy & Vetterli 2007", "linear", "C−1", BOTH, of_layers=True),
     Quantity("collapse/effective_rank_within", "effective rank, within classes: exp(entropy of σ(Σ_W^½))",
              "how many directions the remaining variability has", "Roy & Vetterli 2007", "linear", "–", BOTH),
 )
@@ -229,7 +247,7 @@ _GEOMETRY = (
 )
 _DECOMPOSITION = (
     Quantity("mse/loss", "L: ½ Ave ‖W̃h̃ − y‖² + λ/2 ‖W̃‖²", "the MSE objective of the last layer, with decay", "HPD22",
-             "log", "0 at λ = 0", BOTH, summary=TRAIN, report=TRAIN, view=TRAIN, panel=DECOMPOSITION),
+             "log", "0 at λ = 0", BOTH, summary=TRAIN, report=TRAIN, view=TRAIN, panel=DECOMPOSITION, final="mse_loss"),
     Quantity("mse/loss_ls", "L_LS: L_NC1 + L_NC2/3", "the least that any last layer reaches on these features",
              "HPD22 Prop. 1", "log", "0 at λ = 0", BOTH),
     Quantity("mse/loss_nc1", "L_NC1: ½ tr{W̃_LS (Σ̃_W + λI) W̃_LSᵀ}",
@@ -240,7 +258,7 @@ _DECOMPOSITION = (
              "log", "0 at λ = 0", BOTH, summary=TRAIN, report=TRAIN, view=TRAIN, panel=DECOMPOSITION),
     Quantity("mse/loss_ls_perp", "L_LS⊥: L − L_LS",
              "excess of the loss over that of W_LS: the distance from the central path", "HPD22 Thm. 1",
-             "log", "0", BOTH, summary=TRAIN, view=TRAIN, panel=DECOMPOSITION),
+             "log", "0", BOTH, summary=TRAIN, view=TRAIN, panel=DECOMPOSITION, final="mse_loss_ls_perp"),
     Quantity("mse/loss_data", "L, data part: ½ Ave ‖W̃h̃ − y‖²", "the mean squared error alone", "HPD22",
              "log", "0 at λ = 0", BOTH),
     Quantity("mse/loss_decay", "L, decay part: λ/2 ‖W̃‖²", "what the decay of the last layer has in L", "–",
@@ -271,7 +289,7 @@ _DECOMPOSITION = (
 _PATH = (
     Quantity("path/perp_share", "L_LS⊥/L: share of the loss off the path",
              "share of the loss that another last layer would save", "HPD22 Thm. 1",
-             "log percent", "0", TRAIN, report=TRAIN, view=TRAIN, panel=DISTANCE),
+             "log percent", "0", TRAIN, report=TRAIN, view=TRAIN, panel=DISTANCE, final="perp_share"),
     Quantity("path/classifier_distance", "distance to W_LS: ‖W̃ − W̃_LS‖ / ‖W̃_LS‖", "between last layer and W_LS", "–",
              "log", "0", TRAIN),
     Quantity("path/prediction_angle", "angle to W_LS, degrees",
@@ -341,16 +359,13 @@ _ROBUSTNESS = (
 )
 # fmt: on
 
-
-def _of_layers() -> Iterator[Quantity]:
-    """The rows of collapse at any submodule."""
-    for row in _COLLAPSE:
-        quantity = row.name.removeprefix("collapse/")
-        if quantity in OF_LAYERS:
-            yield replace(row, name=f"layers/<module>/{quantity}", summary=(), report=(), view=(), panel="")
-
-
+#: The rows of `collapse` that any submodule has.
+OF_LAYERS = [
+    replace(row, name=f"layers/<module>/{row.quantity}", summary=(), report=(), view=(), panel="", final="")
+    for row in _COLLAPSE
+    if row.of_layers
+]
 QUANTITIES = (
-    *_ERRORS, *_COLLAPSE, *_of_layers(), *_GEOMETRY, *_DECOMPOSITION, *_PATH, *_FIT_OF_PATH, *_THEORY, *_ROBUSTNESS
+    *_ERRORS, *_COLLAPSE, *OF_LAYERS, *_GEOMETRY, *_DECOMPOSITION, *_PATH, *_FIT_OF_PATH, *_THEORY, *_ROBUSTNESS
 )  # fmt: skip
 _ROWS = {(split, row.name): row for row in QUANTITIES for split in row.splits}
