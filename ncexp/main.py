@@ -291,15 +291,7 @@ def _show(config: RunConfig, directory: RunDirectory, console: Console, stop: St
     again = "" if state is State.DIVERGED else "; rerun=all trains it anew"  # it would diverge again
     console.print(f"{state} on {status['updated']}: nothing to train{again}")
     if state.final:
-        wanted = MeasureConfig(
-            run=directory.path,
-            analyses=config.analyses,
-            device=config.device,
-            outputs=config.outputs,
-            rerun="missing",
-            raw={},
-        )
-        measured = _measure(wanted, console, stop)
+        measured = _measure(MeasureConfig.of_run(config), console, stop)
         state = state if measured is State.COMPLETED else measured
     state = _with_what_is_lost(directory, state, console)
     report_run(directory, console)

@@ -21,6 +21,6 @@ def main(arguments: list[str]) -> int:
     chosen = compose_plain("config", overrides)["dataset"]
     from ncexp.datasets.prepare import prepare  # torch takes two seconds: not for --help
 
-    for name, value in prepare(Component.check("dataset", chosen, ())).items():
+    for name, value in prepare(Component.check("dataset", chosen)).items():
         say(f"{name:<24} {value}")
     return 0

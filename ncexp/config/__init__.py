@@ -4,7 +4,6 @@ from ncexp.config.checkpoints import CheckpointsConfig, check_checkpoints, store
 from ncexp.config.components import (
     ADDED,
     INCIDENTAL,
-    SUPPLIED,
     Component,
     ConfigError,
     Count,
@@ -27,7 +26,6 @@ __all__ = [
     "ADDED",
     "FAMILIES",
     "INCIDENTAL",
-    "SUPPLIED",
     "CheckpointsConfig",
     "Component",
     "ConfigError",

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -25,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ncexp.config.components import ConfigError, labels_of, nearest
+from ncexp.config.installed import choices, config_directory
 
 #: What is raised for a configuration that a person has to correct, by Hydra, by OmegaConf and by the checks.
 REFUSALS = (HydraException, OmegaConfBaseException, ValueError)
@@ -55,25 +55,6 @@ def _changes() -> str:
 #: ${either:ONE,OTHER,SAME,ELSE} and ${changes:}, with which conf/config.yaml has a choice follow from others.
 OmegaConf.register_new_resolver("either", lambda one, other, same, otherwise: same if one == other else otherwise)
 OmegaConf.register_new_resolver("changes", _changes)
-
-
-def config_directory() -> Path:
-    """The folder of the shipped choices: in the wheel inside the package, in a clone at the repository's top."""
-    package = Path(__file__).parents[1]
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parent / "conf"
-
-
-def read_choice(group: str, name: str, **options: Any) -> dict[str, Any]:
-    """conf/<group>/<name>.yaml as a plain mapping, for callers that have no command line; options: set in it.
-
-    Raises ValueError for a choice that is not there.
-    """
-    path = config_directory() / group / f"{name}.yaml"
-    if not path.exists():
-        valid = [other.stem for other in path.parent.glob("*.yaml")]
-        raise ValueError(f"{group}: no such choice, {name!r}. {nearest(name, valid)}")
-    return {**yaml.safe_load(path.read_text(encoding="utf-8")), **options}
 
 
 def compose_plain(name: str, overrides: Sequence[str]) -> dict[str, Any]:
@@ -150,8 +131,7 @@ def explain(error: Exception) -> str:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         if (top := group.partition("/")[0]) in _SELECTORS:  # whose choices lie in folders: han2022/cifar10_resnet
             group, choice = top, str(error.missing_cfg_file).removeprefix(f"{top}/")
-        folder = config_directory() / group
-        ours = {str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml")}
+        ours = choices(group)
         # Of a choice in a list, as those of `analysis` are, Hydra does not say what there is.
         options = {*(error.options or []), *ours} if group in _SELECTORS else error.options or ours
         return f"{group}: no such choice, {choice!r}. {nearest(choice, options)}"

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeGuard
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, PlainValidator
 
-#: Longest name in characters: that of a run, which has three, and of its link in a sweep stay below the 255 bytes that
-#: file systems allow.
+#: Longest name in characters. A run's folder bears three names, and so does the link to it in a sweep: with names of
+#: this length it has fewer than the 255 bytes that file systems allow.
 LONGEST_NAME = 64
 NAME_CONTRACT = f"1 to {LONGEST_NAME} letters, digits and . _ + - of ASCII, the first a letter or a digit"
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+-]{{0,{LONGEST_NAME - 1}}}")
@@ -62,14 +62,13 @@ def _name(text: str) -> str:
     return text
 
 
-def _folder(text: str) -> str:
-    text = os.path.expanduser(text)
-    whole = Path(text).absolute()
-    if not text.isprintable() or not all(map(_fits, whole.parts)) or len(os.fsencode(whole)) > _LONGEST_FOLDER:
+def _folder(text: Any) -> Path:
+    whole = Path(os.path.expanduser(text)).absolute() if isinstance(text, str) and text.isprintable() else None
+    if not text or whole is None or not all(map(_fits, whole.parts)) or len(os.fsencode(whole)) > _LONGEST_FOLDER:
         raise ValueError(
             f"a folder's name without control characters, of at most {_LONGEST_FOLDER} bytes, {_LONGEST_PART} a part"
         )
-    return text
+    return whole
 
 
 def _fits(part: str) -> bool:
@@ -77,7 +76,8 @@ def _fits(part: str) -> bool:
 
 
 Name = Annotated[str, AfterValidator(_name)]
-Folder = Annotated[str, Field(min_length=1), AfterValidator(_folder)]
+#: In a configuration a word, in what is read from it an absolute path.
+Folder = Annotated[Path, PlainValidator(_folder)]
 
 
 def outputs_fault(outputs: Path) -> str | None:

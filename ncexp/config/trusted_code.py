@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import os
 import re
@@ -11,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ncexp.config.components import ConfigError
+from ncexp.config.components import ConfigError, locate
 from ncexp.config.names import shown
 
 #: By it people name installed packages whose callables they let a config.yaml name: NCEXP_TRUST=my_package,another.
@@ -51,19 +50,20 @@ def _is_ours(target: str) -> bool:
     """Whether it is defined where it says: those modules have imported others' functions, too, which write files."""
     if not _OURS.fullmatch(target):
         return False
-    module, _, name = target.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError):
+        found = locate("_target_", target)
+    except ConfigError:
         return True  # to be refused as one that cannot be imported
     return bool(_OURS.fullmatch(f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"))
 
 
 def _is_own(package: str) -> bool:
     """Whether it lies in none of the folders into which Python and its packages are installed; importing nothing."""
+    if not package.isidentifier():
+        return False
     try:
         found = importlib.util.find_spec(package)
-    except (ImportError, ValueError):  # of no name, and of the program itself
+    except (ImportError, ValueError):  # of the program itself
         return False
     if found is None:
         return True  # to be refused as one that cannot be imported

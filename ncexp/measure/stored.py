@@ -96,15 +96,7 @@ def restore_missing(config: RunConfig, missing: Inventory) -> list[str]:
 
     Returns a sentence for each file that cannot be used; damaged ones are set aside. The run's lock is held.
     """
-    asked = MeasureConfig(
-        run=config.directory,
-        analyses=config.analyses,
-        device=config.device,
-        outputs=config.outputs,
-        rerun="missing",
-        raw={},
-    )
-    stored = _Stored(asked, ours=True)
+    stored = _Stored(MeasureConfig.of_run(config), ours=True)
     plan = stored.plan_of(missing)
     for epoch in sorted(missing.get("snapshots", set()) & set(stored.directory.kept_checkpoints())):
         stored.write_snapshot(epoch, plan)
