@@ -115,8 +115,7 @@ class Component:
             raise ConfigError(
                 f"{group}: expected a choice with _target_ and name, got {shown(raw)}. Choose it by {how}."
             )
-        target = raw.get("_target_")
-        model = _signature_model(group, locate(f"{group}._target_", target), SUPPLIED.get(group, ()))
+        target = locate(f"{group}._target_", raw.get("_target_"))
         labels: dict[str, Any] = {}
         for label in labels_of(group):
             labels[label] = family_of(raw) if label == "family" else raw.get(label)
@@ -125,13 +124,14 @@ class Component:
                     f"{group}.{label}: expected {NAME_CONTRACT}, got {shown(labels[label])}. Choose another."
                 )
         given = {key: value for key, value in raw.items() if key not in ("_target_", *labels)}
-        options = _validated(group, model, given).model_dump()
+        checked = _checked(group, target, SUPPLIED.get(group, ()), given)
+        options = checked.model_dump()
         incidental = frozenset(
             option
-            for option, field in model.model_fields.items()
+            for option, field in type(checked).model_fields.items()
             if INCIDENTAL in field.metadata or (ADDED in field.metadata and options[option] == field.default)
         )
-        return cls(group=group, target=str(target), options=options, incidental=incidental, **labels)
+        return cls(group=group, target=raw["_target_"], options=options, incidental=incidental, **labels)
 
     def build(self, **supplied: Any) -> Any:
         """Call the target with the options and with what the framework supplies."""
@@ -175,7 +175,7 @@ def choice(group: str) -> PlainValidator:
 
 def part(key: str, schema: Callable[..., Any]) -> PlainValidator:
     """Marks a key that has keys of its own, the parameters of `schema`: ``Annotated[Keep, part("keep", Keep)]``."""
-    return PlainValidator(lambda raw: schema(**dict(_validated(key, _signature_model(key, schema, ()), raw))))
+    return PlainValidator(lambda raw: schema(**dict(_checked(key, schema, (), raw))))
 
 
 def read(schema: Callable[..., T], raw: Mapping[str, Any]) -> T:
@@ -183,7 +183,7 @@ def read(schema: Callable[..., T], raw: Mapping[str, Any]) -> T:
 
     Raises ConfigError with a line for each fault.
     """
-    return schema(**dict(_validated("", _signature_model("", schema, ("raw",)), raw)), raw=dict(raw))
+    return schema(**dict(_checked("", schema, ("raw",), raw)), raw=dict(raw))
 
 
 def locate(key: str, target: Any) -> Callable[..., Any]:
@@ -208,21 +208,28 @@ def locate(key: str, target: Any) -> Callable[..., Any]:
     return found
 
 
-def _signature_model(group: str, target: Callable[..., Any], supplied: tuple[str, ...]) -> type[BaseModel]:
-    """A strict model of the options that `target` takes, read off its signature. Raises ConfigError."""
+def _checked(key: str, target: Callable[..., Any], supplied: tuple[str, ...], values: Any) -> BaseModel:
+    """The values as options of `target`, with its defaults. Raises ConfigError with a line for each fault."""
     try:
         # Once for each target, as every run of a sweep is checked; one that cannot be hashed is looked at each time.
         model_of = _model_of if isinstance(target, Hashable) else _model_of.__wrapped__
-        return model_of(target, supplied)
+        model = model_of(target, supplied)
     except (TypeError, ValueError, NameError, AttributeError, SyntaxError, PydanticUserError) as error:
         raise ConfigError(
-            f"{group}._target_: expected a callable that takes {', '.join((*supplied, 'its options'))} by name, got "
+            f"{key}._target_: expected a callable that takes {', '.join((*supplied, 'its options'))} by name, got "
             f"{target!r} ({type(error).__name__}: {error}). Put an annotated function of your own around it."
         ) from error
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        aliases = {name: field.validation_alias or name for name, field in model.model_fields.items()}
+        valid = [alias for alias in aliases.values() if isinstance(alias, str)]  # else it lies deeper, as the schedule
+        raise ConfigError("\n".join(_fault(key, fault, valid) for fault in error.errors())) from None
 
 
 @cache
 def _model_of(target: Callable[..., Any], supplied: tuple[str, ...]) -> type[BaseModel]:
+    """A strict model of the options that `target` takes, read off its signature."""
     parameters = inspect.signature(target, eval_str=True).parameters
     if by_place := [p.name for p in parameters.values() if p.kind is p.POSITIONAL_ONLY]:
         raise TypeError(f"it takes {', '.join(by_place)} by position only")
@@ -238,15 +245,6 @@ def _model_of(target: Callable[..., Any], supplied: tuple[str, ...]) -> type[Bas
         extra="allow" if takes_any else "forbid", strict=True, arbitrary_types_allowed=True, protected_namespaces=()
     )
     return create_model("Options", __config__=rules, **fields)
-
-
-def _validated(group: str, model: type[BaseModel], values: Any) -> BaseModel:
-    """The values with the model's defaults. Raises ConfigError with a line for each fault."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        valid = [field.alias or name for name, field in model.model_fields.items()]
-        raise ConfigError("\n".join(_fault(group, fault, valid) for fault in error.errors())) from None
 
 
 def _fault(group: str, fault: Any, valid: list[str]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -107,15 +107,11 @@ def refusals_named(overrides: Sequence[str]) -> Iterator[None]:
         keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
         if any(key and reason.startswith(key) for key in keys):
             raise ConfigError(reason) from error
-        first = reason.partition("\n")[0]
-        given = _given(overrides)
+        given = " ".join(override if len(override) <= 100 else f"{override[:60]}..." for override in overrides)
         raise ConfigError(
-            f"{given}: expected overrides that Hydra composes, got one that it does not ({first}). Correct it."
+            f"{given}: expected overrides that Hydra composes, got one that it does not "
+            f"({reason.partition(chr(10))[0]}). Correct it."
         ) from error
-
-
-def _given(overrides: Sequence[str]) -> str:
-    return " ".join(override if len(override) <= 100 else f"{override[:60]}..." for override in overrides)
 
 
 def quoted(value: str) -> str:
@@ -152,8 +148,8 @@ def explain(error: Exception) -> str:
         parent, key = getattr(cause, "parent_node", None), getattr(cause, "key", None)
         if isinstance(parent, DictConfig) and key is not None and key not in parent:
             where = getattr(cause, "full_key", key)
-            paths = _paths(parent) if where == key else []
-            deeper = [path for path in paths if path.endswith(f".{key}")]
+            keys: Any = OmegaConf.to_container(parent) if where == key else {}
+            deeper = [path for path in _paths(keys) if path.endswith(f".{key}") and not path.startswith("hydra.")]
             hint = f" Did you mean {' or '.join(deeper)}?" if deeper else ""
             return f"{where}: no such key.{hint or ' ' + nearest(str(key), [str(name) for name in parent])}"
         cause = cause.__cause__ or cause.__context__
@@ -164,15 +160,12 @@ def explain(error: Exception) -> str:
     return str(error)
 
 
-def _paths(config: DictConfig, above: str = "") -> list[str]:
-    """Every key, with those above it: ``optimizer.lr``; without Hydra's own."""
-    found = []
-    for name in map(str, config):
-        where = f"{above}{name}"
-        node = config._get_node(name)
-        inner = _paths(node, f"{where}.") if isinstance(node, DictConfig) and not node._is_none() else []
-        found += [where, *inner] if where != "hydra" else []
-    return found
+def _paths(keys: Mapping[Any, Any], above: str = "") -> Iterator[str]:
+    """Every key, with those above it: ``optimizer.lr``."""
+    for key, value in keys.items():
+        yield f"{above}{key}"
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{above}{key}.")
 
 
 class Composer:

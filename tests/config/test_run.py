@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from support import Compose
+from support import Compose, compose
 
-from ncexp.config import ConfigError, check
+from ncexp.config import ConfigError, Keep, check
 
 
 @pytest.mark.slow
@@ -29,10 +29,22 @@ def test_run_config_evaluates_an_epoch_whose_files_are_kept(composed: Compose, k
     assert [epoch for epoch in config.evaluated if config.keep.keeps(kind, epoch, 6)] == [3, 5]  # type: ignore[arg-type]
 
 
-def test_keep_last_and_evaluated(composed: Compose) -> None:
-    keep = check(composed("keep.snapshots=evaluated", "keep.checkpoints=last")).keep
-    assert [keep.keeps("snapshots", epoch, 6) for epoch in (1, 6)] == [True, True]
-    assert [keep.keeps("checkpoints", epoch, 6) for epoch in (1, 6)] == [False, True]
+@pytest.mark.parametrize(
+    ("chosen", "kept"), [("last", [6]), ("evaluated", [1, 2, 3, 4, 5, 6]), ("zero_error", [4, 6]), ([2, 3], [2, 3])]
+)
+def test_keep_says_of_which_epochs_files_are_kept(chosen: str | list[int], kept: list[int]) -> None:
+    keep = Keep(snapshots="evaluated", checkpoints=chosen)  # type: ignore[arg-type]
+    assert [epoch for epoch in range(1, 7) if keep.keeps("checkpoints", epoch, last=6, zero_error=4)] == kept
+    assert keep.keeps("snapshots", 1, last=6)
+
+
+@pytest.mark.slow
+def test_sweep_han2022_measures_robustness_and_keeps_the_weights_for_it() -> None:
+    """Of the zero-error epoch and the last."""
+    config = check(compose("config", ["sweep=han2022", "experiment=han2022/mnist_resnet"]))
+    assert config.analyses.keys() == {"collapse", "decisions", "decomposition", "central_path", "robustness"}
+    assert config.keep == Keep(snapshots="evaluated", checkpoints="zero_error")
+    assert config.key == check(compose("config", ["experiment=han2022/mnist_resnet"])).key
 
 
 @pytest.mark.parametrize(
