@@ -16,7 +16,7 @@ from pathlib import Path
 COMMANDS: dict[str, str] = {
     "train": "the default: what the overrides describe; with -m a sweep",
     "measure": "RUN... [analysis=...]: more analyses; nothing is trained",
-    "simulate": "the central path itself, from random features",
+    "simulate": "a flow of the theory, as the central path; nothing is trained",
     "prepare": "dataset=NAME: download, check and decode data",
     "list": "what there is to choose from, with sizes",
     "runs": "what runs there are, and what each came to; also: ls",
@@ -152,11 +152,11 @@ def _command() -> int:
     gc.set_threshold(50_000)  # of torch's import the garbage collector takes a third, and finds nothing
     first, *rest = sys.argv[1:] or [""]
     first = ALIASES.get(first, first)
-    if first in COMMANDS or first == WORKER:
-        return _call(first, rest)
-    if {"--help", "-h"} & {first, *rest}:
+    if {"--help", "-h"} & {first, *rest} and first not in {*COMMANDS} - {"train"}:
         print(help_text(), end="")
         return 0
+    if first in COMMANDS or first == WORKER:
+        return _call(first, rest)
     if first == "--shell-completion":
         return int(import_module(f"{__name__}.shell_completion").main(rest))
     if first == "--version":

@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
         help="a run's directory, name or key, a beginning of either, a glob; a sweep; a folder of runs; and overrides: "
         "analysis=[robustness,layers] device=cpu rerun=all hydra/launcher=slurm",
     )  # fmt: skip
-    parser.add_argument("-m", "--multirun", action="store_true", help="understood, as for trainings; not needed")
+    parser.add_argument("-m", "--multirun", action="store_true", help="not needed: RUNs are measured as a sweep")
     parser.add_argument("--config-dir", help="a folder of choices of one's own")
     given = parser.parse_intermixed_args(arguments)
     folder = ["--config-dir", given.config_dir] if given.config_dir else []

@@ -224,7 +224,7 @@ def _checked(key: str, target: Callable[..., Any], supplied: tuple[str, ...], va
     except ValidationError as error:
         aliases = {name: field.validation_alias or name for name, field in model.model_fields.items()}
         valid = [alias for alias in aliases.values() if isinstance(alias, str)]  # else it lies deeper, as the schedule
-        raise ConfigError("\n".join(_fault(key, fault, valid) for fault in error.errors())) from None
+        raise ConfigError("\n".join(_complaints(key, error.errors(), valid))) from None
 
 
 @cache
@@ -247,18 +247,30 @@ def _model_of(target: Callable[..., Any], supplied: tuple[str, ...]) -> type[Bas
     return create_model("Options", __config__=rules, **fields)
 
 
-def _fault(group: str, fault: Any, valid: list[str]) -> str:
-    if isinstance(cause := fault.get("ctx", {}).get("error"), ConfigError):  # of a choice or a part, which has its name
-        return str(cause)
-    # Of a union pydantic reports each member under a tag of its own (`literal['2/C']`): no part of the key's name.
-    path = [str(part) for part in fault["loc"] if str(part).replace("_", "").isalnum()]
-    where = ".".join(filter(None, [group, *path]))
-    if fault["type"] == "extra_forbidden":
-        return f"{where}: no such key. {nearest(path[-1], valid)}"
-    if fault["type"] == "missing":
-        return f"{where}: expected a value, got none. Set {where}=..."
-    if fault["type"] in ("model_type", "model_attributes_type"):
-        return f"{where}: expected the keys {', '.join(valid)}, got {shown(fault['input'])}."
-    contract = re.sub("^(Input should be|Value error,|List should have|String should have) ", "", fault["msg"])
-    contract = f"a value {contract}" if contract.startswith(("greater", "less")) else contract.partition(" after ")[0]
-    return f"{where}: expected {contract}, got {shown(fault['input'])}."
+def _complaints(key: str, faults: Iterable[Any], valid: list[str]) -> Iterable[str]:
+    """A line for each value that does not fit."""
+    lines: dict[str, str] = {}
+    for fault in faults:
+        # Of a union pydantic reports each member under a tag of its own (`literal['2/C']`): no part of the key's name.
+        path = [str(part) for part in fault["loc"] if str(part).replace("_", "").isalnum()]
+        where = ".".join(filter(None, [key, *path]))
+        if isinstance(cause := fault.get("ctx", {}).get("error"), ConfigError):  # of a choice or a part: it is whole
+            lines[where] = str(cause)
+        elif fault["type"] == "extra_forbidden":
+            lines[where] = f"{where}: no such key. {nearest(path[-1], valid)}"
+        elif fault["type"] == "missing":
+            lines[where] = f"{where}: expected a value, got none. Set {where}=..."
+        else:
+            before = lines[where].rpartition(", got ")[0] + ", or" if where in lines else f"{where}: expected"
+            lines[where] = f"{before} {_contract(fault, valid)}, got {shown(fault['input'])}."
+    return lines.values()
+
+
+def _contract(fault: Any, valid: list[str]) -> str:
+    """What pydantic's message says there should be, in the words of this command."""
+    if fault["type"] == "model_type":
+        return f"the keys {', '.join(valid)}"
+    said = re.sub("^(Input should be|Value error,|List should have|String should have) ", "", fault["msg"])
+    said = said.partition(" after validation")[0].replace("a valid boolean", "true or false")
+    said = said.replace("a valid integer", "an integer").replace("a valid ", "a ")
+    return f"a value {said}" if said.startswith(("greater", "less")) else said

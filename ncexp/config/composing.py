@@ -104,8 +104,7 @@ def refusals_named(overrides: Sequence[str]) -> Iterator[None]:
                 "sweeper. Write them so: ncexp -m seed=1,2."
             ) from error
         reason = explain(error) or type(error).__name__
-        keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
-        if any(key and reason.startswith(key) for key in keys):
+        if re.match(r"[\w./]+: (expected|no such)", reason):
             raise ConfigError(reason) from error
         given = " ".join(override if len(override) <= 100 else f"{override[:60]}..." for override in overrides)
         raise ConfigError(
@@ -141,6 +140,8 @@ def explain(error: Exception) -> str:
             f"{name}: expected one value, got {values}. To train one run of each: ncexp -m {name}={values}. "
             f"As a list it is {name}=[{values}]."
         )
+    if unsaid := re.match("You must specify '([^']+)'", str(error)):
+        return "{0}: expected a choice, got none. `ncexp list {0}` shows what there is.".format(unsaid[1])
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         return str(error.__cause__)
     cause: BaseException | None = error

@@ -125,21 +125,11 @@ class RunConfig:
     @property
     def key(self) -> str:
         """The training key: ten hexadecimal digits of the hash of what determines the weights, and of nothing else."""
-        return digest(
-            {
-                "dataset": self.dataset.identity(),
-                "architecture": self.architecture.identity(),
-                "loss": self.loss.identity(),
-                "optimizer": self.optimizer.identity(),
-                "schedule": self.schedule.identity(),
-                "seed": self.seed,
-                "epochs": self.epochs,
-                "batch_size": self.batch_size,
-                "precision": self.precision,
-                "compile": self.compile,
-                **({} if self.regime == "plain" else {"regime": self.regime}),  # plain runs keep their older keys
-            }
-        )
+        parts = ("dataset", "architecture", "loss", "optimizer", "schedule")
+        chosen = {name: getattr(self, name).identity() for name in parts}
+        values = {name: getattr(self, name) for name in ("seed", "epochs", "batch_size", "precision", "compile")}
+        regime = {} if self.regime == "plain" else {"regime": self.regime}  # without it as before there was a choice
+        return digest({**chosen, **values, **regime})
 
     @property
     def name(self) -> str:
