@@ -96,6 +96,7 @@ def test_import_ncexp_imports_nothing_slow(tmp_path: Path) -> None:
         (["-m", "seed=1,2", "hydra/launcher=joblib"], 2, "joblib"),
         (["seed=1", "hydra/launcher=local"], 2, "hydra/launcher: expected a sweep, .* Add -m."),
         (["--version"], 0, r"^ncexp \d+\.\d+"),
+        (["train", "--help"], 0, "^ncexp: train a classifier"),
     ],
 )
 def test_command_of_another_kind_ends_in_one_message(

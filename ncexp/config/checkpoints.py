@@ -75,7 +75,7 @@ class _KeepOfFiles(Keep):
 
 
 def check_checkpoints(raw: Mapping[str, Any]) -> CheckpointsConfig:
-    """The plain mapping of a composed configuration → a CheckpointsConfig. Raises ConfigError as `check` does."""
+    """The nested mapping of a composed configuration → a CheckpointsConfig. Raises ConfigError as `check` does."""
     return read(_described, raw)
 
 

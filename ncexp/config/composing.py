@@ -58,7 +58,7 @@ OmegaConf.register_new_resolver("changes", _changes)
 
 
 def compose_plain(name: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """conf/<name>.yaml with these overrides, as a plain mapping; raises what Hydra raises."""
+    """conf/<name>.yaml with these overrides, as a nested mapping; raises what Hydra raises."""
     where = initialize_config_dir(version_base="1.3", config_dir=str(config_directory()))
     with where, refusals_named(overrides), composing(overrides):
         config = compose(name, overrides=list(overrides))
@@ -66,7 +66,7 @@ def compose_plain(name: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def plain(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
-    """A composed configuration as a plain mapping, interpolations resolved, without Hydra's node and the selectors.
+    """A composed configuration as a nested mapping, interpolations resolved, without Hydra's node and the selectors.
 
     Raises ConfigError for an experiment or a sweep whose file is not of the package _global_: none of its lines counts.
     """

@@ -44,7 +44,7 @@ def _letters_and_numbers(name: str) -> list[str | int]:
 
 
 def read_choice(group: str, name: str, **options: Any) -> dict[str, Any]:
-    """conf/<group>/<name>.yaml as a plain mapping, for callers that have no command line; options: set in it.
+    """conf/<group>/<name>.yaml as a nested mapping, for callers that have no command line; options: set in it.
 
     Raises ValueError for a choice that is not there.
     """

@@ -23,7 +23,7 @@ class MeasureConfig:
     outputs: Folder
     #: missing: measure the epochs that a journal lacks; all: measure every epoch anew.
     rerun: Literal["missing", "all"]
-    #: The plain nested mapping this was read from.
+    #: The nested mapping this was read from.
     raw: dict[str, Any] = field(repr=False, compare=False)
 
     @classmethod
@@ -51,7 +51,7 @@ class MeasureConfig:
 
 
 def check_measurement(raw: Mapping[str, Any]) -> MeasureConfig:
-    """The plain nested mapping of a composed configuration → a MeasureConfig.
+    """The nested mapping of a composed configuration → a MeasureConfig.
 
     Raises ConfigError: unknown or missing keys, wrong types, a faulty analysis, too many names for one directory.
     """

@@ -33,10 +33,10 @@ def is_file_name(text: str) -> bool:
 
 
 def family_of(choice: Mapping[str, Any]) -> Any:
-    """The family that a choice of architecture states, or else that its name says.
+    """The family that a choice of architecture states, or else the letters with which its name begins.
 
-    Of torchvision's and timm's models it is the model's name, of a function of one's own the function's, as far as its
-    first letters go: ``ResNet`` of ``resnet18``, ``vit`` of ``vit_b_16``.
+    The name is the model's for torchvision and timm, and the function's for a network of one's own: ``ResNet`` of
+    ``resnet18``, ``vit`` of ``vit_b_16``.
 
     >>> family_of({"name": "torchvision_vgg11_bn", "model": "vgg11_bn", "family": None})
     'VGG'

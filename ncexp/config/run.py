@@ -119,7 +119,7 @@ class RunConfig:
     #: What to do with a run that is there already: failed (train again what failed), all (train anew), none.
     rerun: Literal["failed", "all", "none"]
     tracking: Tracking
-    #: The plain nested mapping this was read from, as written to the run's config.yaml.
+    #: The nested mapping this was read from, as written to the run's config.yaml.
     raw: dict[str, Any] = field(repr=False, compare=False)
 
     @property
@@ -146,7 +146,7 @@ class RunConfig:
 
 
 def check(raw: Mapping[str, Any]) -> RunConfig:
-    """The plain nested mapping of a composed configuration → a RunConfig.
+    """The nested mapping of a composed configuration → a RunConfig.
 
     Raises ConfigError, with a line for each fault: unknown or missing keys (valid ones listed), wrong types, values out
     of bounds, targets that cannot be imported or are not callable.

@@ -26,7 +26,7 @@ class SimulationConfig:
     #: failed: simulate unless it is completed; all: simulate anew what is there.
     rerun: Literal["failed", "all"]
     tracking: Tracking
-    #: The plain nested mapping this was read from.
+    #: The nested mapping this was read from.
     raw: dict[str, Any] = field(repr=False, compare=False)
 
     @property
@@ -46,7 +46,7 @@ class SimulationConfig:
 
 
 def check_simulation(raw: Mapping[str, Any]) -> SimulationConfig:
-    """The plain nested mapping of a composed configuration → a SimulationConfig.
+    """The nested mapping of a composed configuration → a SimulationConfig.
 
     Raises ConfigError: an unknown or missing key, a value of the wrong type, one that the simulation does not take.
     """

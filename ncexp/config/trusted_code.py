@@ -22,7 +22,7 @@ _CALLED = ("_target_", "factory")
 
 
 def refuse_strange_code(raw: Mapping[str, Any], place: Path) -> None:
-    """Raises ConfigError where the configuration at `place` names a callable that is nobody's choice here.
+    """Raises ConfigError where the configuration at `place` names a callable that nobody chose here.
 
     With options from the same file, any function of Python or of an installed package does whatever its author likes.
     Taken are ncexp's data sets, networks, losses, optimizers and analyses; functions in folders of the user's own, on
