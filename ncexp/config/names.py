@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeGuard
@@ -78,21 +77,3 @@ def _fits(part: str) -> bool:
 Name = Annotated[str, AfterValidator(_name)]
 #: In a configuration a word, in what is read from it an absolute path.
 Folder = Annotated[Path, PlainValidator(_folder)]
-
-
-def outputs_fault(outputs: Path) -> str | None:
-    """Why no file can be made in this folder, or in the nearest one above that is there; None where one can.
-
-    A pseudo file system such as /proc says only on trial that it takes no files. Nothing is left behind.
-    """
-    # SQLAlchemy 2.1 reads %25 in the address of an SQLite file as %, 2.0 as it stands; both take ? for its end.
-    if sign := re.search(r"\?|%[0-9A-Fa-f]{2}", str(outputs)):
-        return f"in the address of MLflow's store there {sign[0]} means something else"
-    there = next(folder for folder in (outputs, *outputs.parents) if os.path.lexists(folder))
-    if not there.is_dir():
-        return f"{there} is no folder"
-    try:
-        tempfile.TemporaryFile(dir=there).close()
-    except OSError as error:
-        return f"{there}: {error.strerror}"
-    return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +24,7 @@ from ncexp.config.components import (
     part,
     read,
 )
-from ncexp.config.names import NAME_CONTRACT, Folder, Name, is_name, outputs_fault, shown
+from ncexp.config.names import NAME_CONTRACT, Folder, Name, is_name, shown
 
 #: Which epochs' files are kept: the last one's, those of every evaluated epoch, or those of the epochs named.
 Kept = Literal["last", "evaluated"] | list[Count]
@@ -168,6 +170,21 @@ def check(raw: Mapping[str, Any]) -> RunConfig:
 
 
 def check_outputs(outputs: Path) -> None:
-    """Raises ConfigError, before anything is written, where no file could be made in that folder."""
-    if fault := outputs_fault(outputs):
+    """Raises ConfigError where no file can be made in this folder, or in the nearest one above that is there.
+
+    A pseudo file system such as /proc says only on trial that it takes no files. Nothing is left behind.
+    """
+    fault = ""
+    there = next(folder for folder in (outputs, *outputs.parents) if os.path.lexists(folder))
+    # SQLAlchemy 2.1 reads %25 in the address of an SQLite file as %, 2.0 as it stands; both take ? for its end.
+    if sign := re.search(r"\?|%[0-9A-Fa-f]{2}", str(outputs)):
+        fault = f"in the address of MLflow's store there {sign[0]} means something else"
+    elif not there.is_dir():
+        fault = f"{there} is no folder"
+    else:
+        try:
+            tempfile.TemporaryFile(dir=there).close()
+        except OSError as error:
+            fault = f"{there}: {error.strerror}"
+    if fault:
         raise ConfigError(f"outputs: expected a folder that takes files, got {str(outputs)!r} ({fault}). Name another.")
