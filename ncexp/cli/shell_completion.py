@@ -2,8 +2,8 @@
 
     eval "$(ncexp --shell-completion)"      in ~/.bashrc or ~/.zshrc
 
-Commands, choices and runs are read from the disk at once. Keys are those of the configuration that Hydra composes of
-the words so far, which takes half a second.
+Choices, runs and sweeps are read from the disk at once. Keys are those of the configuration that Hydra composes of the
+words so far, which takes half a second; a first word may be one.
 """
 
 from __future__ import annotations
