@@ -297,16 +297,8 @@ def _show(config: RunConfig, directory: RunDirectory, console: Console, stop: St
     again = "" if state is State.DIVERGED else "; rerun=all trains it anew"  # it would diverge again
     console.print(f"{state} on {status['updated']}: nothing to train{again}")
     if state.final:
-        wanted = MeasureConfig(
-            run=directory.path,
-            analyses=config.analyses,
-            device=config.device,
-            outputs=config.outputs,
-            rerun="missing",
-            raw={},
-        )
         with StopRequest() if stop is None else nullcontext(stop) as asked:
-            measured, _ = measure_stored(wanted, console, asked)
+            measured, _ = measure_stored(MeasureConfig.of_run(config), console, asked)
         state = state if measured is State.COMPLETED else measured
     state = _with_what_is_lost(directory, state, console)
     report_run(directory, console)

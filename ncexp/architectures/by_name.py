@@ -10,8 +10,7 @@ from typing import Any
 from torch import nn
 
 from ncexp.architectures.foreign import ForeignNetwork
-from ncexp.config import nearest
-from ncexp.config.factories import find_factory
+from ncexp.config.components import locate, nearest
 
 #: Of torchvision, with further classifiers on middle layers, which are left out: the training would return them too.
 WITH_AUXILIARY = ("googlenet", "inception_v3")
@@ -66,7 +65,7 @@ def module_model(input_shape: tuple[int, ...], num_classes: int, *, factory: str
 
     Raises ValueError where the factory cannot be imported or called so, and as `ForeignNetwork` does.
     """
-    found = find_factory("architecture", factory)
+    found = locate("architecture.factory", factory)
     parameters = inspect.signature(found).parameters
     known = {"num_classes": num_classes, "input_shape": input_shape}
     made = _make(found, factory, options, **{name: value for name, value in known.items() if name in parameters})

@@ -13,7 +13,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ncexp.config import Component, ConfigError, nearest
-from ncexp.config.components import SUPPLIED
 from ncexp.config.composing import config_directory
 
 
@@ -72,7 +71,7 @@ def measure_size(architecture: Component, input_shape: tuple[int, ...], num_clas
 def _row(name: str, raw: dict[str, Any], input_shape: tuple[int, ...], num_classes: int) -> ArchitectureRow:
     if missing := [option for option, value in raw.items() if value == "???"]:
         return ArchitectureRow(name, None, f"any that architecture.{missing[0]} names")
-    architecture = Component.check("architecture", raw, SUPPLIED["architecture"])
+    architecture = Component.check("architecture", raw)
     try:
         return ArchitectureRow(name, measure_size(architecture, input_shape, num_classes), "")
     except ValueError as refusal:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import gc
 import io
 import os
+import re
 import select
 import sys
+import textwrap
 from importlib import import_module
+from pathlib import Path
 
 #: Word → what it does; the module of the same name has `main(arguments) -> exit code`.
 COMMANDS: dict[str, str] = {
     "train": "the default: what the overrides describe; with -m a sweep",
     "measure": "RUN... [analysis=...]: more analyses; nothing is trained",
-    "simulate": "the central path itself, from random features",
+    "simulate": "a flow of the theory, as the central path; nothing is trained",
     "prepare": "dataset=NAME: download, check and decode data",
     "list": "what there is to choose from, with sizes",
     "runs": "what runs there are, and what each came to; also: ls",
@@ -52,23 +55,8 @@ metric and every term of the MSE decomposition, draw the paper's figures.
 Commands (ncexp COMMAND --help)
 {commands}
 
-Groups (ncexp list GROUP)
-  dataset       digits, gaussian_mixture, mnist, fashion_mnist, cifar10,
-                cifar100, svhn, stl10, imagenet, unconstrained, table
-                module dataset.factory=PACKAGE.NAME
-  architecture  resnet, mlp, resnet18 ... 152, vgg11 ... 19,
-                densenet40 ... 250, unconstrained_features
-                torchvision architecture.model=NAME, timm likewise
-                module architecture.factory=PACKAGE.NAME
-  loss          mse_mean, mse, cross_entropy, rescaled_mse, label_smoothing,
-                focal
-  optimizer     adam by default, sgd, adamw, muon, sign, and sgd_digits, which
-                is the main job's; optimizer/schedule=step, constant, cosine
-  analysis      [collapse, decisions, decomposition, central_path], geometry,
-                layers, robustness
-  experiment    unconstrained_features, decay, quick/..., regimes/...,
-                fashion_mnist/..., han2022/...
-  sweep         quick, learning_rates, han2022, decay, regimes
+Groups, and what may be chosen in each (ncexp list GROUP has a line for each)
+{groups}
 
 Options of a run (ncexp --cfg job)
   seed  epochs  batch_size  evaluate_at  device  threads  outputs  compile=true
@@ -79,8 +67,8 @@ Options of a run (ncexp --cfg job)
   tracking.enabled  tracking.uri  tracking.experiment
 
 Sweeps on a cluster, or here several runs at once (docs/cluster.md)
-    ncexp -m ... hydra/launcher=slurm|local
-    ncexp measure -m RUN... ... hydra/launcher=slurm|local
+    ncexp -m ... hydra/launcher={launchers}
+    ncexp measure -m RUN... ... hydra/launcher={launchers}
 
 Checkpoints of another training (docs/anybody.md)
     ncexp measure checkpoints='ckpts/*.pt' dataset=... architecture=...
@@ -95,16 +83,33 @@ again goes on where it was stopped, or shows what is there. A RUN is a folder,
 a sweep, a name, a key, the beginning of either, or a glob.
 Hydra's own options: ncexp --hydra-help.
 Tab completion in bash and zsh: eval "$(ncexp --shell-completion)"
-""".format(commands="\n".join(f"  {word:<11}{line}" for word, line in COMMANDS.items()))
+
+First steps: docs/tutorial.md. The folders docs/ and launch/ are in
+{home}
+"""
 
 
-def home() -> str:
-    """The folder of conf/, docs/ and launch/: of an installed wheel the package, of a clone the repository's top."""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return package if os.path.isdir(os.path.join(package, "conf")) else os.path.dirname(package)
+def help_text() -> str:
+    """The text of `ncexp --help`, with every choice that conf/ has; of experiments that lie in a folder the folder."""
+    from ncexp.config.installed import GROUPS, choices, home
+
+    lines = []
+    for group in GROUPS:
+        words = dict.fromkeys(_choice(group, name, path) for name, path in choices(group).items())
+        lines += textwrap.wrap(", ".join(words), 79, initial_indent=f"  {group:<20}", subsequent_indent=" " * 22)
+    return HELP.format(
+        commands="\n".join(f"  {word:<11}{line}" for word, line in COMMANDS.items()),
+        groups="\n".join(lines).replace("\u00a0", " "),
+        launchers="|".join(choices("hydra/launcher")),
+        home=home(),
+    )
 
 
-HELP += f"\nFirst steps: docs/tutorial.md. The folders docs/ and launch/ are in\n{home()}\n"
+def _choice(group: str, name: str, path: Path) -> str:
+    """A choice with the keys that have to be set beside it, which no line break may part from it."""
+    folder, inside, _ = name.partition("/")
+    needed = re.findall(r"^(\w+): \?\?\?", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return f"{folder}/..." if inside else "\u00a0".join([name, *(f"{group}.{key}=..." for key in needed)])
 
 
 def main() -> int:
@@ -147,24 +152,26 @@ def _command() -> int:
     gc.set_threshold(50_000)  # of torch's import the garbage collector takes a third, and finds nothing
     first, *rest = sys.argv[1:] or [""]
     first = ALIASES.get(first, first)
+    if {"--help", "-h"} & {first, *rest} and first not in {*COMMANDS} - {"train"}:
+        print(help_text(), end="")
+        return 0
     if first in COMMANDS or first == WORKER:
         return _call(first, rest)
-    if {"--help", "-h"} & {first, *rest}:
-        print(HELP, end="")
-        return 0
     if first == "--shell-completion":
         return int(import_module(f"{__name__}.shell_completion").main(rest))
     if first == "--version":
         print("ncexp", import_module("ncexp").__version__)
         return 0
-    if first[:1].isalpha() and "=" not in first:
-        return _unknown(first)
-    return _call("train", sys.argv[1:])
+    return _call(first if first[:1].isalpha() and "=" not in first else "train", sys.argv[1:])
 
 
 def _call(word: str, arguments: list[str]) -> int:
     """A command's exit code; what it refuses is explained in one message, whichever command it is."""
     try:
+        if word not in COMMANDS and word != WORKER:
+            from ncexp.config import ConfigError, nearest
+
+            raise ConfigError(f"{word}: expected a command or NAME=VALUE. {nearest(word, COMMANDS)}")
         arguments = import_module(f"{__name__}.words").with_outputs(word, arguments)
         return int(import_module(f"{__name__}.{word.replace('-', '_')}").main(arguments))
     except Exception as error:
@@ -175,11 +182,3 @@ def _call(word: str, arguments: list[str]) -> int:
         from ncexp.record import State
 
         return State.INTERRUPTED.exit_code
-
-
-def _unknown(word: str) -> int:
-    from ncexp.cli.errors import explain_or_raise
-    from ncexp.config import ConfigError, nearest
-
-    unknown = ConfigError(f"{word}: expected a command or NAME=VALUE. {nearest(word, [*COMMANDS])}")
-    return explain_or_raise(unknown).exit_code

@@ -142,7 +142,7 @@ def _shared_path(given: argparse.Namespace) -> str:
 def _dataset(given: argparse.Namespace) -> str:
     try:
         chosen = compose_plain("config", [f"dataset={given.dataset}"])["dataset"]
-        dataset = Component.check("dataset", chosen, ()).build()
+        dataset = Component.check("dataset", chosen).build()
     except REFUSALS as error:
         raise CheckFailed(explain(error)) from error
     return f"{given.dataset}: {len(dataset.train)} training and {len(dataset.test)} test examples"

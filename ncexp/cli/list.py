@@ -9,12 +9,11 @@ from pathlib import Path
 from rich.table import Table
 
 from ncexp.config import ConfigError, nearest
-from ncexp.config.composing import config_directory
+from ncexp.config.installed import GROUPS, choices
 from ncexp.launching.console import literal_console
 from ncexp.record.text import say
 
-GROUPS = ("dataset", "loss", "optimizer", "optimizer/schedule", "analysis", "experiment", "sweep", "simulation")
-WHAT = ("architecture", "quantities", *GROUPS)
+WHAT = ("quantities", *GROUPS)
 HELP = """\
 List what there is to choose from: the choices of a group, the architectures
 with their sizes at an input shape (nothing is trained), or the quantities,
@@ -23,20 +22,24 @@ every number that is recorded, with what it means.
 
 
 def main(arguments: list[str]) -> int:
-    """Print the list; returns 0, or 2 for an unknown word."""
-    given = _parser().parse_args(arguments)
-    try:
-        if given.what not in WHAT:
-            raise ConfigError(f"list: expected something to list, got {given.what!r}. {nearest(given.what, [*WHAT])}")
-        if given.what == "architecture":
-            _print_architectures(given.names, tuple(given.shape), given.classes)
-        elif given.what == "quantities":
-            _print_quantities(given.names, given.markdown)
-        else:
-            _print_choices(given.what, given.names)
-    except ConfigError as error:
-        say(f"ncexp: {error}", sys.stderr)
-        return 2
+    """Print the list; returns 0. Raises ConfigError for an unknown word."""
+    parser = argparse.ArgumentParser(
+        prog="ncexp list", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", help=", ".join(WHAT))
+    parser.add_argument("names", nargs="*", help="some of them, or families of quantities; default: all")
+    parser.add_argument("--shape", type=int, nargs="+", default=[3, 32, 32], help="of one input; default: 3 32 32")
+    parser.add_argument("--classes", type=int, default=10, help="default: 10")
+    parser.add_argument("--markdown", action="store_true", help="of quantities: the text of docs/quantities.md")
+    given = parser.parse_args(arguments)
+    if given.what not in WHAT:
+        raise ConfigError(f"list: expected something to list, got {given.what!r}. {nearest(given.what, WHAT)}")
+    if given.what == "architecture":
+        _print_architectures(given.names, tuple(given.shape), given.classes)
+    elif given.what == "quantities":
+        _print_quantities(given.names, given.markdown)
+    else:
+        _print_choices(given.what, given.names)
     return 0
 
 
@@ -73,16 +76,11 @@ def _print_quantities(chosen: list[str], markdown: bool) -> None:
 
 
 def _print_choices(group: str, names: list[str]) -> None:
-    folder = config_directory() / group
-    choices = {
-        str(path.relative_to(folder).with_suffix("")): _first_comment(path)
-        for path in sorted(folder.rglob("*.yaml"))
-        if group == "experiment" or path.parent == folder
-    }
-    _check(names, [*choices])
-    width = max(map(len, choices))
-    for name in names or choices:
-        say(f"{name:<{width}}  {choices[name]}".rstrip())
+    files = choices(group)
+    _check(names, [*files])
+    width = max(map(len, files))
+    for name in names or files:
+        say(f"{name:<{width}}  {_first_comment(files[name])}".rstrip())
 
 
 def _check(names: list[str], known: list[str]) -> None:
@@ -92,21 +90,5 @@ def _check(names: list[str], known: list[str]) -> None:
 
 def _first_comment(path: Path) -> str:
     """The first line of the file's comment; Hydra's own directives are none."""
-    lines = (
-        line
-        for line in path.read_text(encoding="utf-8").splitlines()
-        if line.startswith("# ") and "@package" not in line
-    )
-    return next(lines, "").removeprefix("# ")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ncexp list", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("what", help=", ".join(WHAT))
-    parser.add_argument("names", nargs="*", help="some of them, or families of quantities; default: all")
-    parser.add_argument("--shape", type=int, nargs="+", default=[3, 32, 32], help="of one input; default: 3 32 32")
-    parser.add_argument("--classes", type=int, default=10, help="default: 10")
-    parser.add_argument("--markdown", action="store_true", help="of quantities: the text of docs/quantities.md")
-    return parser
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return next((line[2:] for line in lines if line.startswith("# ") and "@package" not in line), "")

@@ -25,7 +25,7 @@ measures what another training left, into a run directory like any other
 (docs/anybody.md).
 """
 
-#: Overrides whose values hold what Hydra's grammar would read otherwise: patterns and paths.
+#: Keys whose values are paths, patterns or names in files of others.
 PATTERNS = ("checkpoints", "checkpoint.epoch", "checkpoint.key", "checkpoint.prefix")
 
 
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
         help="a run's directory, name or key, a beginning of either, a glob; a sweep; a folder of runs; and overrides: "
         "analysis=[robustness,layers] device=cpu rerun=all hydra/launcher=slurm",
     )  # fmt: skip
-    parser.add_argument("-m", "--multirun", action="store_true", help="understood, as for trainings; not needed")
+    parser.add_argument("-m", "--multirun", action="store_true", help="not needed: RUNs are measured as a sweep")
     parser.add_argument("--config-dir", help="a folder of choices of one's own")
     given = parser.parse_intermixed_args(arguments)
     folder = ["--config-dir", given.config_dir] if given.config_dir else []
@@ -59,12 +59,13 @@ def _of_checkpoints(words: Sequence[str], multirun: bool) -> list[str]:
         raise ConfigError(
             "checkpoints: expected one set of files, measured here, got a sweep. Leave out -m and launcher."
         )
-    split = [word.partition("=") for word in words]
-    quotable = [name in PATTERNS and value != "null" and value[:1] not in "'\"" for name, _, value in split]
-    return [
-        f"{name}={quoted(value)}" if quote else word
-        for word, (name, _, value), quote in zip(words, split, quotable, strict=True)
-    ]
+    return [_pattern_as_it_is(word) for word in words]
+
+
+def _pattern_as_it_is(word: str) -> str:
+    """In quotes where its value may hold what Hydra's grammar would read otherwise."""
+    name, _, value = word.partition("=")
+    return f"{name}={quoted(value)}" if name in PATTERNS and value != "null" and value[:1] not in "'\"" else word
 
 
 def _named_runs(words: Sequence[str], overrides: Sequence[str]) -> list[Path]:

@@ -16,11 +16,11 @@ def main(arguments: list[str]) -> int:
         description="Download, check and decode a dataset, so that runs find it: once, where there is a network.",
         epilog="Example: ncexp prepare dataset=cifar10 dataset.root=/scratch/data",
     )
-    parser.add_argument("overrides", nargs="+", metavar="dataset=NAME", help="the choice, and options of it by path")
+    parser.add_argument("overrides", nargs="+", metavar="dataset=NAME", help="the dataset, and its options by path")
     overrides = parser.parse_args(arguments).overrides
     chosen = compose_plain("config", overrides)["dataset"]
     from ncexp.datasets.prepare import prepare  # torch takes two seconds: not for --help
 
-    for name, value in prepare(Component.check("dataset", chosen, ())).items():
+    for name, value in prepare(Component.check("dataset", chosen)).items():
         say(f"{name:<24} {value}")
     return 0

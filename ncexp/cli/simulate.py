@@ -9,7 +9,8 @@ def main(arguments: list[str]) -> int:
     """Simulate, or show what is there; returns the exit code of the state that it ends in."""
     parser = argparse.ArgumentParser(
         prog="ncexp simulate",
-        description="The central path from random features, beside its closed form; recorded in outputs/simulations.",
+        description="Compute a flow of the theory from random features, the central path unless another one is chosen "
+        "(ncexp list simulation), beside its closed form, and record it in outputs/simulations. Nothing is trained.",
         epilog="Examples: ncexp simulate simulation.num_classes=4 seed=3; ncexp simulate simulation=on_path",
     )
     parser.add_argument("overrides", nargs="*", metavar="NAME=VALUE", help="of conf/simulate.yaml, by path")

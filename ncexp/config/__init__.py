@@ -1,10 +1,11 @@
 """Everything between Hydra and a checked configuration: components, four schemas, and (`composing`) Hydra itself."""
 
+# ruff: noqa: F401 (what is imported here is the face of the package)
+
 from ncexp.config.checkpoints import CheckpointsConfig, check_checkpoints, stored_run
 from ncexp.config.components import (
     ADDED,
     INCIDENTAL,
-    SUPPLIED,
     Component,
     ConfigError,
     Count,
@@ -22,35 +23,3 @@ from ncexp.config.measurement import MeasureConfig, check_measurement
 from ncexp.config.names import FAMILIES, family_of
 from ncexp.config.run import Keep, RunConfig, check, check_analyses, check_outputs
 from ncexp.config.simulation import SimulationConfig, check_simulation
-
-__all__ = [
-    "ADDED",
-    "FAMILIES",
-    "INCIDENTAL",
-    "SUPPLIED",
-    "CheckpointsConfig",
-    "Component",
-    "ConfigError",
-    "Count",
-    "Fraction",
-    "Keep",
-    "MeasureConfig",
-    "NonNegative",
-    "Positive",
-    "Precision",
-    "Regime",
-    "RunConfig",
-    "Seed",
-    "SimulationConfig",
-    "Width",
-    "check",
-    "check_analyses",
-    "check_checkpoints",
-    "check_measurement",
-    "check_outputs",
-    "check_simulation",
-    "family_of",
-    "labels_of",
-    "nearest",
-    "stored_run",
-]

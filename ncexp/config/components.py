@@ -1,7 +1,7 @@
-"""A component: one choice of a group (``conf/loss/mse.yaml``), checked against the signature of what it calls.
+"""Keys and values of a configuration, checked against the annotated signature of what they are for.
 
-It has a readable ``name``, the ``_target_`` that is called, and the target's own options. Its schema is the target's
-signature, annotations included, so a network from somebody else's package is checked exactly as ours are.
+A whole configuration is for a frozen dataclass (`read`). One choice of a group, as conf/loss/mse.yaml, is for its
+``_target_`` (`Component`). So a key is declared once, and a network of somebody else's package is checked as ours are.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ import importlib
 import inspect
 import json
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping, Set
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 
 from ncexp.config.names import NAME_CONTRACT, family_of, is_name, shown
+
+T = TypeVar("T")
 
 
 def _in_float32(value: float) -> float:
@@ -48,14 +50,13 @@ INCIDENTAL = "incidental"
 #: Marks an option that came later: at its default it stays out of the key, so that earlier runs keep theirs.
 ADDED = "added"
 
-#: What the framework itself hands to the target of each group; everything else comes from the configuration.
+#: What the framework itself hands to the targets of a group; everything else comes from the configuration.
 SUPPLIED: dict[str, tuple[str, ...]] = {
-    "dataset": (),
     "architecture": ("input_shape", "num_classes"),
     "loss": ("num_classes",),
     "optimizer": ("parameters",),
     "optimizer.schedule": ("epochs",),
-    "analysis": (),
+    "simulation": ("seed",),
 }
 
 
@@ -107,35 +108,34 @@ class Component:
     family: str = ""
 
     @classmethod
-    def check(cls, group: str, raw: Any, supplied: tuple[str, ...]) -> Component:
-        """Refuse, with every fault in one ConfigError, a choice that its target would not take."""
+    def check(cls, group: str, raw: Any) -> Component:
+        """Raises ConfigError, with every fault of the options, for a choice that its target would not take."""
         if not isinstance(raw, Mapping):
             how = f"{group.replace('.', '/')}={raw}" if isinstance(raw, str) and is_name(raw) else "a file of the group"
             raise ConfigError(
                 f"{group}: expected a choice with _target_ and name, got {shown(raw)}. Choose it by {how}."
             )
-        options = {key: value for key, value in raw.items() if key not in ("_target_", *labels_of(group))}
-        target = raw.get("_target_")
-        if not isinstance(target, str):
-            raise ConfigError(f"{group}._target_: expected package.module.callable, got {shown(target)}.")
-        name = raw.get("name")
-        if not is_name(name):
-            raise ConfigError(f"{group}.name: expected {NAME_CONTRACT}, got {shown(name)}. Directories bear it.")
-        family = family_of(raw) if "family" in labels_of(group) else ""
-        if "family" in labels_of(group) and not is_name(family):
-            raise ConfigError(f"{group}.family: expected {NAME_CONTRACT}, got {shown(family)}. Figures bear it.")
-        model = _signature_model(group, _locate(group, target), supplied)
-        options = validated(group, model, options)
+        target = locate(f"{group}._target_", raw.get("_target_"))
+        labels: dict[str, Any] = {}
+        for label in labels_of(group):
+            labels[label] = family_of(raw) if label == "family" else raw.get(label)
+            if not is_name(labels[label]):
+                raise ConfigError(
+                    f"{group}.{label}: expected {NAME_CONTRACT}, got {shown(labels[label])}. Choose another."
+                )
+        given = {key: value for key, value in raw.items() if key not in ("_target_", *labels)}
+        checked = _checked(group, target, SUPPLIED.get(group, ()), given)
+        options = checked.model_dump()
         incidental = frozenset(
             option
-            for option, field in model.model_fields.items()
+            for option, field in type(checked).model_fields.items()
             if INCIDENTAL in field.metadata or (ADDED in field.metadata and options[option] == field.default)
         )
-        return cls(group=group, name=name, target=target, options=options, incidental=incidental, family=family)
+        return cls(group=group, target=raw["_target_"], options=options, incidental=incidental, **labels)
 
     def build(self, **supplied: Any) -> Any:
         """Call the target with the options and with what the framework supplies."""
-        return _locate(self.group, self.target)(**supplied, **self.options)
+        return locate(f"{self.group}._target_", self.target)(**supplied, **self.options)
 
     def build_a(self, kind: Any, **supplied: Any) -> Any:
         """As `build`. Raises ConfigError where the target returns no instance of the class `kind`."""
@@ -155,7 +155,7 @@ class Component:
     @property
     def version(self) -> int:
         """The target's own `version`, 1 where it has none: raised when the same options give other numbers, or more."""
-        return int(getattr(_locate(self.group, self.target), "version", 1))
+        return int(getattr(locate(f"{self.group}._target_", self.target), "version", 1))
 
     @property
     def key(self) -> str:
@@ -168,49 +168,74 @@ def digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def _locate(group: str, target: str) -> Callable[..., Any]:
-    """Import ``package.module.callable``; the message keeps the cause that the import gave."""
-    module_name, _, attribute = target.rpartition(".")
+def choice(group: str) -> PlainValidator:
+    """Marks a key whose value is a choice of this group: ``Annotated[Component, choice("loss")]``."""
+    return PlainValidator(lambda raw: Component.check(group, raw))
+
+
+def part(key: str, schema: Callable[..., Any]) -> PlainValidator:
+    """Marks a key that has keys of its own, the parameters of `schema`: ``Annotated[Keep, part("keep", Keep)]``."""
+    return PlainValidator(lambda raw: schema(**dict(_checked(key, schema, (), raw))))
+
+
+def read(schema: Callable[..., T], raw: Mapping[str, Any]) -> T:
+    """``schema(**raw, raw=raw)``, where `raw` is a whole configuration and `schema` has a parameter for each key.
+
+    Raises ConfigError with a line for each fault.
+    """
+    return schema(**dict(_checked("", schema, ("raw",), raw)), raw=dict(raw))
+
+
+def locate(key: str, target: Any) -> Callable[..., Any]:
+    """``package.module.callable`` → the callable; key: that of the configuration which names it.
+
+    Raises ConfigError, with the cause that the import gave, where there is none.
+    """
+    if not isinstance(target, str) or not re.fullmatch(r"\w+(\.\w+)+", target):
+        raise ConfigError(f"{key}: expected package.module.callable, got {shown(target)}. Write it with its package.")
+    name, _, attribute = target.rpartition(".")
     try:
-        module = importlib.import_module(module_name)
+        module = importlib.import_module(name)
     except Exception as error:
         raise ConfigError(
-            f"{group}._target_: expected an importable package.module.callable, got {shown(target)} "
-            f"({type(error).__name__}: {str(error)[:500]}). Check the spelling and that the package is installed."
+            f"{key}: expected an importable package.module.callable, got {shown(target)} ({type(error).__name__}: "
+            f"{str(error)[:500]}). Check the spelling, and that the package is installed or its folder on PYTHONPATH."
         ) from error
     found = getattr(module, attribute, None)
     if not callable(found):
-        names = [n for n, value in vars(module).items() if getattr(value, "__module__", "") == module_name]
-        raise ConfigError(f"{group}._target_: expected a callable, got {shown(target)}. {nearest(attribute, names)}")
+        names = [n for n, value in vars(module).items() if getattr(value, "__module__", "") == name]
+        raise ConfigError(f"{key}: expected package.module.callable, got {shown(target)}. {nearest(attribute, names)}")
     return found
 
 
-def _signature_model(group: str, target: Callable[..., Any], supplied: tuple[str, ...]) -> type[BaseModel]:
-    """A strict model of the options that `target` takes, read off its signature."""
+def _checked(key: str, target: Callable[..., Any], supplied: tuple[str, ...], values: Any) -> BaseModel:
+    """The values as options of `target`, with its defaults. Raises ConfigError with a line for each fault."""
     try:
         # Once for each target, as every run of a sweep is checked; one that cannot be hashed is looked at each time.
         model_of = _model_of if isinstance(target, Hashable) else _model_of.__wrapped__
-        return model_of(group, target, supplied)
+        model = model_of(target, supplied)
     except (TypeError, ValueError, NameError, AttributeError, SyntaxError, PydanticUserError) as error:
-        if isinstance(error, ConfigError):
-            raise
         raise ConfigError(
-            f"{group}._target_: expected a callable whose parameters can be read and given by name, got {target!r} "
-            f"({type(error).__name__}: {error}). Put an annotated function of your own around it."
+            f"{key}._target_: expected a callable that takes {', '.join((*supplied, 'its options'))} by name, got "
+            f"{target!r} ({type(error).__name__}: {error}). Put an annotated function of your own around it."
         ) from error
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        aliases = {name: field.validation_alias or name for name, field in model.model_fields.items()}
+        valid = [alias for alias in aliases.values() if isinstance(alias, str)]  # else it lies deeper, as the schedule
+        raise ConfigError("\n".join(_complaints(key, error.errors(), valid))) from None
 
 
 @cache
-def _model_of(group: str, target: Callable[..., Any], supplied: tuple[str, ...]) -> type[BaseModel]:
+def _model_of(target: Callable[..., Any], supplied: tuple[str, ...]) -> type[BaseModel]:
+    """A strict model of the options that `target` takes, read off its signature."""
     parameters = inspect.signature(target, eval_str=True).parameters
     if by_place := [p.name for p in parameters.values() if p.kind is p.POSITIONAL_ONLY]:
-        raise TypeError(f"{', '.join(by_place)} by position only")
+        raise TypeError(f"it takes {', '.join(by_place)} by position only")
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     if not takes_any and (missing := [name for name in supplied if name not in parameters]):
-        raise ConfigError(
-            f"{group}._target_: expected a callable that takes {', '.join(supplied)}; "
-            f"{getattr(target, '__qualname__', target)} lacks {', '.join(missing)}. Add the parameter to its signature."
-        )
+        raise TypeError(f"it lacks {', '.join(missing)}")
     fields: dict[str, Any] = {
         p.name: (Any if p.annotation is p.empty else p.annotation, ... if p.default is p.empty else p.default)
         for p in parameters.values()
@@ -222,25 +247,30 @@ def _model_of(group: str, target: Callable[..., Any], supplied: tuple[str, ...])
     return create_model("Options", __config__=rules, **fields)
 
 
-def validated(
-    group: str, model: type[BaseModel], values: dict[str, Any], siblings: Set[str] = frozenset()
-) -> dict[str, Any]:
-    """The values with the model's defaults, or one ConfigError with a line per fault."""
-    try:
-        return model.model_validate(values).model_dump()
-    except ValidationError as error:
-        valid = sorted({*model.model_fields, *siblings})
-        raise ConfigError("\n".join(_fault(group, fault, valid) for fault in error.errors())) from None
+def _complaints(key: str, faults: Iterable[Any], valid: list[str]) -> Iterable[str]:
+    """A line for each value that does not fit."""
+    lines: dict[str, str] = {}
+    for fault in faults:
+        # Of a union pydantic reports each member under a tag of its own (`literal['2/C']`): no part of the key's name.
+        path = [str(part) for part in fault["loc"] if str(part).replace("_", "").isalnum()]
+        where = ".".join(filter(None, [key, *path]))
+        if isinstance(cause := fault.get("ctx", {}).get("error"), ConfigError):  # of a choice or a part: it is whole
+            lines[where] = str(cause)
+        elif fault["type"] == "extra_forbidden":
+            lines[where] = f"{where}: no such key. {nearest(path[-1], valid)}"
+        elif fault["type"] == "missing":
+            lines[where] = f"{where}: expected a value, got none. Set {where}=..."
+        else:
+            before = lines[where].rpartition(", got ")[0] + ", or" if where in lines else f"{where}: expected"
+            lines[where] = f"{before} {_contract(fault, valid)}, got {shown(fault['input'])}."
+    return lines.values()
 
 
-def _fault(group: str, fault: Any, valid: list[str]) -> str:
-    # Of a union pydantic reports each member under a tag of its own (`literal['2/C']`): no part of the key's name.
-    path = [str(part) for part in fault["loc"] if str(part).replace("_", "").isalnum()]
-    where = ".".join(filter(None, [group, *path]))
-    if fault["type"] == "extra_forbidden":
-        return f"{where}: no such key. {nearest(path[-1], valid)}"
-    if fault["type"] == "missing":
-        return f"{where}: expected a value, got none. Set {where}=..."
-    contract = fault["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    contract = f"a value {contract}" if contract.startswith(("greater", "less")) else contract
-    return f"{where}: expected {contract}, got {shown(fault['input'])}."
+def _contract(fault: Any, valid: list[str]) -> str:
+    """What pydantic's message says there should be, in the words of this command."""
+    if fault["type"] == "model_type":
+        return f"the keys {', '.join(valid)}"
+    said = re.sub("^(Input should be|Value error,|List should have|String should have) ", "", fault["msg"])
+    said = said.partition(" after validation")[0].replace("a valid boolean", "true or false")
+    said = said.replace("a valid integer", "an integer").replace("a valid ", "a ")
+    return f"a value {said}" if said.startswith(("greater", "less")) else said

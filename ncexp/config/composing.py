@@ -1,7 +1,7 @@
-"""Overrides → plain configurations, for a sweep hundreds in seconds.
+"""Overrides → configurations as nested mappings, for a sweep hundreds in seconds.
 
 Hydra takes a tenth of a second to compose one configuration, nearly all of it for the choice of files. Runs of a sweep
-that choose the same files differ in plain values only, so each choice of files is composed once, by Hydra, and the
+that choose the same files differ in values only, so each choice of files is composed once, by Hydra, and the
 values are set on copies of it, by Hydra's own function and in Hydra's order.
 """
 
@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ncexp.config.components import ConfigError, labels_of, nearest
+from ncexp.config.installed import choices, config_directory
 
 #: What is raised for a configuration that a person has to correct, by Hydra, by OmegaConf and by the checks.
 REFUSALS = (HydraException, OmegaConfBaseException, ValueError)
@@ -57,27 +56,8 @@ OmegaConf.register_new_resolver("either", lambda one, other, same, otherwise: sa
 OmegaConf.register_new_resolver("changes", _changes)
 
 
-def config_directory() -> Path:
-    """The folder of the shipped choices: in the wheel inside the package, in a clone at the repository's top."""
-    package = Path(__file__).parents[1]
-    installed = package / "conf"
-    return installed if installed.is_dir() else package.parent / "conf"
-
-
-def read_choice(group: str, name: str, **options: Any) -> dict[str, Any]:
-    """conf/<group>/<name>.yaml as a plain mapping, for callers that have no command line; options: set in it.
-
-    Raises ValueError for a choice that is not there.
-    """
-    path = config_directory() / group / f"{name}.yaml"
-    if not path.exists():
-        valid = [other.stem for other in path.parent.glob("*.yaml")]
-        raise ValueError(f"{group}: no such choice, {name!r}. {nearest(name, valid)}")
-    return {**yaml.safe_load(path.read_text(encoding="utf-8")), **options}
-
-
 def compose_plain(name: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """conf/<name>.yaml with these overrides, as a plain mapping; raises what Hydra raises."""
+    """conf/<name>.yaml with these overrides, as a nested mapping; raises what Hydra raises."""
     where = initialize_config_dir(version_base="1.3", config_dir=str(config_directory()))
     with where, refusals_named(overrides), composing(overrides):
         config = compose(name, overrides=list(overrides))
@@ -85,7 +65,7 @@ def compose_plain(name: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def plain(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
-    """A composed configuration as a plain mapping, interpolations resolved, without Hydra's node and the selectors.
+    """A composed configuration as a nested mapping, interpolations resolved, without Hydra's node and the selectors.
 
     Raises ConfigError for an experiment or a sweep whose file is not of the package _global_: none of its lines counts.
     """
@@ -123,18 +103,13 @@ def refusals_named(overrides: Sequence[str]) -> Iterator[None]:
                 "sweeper. Write them so: ncexp -m seed=1,2."
             ) from error
         reason = explain(error) or type(error).__name__
-        keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
-        if any(key and reason.startswith(key) for key in keys):
+        if re.match(r"[\w./]+: (expected|no such)", reason):
             raise ConfigError(reason) from error
-        first = reason.partition("\n")[0]
-        given = _given(overrides)
+        given = " ".join(override if len(override) <= 100 else f"{override[:60]}..." for override in overrides)
         raise ConfigError(
-            f"{given}: expected overrides that Hydra composes, got one that it does not ({first}). Correct it."
+            f"{given}: expected overrides that Hydra composes, got one that it does not "
+            f"({reason.partition(chr(10))[0]}). Correct it."
         ) from error
-
-
-def _given(overrides: Sequence[str]) -> str:
-    return " ".join(override if len(override) <= 100 else f"{override[:60]}..." for override in overrides)
 
 
 def quoted(value: str) -> str:
@@ -150,8 +125,7 @@ def explain(error: Exception) -> str:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         if (top := group.partition("/")[0]) in _SELECTORS:  # whose choices lie in folders: han2022/cifar10_resnet
             group, choice = top, str(error.missing_cfg_file).removeprefix(f"{top}/")
-        folder = config_directory() / group
-        ours = {str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml")}
+        ours = choices(group)
         # Of a choice in a list, as those of `analysis` are, Hydra does not say what there is.
         options = {*(error.options or []), *ours} if group in _SELECTORS else error.options or ours
         return f"{group}: no such choice, {choice!r}. {nearest(choice, options)}"
@@ -165,6 +139,8 @@ def explain(error: Exception) -> str:
             f"{name}: expected one value, got {values}. To train one run of each: ncexp -m {name}={values}. "
             f"As a list it is {name}=[{values}]."
         )
+    if unsaid := re.match("You must specify '([^']+)'", str(error)):
+        return "{0}: expected a choice, got none. `ncexp list {0}` shows what there is.".format(unsaid[1])
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         return str(error.__cause__)
     cause: BaseException | None = error
@@ -172,8 +148,8 @@ def explain(error: Exception) -> str:
         parent, key = getattr(cause, "parent_node", None), getattr(cause, "key", None)
         if isinstance(parent, DictConfig) and key is not None and key not in parent:
             where = getattr(cause, "full_key", key)
-            paths = _paths(parent) if where == key else []
-            deeper = [path for path in paths if path.endswith(f".{key}")]
+            keys: Any = OmegaConf.to_container(parent) if where == key else {}
+            deeper = [path for path in _paths(keys) if path.endswith(f".{key}") and not path.startswith("hydra.")]
             hint = f" Did you mean {' or '.join(deeper)}?" if deeper else ""
             return f"{where}: no such key.{hint or ' ' + nearest(str(key), [str(name) for name in parent])}"
         cause = cause.__cause__ or cause.__context__
@@ -184,15 +160,12 @@ def explain(error: Exception) -> str:
     return str(error)
 
 
-def _paths(config: DictConfig, above: str = "") -> list[str]:
-    """Every key, with those above it: ``optimizer.lr``; without Hydra's own."""
-    found = []
-    for name in map(str, config):
-        where = f"{above}{name}"
-        node = config._get_node(name)
-        inner = _paths(node, f"{where}.") if isinstance(node, DictConfig) and not node._is_none() else []
-        found += [where, *inner] if where != "hydra" else []
-    return found
+def _paths(keys: Mapping[Any, Any], above: str = "") -> Iterator[str]:
+    """Every key, with those above it: ``optimizer.lr``."""
+    for key, value in keys.items():
+        yield f"{above}{key}"
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{above}{key}.")
 
 
 class Composer:
@@ -205,24 +178,17 @@ class Composer:
         self._composed: dict[tuple[str, ...], DictConfig] = {}
 
     def compose(self, overrides: Sequence[str]) -> dict[str, Any]:
-        """The plain configuration of one run.
+        """The configuration of one run as a nested mapping.
 
         Raises ConfigError, or Hydra's MissingConfigException, for overrides that Hydra would refuse.
         """
         with refusals_named(overrides), composing(overrides):
-            config = self._compose(overrides)
+            parsed = self._parser.parse_overrides(list(overrides))
+            groups = self._loader.repository
+            files = [one for one in parsed if one.is_hydra_override() or groups.group_exists(one.key_or_group)]
+            config = copy.deepcopy(self._base(tuple(str(one.input_line) for one in files)))
+            ConfigLoaderImpl._apply_overrides_to_config([one for one in parsed if one not in files], config)
         return plain(config, overrides)
-
-    def _compose(self, overrides: Sequence[str]) -> DictConfig:
-        files, values = [], []
-        for override in self._parser.parse_overrides(list(overrides)):
-            if self._chooses_files(override):
-                files.append(str(override.input_line))
-            else:
-                values.append(override)
-        config = copy.deepcopy(self._base(tuple(files)))
-        ConfigLoaderImpl._apply_overrides_to_config(values, config)
-        return config
 
     def _base(self, files: tuple[str, ...]) -> DictConfig:
         key = (*files, _changes())
@@ -232,6 +198,3 @@ class Composer:
             OmegaConf.set_struct(ours, True)
             self._composed[key] = ours
         return self._composed[key]
-
-    def _chooses_files(self, override: Override) -> bool:
-        return override.is_hydra_override() or self._loader.repository.group_exists(override.key_or_group)

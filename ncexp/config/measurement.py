@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from ncexp.config.components import Component, ConfigError, digest, validated
+from ncexp.config.components import ConfigError, digest, read
 from ncexp.config.names import Folder, is_file_name, shown
-from ncexp.config.run import Device, check_analyses
-
-#: The folder of a run in which a measuring of it keeps its state, log and job.
-TASKS = "tasks"
+from ncexp.config.run import Analyses, Device, RunConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureConfig:
     """What to measure on one stored run; no analyses: those that the run was trained with."""
 
-    run: Path
-    analyses: dict[str, Component]
-    device: str
-    outputs: Path
+    run: Folder
+    analyses: Analyses
+    device: Device
+    outputs: Folder
     #: missing: measure the epochs that a journal lacks; all: measure every epoch anew.
-    rerun: str
-    #: The plain nested mapping this was read from.
+    rerun: Literal["missing", "all"]
+    #: The nested mapping this was read from.
     raw: dict[str, Any] = field(repr=False, compare=False)
+
+    @classmethod
+    def of_run(cls, config: RunConfig) -> MeasureConfig:
+        """What the configuration of a training asks for, as far as it is missing."""
+        return cls(
+            run=config.directory, analyses=config.analyses, device=config.device, outputs=config.outputs,
+            rerun="missing", raw={},
+        )  # fmt: skip
 
     @property
     def key(self) -> str:
@@ -43,32 +46,17 @@ class MeasureConfig:
 
     @property
     def directory(self) -> Path:
-        """Where this measuring, as opposed to the run, keeps its state and log."""
-        return self.run / TASKS / f"measure_{self.key}"
-
-
-class _Scalars(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-    run: Folder
-    device: Device
-    outputs: Folder
-    rerun: Literal["missing", "all"]
+        """Where this measuring, as opposed to the run, keeps its state, log and job."""
+        return self.run / "tasks" / f"measure_{self.key}"
 
 
 def check_measurement(raw: Mapping[str, Any]) -> MeasureConfig:
-    """The plain nested mapping of a composed configuration → a MeasureConfig.
+    """The nested mapping of a composed configuration → a MeasureConfig.
 
     Raises ConfigError: unknown or missing keys, wrong types, a faulty analysis, too many names for one directory.
     """
-    scalars = validated("", _Scalars, {key: value for key, value in raw.items() if key != "analysis"}, {"analysis"})
-    config = MeasureConfig(
-        run=Path(os.path.realpath(scalars["run"])),  # a sweep names its runs by links
-        analyses=check_analyses(raw.get("analysis")),
-        device=scalars["device"],
-        outputs=Path(scalars["outputs"]).absolute(),
-        rerun=scalars["rerun"],
-        raw=dict(raw),
-    )
+    config = read(MeasureConfig, raw)
+    config = replace(config, run=Path(os.path.realpath(config.run)))  # a sweep names its runs by links
     # A sweep links to it by its number, name and key.
     if not is_file_name(f"0000_{config.name}_{config.key}"):
         raise ConfigError(

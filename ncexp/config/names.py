@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeGuard
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, PlainValidator
 
-#: Longest name in characters: that of a run, which has three, and of its link in a sweep stay below the 255 bytes that
-#: file systems allow.
+#: Longest name in characters. A run's folder bears three names, and so does the link to it in a sweep: with names of
+#: this length it has fewer than the 255 bytes that file systems allow.
 LONGEST_NAME = 64
 NAME_CONTRACT = f"1 to {LONGEST_NAME} letters, digits and . _ + - of ASCII, the first a letter or a digit"
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+-]{{0,{LONGEST_NAME - 1}}}")
@@ -33,10 +32,10 @@ def is_file_name(text: str) -> bool:
 
 
 def family_of(choice: Mapping[str, Any]) -> Any:
-    """The family that a choice of architecture states, or else that its name says.
+    """The family that a choice of architecture states, or else the letters with which its name begins.
 
-    Of torchvision's and timm's models it is the model's name, of a function of one's own the function's, as far as its
-    first letters go: ``ResNet`` of ``resnet18``, ``vit`` of ``vit_b_16``.
+    The name is the model's for torchvision and timm, and the function's for a network of one's own: ``ResNet`` of
+    ``resnet18``, ``vit`` of ``vit_b_16``.
 
     >>> family_of({"name": "torchvision_vgg11_bn", "model": "vgg11_bn", "family": None})
     'VGG'
@@ -62,14 +61,13 @@ def _name(text: str) -> str:
     return text
 
 
-def _folder(text: str) -> str:
-    text = os.path.expanduser(text)
-    whole = Path(text).absolute()
-    if not text.isprintable() or not all(map(_fits, whole.parts)) or len(os.fsencode(whole)) > _LONGEST_FOLDER:
+def _folder(text: Any) -> Path:
+    whole = Path(os.path.expanduser(text)).absolute() if isinstance(text, str) and text.isprintable() else None
+    if not text or whole is None or not all(map(_fits, whole.parts)) or len(os.fsencode(whole)) > _LONGEST_FOLDER:
         raise ValueError(
             f"a folder's name without control characters, of at most {_LONGEST_FOLDER} bytes, {_LONGEST_PART} a part"
         )
-    return text
+    return whole
 
 
 def _fits(part: str) -> bool:
@@ -77,22 +75,5 @@ def _fits(part: str) -> bool:
 
 
 Name = Annotated[str, AfterValidator(_name)]
-Folder = Annotated[str, Field(min_length=1), AfterValidator(_folder)]
-
-
-def outputs_fault(outputs: Path) -> str | None:
-    """Why no file can be made in this folder, or in the nearest one above that is there; None where one can.
-
-    A pseudo file system such as /proc says only on trial that it takes no files. Nothing is left behind.
-    """
-    # SQLAlchemy 2.1 reads %25 in the address of an SQLite file as %, 2.0 as it stands; both take ? for its end.
-    if sign := re.search(r"\?|%[0-9A-Fa-f]{2}", str(outputs)):
-        return f"in the address of MLflow's store there {sign[0]} means something else"
-    there = next(folder for folder in (outputs, *outputs.parents) if os.path.lexists(folder))
-    if not there.is_dir():
-        return f"{there} is no folder"
-    try:
-        tempfile.TemporaryFile(dir=there).close()
-    except OSError as error:
-        return f"{there}: {error.strerror}"
-    return None
+#: In a configuration a word, in what is read from it an absolute path.
+Folder = Annotated[Path, PlainValidator(_folder)]

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AliasPath, Field, PlainValidator
 
-from ncexp.config.components import SUPPLIED, Component, ConfigError, Count, Precision, Regime, Seed, digest, validated
-from ncexp.config.names import NAME_CONTRACT, Folder, Name, is_name, outputs_fault, shown
+from ncexp.config.components import (
+    Component,
+    ConfigError,
+    Count,
+    Precision,
+    Regime,
+    Seed,
+    choice,
+    digest,
+    part,
+    read,
+)
+from ncexp.config.names import NAME_CONTRACT, Folder, Name, is_name, shown
 
 #: Which epochs' files are kept: the last one's, those of every evaluated epoch, or those of the epochs named.
 Kept = Literal["last", "evaluated"] | list[Count]
@@ -23,8 +36,8 @@ KeptWeights = Literal["last", "zero_error", "evaluated"] | list[Count]
 class Keep:
     """What stays on the disk of each epoch; see conf/config.yaml for what it costs."""
 
-    snapshots: str | list[int]
-    checkpoints: str | list[int]
+    snapshots: Kept
+    checkpoints: KeptWeights
 
     def keeps(
         self, kind: Literal["snapshots", "checkpoints"], epoch: int, last: int, zero_error: int | None = None
@@ -36,60 +49,89 @@ class Keep:
         return epoch in chosen
 
 
+def _tracking(*, enabled: bool, uri: str | None, experiment: Name | None) -> dict[str, Any]:
+    """uri: an MLflow tracking URI, null: SQLite under `outputs`; experiment: its name, null: the dataset's."""
+    return {"enabled": enabled, "uri": uri, "experiment": experiment}
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]{0,3}))?", name):
+        raise ValueError("auto, cpu, cuda or cuda:k")
+    return name
+
+
+def _optimizer(raw: Any) -> Component:
+    """The choice without its schedule, which is a choice of its own."""
+    apart = {key: value for key, value in raw.items() if key != "schedule"} if isinstance(raw, Mapping) else raw
+    return Component.check("optimizer", apart)
+
+
+def check_analyses(raw: Any) -> dict[str, Component]:
+    """The group `analysis` → a component for each; None: for none. Raises ConfigError as `check` does."""
+    if not isinstance(raw, Mapping | None):
+        raise ConfigError(f"analysis: expected choices, got {shown(raw)}. As in analysis=[collapse,robustness].")
+    for name in raw or {}:
+        if not is_name(name):  # their journals bear it
+            raise ConfigError(f"analysis: expected names of {NAME_CONTRACT}, got {shown(name)}. Choose another.")
+    return {name: Component.check(f"analysis.{name}", analysis) for name, analysis in (raw or {}).items()}
+
+
+# What several configurations have.
+Device = Annotated[str, AfterValidator(_device)]
+Threads = Count | Literal["auto"]
+Tracking = Annotated[dict[str, Any], part("tracking", _tracking)]
+#: May be missing: then only loss and error are recorded.
+Analyses = Annotated[
+    dict[str, Component], Field(alias="analysis", default_factory=dict), PlainValidator(check_analyses)
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Everything about one run. What determines its weights is hashed into `key`; the rest is where and how it runs."""
 
-    dataset: Component
-    architecture: Component
-    loss: Component
-    optimizer: Component
-    schedule: Component
+    dataset: Annotated[Component, choice("dataset")]
+    architecture: Annotated[Component, choice("architecture")]
+    loss: Annotated[Component, choice("loss")]
+    optimizer: Annotated[Component, PlainValidator(_optimizer)]
+    schedule: Annotated[
+        Component, Field(validation_alias=AliasPath("optimizer", "schedule")), choice("optimizer.schedule")
+    ]
     #: What is measured while it trains. Not part of the key: any other analysis can be measured later.
-    analyses: dict[str, Component]
+    analyses: Analyses
     #: Seeds the initialisation and the order of the examples.
-    seed: int
-    epochs: int
-    batch_size: int
+    seed: Seed
+    epochs: Count
+    batch_size: Count
     #: The arithmetic of the training steps; evaluation is in float32.
     precision: Precision
     #: Whether torch.compile makes a program of the network for the training steps: other roundings, the same sums.
     compile: bool
     #: plain: the last layer is trained; else it is the least-squares one of the features at every step.
-    regime: Regime
-    #: Epochs after which the network is evaluated, ascending; the last epoch and those kept by name are among them.
-    evaluated: list[int]
-    keep: Keep
+    regime: Regime = "plain"  # which every run was before there was a choice
+    #: Epochs after which the network is evaluated, ascending; `check` adds the last epoch and those kept by number.
+    evaluated: Annotated[list[Count], Field(alias="evaluate_at", min_length=1)]
+    keep: Annotated[Keep, part("keep", Keep)]
     #: auto (a GPU where there is one), cpu, cuda or cuda:k.
-    device: str
+    device: Device
     #: Of torch, for a run that begins; auto: see `ncexp.training.threads`. Recorded, and restored on resumption.
-    threads: int | Literal["auto"]
+    threads: Threads
     #: Folder under which runs and the embedded MLflow store lie.
-    outputs: Path
+    outputs: Folder
     #: What to do with a run that is there already: failed (train again what failed), all (train anew), none.
-    rerun: str
-    tracking: dict[str, Any]
-    #: The plain nested mapping this was read from, as written to the run's config.yaml.
+    rerun: Literal["failed", "all", "none"]
+    tracking: Tracking
+    #: The nested mapping this was read from, as written to the run's config.yaml.
     raw: dict[str, Any] = field(repr=False, compare=False)
 
     @property
     def key(self) -> str:
         """The training key: ten hexadecimal digits of the hash of what determines the weights, and of nothing else."""
-        return digest(
-            {
-                "dataset": self.dataset.identity(),
-                "architecture": self.architecture.identity(),
-                "loss": self.loss.identity(),
-                "optimizer": self.optimizer.identity(),
-                "schedule": self.schedule.identity(),
-                "seed": self.seed,
-                "epochs": self.epochs,
-                "batch_size": self.batch_size,
-                "precision": self.precision,
-                "compile": self.compile,
-                **({} if self.regime == "plain" else {"regime": self.regime}),  # plain runs keep their older keys
-            }
-        )
+        parts = ("dataset", "architecture", "loss", "optimizer", "schedule")
+        chosen = {name: getattr(self, name).identity() for name in parts}
+        values = {name: getattr(self, name) for name in ("seed", "epochs", "batch_size", "precision", "compile")}
+        regime = {} if self.regime == "plain" else {"regime": self.regime}  # without it as before there was a choice
+        return digest({**chosen, **values, **regime})
 
     @property
     def name(self) -> str:
@@ -105,113 +147,44 @@ class RunConfig:
         return self.outputs / f"{self.name}_{self.key}"
 
 
-def _device_name(name: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]{0,3}))?", name):
-        raise ValueError("auto, cpu, cuda or cuda:k")
-    return name
-
-
-Device = Annotated[str, AfterValidator(_device_name)]
-
-
-class _Scalars(BaseModel):
-    """The keys of the configuration that are no component."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    seed: Seed
-    epochs: Count
-    batch_size: Count
-    precision: Precision
-    compile: bool
-    regime: Regime = "plain"  # which every run was before there was a choice
-    evaluate_at: Annotated[list[Count], Field(min_length=1)]
-    keep: _Keep
-    device: Device
-    threads: Count | Literal["auto"]
-    outputs: Folder
-    rerun: Literal["failed", "all", "none"]
-    tracking: Tracking
-
-
-class _Keep(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-    snapshots: Kept
-    checkpoints: KeptWeights
-
-
-class Tracking(BaseModel):
-    """uri: an MLflow tracking URI, null: SQLite under `outputs`; experiment: its name, null: the dataset's."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    enabled: bool
-    uri: str | None
-    experiment: Name | None
-
-
 def check(raw: Mapping[str, Any]) -> RunConfig:
-    """The plain nested mapping of a composed configuration → a RunConfig.
+    """The nested mapping of a composed configuration → a RunConfig.
 
-    Raises ConfigError: unknown or missing keys (valid ones listed), wrong types, values out of bounds, targets that
-    cannot be imported or are not callable. All faults of the first faulty part are in the one message.
+    Raises ConfigError, with a line for each fault: unknown or missing keys (valid ones listed), wrong types, values out
+    of bounds, targets that cannot be imported or are not callable.
     """
-    groups = {"dataset", "architecture", "loss", "optimizer"}
-    if missing := sorted(groups - raw.keys()):
-        raise ConfigError(
-            f"configuration: expected the groups {', '.join(sorted(groups))}, got none for {', '.join(missing)}."
-        )
-    groups.add("analysis")  # may be empty: then only loss and error are recorded
-    scalars = validated("", _Scalars, {key: value for key, value in raw.items() if key not in groups}, groups)
-    if (scalars["precision"], scalars["device"]) == ("tf32", "cpu"):
+    config = read(RunConfig, raw)
+    if (config.precision, config.device) == ("tf32", "cpu"):
         raise ConfigError("precision: expected fp32 or bf16 with device=cpu, got tf32, which only GPUs have.")
-    optimizer, schedule = raw["optimizer"], None
-    if isinstance(optimizer, Mapping):
-        optimizer = dict(optimizer)
-        schedule = optimizer.pop("schedule", None)
-    keep, evaluated = _keep_and_evaluated(scalars.pop("keep"), scalars.pop("evaluate_at"), scalars["epochs"])
-    config = RunConfig(
-        dataset=Component.check("dataset", raw["dataset"], SUPPLIED["dataset"]),
-        architecture=Component.check("architecture", raw["architecture"], SUPPLIED["architecture"]),
-        loss=Component.check("loss", raw["loss"], SUPPLIED["loss"]),
-        optimizer=Component.check("optimizer", optimizer, SUPPLIED["optimizer"]),
-        schedule=Component.check("optimizer.schedule", schedule, SUPPLIED["optimizer.schedule"]),
-        analyses=check_analyses(raw.get("analysis")),
-        evaluated=evaluated,
-        keep=keep,
-        outputs=Path(scalars.pop("outputs")).absolute(),
-        raw=dict(raw),
-        **scalars,
-    )
     rate = config.optimizer.options.get("lr")
     if isinstance(rate, bool) or not isinstance(rate, int | float | None):  # runs are found, named and compared by it
         raise ConfigError(f"optimizer.lr: expected a number, got {shown(rate)}. Give another option another name.")
-    return config
-
-
-def check_analyses(raw: Mapping[str, Any] | None) -> dict[str, Component]:
-    """The group `analysis` → a component for each. Raises ConfigError as `check` does."""
-    if not isinstance(raw, Mapping | None):
-        raise ConfigError(f"analysis: expected choices, got {shown(raw)}. As in analysis=[collapse,robustness].")
-    for name in raw or {}:
-        if not is_name(name):  # their journals bear it
-            raise ConfigError(f"analysis: expected names of {NAME_CONTRACT}, got {shown(name)}. Choose another.")
-    return {
-        name: Component.check(f"analysis.{name}", analysis, SUPPLIED["analysis"])
-        for name, analysis in (raw or {}).items()
-    }
+    last = config.epochs
+    evaluated = {epoch for epoch in config.evaluated if epoch <= last} | {last}
+    for kind, chosen in vars(config.keep).items():
+        if isinstance(chosen, list):  # an epoch whose files are kept is evaluated
+            if late := [epoch for epoch in chosen if epoch > last]:
+                raise ConfigError(f"keep.{kind}: expected epochs of at most {last}, got {late[0]}. Name others.")
+            evaluated.update(chosen)
+    return replace(config, evaluated=sorted(evaluated))
 
 
 def check_outputs(outputs: Path) -> None:
-    """Raises ConfigError, before anything is written, where no file could be made in that folder."""
-    if fault := outputs_fault(outputs):
+    """Raises ConfigError where no file can be made in this folder, or in the nearest one above that is there.
+
+    A pseudo file system such as /proc says only on trial that it takes no files. Nothing is left behind.
+    """
+    fault = ""
+    there = next(folder for folder in (outputs, *outputs.parents) if os.path.lexists(folder))
+    # SQLAlchemy 2.1 reads %25 in the address of an SQLite file as %, 2.0 as it stands; both take ? for its end.
+    if sign := re.search(r"\?|%[0-9A-Fa-f]{2}", str(outputs)):
+        fault = f"in the address of MLflow's store there {sign[0]} means something else"
+    elif not there.is_dir():
+        fault = f"{there} is no folder"
+    else:
+        try:
+            tempfile.TemporaryFile(dir=there).close()
+        except OSError as error:
+            fault = f"{there}: {error.strerror}"
+    if fault:
         raise ConfigError(f"outputs: expected a folder that takes files, got {str(outputs)!r} ({fault}). Name another.")
-
-
-def _keep_and_evaluated(keep: dict[str, Any], evaluate_at: list[int], epochs: int) -> tuple[Keep, list[int]]:
-    """What is kept, and the evaluated epochs: an epoch whose files are kept is evaluated."""
-    named: set[int] = set()
-    for kind, chosen in keep.items():
-        if isinstance(chosen, list):
-            if late := [epoch for epoch in chosen if epoch > epochs]:
-                raise ConfigError(f"keep.{kind}: expected epochs of at most {epochs}, got {late[0]}. Name others.")
-            named.update(chosen)
-    return Keep(**keep), sorted({*(epoch for epoch in evaluate_at if epoch <= epochs), epochs, *named})

@@ -1,15 +1,13 @@
-"""The schema of `ncexp simulate`: the component of the group `simulation`, a seed, and where and how it runs."""
+"""The schema of `ncexp simulate`: the choice of the group `simulation`, a seed, and where and how it runs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from ncexp.config.components import Component, ConfigError, Seed, digest, validated
+from ncexp.config.components import Component, Seed, choice, digest, read
 from ncexp.config.names import Folder
 from ncexp.config.run import Tracking
 
@@ -21,14 +19,14 @@ SIMULATIONS = "simulations"
 class SimulationConfig:
     """Everything about one simulation; its component and seed are hashed into `key`."""
 
-    simulation: Component
-    seed: int
+    simulation: Annotated[Component, choice("simulation")]
+    seed: Seed
     #: Folder under which simulations/ lies.
-    outputs: Path
+    outputs: Folder
     #: failed: simulate unless it is completed; all: simulate anew what is there.
-    rerun: str
-    tracking: dict[str, Any]
-    #: The plain nested mapping this was read from.
+    rerun: Literal["failed", "all"]
+    tracking: Tracking
+    #: The nested mapping this was read from.
     raw: dict[str, Any] = field(repr=False, compare=False)
 
     @property
@@ -47,25 +45,9 @@ class SimulationConfig:
         return self.outputs / SIMULATIONS / f"{self.name}_{self.key}"
 
 
-class _Scalars(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-    seed: Seed
-    outputs: Folder
-    rerun: Literal["failed", "all"]
-    tracking: Tracking
-
-
 def check_simulation(raw: Mapping[str, Any]) -> SimulationConfig:
-    """The plain nested mapping of a composed configuration → a SimulationConfig.
+    """The nested mapping of a composed configuration → a SimulationConfig.
 
     Raises ConfigError: an unknown or missing key, a value of the wrong type, one that the simulation does not take.
     """
-    if "simulation" not in raw:
-        raise ConfigError("simulation: expected a choice, got none. Choose it by simulation=central_path.")
-    scalars = validated("", _Scalars, {key: value for key, value in raw.items() if key != "simulation"}, {"simulation"})
-    return SimulationConfig(
-        simulation=Component.check("simulation", raw["simulation"], ("seed",)),
-        outputs=Path(scalars.pop("outputs")).absolute(),
-        raw=dict(raw),
-        **scalars,
-    )
+    return read(SimulationConfig, raw)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import os
 import re
@@ -11,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ncexp.config.components import ConfigError
+from ncexp.config.components import ConfigError, locate
 from ncexp.config.names import shown
 
 #: By it people name installed packages whose callables they let a config.yaml name: NCEXP_TRUST=my_package,another.
@@ -23,7 +22,7 @@ _CALLED = ("_target_", "factory")
 
 
 def refuse_strange_code(raw: Mapping[str, Any], place: Path) -> None:
-    """Raises ConfigError where the configuration at `place` names a callable that is nobody's choice here.
+    """Raises ConfigError where the configuration at `place` names a callable that nobody chose here.
 
     With options from the same file, any function of Python or of an installed package does whatever its author likes.
     Taken are ncexp's data sets, networks, losses, optimizers and analyses; functions in folders of the user's own, on
@@ -51,19 +50,20 @@ def _is_ours(target: str) -> bool:
     """Whether it is defined where it says: those modules have imported others' functions, too, which write files."""
     if not _OURS.fullmatch(target):
         return False
-    module, _, name = target.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError):
+        found = locate("_target_", target)
+    except ConfigError:
         return True  # to be refused as one that cannot be imported
     return bool(_OURS.fullmatch(f"{getattr(found, '__module__', '')}.{getattr(found, '__qualname__', '')}"))
 
 
 def _is_own(package: str) -> bool:
     """Whether it lies in none of the folders into which Python and its packages are installed; importing nothing."""
+    if not package.isidentifier():
+        return False
     try:
         found = importlib.util.find_spec(package)
-    except (ImportError, ValueError):  # of no name, and of the program itself
+    except (ImportError, ValueError):  # of the program itself
         return False
     if found is None:
         return True  # to be refused as one that cannot be imported

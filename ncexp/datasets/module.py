@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ncexp.config.factories import find_factory
+from ncexp.config.components import locate
 from ncexp.datasets.dataset import Dataset, Split, label_fault, listed, number_classes
 
 #: Examples that are put together at a time.
@@ -27,7 +27,7 @@ def load(*, factory: str, **options: Any) -> Dataset:
 
     Raises ValueError where the function cannot be imported, refuses the options, or returns something else.
     """
-    found = find_factory("dataset", factory)
+    found = locate("dataset.factory", factory)
     try:
         returned = found(**options)
     except TypeError as error:

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ncexp.config import SUPPLIED, Component, ConfigError
-from ncexp.config.composing import read_choice
+from ncexp.config import Component, ConfigError
+from ncexp.config.installed import read_choice
 from ncexp.measure.loaders import LoadedExamples
 from ncexp.measure.ridge import innermost, ridge_facts
 from ncexp.measure.snapshot import Snapshot
@@ -28,7 +28,7 @@ def choose_loss(loss: str | Loss, num_classes: int) -> tuple[dict[str, Any], Los
     """The entry of config.yaml and the callable, of a name in conf/loss or of a callable (logits, labels)."""
     if isinstance(loss, str):
         raw = read_choice("loss", loss)
-        return raw, Component.check("loss", raw, SUPPLIED["loss"]).build(num_classes=num_classes)
+        return raw, Component.check("loss", raw).build(num_classes=num_classes)
     if isinstance(loss, nn.MSELoss):
         raise ConfigError(
             "loss: expected a callable (logits, labels), got torch.nn.MSELoss, which takes one-hot targets. "

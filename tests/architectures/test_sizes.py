@@ -13,7 +13,6 @@ from torch import nn
 from ncexp.architectures.catalogue import ArchitectureSize, describe_architectures, list_architectures, measure_size
 from ncexp.architectures.classifiers import SimplexETFClassifier
 from ncexp.config import Component, ConfigError
-from ncexp.config.components import SUPPLIED
 from ncexp.config.composing import config_directory
 
 #: torchvision's documentation of its models (meta num_params of the IMAGENET1K_V1 weights): 3 channels, 1000 classes.
@@ -51,7 +50,7 @@ def with_long_ones_slow(names: Iterable[str]) -> list[Any]:
 
 def component(name: str, **options) -> Component:
     raw = yaml.safe_load((config_directory() / "architecture" / f"{name}.yaml").read_text())
-    return Component.check("architecture", {**raw, **options}, SUPPLIED["architecture"])
+    return Component.check("architecture", {**raw, **options})
 
 
 @functools.cache  # the deepest take a second

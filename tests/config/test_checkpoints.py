@@ -70,7 +70,7 @@ def test_key_is_of_what_determines_the_numbers(configure: Configure, override: s
     ("lacking", "message"),
     [
         ("dataset=digits", "dataset"),
-        ("loss=mse", "loss"),
+        ("loss=mse", r"^loss: expected a choice, got none\. `ncexp list loss` shows"),
         ("optimizer.weight_decay=5e-4", r"optimizer\.weight_decay: expected that of the training .* got none"),
     ],
 )

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 from support import compose
 
-from ncexp.cli.shell_completion import candidates
 from ncexp.config import check
-from ncexp.config.composing import config_directory
+from ncexp.config.installed import choices
 from ncexp.training import assemble
 
-LOSSES = sorted(path.stem for path in (config_directory() / "loss").glob("*.yaml"))
+LOSSES = [*choices("loss")]
 #: Of `ncexp` alone as it always was: the reference `main` is of this run.
 MAIN = "digits-resnet-mse_mean_lr0.25_seed0_ad9fcf2f02"
 DIGITS = ("sgd", 0.25, 2e-3)
@@ -49,15 +48,6 @@ def test_main_job_keeps_its_key() -> None:
 
 def test_schedule_is_chosen_beside_a_default_optimizer() -> None:
     assert compose("config", ["loss=mse", "optimizer/schedule=cosine"])["optimizer"]["schedule"]["name"] == "cosine"
-
-
-@pytest.mark.parametrize("words", ["", "loss=mse", "loss=mse optimizer=sgd", "experiment=quick/vgg loss=mse"])
-def test_shell_completion_knows_the_default(words: str) -> None:
-    options = compose("config", words.split())["optimizer"]
-    offered = candidates(f"ncexp {words} optimizer.".replace("  ", " "))
-    assert offered == sorted(
-        f"optimizer.{name}{'.' if name == 'schedule' else '='}" for name in options if name != "_target_"
-    )
 
 
 #: Deep networks begin with large features: the MSE, whose curvature grows with them, is what a rate fails at first.

@@ -8,8 +8,7 @@ import pytest
 import yaml
 from synthetic_sweep import configuration
 
-from ncexp.config import ConfigError, family_of
-from ncexp.config.components import SUPPLIED, Component
+from ncexp.config import Component, ConfigError, family_of
 from ncexp.record import read_run
 
 ARCHITECTURES = Path(__file__).parents[2] / "conf" / "architecture"
@@ -55,7 +54,7 @@ def test_family_is_in_no_key_and_no_option() -> None:
     raw = choice("resnet")
     keys = set()
     for family in ("ResNet", "mine", None):
-        made = Component.check("architecture", {**raw, "family": family}, SUPPLIED["architecture"])
+        made = Component.check("architecture", {**raw, "family": family})
         keys.add(str(made.identity()))
         assert made.family == (family or "ResNet")
     assert len(keys) == 1
@@ -64,7 +63,7 @@ def test_family_is_in_no_key_and_no_option() -> None:
 
 def test_family_that_is_no_name_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"architecture\.family: expected 1 to 64 letters"):
-        Component.check("architecture", {**choice("resnet"), "family": "of mine"}, SUPPLIED["architecture"])
+        Component.check("architecture", {**choice("resnet"), "family": "of mine"})
 
 
 def test_family_is_no_choice_that_runs_differ_in(tmp_path: Path) -> None:

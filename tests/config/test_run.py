@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from support import Compose
+from support import Compose, compose
 
-from ncexp.config import ConfigError, check
+from ncexp.config import ConfigError, Keep, check
 
 
 @pytest.mark.slow
@@ -29,10 +29,22 @@ def test_run_config_evaluates_an_epoch_whose_files_are_kept(composed: Compose, k
     assert [epoch for epoch in config.evaluated if config.keep.keeps(kind, epoch, 6)] == [3, 5]  # type: ignore[arg-type]
 
 
-def test_keep_last_and_evaluated(composed: Compose) -> None:
-    keep = check(composed("keep.snapshots=evaluated", "keep.checkpoints=last")).keep
-    assert [keep.keeps("snapshots", epoch, 6) for epoch in (1, 6)] == [True, True]
-    assert [keep.keeps("checkpoints", epoch, 6) for epoch in (1, 6)] == [False, True]
+@pytest.mark.parametrize(
+    ("chosen", "kept"), [("last", [6]), ("evaluated", [1, 2, 3, 4, 5, 6]), ("zero_error", [4, 6]), ([2, 3], [2, 3])]
+)
+def test_keep_says_of_which_epochs_files_are_kept(chosen: str | list[int], kept: list[int]) -> None:
+    keep = Keep(snapshots="evaluated", checkpoints=chosen)  # type: ignore[arg-type]
+    assert [epoch for epoch in range(1, 7) if keep.keeps("checkpoints", epoch, last=6, zero_error=4)] == kept
+    assert keep.keeps("snapshots", 1, last=6)
+
+
+@pytest.mark.slow
+def test_sweep_han2022_measures_robustness_and_keeps_the_weights_for_it() -> None:
+    """Of the zero-error epoch and the last."""
+    config = check(compose("config", ["sweep=han2022", "experiment=han2022/mnist_resnet"]))
+    assert config.analyses.keys() == {"collapse", "decisions", "decomposition", "central_path", "robustness"}
+    assert config.keep == Keep(snapshots="evaluated", checkpoints="zero_error")
+    assert config.key == check(compose("config", ["experiment=han2022/mnist_resnet"])).key
 
 
 @pytest.mark.parametrize(
@@ -73,19 +85,23 @@ def test_key_counts_a_default_as_if_it_were_written(composed: Compose) -> None:
     [
         ("optimizer.lr=-1", "optimizer.lr: expected a value greater than 0, got -1"),
         ("optimizer.lr=nan", "optimizer.lr: expected a finite number"),
-        ("optimizer.lr=fast", "optimizer.lr: expected a valid number, got 'fast'"),
+        ("optimizer.lr=fast", "optimizer.lr: expected a number, got 'fast'"),
         (
             "+optimizer.lrr=1",
             "optimizer.lrr: no such key. Valid: decay_of, decoupled, lr, momentum, weight_decay. Did you mean lr?",
         ),
         ("+sede=1", "sede: no such key. Valid: .*seed.* Did you mean seed?"),
-        ("epochs=2.5", "epochs: expected a valid integer, got 2.5"),
+        ("epochs=2.5", "epochs: expected an integer, got 2.5"),
         ("epochs=0", "epochs: expected a value greater than or equal to 1, got 0"),
-        ("seed=true", "seed: expected a valid integer, got True"),
-        ("loss.scale=none", "loss.scale: expected '2/C', got 'none'"),
-        ("keep.checkpoints=none", "keep.checkpoints: expected 'last', 'zero_error' or 'evaluated', got 'none'"),
+        ("seed=true", "seed: expected an integer, got True"),
+        ("loss.scale=none", "loss.scale: expected a number, or '2/C', got 'none'"),
+        ("keep.snapshots=none", "keep.snapshots: expected 'last' or 'evaluated', or a list, got 'none'"),
+        ("keep.checkpoints=none", "keep.checkpoints: expected 'last', 'zero_error' or 'evaluated', or a list"),
+        ("+keep.snapshot=last", "keep.snapshot: no such key. Valid: checkpoints, snapshots. Did you mean snapshots?"),
+        ("keep=3", "keep: expected the keys snapshots, checkpoints, got 3."),
+        ("tracking.enabled=maybe", "tracking.enabled: expected true or false, got 'maybe'."),
         ("keep.snapshots=[7]", "keep.snapshots: expected epochs of at most 6, got 7. Name others."),
-        ("evaluate_at=[]", "evaluate_at: expected List should have at least 1 item"),
+        ("evaluate_at=[]", "evaluate_at: expected at least 1 item, got []."),
         ("+analysis_epochs=[1]", "analysis_epochs: no such key. Valid: .*evaluate_at"),
         ("rerun=never", "rerun: expected 'failed', 'all' or 'none', got 'never'"),
         ("device=gpu", "device: expected auto, cpu, cuda or cuda:k, got 'gpu'"),
@@ -98,7 +114,7 @@ def test_key_counts_a_default_as_if_it_were_written(composed: Compose) -> None:
     ],
 )
 def test_config_refuses_with_what_would_be_right(composed: Compose, override: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message.replace("?", r"\?").replace("[", r"\[")):
+    with pytest.raises(ConfigError, match=message.replace("?", r"\?").replace("[", r"\[").replace("]", r"\]")):
         check(composed(override))
 
 
@@ -109,11 +125,15 @@ def test_config_lists_every_fault_of_a_component_at_once(composed: Compose) -> N
     assert "optimizer.momentum" in str(caught.value)
 
 
-def test_config_refuses_a_missing_group(composed: Compose) -> None:
+def test_config_refuses_missing_groups_all_at_once(composed: Compose) -> None:
     raw = composed()
-    del raw["loss"]
-    with pytest.raises(ConfigError, match="got none for loss"):
+    del raw["loss"], raw["optimizer"]["schedule"]
+    with pytest.raises(ConfigError) as caught:
         check(raw)
+    assert str(caught.value).splitlines() == [
+        "loss: expected a value, got none. Set loss=...",
+        "optimizer.schedule: expected a value, got none. Set optimizer.schedule=...",
+    ]
 
 
 def test_long_run_is_evaluated_to_its_end_on_the_same_scale(composed: Compose) -> None:

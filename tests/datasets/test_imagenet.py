@@ -12,7 +12,6 @@ from PIL import Image
 
 from ncexp.architectures.vgg import vgg
 from ncexp.config import Component
-from ncexp.config.components import SUPPLIED
 from ncexp.datasets import imagenet
 from ncexp.datasets.prepare import prepare
 from ncexp.datasets.stream import ImageFiles, StreamedSplit, UnreadableImage
@@ -152,7 +151,7 @@ def test_label_noise_moves_training_labels_only(root):
 
 def test_preparation_answers_the_numbers(root):
     raw = {"name": "imagenet", "_target_": "ncexp.datasets.imagenet.load", "root": str(root), **OPTIONS}
-    said = prepare(Component.check("dataset", raw, SUPPLIED["dataset"]))
+    said = prepare(Component.check("dataset", raw))
     assert (said["num_train"], said["num_test"], said["root"]) == (12, 6, str(root))
 
 

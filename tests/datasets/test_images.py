@@ -16,7 +16,6 @@ from support import PATIENCE_S
 from torchvision.datasets import MNIST
 
 from ncexp.config import Component
-from ncexp.config.components import SUPPLIED
 from ncexp.datasets import images
 from ncexp.datasets.prepare import prepare
 
@@ -216,7 +215,7 @@ def test_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
 
 def _component(**options) -> Component:
     raw = {"name": "mnist", "_target_": "ncexp.datasets.images.load", "source": "mnist", **options}
-    return Component.check("dataset", raw, SUPPLIED["dataset"])
+    return Component.check("dataset", raw)
 
 
 def test_preparation_checks_and_decodes_what_is_there(tmp_path, monkeypatch):
@@ -253,7 +252,7 @@ def test_preparation_without_network_says_what_to_do(tmp_path, monkeypatch):
 
 def test_preparation_of_data_without_files_is_a_look(monkeypatch):
     raw = {"name": "digits", "_target_": "ncexp.datasets.digits.load"}
-    assert prepare(Component.check("dataset", raw, ()))["num_train"] == 1400
+    assert prepare(Component.check("dataset", raw))["num_train"] == 1400
 
 
 def test_many_at_once_decode_once(tmp_path, monkeypatch):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ncexp.cli import _call
 from ncexp.cli.list import GROUPS, main
-from ncexp.config.composing import config_directory
+from ncexp.config.installed import config_directory
 from ncexp.record.quantities import QUANTITIES
 from ncexp.report.glossary import render_markdown
 
@@ -32,7 +33,7 @@ def test_list_quantities_as_markdown(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == render_markdown()
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", sorted({*GROUPS} - {"architecture"}))
 def test_list_group_shows_each_choice_with_its_comment(group: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([group]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -55,5 +56,5 @@ def test_list_group_shows_each_choice_with_its_comment(group: str, capsys: pytes
     ],
 )
 def test_list_refuses_unknown_words(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(words) == 2
+    assert _call("list", words) == 2
     assert message in capsys.readouterr().err
