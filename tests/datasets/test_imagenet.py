@@ -13,9 +13,8 @@ from PIL import Image
 from ncexp.architectures.vgg import vgg
 from ncexp.config import Component
 from ncexp.config.components import SUPPLIED
-from ncexp.datasets import imagenet
-from ncexp.datasets.prepare import prepare
-from ncexp.datasets.stream import ImageFiles, StreamedSplit, UnreadableImage
+from ncexp.datasets import imagenet, prepare
+from ncexp.datasets.imagenet import ImageFiles, StreamedSplit, UnreadableImage
 from ncexp.training import Position, Training, objective_of
 from ncexp.training.losses import MSE
 from ncexp.training.optimizers import constant_schedule, sgd

@@ -17,8 +17,7 @@ from torchvision.datasets import MNIST
 
 from ncexp.config import Component
 from ncexp.config.components import SUPPLIED
-from ncexp.datasets import images
-from ncexp.datasets.prepare import prepare
+from ncexp.datasets import images, prepare
 
 SOURCES = list(ONE_FILE)
 

@@ -14,8 +14,10 @@ import torch
 from official_files import examples, idx, write, write_idx
 from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
 
-from ncexp.datasets import folders, images, official_formats, sources
-from ncexp.datasets.sources import OFFICIAL
+from ncexp.datasets import cache as folders
+from ncexp.datasets import images
+from ncexp.datasets import official as formats
+from ncexp.datasets.official import OFFICIAL
 
 #: Debian's package dataset-fashion-mnist: the official content, compressed anew, in a folder of the system.
 PACKAGED = Path("/usr/share/datasets/fashion-mnist")
@@ -100,7 +102,7 @@ def tiny(folder: Path, patch: pytest.MonkeyPatch) -> None:
     write_idx(folder, patch, MNIST, arrays)
     contents = [idx(arrays[0][:, 0]), idx(arrays[1]), idx(arrays[2][:, 0]), idx(arrays[3])]
     digests = tuple(hashlib.md5(content).hexdigest() for content in contents)
-    patch.setitem(sources._UNPACKED, "MNIST", digests)
+    patch.setitem(formats._UNPACKED, "MNIST", digests)
 
 
 def repack(folder: Path, level: int | None) -> None:
@@ -128,7 +130,7 @@ def test_same_content_is_found_and_known_however_it_lies(root, level, tmp_path, 
 
 def test_published_checksum_of_a_compressed_file_is_enough(tmp_path, monkeypatch):
     tiny(tmp_path, monkeypatch)
-    monkeypatch.setitem(sources._UNPACKED, "MNIST", ("no digest",) * 4)
+    monkeypatch.setitem(formats._UNPACKED, "MNIST", ("no digest",) * 4)
     assert OFFICIAL["mnist"].read(tmp_path)[2]
 
 
@@ -175,7 +177,7 @@ def test_svhn_saved_anew_is_taken_by_its_class_sizes(tmp_path, monkeypatch):
         scipy.io.savemat(path, {"X": table["X"], "y": table["y"]}, do_compression=True)
     with pytest.raises(ValueError, match=r"SVHN: expected .*train_32x32\.mat with MD5"):
         OFFICIAL["svhn"].read(tmp_path)
-    monkeypatch.setattr(official_formats, "_SVHN_SIZES", ([6] * 10, [2] * 10))
+    monkeypatch.setattr(formats, "_SVHN_SIZES", ([6] * 10, [2] * 10))
     (train, labels), _, official = OFFICIAL["svhn"].read(tmp_path)
     assert not official
     assert (train.numpy() == arrays[0]).all()

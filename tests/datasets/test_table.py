@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 import torch
 from support import slow
 
-from ncexp.datasets import Dataset, table, table_file
+from ncexp.datasets import Dataset, table
 
 #: Times the bytes of a table's inputs that reading it may take at once: they are put together, with the labels.
 AT_MOST = 4
@@ -93,10 +92,10 @@ def test_table_has_as_many_columns_or_rows_as_anybody_has(
         frame["kind"] = np.arange(len(numbers)) % 2
         read[name] = tmp_path / f"{name}.{suffix}"
         frame.to_csv(read[name], index=False) if suffix == "csv" else frame.to_parquet(read[name], index=False)
-    assert np.array_equal(table_file.read_table(str(read["wide"]), "kind").inputs, wide)
-    monkeypatch.setattr(table_file, "_BLOCK", 3000)
+    assert np.array_equal(table.read_table(str(read["wide"]), "kind").inputs, wide)
+    monkeypatch.setattr(table, "_BLOCK", 3000)
     tracemalloc.start()
-    found = table_file.read_table(str(read["tall"]), "kind")
+    found = table.read_table(str(read["tall"]), "kind")
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert np.array_equal(found.inputs, tall)
@@ -274,12 +273,3 @@ def test_table_that_is_no_table_is_refused(tmp_path: Path, rows: list[list[Any]]
     fewer = written(tmp_path, rows[:36], "v.csv")
     with pytest.raises(ValueError, match="expected the same classes in training and test, got 'c'"):
         table.load(path=path, test_path=fewer, label="kind")
-
-
-def test_table_of_parquet_without_its_reader_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "t.parquet").write_bytes(b"")
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ValueError, match=r"expected pyarrow, .*pip install pyarrow"):
-        table.load(path=str(tmp_path / "t.parquet"), label="kind")
