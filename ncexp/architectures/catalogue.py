@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import yaml
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ncexp.architectures.network import answer_of
 from ncexp.config import Component, ConfigError, nearest
 from ncexp.config.components import SUPPLIED
 from ncexp.config.composing import config_directory
@@ -52,7 +52,22 @@ def describe_architectures(
 
     Raises ConfigError for a name that is no choice, the valid ones listed.
     """
-    return [_row(name, _shipped(name), input_shape, num_classes) for name in names]
+    known, rows = list_architectures(), []
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"architecture: no such choice as {name!r}. {nearest(name, known)}")
+        raw = yaml.safe_load((config_directory() / "architecture" / f"{name}.yaml").read_text(encoding="utf-8"))
+        size, refusal = None, ""
+        if missing := [option for option, value in raw.items() if value == "???"]:
+            refusal = f"any that architecture.{missing[0]} names"
+        else:
+            try:
+                chosen = Component.check("architecture", raw, SUPPLIED["architecture"])
+                size = measure_size(chosen, input_shape, num_classes)
+            except ValueError as refused:
+                refusal = str(refused)
+        rows.append(ArchitectureRow(name, size, refusal))
+    return rows
 
 
 def measure_size(architecture: Component, input_shape: tuple[int, ...], num_classes: int) -> ArchitectureSize:
@@ -62,26 +77,7 @@ def measure_size(architecture: Component, input_shape: tuple[int, ...], num_clas
     """
     with torch.device("meta"):
         network: nn.Module = architecture.build(input_shape=input_shape, num_classes=num_classes)
-        network.eval()
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            _, features = network(torch.empty(1, *input_shape))
+        with FlopCounterMode(display=False) as counter:
+            _, features = answer_of(network, torch.empty(1, *input_shape))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return ArchitectureSize(features.shape[1], parameters, counter.get_total_flops())
-
-
-def _row(name: str, raw: dict[str, Any], input_shape: tuple[int, ...], num_classes: int) -> ArchitectureRow:
-    if missing := [option for option, value in raw.items() if value == "???"]:
-        return ArchitectureRow(name, None, f"any that architecture.{missing[0]} names")
-    architecture = Component.check("architecture", raw, SUPPLIED["architecture"])
-    try:
-        return ArchitectureRow(name, measure_size(architecture, input_shape, num_classes), "")
-    except ValueError as refusal:
-        return ArchitectureRow(name, None, str(refusal))
-
-
-def _shipped(name: str) -> dict[str, Any]:
-    path = config_directory() / "architecture" / f"{name}.yaml"
-    if name not in list_architectures():
-        raise ConfigError(f"architecture: no such choice as {name!r}. {nearest(name, list_architectures())}")
-    raw: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return raw

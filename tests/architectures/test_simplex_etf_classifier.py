@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from ncexp.architectures import Network
-from ncexp.architectures.classifiers import SimplexETFClassifier
 from ncexp.architectures.densenet import densenet
+from ncexp.architectures.network import SimplexETFClassifier
 from ncexp.measure import ridge_of
 from ncexp.training.optimizers import sgd
 

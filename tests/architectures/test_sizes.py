@@ -11,7 +11,7 @@ from support import slow
 from torch import nn
 
 from ncexp.architectures.catalogue import ArchitectureSize, describe_architectures, list_architectures, measure_size
-from ncexp.architectures.classifiers import SimplexETFClassifier
+from ncexp.architectures.network import SimplexETFClassifier
 from ncexp.config import Component, ConfigError
 from ncexp.config.components import SUPPLIED
 from ncexp.config.composing import config_directory
