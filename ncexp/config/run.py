@@ -62,7 +62,7 @@ class RunConfig:
     keep: Keep
     #: auto (a GPU where there is one), cpu, cuda or cuda:k.
     device: str
-    #: Of torch, for a run that begins; auto: see `ncexp.training.threads`. Recorded, and restored on resumption.
+    #: Of torch, for a run that begins; auto: see `ncexp.training.set_threads`. Recorded, and restored on resumption.
     threads: int | Literal["auto"]
     #: Folder under which runs and the embedded MLflow store lie.
     outputs: Path

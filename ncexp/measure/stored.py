@@ -27,7 +27,7 @@ from ncexp.record.inventory import (
 from ncexp.record.measurements import begin, journal_of
 from ncexp.record.tensor_file import DamagedTensors, UnusableFile, read_header
 from ncexp.training import Assembly, assemble, load_weights
-from ncexp.training.threads import restore_threads
+from ncexp.training.machine import restore_threads
 
 
 @dataclass

@@ -7,35 +7,49 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.flop_counter import FlopCounterMode
 
 from ncexp.architectures import (
     ForeignNetwork,
     RenormalizedNetwork,
+    answer_of,
     last_layer,
     memory_format_for,
     refuse_single_examples,
 )
 from ncexp.config import ConfigError, RunConfig
 from ncexp.datasets import Dataset, check_data
+from ncexp.record import RunDirectory
+from ncexp.training import machine
 from ncexp.training.canary import GradientCheck, WrongGradients
 from ncexp.training.checkpoint import Position
-from ncexp.training.decay import Parameters
 from ncexp.training.distributed import SINGLE, Processes
 from ncexp.training.loop import Training
 from ncexp.training.losses import label_weights, objective_of, refuse_other_than_scalar
-from ncexp.training.memory import is_out_of_memory, keep_freed_memory
-from ncexp.training.precision import allow_tf32, check_precision
+from ncexp.training.machine import (
+    allow_tf32,
+    check_precision,
+    check_threads,
+    find_device,
+    is_out_of_memory,
+    keep_freed_memory,
+    restore_threads,
+    seed_everything,
+)
+from ncexp.training.optimizers import Parameters
 from ncexp.training.regimes import refuse_regime, smallest_batch
-from ncexp.training.seeding import seed_everything
-from ncexp.training.threads import check_threads
 
 #: Enough for batch norm, few enough to take 0.1 s for a small network.
 CHECKED_EXAMPLES = 16
+#: Floating-point operations of a training step below which `auto` is one thread on a CPU. Such a step is hundreds of
+#: operations of microseconds each, after each of which threads wait for each other: little is won on an idle machine,
+#: and where others work too, every wait is for a thread that does not run (docs/performance.md).
+SMALL_STEP = 2e9
 _GRADIENT_CHECK = GradientCheck()
 
 
@@ -231,16 +245,24 @@ def _network(config: RunConfig, dataset: Dataset) -> Any:
     return network
 
 
-def find_device(name: str) -> torch.device:
-    """auto, cpu, cuda or cuda:k → a device that is there. Raises ConfigError where it is not."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, index = name.partition(":")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"device: expected one of {torch.cuda.device_count()} GPUs seen here, got {name}. Use device=cpu."
-        )
-    return torch.device(name)
+def set_threads(asked: int | Literal["auto"], training: Training, directory: RunDirectory) -> str:
+    """Set torch's number of threads for a run; returns a sentence for its log.
+
+    A run that has begun, on whatever machine, goes on with the number that it began with. Else asked; "auto" is one for
+    a step of fewer than SMALL_STEP operations on a CPU, and what torch chose otherwise.
+    """
+    if begun := restore_threads(directory):
+        return begun
+    if asked == "auto":
+        asked = machine.DEFAULT_THREADS
+        if training.data.labels.device.type == "cpu":
+            inputs, _ = next(training.data.batches(2))
+            with FlopCounterMode(display=False) as counter:
+                answer_of(training.network, inputs)
+            if 3 * training.batch_size * counter.get_total_flops() / len(inputs) < SMALL_STEP:
+                asked = 1
+    torch.set_num_threads(asked)
+    return f"{torch.get_num_threads()}"
 
 
 def _versions(*packages: str) -> dict[str, str]:

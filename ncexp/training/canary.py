@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ncexp.training.losses import Objective
-from ncexp.training.seeding import seeded
+from ncexp.training.machine import seeded
 
 Forward = Callable[[Tensor], tuple[Tensor, Tensor]]
 

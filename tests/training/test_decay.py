@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ncexp.training.decay import Parameters, groups
-from ncexp.training.optimizers import adam, adamw, muon, sgd, sign
+from ncexp.training.optimizers import Parameters, adam, adamw, groups, muon, sgd, sign
 
 #: The same sums in another order: float64 over some tens of steps.
 SAME = 1e-12
