@@ -262,13 +262,6 @@ class StreamedSplit:
     standardization: Standardization
     num_workers: int
 
-    def __post_init__(self) -> None:
-        if len(self.files) != len(self.labels) or len(self.labels) == 0:
-            raise ValueError(
-                f"StreamedSplit: expected as many labels as files, and some, got {len(self.files)} files and "
-                f"{len(self.labels)} labels. Check the loader."
-            )
-
     @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one input, without the batch."""
