@@ -184,11 +184,6 @@ def test_refused_data_leave_only_what_was_there(damage, tmp_path, monkeypatch):
 # Preparing
 
 
-def test_preparation_of_data_without_files_is_a_look():
-    raw = {"name": "digits", "_target_": "ncexp.datasets.digits.load"}
-    assert prepare(Component.check("dataset", raw, ()))["num_train"] == 1400
-
-
 def _component(**options) -> Component:
     raw = {"name": "mnist", "_target_": "ncexp.datasets.images.load", "source": "mnist", **options}
     return Component.check("dataset", raw, SUPPLIED["dataset"])
