@@ -27,7 +27,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import scipy.io
@@ -68,7 +68,7 @@ _SVHN_SIZES = (
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """name: where torchvision puts it under the root. published: MD5 of the file as published.
+    """One file of a set. name: where torchvision puts it under the root. published: MD5 of the file as published.
 
     unpacked: MD5 of what the published .gz holds; None where the file is published as it is.
     archive: the published archive that holds it under that name, where it comes in one.
@@ -79,41 +79,26 @@ class OfficialFile:
     unpacked: str | None = None
     archive: str | None = None
 
-    def places(self, root: Path) -> Iterator[_Place]:
+    def places(self, root: Path) -> Iterator[tuple[Path, bool]]:
         """MNIST/raw/x under the root, raw/x, x: so the root may be any folder on the way to it; then the archive.
 
-        Of a file that is published compressed, the uncompressed one comes first.
+        With each whether it is the archive. Of a file that is published compressed, the uncompressed one comes first.
         """
         parts = Path(self.name).parts
         for start in range(len(parts)):
             path = root.joinpath(*parts[start:])
             for candidate in dict.fromkeys([path.with_name(path.name.removesuffix(".gz")), path]):
                 if candidate.is_file():
-                    yield _Place(candidate)
+                    yield candidate, False
         if self.archive and (root / self.archive).is_file():
-            yield _Place(root / self.archive, self.name)
+            yield root / self.archive, True
+
+    def is_there(self, root: Path) -> bool:
+        """Does it lie somewhere under the root, right or wrong?"""
+        return next(self.places(root), None) is not None
 
 
-@dataclass(frozen=True)
-class _Place:
-    """A file on the disk, or a member of an archive there."""
-
-    path: Path
-    member: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.path}:{self.member}" if self.member else str(self.path)
-
-    def read(self) -> bytes:
-        if self.member is None:
-            return self.path.read_bytes()
-        with tarfile.open(self.path) as archive:
-            member = archive.extractfile(self.member)
-            return b"" if member is None else member.read()
-
-
-@dataclass(frozen=True)
-class _Found:
+class _Found(NamedTuple):
     """A file's unpacked bytes, their MD5, and whether they are known to be the official ones."""
 
     data: bytes
@@ -168,13 +153,13 @@ class OfficialSet:
         """
         lines = []
         for file in [*self.files()[0], *self.files()[1]]:
-            is_read = self.judge is not None and any(True for _ in file.places(root))
+            is_read = self.judge is not None and file.is_there(root)
             lines.append(f"{file.name} {self._read(root, file).digest if is_read else file.unpacked or file.published}")
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
     def is_there(self, root: Path) -> bool:
         """Does every file lie there, right or wrong?"""
-        return all(any(True for _ in file.places(root)) for split in self.files() for file in split)
+        return all(file.is_there(root) for split in self.files() for file in split)
 
     def read(self, root: Path) -> tuple[Examples, Examples, bool]:
         """Train and test examples, and whether all contents are known to be the official ones.
@@ -210,9 +195,9 @@ class OfficialSet:
         Raises ValueError where the file is nowhere, and where it is right nowhere: about the first place.
         """
         refusals = []
-        for place in file.places(root):
+        for path, is_archive in file.places(root):
             try:
-                return self._examine(place, file)
+                return self._examine(path, file, is_archive)
             except ValueError as refusal:
                 refusals.append(refusal)
         if refusals:
@@ -223,21 +208,22 @@ class OfficialSet:
             "folder in which the files are."
         )
 
-    def _examine(self, place: _Place, file: OfficialFile) -> _Found:
+    def _examine(self, path: Path, file: OfficialFile, is_archive: bool) -> _Found:
         """What is in the file; raises ValueError where it is not what it should be."""
+        place = f"{path}:{file.name}" if is_archive else str(path)
         try:
-            raw = place.read()
+            raw = _member(path, file.name) if is_archive else path.read_bytes()
         except (OSError, EOFError, zlib.error, tarfile.TarError, KeyError) as error:
             raise ValueError(
-                f"{self.title}: expected to read {place}, got {type(error).__name__}: {error}. {_advice(place)}"
+                f"{self.title}: expected to read {place}, got {type(error).__name__}: {error}. {_advice(path)}"
             ) from None
         published = _md5(raw)
         not_official = f"{self.title}: expected {place} with MD5 {file.published}, got {published} ({len(raw)} bytes)"
-        is_packed = place.path.suffix == ".gz" and place.member is None
+        is_packed = path.suffix == ".gz" and not is_archive
         try:
             data = gzip.decompress(raw) if is_packed else raw
         except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{not_official}, which cannot be unpacked: {error}. {_advice(place)}") from None
+            raise ValueError(f"{not_official}, which cannot be unpacked: {error}. {_advice(path)}") from None
         content, digest = file.unpacked or file.published, _md5(data) if is_packed else published
         if file.published == published or content == digest:
             return _Found(data, digest, official=True)
@@ -252,8 +238,8 @@ class OfficialSet:
         if verdict is None:
             return _Found(data, digest, official=False)
         if verdict:
-            raise ValueError(f"{self.title}: expected {place} to be {verdict}, got {len(data)} bytes. {_advice(place)}")
-        raise ValueError(f"{not_official}, and content of MD5 {content}, got {digest}. {_advice(place)}")
+            raise ValueError(f"{self.title}: expected {place} to be {verdict}, got {len(data)} bytes. {_advice(path)}")
+        raise ValueError(f"{not_official}, and content of MD5 {content}, got {digest}. {_advice(path)}")
 
     def _checked(self, root: Path, examples: Examples) -> Examples:
         images, labels = examples
@@ -265,9 +251,15 @@ class OfficialSet:
         return images, labels
 
 
-def _advice(place: _Place) -> str:
+def _member(archive: Path, name: str) -> bytes:
+    with tarfile.open(archive) as members:
+        member = members.extractfile(name)
+        return b"" if member is None else member.read()
+
+
+def _advice(path: Path) -> str:
     what = "The file is cut short, damaged or another one:"
-    if is_ours(place.path.parent):
+    if is_ours(path.parent):
         return f"{what} delete it and run `ncexp prepare` again."
     return (
         f"{what} leave it there, and set dataset.root (or NCEXP_DATA) to a folder with the official files, or to one "

@@ -26,7 +26,7 @@ from ncexp.config import ConfigError, RunConfig
 from ncexp.datasets import Dataset, check_data
 from ncexp.record import RunDirectory
 from ncexp.training import machine
-from ncexp.training.canary import GradientCheck, WrongGradients
+from ncexp.training.canary import WrongGradients, check_gradients_once
 from ncexp.training.checkpoint import Position
 from ncexp.training.distributed import SINGLE, Processes
 from ncexp.training.loop import Training
@@ -50,7 +50,6 @@ CHECKED_EXAMPLES = 16
 #: operations of microseconds each, after each of which threads wait for each other: little is won on an idle machine,
 #: and where others work too, every wait is for a thread that does not run (docs/performance.md).
 SMALL_STEP = 2e9
-_GRADIENT_CHECK = GradientCheck()
 
 
 @dataclass
@@ -89,7 +88,7 @@ class Assembly:
         count = training.batch_size if training.compiled else CHECKED_EXAMPLES
         inputs, labels = next(training.data.batches(count))
         try:
-            _GRADIENT_CHECK(
+            check_gradients_once(
                 training.network,
                 training.forward,
                 training.loss,

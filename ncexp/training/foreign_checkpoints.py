@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ncexp.datasets.dataset import listed
 from ncexp.record.tensor_file import UnusableFile
 from ncexp.training.foreign_files import HUGGING_FACE, SAFETENSORS, epochs_said
 
@@ -91,7 +92,7 @@ def read_foreign_weights(
             "trained, or say by checkpoint.key where in the file its weights are, by checkpoint.prefix what stands "
             "before their names."
         )
-    notes += [f"left out, as no part of the network: {_listed(others)}"] if others else []
+    notes += [f"left out, as no part of the network: {listed(others, LISTED)}"] if others else []
     kinds = {(tensor.dtype, expected[name].dtype) for name, tensor in found.items()}
     notes += sorted(f"saved as {saved}, measured as {own}" for saved, own in kinds if saved != own)
     return ForeignWeights(found, tuple(notes), epochs_said(path, content, epoch))
@@ -280,9 +281,4 @@ def _faults(
         "of another shape": shapes,
         "sparse or quantized": packed,
     }
-    return [f"{len(names)} {kind}: {_listed(names)}" for kind, names in kinds.items() if names]
-
-
-def _listed(names: list[str]) -> str:
-    more = [f"{len(names) - LISTED} more"] if len(names) > LISTED else []
-    return ", ".join([*names[:LISTED], *more])
+    return [f"{len(names)} {kind}: {listed(names, LISTED)}" for kind, names in kinds.items() if names]

@@ -22,13 +22,13 @@ from ncexp.architectures.unconstrained_features import unconstrained_features
 from ncexp.architectures.vgg import vgg
 from ncexp.config import ConfigError, RunConfig, check
 from ncexp.main import run
-from ncexp.training import assemble
+from ncexp.training import assemble, canary
 from ncexp.training.canary import (
     COMPILED_TOLERANCES,
     TOLERANCES,
-    GradientCheck,
     WrongGradients,
     check_gradients,
+    check_gradients_once,
     relative_errors,
 )
 from ncexp.training.losses import MSE, CrossEntropy, objective_of
@@ -293,9 +293,10 @@ def test_check_gradients_judges_no_loss_that_is_not_finite_and_no_other_precisio
         check_gradients(network, network, MSE_LOSS, inputs, labels, precision="tf32")
 
 
-def test_gradient_check_runs_once_for_each_shape_precision_and_compilation() -> None:
+def test_gradient_check_runs_once_for_each_shape_precision_and_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canary, "_FOUND_RIGHT", set())
     torch.manual_seed(0)
-    calls, check = [], GradientCheck()
+    calls = []
     narrow, wide = (resnet(DIGITS, NUM_CLASSES, width=width) for width in (4, 8))
     inputs, labels = examples(DIGITS)
 
@@ -304,7 +305,7 @@ def test_gradient_check_runs_once_for_each_shape_precision_and_compilation() -> 
             calls.append(1)
             return network(inputs)
 
-        check(network, forward, MSE_LOSS, inputs, labels[: len(inputs)], **options)
+        check_gradients_once(network, forward, MSE_LOSS, inputs, labels[: len(inputs)], **options)
 
     plain: dict[str, Any] = {"precision": "fp32", "compiled": False}
     for expected, network, some, options in [
@@ -321,7 +322,7 @@ def test_gradient_check_runs_once_for_each_shape_precision_and_compilation() -> 
     for _ in range(2):  # what was wrong is looked at again
         broken = broken_network("weight", 0.0)
         with pytest.raises(WrongGradients):
-            check(broken, broken, MSE_LOSS, inputs, labels, **plain)
+            check_gradients_once(broken, broken, MSE_LOSS, inputs, labels, **plain)
 
 
 def test_a_run_whose_gradients_are_wrong_is_refused_before_anything_is_written(
