@@ -43,7 +43,7 @@ def torchvision_model(input_shape: tuple[int, ...], num_classes: int, *, model: 
             f"architecture.model: expected a classifier of torchvision, got {model!r}. {nearest(model, known)}"
         )
     if model in WITH_AUXILIARY:
-        options = {"aux_logits": False, "init_weights": True, **options}  # of the second it warns where it is not said
+        options = {"aux_logits": False, "init_weights": True, **options}  # torchvision warns without the second
     made = _make(models.get_model, model, options, name=model, weights=None, num_classes=num_classes)
     return ForeignNetwork(made, model, input_shape, num_classes)
 

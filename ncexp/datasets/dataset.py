@@ -111,8 +111,8 @@ class Split:
 class Dataset:
     """A train and a test split of one classification problem with labels 0..num_classes-1.
 
-    facts: what is worth writing into a run's record beside the sizes, by name: pixels that never vary, labels changed.
-    origin: where the files were found and what is kept of them where, in a sentence to print; "" without files.
+    facts: what facts.json of a run tells beside the sizes, by name: pixels that never vary, labels changed.
+    origin: a sentence to print: where the files were found and where what was decoded is kept; "" without files.
     """
 
     train: Examples

@@ -44,7 +44,7 @@ from ncexp.training.machine import (
 from ncexp.training.optimizers import Parameters
 from ncexp.training.regimes import refuse_regime, smallest_batch
 
-#: Enough for batch norm, few enough to take 0.1 s for a small network.
+#: Enough for batch norm; a small network takes 0.1 s for them.
 CHECKED_EXAMPLES = 16
 #: Floating-point operations of a training step below which `auto` is one thread on a CPU. Such a step is hundreds of
 #: operations of microseconds each, after each of which threads wait for each other: little is won on an idle machine,
@@ -147,11 +147,13 @@ def build_dataset(config: RunConfig) -> Dataset:
 def assemble(
     config: RunConfig, dataset: Dataset | None = None, processes: Processes = SINGLE, *, trains: bool = True
 ) -> Assembly:
-    """Build every part from its component; the random generators are seeded first, and again once the data are there,
-    as a data set's own function may seed them with a number of its own. So the initialisation is the seed's.
+    """Build every part from its component.
 
-    dataset: what `build_dataset` returned for the same choice, if it is there already; processes: those that share the
-    run; their parts begin alike. trains: whether steps will follow, for which the batches must do.
+    The random generators are seeded before the data are built and again after it: a data set's own function may seed
+    them otherwise, and the initialisation must follow from `config.seed` alone.
+
+    dataset: what `build_dataset` returned for the same choice, if it has been called. processes: those that share the
+    run; all build the same parts. trains: whether training steps will follow; then the batches are checked as well.
 
     Raises ConfigError for what only the parts together can tell: a batch larger than the data, a device that is not
     there, a value that a component refuses, a network whose output is not (logits, features).

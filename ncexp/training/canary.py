@@ -144,7 +144,7 @@ def rounding_errors(
             output.register_hook(move)
 
     for name, module in exact.named_modules():
-        module.register_forward_hook(_record(outputs, name))
+        module.register_forward_hook(_keep(outputs, name))
     inputs = inputs.double().contiguous() if inputs.is_floating_point() else inputs
     expected = _gradients(exact, exact, loss, inputs, labels)
     for name, module in moved.named_modules():
@@ -172,7 +172,7 @@ def relative_errors(
     with _left_as_found(network):
         reference = _exact_copy(network)
         outputs: dict[str, list[Tensor]] = {}
-        hooks = [] if compiled else [m.register_forward_hook(_record(outputs, n)) for n, m in network.named_modules()]
+        hooks = [] if compiled else [m.register_forward_hook(_keep(outputs, n)) for n, m in network.named_modules()]
         try:
             computed = _gradients(network, forward, loss, inputs, labels)
         finally:
@@ -215,7 +215,7 @@ def _gradients(
     return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
 
 
-def _record(outputs: dict[str, list[Tensor]], name: str) -> Callable[[nn.Module, Any, Any], None]:
+def _keep(outputs: dict[str, list[Tensor]], name: str) -> Callable[[nn.Module, Any, Any], None]:
     def hook(module: nn.Module, args: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.is_floating_point():
             outputs.setdefault(name, []).append(output.detach().clone())  # what follows may work in place
@@ -224,7 +224,7 @@ def _record(outputs: dict[str, list[Tensor]], name: str) -> Callable[[nn.Module,
 
 
 def _replay(outputs: list[Tensor], errors: dict[str, float], name: str) -> Callable[[nn.Module, Any, Any], Tensor]:
-    """The recorded values with the derivatives of the float64 ones; enters the relative error between them."""
+    """A hook: the kept values in place of the float64 ones, whose derivatives stay; it notes the relative error."""
     calls = iter(outputs)
 
     def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:

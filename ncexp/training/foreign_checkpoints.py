@@ -33,7 +33,7 @@ from ncexp.training.foreign_files import HUGGING_FACE, SAFETENSORS, epochs_said
 LISTED = 5
 _NUMPY: list[Any] = [np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]]
 #: Plain data that trainings save beside the weights; none of these classes runs what a file says.
-_PLAIN: list[Any] = [
+_DATA_CLASSES: list[Any] = [
     argparse.Namespace,
     types.SimpleNamespace,
     datetime.date,
@@ -104,7 +104,7 @@ def _load(path: Path) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        with torch.serialization.safe_globals(_PLAIN):
+        with torch.serialization.safe_globals(_DATA_CLASSES):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         cause = re.search(r"(GLOBAL|Unsupported \w+) [\w.]+", str(error))
