@@ -43,7 +43,7 @@ from ncexp.measure.analyses import CentralPathAnalysis, Decisions, MSEDecomposit
 from ncexp.measure.evaluator import BATCH_SIZE
 from ncexp.training import objective_of
 from ncexp.training.losses import MSE
-from ncexp.training.precision import allow_tf32
+from ncexp.training.machine import allow_tf32
 
 RIDGE = Ridge(5e-4, 5e-4, "")
 OF_STATISTICS = [NeuralCollapse(), MSEDecompositionAnalysis(), CentralPathAnalysis()]

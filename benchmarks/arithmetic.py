@@ -18,7 +18,7 @@ from timing import bf16_pays, device, interleaved_medians, parser, report
 from workloads import assembled, generated, operations_an_example, train_epoch
 
 from ncexp.config import Precision
-from ncexp.training.precision import rounding
+from ncexp.training.machine import rounding
 
 SHAPE, NUM_EXAMPLES = (3, 32, 32), 50_000
 ON_GPU = device().type == "cuda"

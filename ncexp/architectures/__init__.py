@@ -1,9 +1,10 @@
 """conf/architecture: each choice returns a network whose output is (logits, features)."""
 
-from ncexp.architectures.foreign import ForeignNetwork
+from ncexp.architectures.by_name import ForeignNetwork
 from ncexp.architectures.network import (
     Network,
     RenormalizedNetwork,
+    answer_of,
     departure,
     last_layer,
     logits_of,
@@ -17,6 +18,7 @@ __all__ = [
     "ForeignNetwork",
     "Network",
     "RenormalizedNetwork",
+    "answer_of",
     "departure",
     "last_layer",
     "logits_of",

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-import yaml
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ncexp.config import Component, ConfigError, nearest
-from ncexp.config.composing import config_directory
+from ncexp.architectures.network import answer_of
+from ncexp.config import Component
+from ncexp.config.installed import choices, read_choice
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,7 @@ class ArchitectureRow:
 
 def list_architectures() -> list[str]:
     """The names of the shipped choices, by family and depth."""
-    names = [path.stem for path in (config_directory() / "architecture").glob("*.yaml")]
-    return sorted(names, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)])
+    return [*choices("architecture")]
 
 
 def describe_architectures(
@@ -49,9 +46,21 @@ def describe_architectures(
 ) -> list[ArchitectureRow]:
     """One row per name in conf/architecture, in the order asked for; nothing is allocated or computed.
 
-    Raises ConfigError for a name that is no choice, the valid ones listed.
+    Raises ValueError for a name that is no choice, the valid ones listed.
     """
-    return [_row(name, _shipped(name), input_shape, num_classes) for name in names]
+    rows = []
+    for name in names:
+        raw = read_choice("architecture", name)
+        size, refusal = None, ""
+        if missing := [option for option, value in raw.items() if value == "???"]:
+            refusal = f"any that architecture.{missing[0]} names"
+        else:
+            try:
+                size = measure_size(Component.check("architecture", raw), input_shape, num_classes)
+            except ValueError as refused:
+                refusal = str(refused)
+        rows.append(ArchitectureRow(name, size, refusal))
+    return rows
 
 
 def measure_size(architecture: Component, input_shape: tuple[int, ...], num_classes: int) -> ArchitectureSize:
@@ -61,26 +70,7 @@ def measure_size(architecture: Component, input_shape: tuple[int, ...], num_clas
     """
     with torch.device("meta"):
         network: nn.Module = architecture.build(input_shape=input_shape, num_classes=num_classes)
-        network.eval()
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            _, features = network(torch.empty(1, *input_shape))
+        with FlopCounterMode(display=False) as counter:
+            _, features = answer_of(network, torch.empty(1, *input_shape))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return ArchitectureSize(features.shape[1], parameters, counter.get_total_flops())
-
-
-def _row(name: str, raw: dict[str, Any], input_shape: tuple[int, ...], num_classes: int) -> ArchitectureRow:
-    if missing := [option for option, value in raw.items() if value == "???"]:
-        return ArchitectureRow(name, None, f"any that architecture.{missing[0]} names")
-    architecture = Component.check("architecture", raw)
-    try:
-        return ArchitectureRow(name, measure_size(architecture, input_shape, num_classes), "")
-    except ValueError as refusal:
-        return ArchitectureRow(name, None, str(refusal))
-
-
-def _shipped(name: str) -> dict[str, Any]:
-    path = config_directory() / "architecture" / f"{name}.yaml"
-    if name not in list_architectures():
-        raise ConfigError(f"architecture: no such choice as {name!r}. {nearest(name, list_architectures())}")
-    raw: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return raw

@@ -7,9 +7,7 @@ from typing import Literal
 from torch import nn
 from torchvision.models import resnet as torchvision_resnet
 
-from ncexp.architectures.classifiers import Classifier
-from ncexp.architectures.images import Stem, first_convolution, image_shape
-from ncexp.architectures.network import Network
+from ncexp.architectures.network import Classifier, Network, Stem, first_convolution, image_shape
 from ncexp.architectures.pointwise import replace_strided_pointwise
 
 

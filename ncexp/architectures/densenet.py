@@ -8,9 +8,7 @@ from pydantic import Field
 from torch import nn
 from torchvision.models import DenseNet
 
-from ncexp.architectures.classifiers import Classifier
-from ncexp.architectures.images import Stem, first_convolution, image_shape
-from ncexp.architectures.network import Network
+from ncexp.architectures.network import Classifier, Network, Stem, first_convolution, image_shape
 from ncexp.config import Width
 
 Layers = Annotated[list[Annotated[int, Field(ge=1, le=1000)]], Field(min_length=1, max_length=10)]

@@ -8,8 +8,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import nn
 
-from ncexp.architectures.classifiers import Classifier
-from ncexp.architectures.network import Network
+from ncexp.architectures.network import Classifier, Network
 from ncexp.config import Width
 
 Widths = Annotated[list[Width], Field(min_length=1)]

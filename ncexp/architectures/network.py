@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
-from torch.utils.hooks import RemovableHandle
 
-from ncexp.architectures.classifiers import Classifier, make_classifier
+from ncexp.collapse import simplex_etf
 
+#: The last layer of our networks: one that learns, at torch's default initialisation, or a `SimplexETFClassifier`.
+Classifier = Literal["linear", "simplex_etf"]
+#: small: 3×3, stride 1, no pooling, for images of about 32 pixels; imagenet: 7×7, stride 2, then a max-pool by 2.
+Stem = Literal["small", "imagenet"]
 #: |features @ Wᵀ + b − logits|, relative to the largest logit: float32 sums of up to 10⁴ terms in another order.
 LAST_LAYER_TOLERANCE = 1e-4
 
@@ -27,11 +30,39 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.classifier = make_classifier(classifier, num_features, num_classes)
+        kind = SimplexETFClassifier if classifier == "simplex_etf" else nn.Linear
+        self.classifier = kind(num_features, num_classes)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         features = self.backbone(inputs)
         return self.classifier(features), features
+
+
+class SimplexETFClassifier(nn.Linear):
+    """A last layer fixed at the frame that neural collapse would lead it to (Zhu et al. 2021, section 4).
+
+    W = √(C/(C−1)) (I − 11ᵀ/C) Qᵀ: unit rows, turned by a random Q (P, C−1) with orthonormal columns from torch's
+    global generator; without the turn, features that a ReLU keeps non-negative could not reach the frame's negative
+    coordinates. b = 1/C, which cross-entropy does not see and without which logits that sum to zero could not meet
+    one-hot targets. Both are buffers: no gradient, no decay, no optimizer; saved and moved as any state.
+
+    Raises ValueError where P < C − 1: no simplex of C corners fits.
+    """
+
+    def __init__(self, num_features: int, num_classes: int) -> None:
+        if num_features < num_classes - 1:
+            raise ValueError(
+                f"architecture.classifier: expected at least C − 1 = {num_classes - 1} features for simplex_etf, "
+                f"got {num_features}. Choose classifier=linear or a wider network."
+            )
+        super().__init__(num_features, num_classes)
+        corners = simplex_etf(num_classes, num_classes - 1)
+        turn = torch.linalg.qr(torch.randn(num_features, num_classes - 1, dtype=torch.float64)).Q
+        weight = (corners @ turn.T).to(self.weight.dtype)
+        bias = torch.full_like(self.bias, 1 / num_classes).detach()
+        del self.weight, self.bias
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
 
 
 class RenormalizedNetwork(nn.Module):
@@ -61,6 +92,30 @@ class RenormalizedNetwork(nn.Module):
             return logits, features
         features = features @ self.renormalizer
         return self.classifier(features), features
+
+
+def image_shape(input_shape: tuple[int, ...], smallest: int) -> tuple[int, int, int]:
+    """(channels, height, width), after looking that the inputs are images of at least `smallest` pixels a side."""
+    if len(input_shape) != 3:
+        raise ValueError(
+            f"architecture: expected images (channels, height, width), got inputs of shape {tuple(input_shape)}. "
+            "Choose architecture=mlp for such a dataset."
+        )
+    channels, height, width = input_shape
+    if min(height, width) < smallest:
+        raise ValueError(
+            f"architecture: expected images of at least {smallest}×{smallest} pixels, got {height}×{width}. "
+            "Choose stem=small, a network with fewer halvings, or dataset.pad."
+        )
+    return channels, height, width
+
+
+def first_convolution(channels: int, out: int, stem: Stem, mode: Literal["fan_in", "fan_out"]) -> nn.Conv2d:
+    """The stem's convolution for images of any number of channels, from He's normal distribution as the others."""
+    kernel, stride = (3, 1) if stem == "small" else (7, 2)
+    convolution = nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode=mode, nonlinearity="relu")
+    return convolution
 
 
 @torch.no_grad()
@@ -100,6 +155,17 @@ def pooled(inputs: Tensor, outputs: Tensor, logits: Any) -> Tensor:
     return chosen if bool(found.any(1).all()) and bool((same | ~found).all()) else inputs
 
 
+def answer_of(network: nn.Module, inputs: Tensor) -> Any:
+    """The network's output in eval mode, without gradients; it is left in the mode it was in."""
+    mode = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            return network(inputs)
+    finally:
+        network.train(mode)
+
+
 def name_of(module: nn.Module, network: nn.Module) -> str:
     """The module's name within the network."""
     return next(name for name, one in network.named_modules() if one is module)
@@ -134,21 +200,15 @@ def last_layer(network: nn.Module, inputs: Tensor, *, trains: bool = False) -> n
 
 def _checked_features(network: nn.Module, classifier: nn.Linear, inputs: Tensor) -> Tensor:
     """The features of these inputs in eval mode; raises ValueError where the answer is not that of `last_layer`."""
-    name, mode = type(network).__name__, network.training
-    network.eval()
-    with torch.no_grad():
-        answer = network(inputs)
-    network.train(mode)
+    name, answer = type(network).__name__, answer_of(network, inputs)
     if not (isinstance(answer, tuple) and len(answer) == 2 and all(isinstance(part, Tensor) for part in answer)):
         raise ValueError(f"{name}.forward: expected a tuple (logits, features), got {type(answer).__name__}.")
     logits, features = answer
-    if features.shape != (len(inputs), classifier.in_features) or logits.shape != (
-        len(inputs),
-        classifier.out_features,
-    ):
+    shapes = (len(inputs), classifier.out_features), (len(inputs), classifier.in_features)
+    if (logits.shape, features.shape) != shapes:
         raise ValueError(
-            f"{name}.forward: expected logits {(len(inputs), classifier.out_features)} and features "
-            f"{(len(inputs), classifier.in_features)}, got {tuple(logits.shape)} and {tuple(features.shape)}."
+            f"{name}.forward: expected logits {shapes[0]} and features {shapes[1]}, got {tuple(logits.shape)} and "
+            f"{tuple(features.shape)}."
         )
     if found := float(departure(logits, features, classifier.weight, classifier.bias)):
         raise ValueError(
@@ -224,20 +284,13 @@ def refuse_single_examples(network: nn.Module, inputs: Tensor, batch_size: int, 
     """
     found: list[str] = []
 
-    def watch(name: str, module: nn.Module) -> RemovableHandle:
-        def note(_: nn.Module, args: tuple[Tensor]) -> None:
-            if args[0].numel() == args[0].shape[0] * args[0].shape[1]:
-                found.append(name)
+    def note(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
+        if given[0].numel() == given[0].shape[0] * given[0].shape[1]:
+            found.append(name_of(norm, network))
 
-        return module.register_forward_pre_hook(note)
-
-    norms = [(name, one) for name, one in network.named_modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
-    hooks = [watch(name, module) for name, module in norms]
-    mode = network.training
-    network.eval()
-    with torch.no_grad():
-        network(inputs)
-    network.train(mode)
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    hooks = [norm.register_forward_pre_hook(note) for norm in norms]
+    answer_of(network, inputs)
     for hook in hooks:
         hook.remove()
     if found:

@@ -1,14 +1,8 @@
 """A strided 1×1 convolution that does not meet an open fault of oneDNN, and the memory layout for networks that would.
 
-https://github.com/uxlfoundation/oneDNN/issues/6035: for channels-last float32 inputs of fewer channels than the vector
-block, the weight gradient of a strided 1×1 convolution is computed in a workspace that is too small. oneDNN writes
-beyond its end: a crash, a hang, or wrong gradients without a word.
-
-Measured with torch 2.15 on a CPU with AVX-512, 60 passes a process on 2 to 128 images of 8 to 224 pixels a side. Held
-to AVX2: 1 to 7 channels crashed, nearly always and at every size; from 8 on all was right. With AVX-512: 1 to 15
-channels crashed, on 112 pixels and more (up to 8 channels also on 56), while smaller images came out right by luck;
-from 16 on all was right. A stride in one direction alone crashes as well. Stride 1, padding, groups, bfloat16 and the
-contiguous layout, for which oneDNN has other kernels, were right.
+For a strided 1×1 convolution of fewer than SAFE_CHANNELS input channels, in channels-last float32 on a CPU, oneDNN can
+compute the weight's gradient wrongly (https://github.com/uxlfoundation/oneDNN/issues/6035). Stride 1, padding, groups,
+bfloat16 and the contiguous layout have other kernels.
 """
 
 from __future__ import annotations
@@ -19,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-#: The channels of the largest vector block, AVX-512's; AVX2's is 8. With as many, the workspace is large enough.
+#: With as many input channels the gradient is right on every CPU: the largest vector block, AVX-512's, is filled.
 SAFE_CHANNELS = 16
 
 
@@ -68,7 +62,7 @@ def memory_format_for(network: nn.Module) -> tuple[torch.memory_format, str]:
 
 
 def _is_affected_kind(module: nn.Module) -> TypeGuard[nn.Conv2d]:
-    """Whether it is a convolution that oneDNN computes in the workspace that may be too small."""
+    """Whether it is a convolution of the kind that the fault concerns, whatever its channels."""
     return (
         isinstance(module, nn.Conv2d)
         and not isinstance(module, StridedPointwise)

@@ -8,9 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ncexp.architectures.classifiers import Classifier
-from ncexp.architectures.images import image_shape
-from ncexp.architectures.network import Network
+from ncexp.architectures.network import Classifier, Network, image_shape
 from ncexp.architectures.pointwise import StridedPointwise
 from ncexp.config import Width
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ncexp.architectures.classifiers import Classifier
-from ncexp.architectures.network import Network
+from ncexp.architectures.network import Classifier, Network
 from ncexp.config import Width
 
 

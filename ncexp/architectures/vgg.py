@@ -7,9 +7,7 @@ from typing import Literal
 from torch import nn
 from torchvision.models import vgg as torchvision_vgg
 
-from ncexp.architectures.classifiers import Classifier
-from ncexp.architectures.images import image_shape
-from ncexp.architectures.network import Network
+from ncexp.architectures.network import Classifier, Network, image_shape
 from ncexp.architectures.resnet import initialize_convolutions
 from ncexp.config import Width
 
@@ -46,12 +44,14 @@ def vgg(
     initialize_convolutions(convolutions)
     out = 8 * width
     if head == "average":
-        return Network(_join(convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten()), out, num_classes, classifier)
+        return Network(
+            nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten()), out, num_classes, classifier
+        )
     hidden = [
         *(nn.Linear(49 * out, _HIDDEN), nn.ReLU(inplace=True), nn.BatchNorm1d(_HIDDEN)),
         *(nn.Linear(_HIDDEN, _HIDDEN), nn.ReLU(inplace=True), nn.BatchNorm1d(_HIDDEN)),
     ]
-    backbone = _join(convolutions, nn.AdaptiveAvgPool2d(7), nn.Flatten(), *hidden)
+    backbone = nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(7), nn.Flatten(), *hidden)
     return Network(backbone, _HIDDEN, num_classes, classifier)
 
 
@@ -66,7 +66,3 @@ def _layers(depth: int, width: int, size: int) -> list[str | int]:
         else:
             layers.append(layer * width // _PUBLISHED_WIDTH)
     return layers
-
-
-def _join(convolutions: nn.Sequential, *head: nn.Module) -> nn.Sequential:
-    return nn.Sequential(*convolutions, *head)

@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("overrides", nargs="+", metavar="dataset=NAME", help="the dataset, and its options by path")
     overrides = parser.parse_args(arguments).overrides
     chosen = compose_plain("config", overrides)["dataset"]
-    from ncexp.datasets.prepare import prepare  # torch takes two seconds: not for --help
+    from ncexp.datasets import prepare  # torch takes two seconds: not for --help
 
     for name, value in prepare(Component.check("dataset", chosen)).items():
         say(f"{name:<24} {value}")

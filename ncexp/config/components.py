@@ -40,7 +40,7 @@ Count = Annotated[int, Field(ge=1, lt=2**31)]
 Width = Annotated[int, Field(ge=1, le=2**16)]
 #: What torch's generators take.
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-#: See `ncexp.training.precision`, which imports torch.
+#: See `ncexp.training.machine`, which imports torch.
 Precision = Literal["fp32", "tf32", "bf16"]
 #: How the last layer follows the features; see `ncexp.training.regimes`.
 Regime = Literal["plain", "on_path", "renormalized"]

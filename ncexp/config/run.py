@@ -114,7 +114,7 @@ class RunConfig:
     keep: Annotated[Keep, part("keep", Keep)]
     #: auto (a GPU where there is one), cpu, cuda or cuda:k.
     device: Device
-    #: Of torch, for a run that begins; auto: see `ncexp.training.threads`. Recorded, and restored on resumption.
+    #: Of torch, for a run that begins; auto: see `ncexp.training.set_threads`. Recorded, and restored on resumption.
     threads: Threads
     #: Folder under which runs and the embedded MLflow store lie.
     outputs: Folder

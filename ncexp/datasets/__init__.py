@@ -1,5 +1,5 @@
 """conf/dataset: each choice returns a Dataset: a train and a test split, and the number of classes."""
 
-from ncexp.datasets.dataset import Dataset, Examples, Split, check_data
+from ncexp.datasets.dataset import Dataset, Examples, Split, check_data, prepare
 
-__all__ = ["Dataset", "Examples", "Split", "check_data"]
+__all__ = ["Dataset", "Examples", "Split", "check_data", "prepare"]

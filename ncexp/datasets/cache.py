@@ -1,9 +1,13 @@
-"""Decode once: a file that is written by one process and read by all, whole or not there; where, `folders` says."""
+"""Where the official files are searched, and where what is decoded of them is kept: never in a folder that is not ours.
+
+A decoded file is written by one process and read by all; it is there as a whole or not at all.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,11 +17,28 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from ncexp.datasets.folders import DECODED, decoded_folder
 from ncexp.record.files import remove_unfinished, write_atomically
 
+#: The decoded data, in a folder of files that is ours.
+DECODED = "ncexp_decoded"
 #: Changes whenever what is stored, or how it is computed, changes: older files are then not found.
 FORMAT = 2
+#: What lies here belongs to the system's packages, whoever may write into it.
+_SYSTEM = tuple(Path(folder) for folder in ("/usr", "/opt", "/nix", "/snap"))
+
+
+def data_root(root: str | None) -> Path:
+    """Where the files are: `root` if given, else the environment's NCEXP_DATA, else ./data."""
+    return Path(root or os.environ.get("NCEXP_DATA") or "data").expanduser().absolute()
+
+
+def is_ours(folder: Path) -> bool:
+    """May we write there? It is the user's own, by owner and mode, and no folder of the system's packages."""
+    resolved = folder.resolve()
+    if not resolved.is_dir() or any(resolved.is_relative_to(system) for system in _SYSTEM):
+        return False
+    status = resolved.stat()
+    return status.st_uid == os.geteuid() and bool(status.st_mode & 0o200) and _is_writable(resolved)
 
 
 def load_or_build(
@@ -33,13 +54,13 @@ def load_or_build(
     """
     identity = json.dumps([FORMAT, fingerprint, dict(options)], sort_keys=True)
     file = f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.pt"
-    if (path := _kept(root, file)) is not None:
-        return _read(path), path
+    if (kept := _kept(root, file)) is not None:
+        return kept
     with locked(root, name):
-        if (path := _kept(root, file)) is not None:  # another process was faster
-            return _read(path), path
+        if (kept := _kept(root, file)) is not None:  # another process was faster
+            return kept
         content = build()
-        if (folder := decoded_folder(root)) is None:
+        if (folder := _decoded_folder(root)) is None:
             return content, None
         remove_unfinished(folder, f"{name}-*")
         write_atomically(folder / file, lambda stream: torch.save(content, stream))
@@ -57,7 +78,7 @@ def locked(root: Path, name: str) -> Iterator[None]:
             f"{name}: expected the folder {root}, got none. Run `ncexp prepare dataset={name}` where there is a "
             "network, or set NCEXP_DATA (or dataset.root) to the folder in which the files are."
         )
-    folder = decoded_folder(root)
+    folder = _decoded_folder(root)
     if folder is None:  # nothing is kept, so nobody waits
         yield
         return
@@ -82,17 +103,33 @@ def locked(root: Path, name: str) -> Iterator[None]:
         lock.release()
 
 
-def _kept(root: Path, file: str) -> Path | None:
-    """Beside the data, whoever prepared them, or in our own folder."""
-    if (beside := root / DECODED / file).exists():
+def _decoded_folder(root: Path) -> Path | None:
+    """Where decoded data are kept: beside the files, where the folder is ours or somebody prepared it for us as well.
+
+    Else in the user's cache: $XDG_CACHE_HOME/ncexp, ~/.cache/ncexp. None: no such folder can be made.
+    """
+    beside = root / DECODED
+    # By its mode too, which root's rights do not count against.
+    if is_ours(root) or (beside.is_dir() and _is_writable(beside) and beside.stat().st_mode & 0o222):
         return beside
-    folder = decoded_folder(root)
-    return folder / file if folder is not None and (folder / file).exists() else None
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ncexp"
+    with suppress(OSError):
+        cache.mkdir(parents=True, exist_ok=True)
+    return cache if _is_writable(cache) else None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _is_writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _kept(root: Path, file: str) -> tuple[dict[str, Any], Path] | None:
+    """What is in the file and where it lies: beside the data, whoever prepared them, or in our own folder."""
+    path = root / DECODED / file
+    if not path.exists():
+        folder = _decoded_folder(root)
+        if folder is None or not (path := folder / file).exists():
+            return None
     try:
-        content: dict[str, Any] = torch.load(path, weights_only=True)
+        return torch.load(path, weights_only=True), path
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path}: expected decoded data, got {error}. Delete the file; it is made anew.") from error
-    return content

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +12,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from ncexp.config import Component
 
 
 def listed(names: Sequence[str], most: int = 100) -> str:
@@ -107,8 +111,8 @@ class Split:
 class Dataset:
     """A train and a test split of one classification problem with labels 0..num_classes-1.
 
-    facts: what is worth writing into a run's record beside the sizes, by name: pixels that never vary, labels changed.
-    origin: where the files were found and what is kept of them where, in a sentence to print; "" without files.
+    facts: what facts.json of a run tells beside the sizes, by name: pixels that never vary, labels changed.
+    origin: a sentence to print: where the files were found and where what was decoded is kept; "" without files.
     """
 
     train: Examples
@@ -129,7 +133,7 @@ class Dataset:
 
     def to(self, device: torch.device) -> Dataset:
         """The same data on another device."""
-        return Dataset(self.train.to(device), self.test.to(device), self.num_classes, self.facts, self.origin)
+        return dataclasses.replace(self, train=self.train.to(device), test=self.test.to(device))
 
 
 def check_data(data: Dataset) -> Dataset:
@@ -209,3 +213,21 @@ def is_number(cell: Any) -> bool:
         return math.isfinite(float(cell))
     except (TypeError, ValueError):
         return False
+
+
+def prepare(dataset: Component) -> dict[str, Any]:
+    """Download, check, decode and keep what `dataset.build()` will read; returns what there is to print, by name.
+
+    A module of datasets may hold a function `prepare` beside its loader that takes the loader's options and returns
+    such a mapping: it does the work. Where there is none the data need no preparation, and the loader is run to see
+    that it can. The result always has num_train and num_test; root, where files are involved.
+
+    Raises ValueError, saying which file, where it was searched and what to do, where the data are not to be had.
+    Safe to run in several processes at once, and again.
+    """
+    module = importlib.import_module(dataset.target.rpartition(".")[0])
+    if hasattr(module, "prepare"):
+        result: dict[str, Any] = module.prepare(**dataset.options)
+        return result
+    built: Dataset = dataset.build()
+    return {"num_train": len(built.train), "num_test": len(built.test), **built.facts}

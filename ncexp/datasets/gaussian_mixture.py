@@ -11,6 +11,7 @@ from torch import Tensor
 from ncexp.collapse import simplex_etf
 from ncexp.config import Count, Positive, Seed
 from ncexp.datasets.dataset import Dataset, Split
+from ncexp.datasets.subset import Imbalance, class_sizes
 
 #: n P of both splits: 1 GiB in float32.
 MOST_NUMBERS = 2**28
@@ -23,13 +24,13 @@ def sample(
     examples_per_class: Count = 100,
     test_examples_per_class: Count = 100,
     separation: Positive = 4.0,
-    imbalance: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0,
+    imbalance: Imbalance = 1.0,
     sample_seed: Seed = 0,
 ) -> Dataset:
     """x = m_c + standard normal noise, where any two class means m_c lie `separation` apart.
 
-    Training counts are n_c = round(N · imbalance^(−c/(C−1))), N = examples_per_class: geometric from N down to
-    N/imbalance; the test set is balanced. inputs (n, P) float32.
+    examples_per_class: N, of the largest training class; imbalance: largest class over smallest (`subset.class_sizes`).
+    The test set is balanced. inputs (n, P) float32.
 
     Raises ValueError where P < C − 1 (no simplex fits), where the inputs are more than MOST_NUMBERS, or where the
     smallest class would be empty.
@@ -45,12 +46,7 @@ def sample(
             f"dataset.num_features: expected at most {MOST_NUMBERS} numbers in all inputs, got {numbers}. Lower it, "
             "dataset.num_classes, dataset.examples_per_class or dataset.test_examples_per_class."
         )
-    counts = [round(examples_per_class * imbalance ** (-c / (num_classes - 1))) for c in range(num_classes)]
-    if min(counts) < 1:
-        raise ValueError(
-            f"dataset.imbalance: expected at most 2 × examples_per_class = {2 * examples_per_class}, got {imbalance}. "
-            "The smallest class would be empty."
-        )
+    counts = class_sizes(num_classes, examples_per_class, imbalance)
     vertices = simplex_etf(num_classes, num_features)
     means = vertices * (separation / torch.linalg.vector_norm(vertices[0] - vertices[1]).item())
     generator = torch.Generator().manual_seed(sample_seed)

@@ -1,29 +1,35 @@
-"""ImageNet, or any images in a folder per class, too many to hold: read as they are asked for."""
+"""ImageNet, or any images in a folder per class, too many to hold: read by processes beside the training."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
+import numpy as np
 import torch
+from PIL import Image
 from pydantic import Field
 from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.transforms import functional as transforms
 
 from ncexp.config import INCIDENTAL, Count, Fraction, Seed
-from ncexp.datasets.cache import load_or_build
+from ncexp.datasets.cache import data_root, load_or_build
 from ncexp.datasets.dataset import Dataset, listed
-from ncexp.datasets.folders import data_root
 from ncexp.datasets.images import Imbalance, TestExamples
 from ncexp.datasets.standardize import Standardization, Standardize, fit
-from ncexp.datasets.stream import ImageFiles, StreamedSplit, image_blocks
 from ncexp.datasets.subset import mislabel, testing_subset, training_subset
 from ncexp.record import counted
+from ncexp.record.tensor_file import UnusableFile
 
 #: Images that are decoded, and files that are read, between two looks at the clock.
 _BLOCK, _READ = 64, 1024
@@ -55,7 +61,7 @@ def load(
     too few images, and, at the batch that meets it, where a file is no readable image.
     """
     data = data_root(root) / folder
-    found, tested_on = _both(data)
+    found, tested_on = _train_and_val(data)
     classes = found.classes
     chosen = training_subset(found.labels, len(classes), examples_per_class, imbalance, subset_seed)
     tested = testing_subset(tested_on.labels, len(classes), test_examples_per_class, subset_seed)
@@ -75,8 +81,11 @@ def load(
         "content": _digest("\n".join(contents).encode()),
         **({"skipped": skipped} if skipped else {}),
     }
+    counts = [torch.bincount(one, minlength=len(classes)).tolist() for one in (true, test_labels)]
+    sizes = [f"{name} ({first} train, {second} test)" for name, first, second in zip(classes, *counts, strict=True)]
+    origin = f"{data}, {len(classes)} classes: {listed(sizes, most=20)}" + (f"; skipped: {skipped}" if skipped else "")
     splits = [StreamedSplit(*one, standardization, num_workers) for one in ((train, noisy), (test, test_labels))]
-    return Dataset(splits[0], splits[1], len(classes), facts, _origin(data, classes, true, test_labels, skipped))
+    return Dataset(splits[0], splits[1], len(classes), facts, origin)
 
 
 def prepare(**options: Any) -> dict[str, Any]:
@@ -89,13 +98,6 @@ def prepare(**options: Any) -> dict[str, Any]:
     return {"root": root, "num_train": len(dataset.train), "num_test": len(dataset.test), **dataset.facts}
 
 
-def _origin(data: Path, classes: list[str], labels: Tensor, test_labels: Tensor, skipped: str) -> str:
-    counts = [torch.bincount(one, minlength=len(classes)).tolist() for one in (labels, test_labels)]
-    sizes = [f"{name} ({first} train, {second} test)" for name, first, second in zip(classes, *counts, strict=True)]
-    said = f"{data}, {len(classes)} classes: {listed(sizes, most=20)}"
-    return f"{said}; skipped: {skipped}" if skipped else said
-
-
 @dataclass(frozen=True, eq=False)
 class _Files:
     """classes: names, sorted; paths: of the images, class by class; labels (n,) int64; skipped: what is neither."""
@@ -105,11 +107,43 @@ class _Files:
     labels: Tensor
     skipped: str
 
+    @staticmethod
+    def under(path: Path) -> _Files:
+        """The images in a folder for each class, in torchvision's order. What is hidden is left out: a notebook puts
+        `.ipynb_checkpoints` with copies of images anywhere, a Mac `._NAME` beside NAME.
+        """
+        found: dict[str, list[str]] = {}
+        hidden: list[str] = []
+        others: Counter[str] = Counter()
+        for place, folders, files in os.walk(path, followlinks=True):
+            inside = Path(place).relative_to(path)
+            hidden += [str(inside / one) for one in (*folders, *files) if one.startswith(".")]
+            folders[:] = [one for one in folders if not one.startswith(".")]
+            if not inside.parts:
+                found = {name: [] for name in sorted(folders)}
+            for file in (inside / one for one in files if not one.startswith(".")):
+                if inside.parts and file.suffix.lower() in IMG_EXTENSIONS:
+                    found[file.parts[0]].append(str(path / file))
+                else:
+                    others[file.suffix.lower()] += 1
+        if not found or not all(found.values()):
+            empty = [name for name, images in found.items() if not images]
+            got = f"none in those of the classes {listed(empty, most=5)}" if found else "no folder"
+            raise ValueError(
+                f"{path}: expected a folder for each class with images in it ({' '.join(IMG_EXTENSIONS)}), got {got}. "
+                "Put the images there, or set NCEXP_DATA (or dataset.root, dataset.folder) to where they are."
+            )
+        labels = torch.arange(len(found)).repeat_interleave(torch.tensor([*map(len, found.values())]))
+        said = [f"{len(hidden)} hidden ({listed(sorted(hidden), most=5)})"] if hidden else []
+        said += [f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(others.items())]
+        paths = [file for images in found.values() for file in sorted(images, key=os.path.split)]
+        return _Files([*found], paths, labels, ", ".join(said))
 
-def _both(data: Path) -> tuple[_Files, _Files]:
-    train, test = _folder(data / "train"), _folder(data / "val")
+
+def _train_and_val(data: Path) -> tuple[_Files, _Files]:
+    train, test = _Files.under(data / "train"), _Files.under(data / "val")
     if train.classes != test.classes:
-        differing = sorted(set(train.classes) ^ set(test.classes))
+        differing = sorted({*train.classes} ^ {*test.classes})
         raise ValueError(
             f"{data}: expected the same classes in train and val, got {len(train.classes)} and {len(test.classes)}; "
             f"only in one of them: {', '.join(differing[:3])}."
@@ -117,44 +151,13 @@ def _both(data: Path) -> tuple[_Files, _Files]:
     return train, test
 
 
-def _folder(path: Path) -> _Files:
-    """The images in a folder for each class, in torchvision's order. What is hidden is left out: a notebook puts
-    `.ipynb_checkpoints` with copies of images anywhere, a Mac `._NAME` beside NAME.
-    """
-    entries = sorted(path.iterdir()) if path.is_dir() else []
-    classes = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
-    found: dict[str, list[str]] = {name: [] for name in classes}
-    hidden = [entry.name for entry in entries if entry.name.startswith(".")]
-    others = Counter(entry.suffix.lower() for entry in entries if not entry.is_dir() and entry.name not in hidden)
-    for name in classes:
-        for place, folders, files in os.walk(path / name, followlinks=True):
-            unseen = [one for one in (*folders, *files) if one.startswith(".")]
-            hidden += [str((Path(place) / one).relative_to(path)) for one in unseen]
-            folders[:] = [one for one in folders if one not in unseen]
-            for file in (Path(place) / one for one in files if one not in unseen):
-                if file.suffix.lower() in IMG_EXTENSIONS:
-                    found[name].append(str(file))
-                else:
-                    others[file.suffix.lower()] += 1
-        found[name].sort(key=os.path.split)
-    if not classes or not all(found.values()):
-        empty = [name for name, files in found.items() if not files]
-        got = f"none in those of the classes {listed(empty, most=5)}" if classes else "no folder"
-        raise ValueError(
-            f"{path}: expected a folder for each class with images in it ({' '.join(IMG_EXTENSIONS)}), got {got}. Put "
-            "the images there, or set NCEXP_DATA (or dataset.root, dataset.folder) to where they are."
-        )
-    labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(files) for files in found.values()]))
-    said = [f"{len(hidden)} hidden ({listed(sorted(hidden), most=5)})"] if hidden else []
-    said += [f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(others.items())]
-    return _Files(classes, [file for files in found.values() for file in files], labels, ", ".join(said))
-
-
 def _standardization(
     root: Path, name: str, content: str, train: ImageFiles, standardize: Standardize, num_workers: int
 ) -> Standardization:
     def build() -> dict[str, Any]:
-        fitted = fit(image_blocks(train, _BLOCK, num_workers), standardize, unit=255.0)
+        parts = list(torch.arange(len(train)).split(_BLOCK))
+        blocks = counted(_load(train, parts, num_workers, torch.device("cpu")), "blocks of images")
+        fitted = fit(blocks, standardize, unit=255.0)
         return {"mean": fitted.mean, "scale": fitted.scale, "num_constant": fitted.num_constant}
 
     if standardize == "none":
@@ -166,15 +169,127 @@ def _standardization(
 
 def _content(folder: Path, files: ImageFiles, num_workers: int) -> str:
     """A digest of the files' names and bytes, in order: each is read once, without decoding it."""
+
+    def line(path: str) -> str:
+        return f"{Path(path).relative_to(folder)} {_digest(Path(path).read_bytes())}"
+
     blocks = [files.paths[first : first + _READ] for first in range(0, len(files), _READ)]
-    lines: list[str] = []
+    said = f"blocks of {_READ} files, read to know them by"
     with ThreadPoolExecutor(max(num_workers, 1)) as pool:  # reading and hashing leave Python's lock to the others
-        for block in counted(blocks, f"blocks of {_READ} files, read to know them by"):
-            digests = pool.map(lambda path: _digest(Path(path).read_bytes()), block)
-            names = [str(Path(path).relative_to(folder)) for path in block]
-            lines += [f"{name} {digest}" for name, digest in zip(names, digests, strict=True)]
-    return _digest("\n".join(lines).encode())
+        return _digest("\n".join(one for block in counted(blocks, said) for one in pool.map(line, block)).encode())
 
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
+
+
+class UnreadableImage(UnusableFile):
+    """A file that is no picture, or not one that a network can be shown; the message names it."""
+
+    def __init__(self, message: str) -> None:
+        # Of an exception in a worker's process torch makes another, whose message is the whole traceback.
+        super().__init__(message.rpartition(f"{UnreadableImage.__name__}: ")[2].strip())
+
+
+class ImageFiles(TorchDataset[Tensor]):
+    """Files as (3, size, size) uint8: RGB, the shorter side scaled to 8/7 of `size`, then the centre cut out.
+
+    At 224 pixels that is the usual evaluation of ImageNet (256, then the centre); there is no augmentation. How other
+    kinds of pixels become RGB: `rgb`. Of several pictures in a file it is the first; a rotation noted in it is not
+    done.
+    Raises ValueError at a file that is no readable image.
+    """
+
+    def __init__(self, paths: list[str], size: int) -> None:
+        self.paths, self.size = paths, size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        path = Path(self.paths[index])
+        try:
+            with Image.open(path) as image:
+                scaled = transforms.resize(rgb(image), [round(self.size * 8 / 7)])
+        except (OSError, SyntaxError) as error:  # a damaged PNG is a SyntaxError to Pillow
+            raise UnreadableImage(
+                f"{path}: expected a readable image, got {error}. It is cut short, damaged or another file: replace it."
+            ) from error
+        except Image.DecompressionBombError as error:
+            raise UnreadableImage(
+                f"{path}: expected an image of at most {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels, got a larger one. "
+                "Scale it down, or leave it out."
+            ) from error
+        return transforms.pil_to_tensor(transforms.center_crop(scaled, [self.size]))
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """Any picture as RGB of 8 bits.
+
+    16 bits: the level v becomes 255 v / 65535, rounded: black and white are the range's ends, not the picture's.
+    Transparency: laid on white. Everything else is Pillow's conversion, which keeps 8 bits as they are.
+    Raises ValueError, naming the file, where pixels have no range (float32; 32 bits), where a colour is transparent in
+    16 bits, and where a white picture would vanish on the white ground.
+    """
+    wide = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    if (image.mode in ("I", "F") and not wide) or (wide and "transparency" in image.info):
+        kind = "16 bits with a transparent colour" if wide else {"I": "int32", "F": "float32"}[image.mode]
+        raise _refused(image, f"pixels of {kind}, which have no range from black to white. Save it in 8 or 16 bits")
+    if wide:
+        levels = np.asarray(image).astype(np.int64)
+        return Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    picture = image.convert("RGBA")
+    laid = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    low, high = cast(tuple[tuple[int, int], ...], picture.getextrema())[3]
+    if low < high and laid.getextrema() == ((255, 255),) * 3:
+        raise _refused(image, "a white one on a transparent ground. Lay it on another colour")
+    return laid
+
+
+def _refused(image: Image.Image, got: str) -> UnreadableImage:
+    name = getattr(image, "filename", "") or "image"
+    return UnreadableImage(f"{name}: expected a picture in 8 or 16 bits, seen on white, got {got}.")
+
+
+@dataclass(frozen=True)
+class StreamedSplit:
+    """Examples read in `num_workers` processes; inputs (3, size, size) float32, labels (n,) int64 on one device."""
+
+    files: ImageFiles
+    labels: Tensor
+    standardization: Standardization
+    num_workers: int
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input, without the batch."""
+        return (3, self.files.size, self.files.size)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> StreamedSplit:
+        """The same examples; labels, and the inputs of every batch, on another device."""
+        standardization = self.standardization.to(device)
+        return dataclasses.replace(self, labels=self.labels.to(device), standardization=standardization)
+
+    def batches(self, batch_size: int, order: Tensor | None = None, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of (inputs, labels) along `order`, from batch number `start` on; see `Examples.batches`."""
+        sequence = torch.arange(len(self)) if order is None else order.cpu()
+        parts = list(sequence.split(batch_size))[start:]
+        labels = (self.labels if order is None else self.labels[order]).split(batch_size)[start:]
+        device = self.labels.device
+        for images, batch_labels in zip(_load(self.files, parts, self.num_workers, device), labels, strict=True):
+            yield self.standardization(images.to(device, non_blocking=True)), batch_labels
+
+
+def _load(files: ImageFiles, parts: list[Tensor], num_workers: int, device: torch.device) -> Any:
+    return DataLoader(
+        files,
+        batch_sampler=[part.tolist() for part in parts],
+        num_workers=num_workers,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),  # the loader draws a seed; not from the generator whose state a checkpoint keeps
+    )

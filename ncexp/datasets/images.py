@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from ncexp.config import ADDED, INCIDENTAL, Count, Fraction, Seed
-from ncexp.datasets.cache import load_or_build, locked
+from ncexp.datasets.cache import data_root, is_ours, load_or_build, locked
 from ncexp.datasets.dataset import Dataset, Split
-from ncexp.datasets.folders import data_root, is_ours
-from ncexp.datasets.official import OfficialSet
-from ncexp.datasets.sources import OFFICIAL, Source
+from ncexp.datasets.official import OFFICIAL, OfficialSet, Source
 from ncexp.datasets.standardize import Standardization, Standardize, finish, fit
 from ncexp.datasets.subset import Imbalance, mislabel, testing_subset, training_subset
 
@@ -44,19 +42,25 @@ def load(
     and where images are larger than `pad`.
     """
     folder, official = data_root(root), OFFICIAL[source]
-    options = {
+    options: dict[str, Any] = {
         "examples_per_class": examples_per_class,
         "standardize": standardize,
         "label_noise": label_noise,
         "imbalance": imbalance,
         "subset_seed": subset_seed,
     }
-    decoded, kept = _decoded(source, folder, options)
+    content = official.fingerprint(folder)
+    decoded, kept = load_or_build(
+        folder, source, content, options, lambda: _decode(official, folder, content, **options)
+    )
     standardization = Standardization(decoded["mean"], decoded["scale"], decoded["num_constant"])
     train = Split(finish(decoded["train_images"], standardization, pad), decoded["train_labels"])
     tested = testing_subset(decoded["test_labels"], official.num_classes, test_examples_per_class, subset_seed)
     test = Split(finish(decoded["test_images"][tested], standardization, pad), decoded["test_labels"][tested])
-    return Dataset(train, test, official.num_classes, decoded["facts"], _origin(folder, decoded["facts"], kept))
+    facts = decoded["facts"]
+    known = "the official files" if facts["official_files"] else "files of the official form, of unknown content"
+    where = f"in {kept.parent}" if kept else "anew by each run: no folder to keep it in"
+    return Dataset(train, test, official.num_classes, facts, f"{known} from {folder}; decoded {where}")
 
 
 def prepare(*, source: Source, root: str | None = None, **options: Any) -> dict[str, Any]:
@@ -66,8 +70,7 @@ def prepare(*, source: Source, root: str | None = None, **options: Any) -> dict[
     Raises ValueError as `load` does, and where the network does not give the files.
     """
     folder, official = data_root(root), OFFICIAL[source]
-    if not folder.is_dir():
-        folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with locked(folder, f"{source}.prepare"):  # of several that start at once, one downloads
         if not official.is_there(folder) and is_ours(folder):
             official.download(folder)
@@ -77,21 +80,10 @@ def prepare(*, source: Source, root: str | None = None, **options: Any) -> dict[
     return {"root": str(folder), "origin": dataset.origin, **sizes, **dataset.facts}
 
 
-def _decoded(source: Source, root: Path, options: dict[str, Any]) -> tuple[dict[str, Any], Path | None]:
-    official = OFFICIAL[source]
-    return load_or_build(root, source, official.fingerprint(root), options, lambda: _decode(official, root, **options))
-
-
-def _origin(root: Path, facts: dict[str, Any], kept: Path | None) -> str:
-    known = "the official files" if facts["official_files"] else "files of the official form, of unknown content"
-    return (
-        f"{known} from {root}; decoded {f'in {kept.parent}' if kept else 'anew by each run: no folder to keep it in'}"
-    )
-
-
 def _decode(
     official: OfficialSet,
     root: Path,
+    content: str,
     *,
     examples_per_class: int | None,
     standardize: Standardize,
@@ -108,7 +100,7 @@ def _decode(
     facts = {
         "num_constant_pixels": standardization.num_constant,
         "num_mislabelled": int((noisy != labels).sum()),
-        "content": official.fingerprint(root),
+        "content": content,
         "official_files": are_official,
     }
     return {

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
-import dataclasses
+import codecs
+import csv
 import hashlib
-import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
 from ncexp.config import Count, Fraction, Seed
-from ncexp.datasets.dataset import Dataset, Split, listed, number_classes
+from ncexp.datasets.dataset import Dataset, Split, is_number, listed, number_classes
 from ncexp.datasets.standardize import fit
 from ncexp.datasets.subset import Imbalance, choose, mislabel, training_subset
-from ncexp.datasets.table_file import Table, class_names, like_row_numbers, read_table
+
+#: Cells that are Python's objects at one time: as such they take ten times the memory of the table.
+_BLOCK = 2**20
+#: The largest piece of a CSV file that is read at once; no row may be longer.
+_MOST_BYTES = 2**30
+#: What a column is called that nobody named, a row number mostly: by us, where the header is empty; pandas' index in
+#: Parquet; an empty header as pandas, and as R's tibbles, read it and write it again.
+_UNNAMED = re.compile(r"\(column \d+\)|__index_level_\d+__|Unnamed: \d+(\.\d+)?|\.\.\.\d+")
+#: No label, as R, pandas and NumPy write it into a file; NaN is one in any spelling.
+_MISSING = ("", "NA", "<NA>", "NaT")
+#: Of fewer rows, chance brings a column into order.
+_FEWEST_ORDERED = 10
 
 
 def load(
@@ -46,40 +67,51 @@ def load(
     Raises ValueError, naming file, column and row, where a file or column is missing or a cell is no finite number,
     where a class has one row only, and where test has a class that training has not, or the other way round.
     """
-    tables = [read_table(os.path.expanduser(one), str(label)) for one in (path, test_path) if one is not None]
-    names = class_names(word for one in tables for word in one.words)
-    tables = [_renamed(one, names) for one in tables]
-    if test_path is not None:
-        _refuse_other_columns(tables[0], tables[1], test_path)
-        train, test = ((one.inputs, one.labels) for one in tables)
-    else:
-        train, test = _split(tables[0], test_fraction, subset_seed)
-    classes = number_classes("dataset.label", tables[0].words, tables[-1].words)
-    labels, test_labels = (
-        torch.tensor([classes[word] for word in one.words])[indices]
-        for one, indices in ((tables[0], train[1]), (tables[-1], test[1]))
-    )
-    kept = training_subset(labels, len(classes), examples_per_class, imbalance, subset_seed)
-    inputs, labels = train[0][kept], labels[kept]
-    noisy = mislabel(labels, len(classes), label_noise, subset_seed)
+    tables = [read_table(one, str(label)) for one in (path, test_path) if one is not None]
+    if tables[0].names != tables[-1].names:
+        differing = sorted({*tables[0].names} ^ {*tables[-1].names}) or ["another order"]
+        raise ValueError(
+            f"dataset.test_path: expected the columns of dataset.path, in its order, got {', '.join(differing[:5])} in "
+            f"{test_path}. Correct one of them."
+        )
+    names = _class_names(word for one in tables for word in one.words)
+    classes = number_classes("dataset.label", *(map(names.__getitem__, one.words) for one in (tables[0], tables[-1])))
+    labels = [torch.tensor([classes[names[word]] for word in one.words])[one.labels] for one in tables]
+    rows = [torch.arange(len(one)) for one in labels]
+    if test_path is None:
+        test = choose(labels[0], _test_counts(labels[0], [*classes], test_fraction), subset_seed)
+        rows = [rows[0][~torch.isin(rows[0], test)], test]
+    kept = rows[0][training_subset(labels[0][rows[0]], len(classes), examples_per_class, imbalance, subset_seed)]
+    inputs, true = tables[0].inputs[kept], labels[0][kept]
+    noisy = mislabel(true, len(classes), label_noise, subset_seed)
     # Rows of numbers are what per_pixel calls images.
     standardization = fit([inputs], "per_pixel" if standardize == "per_column" else "none", unit=1.0)
     facts = {
         "num_constant_columns": standardization.num_constant,
         **_column_facts(tables),
-        "num_mislabelled": int((noisy != labels).sum()),
-        "classes": listed(list(classes)),
-        "content": _fingerprint(path, test_path),
+        "num_mislabelled": int((noisy != true).sum()),
+        "classes": listed([*classes]),
+        "content": _fingerprint([one for one in (path, test_path) if one is not None]),
     }
-    splits = Split(standardization(inputs), noisy), Split(standardization(test[0]), test_labels)
-    return Dataset(*splits, len(classes), facts, _origin(path, facts))
+    test_split = Split(standardization(tables[-1].inputs[rows[1]]), labels[-1][rows[1]])
+    return Dataset(Split(standardization(inputs), noisy), test_split, len(classes), facts, _origin(path, facts))
+
+
+def _test_counts(labels: Tensor, classes: list[str], fraction: float) -> list[int]:
+    """How many rows of each class are test."""
+    counts = torch.bincount(labels).tolist()
+    if 1 in counts:
+        raise ValueError(
+            f"dataset.test_fraction: expected two rows of every class at least, one to train and one to test, got one "
+            f"of {classes[counts.index(1)]!r}. Leave it out, or give dataset.test_path."
+        )
+    return [min(max(round(fraction * count), 1), count - 1) for count in counts]
 
 
 def _column_facts(tables: list[Table]) -> dict[str, str]:
     """Which columns are inputs, and, where there are such, which are left out and which look like row numbers."""
     names = tables[0].names
-    inputs = tables[0].inputs if len(tables) == 1 else torch.cat([table.inputs for table in tables])
-    numbered = like_row_numbers(inputs)
+    numbered = like_row_numbers(torch.cat([table.inputs for table in tables]) if tables[1:] else tables[0].inputs)
     columns = {
         "columns": names,
         "columns_left_out": [*dict.fromkeys(name for table in tables for name in table.left_out)],
@@ -97,46 +129,195 @@ def _origin(path: str, facts: dict[str, Any]) -> str:
     return said
 
 
-def _refuse_other_columns(one: Table, other: Table, test_path: str) -> None:
-    if one.names != other.names:
-        differing = sorted({*one.names} ^ {*other.names}) or ["another order"]
-        raise ValueError(
-            f"dataset.test_path: expected the columns of dataset.path, in its order, got {', '.join(differing[:5])} in "
-            f"{test_path}. Correct one of them."
-        )
-
-
-def _renamed(table: Table, names: dict[str, str]) -> Table:
-    """The table with the classes' names as words."""
-    indices = {name: index for index, name in enumerate(dict.fromkeys(names[word] for word in table.words))}
-    labels = torch.tensor([indices[names[word]] for word in table.words])[table.labels]
-    return dataclasses.replace(table, labels=labels, words=[*indices])
-
-
-def _split(table: Table, fraction: float, seed: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Inputs and labels of the training rows and of the test rows, both in the file's order."""
-    test = _test_rows(table, fraction, seed)
-    train = torch.ones(len(table.labels), dtype=torch.bool).index_fill(0, test, False).nonzero().squeeze(1)
-    first, second = ((table.inputs[rows], table.labels[rows]) for rows in (train, test))
-    return first, second
-
-
-def _test_rows(table: Table, fraction: float, seed: int) -> Tensor:
-    """Rows, ascending, of the test set."""
-    counts = torch.bincount(table.labels).tolist()
-    if 1 in counts:
-        raise ValueError(
-            f"dataset.test_fraction: expected two rows of every class at least, one to train and one to test, got one "
-            f"of {table.words[counts.index(1)]!r}. Leave it out, or give dataset.test_path."
-        )
-    return choose(table.labels, [min(max(round(fraction * count), 1), count - 1) for count in counts], seed)
-
-
-def _fingerprint(*paths: str | None) -> str:
+def _fingerprint(paths: list[str]) -> str:
     """Sixteen hexadecimal digits for the files' bytes."""
     found = hashlib.sha256()
     for path in paths:
-        if path is not None:
-            with Path(path).expanduser().open("rb") as file:
-                found.update(hashlib.file_digest(file, "sha256").digest())
+        with Path(path).expanduser().open("rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
     return found.hexdigest()[:16]
+
+
+def _class_names(words: Iterable[str]) -> dict[str, str]:
+    """Label → the name of its class. "1", "1.0", "01" are one class where all labels are numbers: the shortest of them.
+
+    Raises ValueError where one number is written in two ways and other labels are words.
+    """
+    found = {*words}
+    by_number: defaultdict[Decimal, list[str]] = defaultdict(list)
+    for word in sorted(filter(is_number, found), key=lambda word: (len(word), word)):
+        by_number[Decimal(word)].append(word)
+    twice = next((same for same in by_number.values() if len(same) > 1), None)
+    if twice is not None and not all(map(is_number, found)):
+        raise ValueError(
+            f"dataset.label: expected one way to write a label, got {' and '.join(map(repr, sorted(twice)))} beside "
+            "words. Write one class in one way."
+        )
+    return {word: word for word in found} | {word: same[0] for same in by_number.values() for word in same}
+
+
+def like_row_numbers(inputs: Tensor) -> list[int]:
+    """The columns of inputs (n, columns) that may be a row number or an id: in order, or a shuffled range.
+
+    Strictly ascending or descending; or whole numbers, each once, of a range that is less than twice as long as they
+    are many. Of fewer than ten rows, none.
+    """
+    if len(inputs) < _FEWEST_ORDERED:
+        return []
+    found = []
+    for some in inputs.split(max(1, _BLOCK // len(inputs)), dim=1):
+        steps, sorted_steps = some.diff(dim=0), some.sort(dim=0).values.diff(dim=0)
+        ordered = (steps > 0).all(0) | (steps < 0).all(0)
+        whole = (some == some.round()).all(0) & (sorted_steps > 0).all(0)
+        found.append(ordered | whole & (sorted_steps.sum(0) < 2 * len(some)))
+    return torch.cat(found).nonzero().flatten().tolist()
+
+
+# A file
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """names: of the columns of inputs, in the file's order; inputs: (n, columns) float64; labels: (n,), in words.
+
+    words: the labels as text, each once, by the numbers of `labels`; left_out: the columns that are neither: those
+    that nobody named, and pandas' index.
+    """
+
+    names: list[str]
+    inputs: Tensor
+    labels: Tensor
+    words: list[str]
+    left_out: list[str]
+
+
+def read_table(path: str, label: str) -> Table:
+    """The table in a .csv (a header; cells may be quoted) or .parquet file; `label`: the labels' column.
+
+    CSV is in UTF-8, or in UTF-16 with its mark. Cells are parted by commas, semicolons or tabs: whichever of them the
+    header has most of.
+
+    A column without a name, and pandas' index, is no input, but may be the labels.
+    Raises ValueError, naming file, column and row, where the file or the column is not there, a cell is no finite
+    number or a label is missing.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ValueError(f"dataset.path: expected a file, got {file}, which is not there. Check the path.")
+    if file.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"dataset.path: expected a file .csv or .parquet, got {file}. Write the table as one of them.")
+    header, index, rows = _read_csv(file) if file.suffix == ".csv" else _read_parquet(file)
+    if label not in header:
+        raise ValueError(f"dataset.label: expected a column of {file}, got {label!r}. Valid: {', '.join(header[:20])}.")
+    columns = dict(zip(header, rows.columns, strict=True))
+    left_out = [name for name in header if name != label and (name in index or _UNNAMED.fullmatch(name))]
+    no_inputs = {label, *left_out}
+    names = [name for name in header if name not in no_inputs]
+    if not names:
+        raise ValueError(
+            f"{file}: expected a column of inputs beside {label!r}, got {', '.join(left_out)}. Name the columns."
+        )
+    if len(rows) == 0:
+        raise ValueError(f"{file}: expected rows below the header, got none. Check the file.")
+    inputs = np.stack([_numbers(file, name, columns[name]) for name in names], axis=1)
+    indices: dict[str, int] = {}
+    labels = [indices.setdefault(word, len(indices)) for word in _words(file, columns[label])]
+    return Table(names, torch.from_numpy(inputs), torch.tensor(labels), [*indices], left_out)
+
+
+def _read_csv(path: Path) -> tuple[list[str], set[str], pyarrow.Table]:
+    """The header, no index, and the rows, every cell as text."""
+    with path.open("rb") as file:
+        mark = file.read(2)
+    encoding = "utf-16" if mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    wrong: list[Any] = []
+
+    def refuse(row: Any) -> str:
+        wrong.append(row)
+        return "error"
+
+    try:
+        with path.open(newline="", encoding=encoding) as text:
+            first = text.readline()
+            text.seek(0)
+            separator = max(",;\t", key=first.count)
+            header = _header(path, next(filter(None, csv.reader(text, delimiter=separator)), []))
+        table = pyarrow.csv.read_csv(
+            path,
+            pyarrow.csv.ReadOptions(
+                use_threads=False,  # else rows have no numbers
+                block_size=min(path.stat().st_size, _MOST_BYTES),
+                autogenerate_column_names=True,
+                encoding=encoding.removesuffix("-sig"),
+            ),
+            pyarrow.csv.ParseOptions(delimiter=separator, newlines_in_values=True, invalid_row_handler=refuse),
+            pyarrow.csv.ConvertOptions(column_types={f"f{place}": pyarrow.string() for place in range(len(header))}),
+        )
+    except (UnicodeDecodeError, pyarrow.ArrowInvalid) as error:
+        if wrong:
+            raise ValueError(
+                f"{path}: expected {len(header)} cells in every row, as in the header, got {wrong[0].actual_columns} "
+                f"in row {wrong[0].number - 1}. Correct it."
+            ) from None
+        raise ValueError(
+            f"{path}: expected a CSV file in UTF-8, got other bytes ({error}). Write it anew: iconv -f latin1 -t utf-8 "
+            "OLD > NEW, where it is in Latin-1."
+        ) from None
+    return header, set(), table.slice(1)
+
+
+def _read_parquet(path: Path) -> tuple[list[str], set[str], pyarrow.Table]:
+    """The header, which of its columns are pandas' index, and the rows."""
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: expected a Parquet file, got another ({error}). Write it again.") from None
+    # A plain range is described there by a mapping, and is no column.
+    index = {name for name in (table.schema.pandas_metadata or {}).get("index_columns", []) if isinstance(name, str)}
+    return _header(path, table.column_names), index, table
+
+
+def _header(path: Path, given: list[str]) -> list[str]:
+    """The names of the columns; those that are empty say their place."""
+    header = [name if name.strip() else f"(column {place})" for place, name in enumerate(given, start=1)]
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if len(header) < 2 or twice:
+        got = f"{twice[0]!r} twice" if twice else f"{len(header)} columns"
+        raise ValueError(
+            f"{path}: expected a header with a column of labels and others, each name once, got {got}. Correct it."
+        )
+    return header
+
+
+def _cells(column: pyarrow.ChunkedArray) -> Iterator[Any]:
+    for first in range(0, len(column), _BLOCK):
+        yield from column.slice(first, _BLOCK).to_pylist()
+
+
+def _numbers(path: Path, name: str, column: pyarrow.ChunkedArray) -> NDArray[np.float64]:
+    is_numeric = pyarrow.types.is_integer(column.type) or pyarrow.types.is_floating(column.type)
+    try:
+        found = column.to_numpy() if is_numeric else np.fromiter(map(float, _cells(column)), np.float64, len(column))
+        if np.isfinite(found).all():
+            return found.astype(np.float64)
+    except (TypeError, ValueError):
+        pass
+    row, cell = next((row, cell) for row, cell in enumerate(_cells(column), start=1) if not is_number(cell))
+    repair = (
+        "Write it with a point: sed 's/,/./g' OLD > NEW"
+        if is_number(str(cell).replace(",", ".", 1))
+        else "Leave the row or the column out, or fill it"
+    )
+    raise ValueError(f"{path}: expected finite numbers in column {name!r}, got {cell!r} in row {row}. {repair}.")
+
+
+def _words(path: Path, column: pyarrow.ChunkedArray) -> Iterator[str]:
+    """Without space around them."""
+    for row, cell in enumerate(_cells(column), start=1):
+        word = "" if cell is None else str(cell).strip()
+        if word in _MISSING or word.lower() == "nan":
+            raise ValueError(
+                f"{path}: expected a label in every row, got {cell!r} in row {row}. Fill it, leave the row out, or "
+                "give a class of that name another one."
+            )
+        yield word

@@ -22,7 +22,7 @@ from ncexp.measure.probes import Probe, Probes
 from ncexp.measure.ridge import Ridge, ridge_of
 from ncexp.measure.snapshot import Snapshot, SplitSnapshot, as_stored
 from ncexp.training import SINGLE, Assembly, Diverged, Objective, Processes, label_weights
-from ncexp.training.seeding import seeded
+from ncexp.training.machine import seeded
 
 #: Features of a split up to this size are kept from the pass; larger ones are computed a second time when asked for.
 FEATURE_BUDGET_BYTES = 2**30

@@ -15,12 +15,12 @@ from ncexp.measure.ridge import innermost, ridge_facts
 from ncexp.measure.snapshot import Snapshot
 from ncexp.measure.tapped import TappedNetwork
 from ncexp.record import RunDirectory, read_config
-from ncexp.training.decay import DECOUPLED
+from ncexp.training.optimizers import DECOUPLED
 
 #: The entry of config.yaml by which a run is known as that of a loop of one's own.
 MARK = "recorder"
 Loss = Callable[..., Tensor]
-#: What a group of an optimizer may say of its decay: torch's names, and that of `ncexp.training.decay`.
+#: What a group of an optimizer may say of its decay: torch's names, and that of `ncexp.training.optimizers`.
 DECAYS = ("weight_decay", "decoupled_weight_decay", DECOUPLED, "lambd")
 
 

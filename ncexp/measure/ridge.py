@@ -13,8 +13,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.optim import Optimizer
 
 from ncexp.collapse import ridge_from_weight_decay
-from ncexp.training.decay import DECOUPLED
-from ncexp.training.update_rules import MuonWithAdamW, SignDescent
+from ncexp.training.optimizers import DECOUPLED, MuonWithAdamW, SignDescent
 
 #: Optimizers known to add their decay to the gradient, and of their subclasses those that leave their step as it is;
 #: AdamW is one of Adam and in the list below. What is in neither gets no λ: a new optimizer may decay in any way, and a
@@ -50,7 +49,7 @@ def ridge_of(optimizer: Optimizer, classifier: nn.Linear, half_mse_scale: float 
 
     λ = 0, and why, for every optimizer whose step is not that of one in COUPLED: its decay does something else, or
     nobody knows what. So it is for a weight or bias that is not decayed: not held by the optimizer, or without a
-    gradient. Of a mixture (`ncexp.training.decay`) λ is that of the coupled part, the only one in the objective. A
+    gradient. Of a mixture (`ncexp.training.optimizers`) λ is that of the coupled part, the only one in the objective. A
     wrapper is looked through (`innermost`). ASGD's `lambd` joins its coupled decay: θ gains −lr (g + (d + lambd) θ).
 
     Under weight_norm, w = g v/‖v‖, λ is that of g: Σ g² = ‖W‖²; the decay of v changes ‖v‖ alone, of which W is free.

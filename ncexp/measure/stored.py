@@ -19,7 +19,7 @@ from ncexp.record import DamagedFile, Journal, RunDirectory, State, TaskDirector
 from ncexp.record.measurements import begin, journal_of
 from ncexp.record.tensor_file import DamagedTensors, UnusableFile, read_header
 from ncexp.training import Assembly, assemble, load_weights
-from ncexp.training.threads import restore_threads
+from ncexp.training.machine import restore_threads
 
 #: Snapshot; network, loss and data where an analysis needs them; the pass that the snapshot is of, if just made.
 Input = tuple[Snapshot, Subject | None, Pass | None]

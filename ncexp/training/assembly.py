@@ -7,36 +7,49 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.flop_counter import FlopCounterMode
 
 from ncexp.architectures import (
     ForeignNetwork,
     RenormalizedNetwork,
+    answer_of,
     last_layer,
     memory_format_for,
     refuse_single_examples,
 )
 from ncexp.config import ConfigError, RunConfig
 from ncexp.datasets import Dataset, check_data
-from ncexp.training.canary import GradientCheck, WrongGradients
+from ncexp.record import RunDirectory
+from ncexp.training import machine
+from ncexp.training.canary import WrongGradients, check_gradients_once
 from ncexp.training.checkpoint import Position
-from ncexp.training.decay import Parameters
 from ncexp.training.distributed import SINGLE, Processes
 from ncexp.training.loop import Training
 from ncexp.training.losses import label_weights, objective_of, refuse_other_than_scalar
-from ncexp.training.memory import is_out_of_memory, keep_freed_memory
-from ncexp.training.precision import allow_tf32, check_precision
+from ncexp.training.machine import (
+    allow_tf32,
+    check_precision,
+    check_threads,
+    find_device,
+    is_out_of_memory,
+    keep_freed_memory,
+    restore_threads,
+    seed_everything,
+)
+from ncexp.training.optimizers import Parameters
 from ncexp.training.regimes import refuse_regime, smallest_batch
-from ncexp.training.seeding import seed_everything
-from ncexp.training.threads import check_threads
 
-#: Enough for batch norm, few enough to take 0.1 s for a small network.
+#: Enough for batch norm; a small network takes 0.1 s for them.
 CHECKED_EXAMPLES = 16
-_GRADIENT_CHECK = GradientCheck()
+#: Floating-point operations of a training step below which `auto` is one thread on a CPU. Such a step is hundreds of
+#: operations of microseconds each, after each of which threads wait for each other: little is won on an idle machine,
+#: and where others work too, every wait is for a thread that does not run (docs/performance.md).
+SMALL_STEP = 2e9
 
 
 @dataclass
@@ -75,7 +88,7 @@ class Assembly:
         count = training.batch_size if training.compiled else CHECKED_EXAMPLES
         inputs, labels = next(training.data.batches(count))
         try:
-            _GRADIENT_CHECK(
+            check_gradients_once(
                 training.network,
                 training.forward,
                 training.loss,
@@ -134,11 +147,13 @@ def build_dataset(config: RunConfig) -> Dataset:
 def assemble(
     config: RunConfig, dataset: Dataset | None = None, processes: Processes = SINGLE, *, trains: bool = True
 ) -> Assembly:
-    """Build every part from its component; the random generators are seeded first, and again once the data are there,
-    as a data set's own function may seed them with a number of its own. So the initialisation is the seed's.
+    """Build every part from its component.
 
-    dataset: what `build_dataset` returned for the same choice, if it is there already; processes: those that share the
-    run; their parts begin alike. trains: whether steps will follow, for which the batches must do.
+    The random generators are seeded before the data are built and again after it: a data set's own function may seed
+    them otherwise, and the initialisation must follow from `config.seed` alone.
+
+    dataset: what `build_dataset` returned for the same choice, if it has been called. processes: those that share the
+    run; all build the same parts. trains: whether training steps will follow; then the batches are checked as well.
 
     Raises ConfigError for what only the parts together can tell: a batch larger than the data, a device that is not
     there, a value that a component refuses, a network whose output is not (logits, features).
@@ -231,16 +246,24 @@ def _network(config: RunConfig, dataset: Dataset) -> Any:
     return network
 
 
-def find_device(name: str) -> torch.device:
-    """auto, cpu, cuda or cuda:k → a device that is there. Raises ConfigError where it is not."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, index = name.partition(":")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"device: expected one of {torch.cuda.device_count()} GPUs seen here, got {name}. Use device=cpu."
-        )
-    return torch.device(name)
+def set_threads(asked: int | Literal["auto"], training: Training, directory: RunDirectory) -> str:
+    """Set torch's number of threads for a run; returns a sentence for its log.
+
+    A run that has begun, on whatever machine, goes on with the number that it began with. Else asked; "auto" is one for
+    a step of fewer than SMALL_STEP operations on a CPU, and what torch chose otherwise.
+    """
+    if begun := restore_threads(directory):
+        return begun
+    if asked == "auto":
+        asked = machine.DEFAULT_THREADS
+        if training.data.labels.device.type == "cpu":
+            inputs, _ = next(training.data.batches(2))
+            with FlopCounterMode(display=False) as counter:
+                answer_of(training.network, inputs)
+            if 3 * training.batch_size * counter.get_total_flops() / len(inputs) < SMALL_STEP:
+                asked = 1
+    torch.set_num_threads(asked)
+    return f"{torch.get_num_threads()}"
 
 
 def _versions(*packages: str) -> dict[str, str]:

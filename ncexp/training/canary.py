@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ncexp.training.losses import Objective
-from ncexp.training.seeding import seeded
+from ncexp.training.machine import seeded
 
 Forward = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -36,35 +36,30 @@ UNITS = {"fp32": 2**-24, "bf16": 2**-8}
 #: A sum of many numbers is rounded often: this much more than one rounding moves it.
 ROUNDINGS = 16.0
 _SEED = 0
+#: What `check_gradients_once` need not look at again.
+_FOUND_RIGHT: set[Hashable] = set()
 
 
 class WrongGradients(RuntimeError):
     """A layer's output or gradient, computed as in training, differs from float64's by more than rounding."""
 
 
-class GradientCheck:
-    """`check_gradients` once for each network shape, input shape, precision and compilation; one instance a process."""
-
-    def __init__(self) -> None:
-        self._checked: set[Hashable] = set()
-
-    def __call__(
-        self,
-        network: nn.Module,
-        forward: Forward,
-        loss: Objective,
-        inputs: Tensor,
-        labels: Tensor,
-        *,
-        precision: str,
-        compiled: bool,
-    ) -> None:
-        """Returns nothing, at once where it was found right before; Args and Raises as `check_gradients`."""
-        layout = tuple((name, value.shape, value.stride(), value.dtype) for name, value in network.named_parameters())
-        key = (repr(network), layout, inputs.shape, inputs.dtype, inputs.device, precision, compiled)
-        if key not in self._checked:
-            check_gradients(network, forward, loss, inputs, labels, precision=precision, compiled=compiled)
-            self._checked.add(key)
+def check_gradients_once(
+    network: nn.Module,
+    forward: Forward,
+    loss: Objective,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    precision: str,
+    compiled: bool,
+) -> None:
+    """`check_gradients` once in this process for each network shape, input shape, precision and compilation."""
+    layout = tuple((name, value.shape, value.stride(), value.dtype) for name, value in network.named_parameters())
+    key = (repr(network), layout, inputs.shape, inputs.dtype, inputs.device, precision, compiled)
+    if key not in _FOUND_RIGHT:
+        check_gradients(network, forward, loss, inputs, labels, precision=precision, compiled=compiled)
+        _FOUND_RIGHT.add(key)
 
 
 def check_gradients(
@@ -131,9 +126,8 @@ def rounding_errors(
     its way back, multiplied by 1 ± UNITS at random. Infinite where a sum of a layer's squares is beyond float32.
     """
     errors: dict[str, float] = {}
-    exact = copy.deepcopy(network).to(dtype=torch.float64, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    moved = copy.deepcopy(exact)
     outputs: dict[str, list[Tensor]] = {}
+    exact, moved = _exact_copy(network), _exact_copy(network)
     generator = torch.Generator(inputs.device).manual_seed(_SEED)
 
     def move(tensor: Any) -> Any:
@@ -150,7 +144,7 @@ def rounding_errors(
             output.register_hook(move)
 
     for name, module in exact.named_modules():
-        module.register_forward_hook(_record(outputs, name))
+        module.register_forward_hook(_keep(outputs, name))
     inputs = inputs.double().contiguous() if inputs.is_floating_point() else inputs
     expected = _gradients(exact, exact, loss, inputs, labels)
     for name, module in moved.named_modules():
@@ -176,9 +170,9 @@ def relative_errors(
     """What `check_gradients` compares, by name: "output of <layer>", then "gradient of <parameter>", the last first."""
     errors: dict[str, float] = {}
     with _left_as_found(network):
-        reference = copy.deepcopy(network).to(dtype=torch.float64, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        reference = _exact_copy(network)
         outputs: dict[str, list[Tensor]] = {}
-        hooks = [] if compiled else [m.register_forward_hook(_record(outputs, n)) for n, m in network.named_modules()]
+        hooks = [] if compiled else [m.register_forward_hook(_keep(outputs, n)) for n, m in network.named_modules()]
         try:
             computed = _gradients(network, forward, loss, inputs, labels)
         finally:
@@ -196,6 +190,10 @@ def relative_errors(
         difference = float((computed[name].double() - exact[name]).norm())
         errors[f"gradient of {name}"] = _ratio(difference, scales[name])
     return errors
+
+
+def _exact_copy(network: nn.Module) -> nn.Module:
+    return copy.deepcopy(network).to(dtype=torch.float64, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def _gradients(
@@ -217,7 +215,7 @@ def _gradients(
     return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
 
 
-def _record(outputs: dict[str, list[Tensor]], name: str) -> Callable[[nn.Module, Any, Any], None]:
+def _keep(outputs: dict[str, list[Tensor]], name: str) -> Callable[[nn.Module, Any, Any], None]:
     def hook(module: nn.Module, args: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.is_floating_point():
             outputs.setdefault(name, []).append(output.detach().clone())  # what follows may work in place
@@ -226,7 +224,7 @@ def _record(outputs: dict[str, list[Tensor]], name: str) -> Callable[[nn.Module,
 
 
 def _replay(outputs: list[Tensor], errors: dict[str, float], name: str) -> Callable[[nn.Module, Any, Any], Tensor]:
-    """The recorded values with the derivatives of the float64 ones; enters the relative error between them."""
+    """A hook: the kept values in place of the float64 ones, whose derivatives stay; it notes the relative error."""
     calls = iter(outputs)
 
     def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:

@@ -14,16 +14,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of how many processes this one is; `SINGLE` where a run has one, and nothing is ever waited for."""
+    """The rank of this process and the number of processes of the run; `SINGLE` where it has one, which never waits."""
 
     rank: int = 0
     size: int = 1
-    #: Where numbers are added: the hosts, unless the processes speak through GPUs alone.
+    #: The device on which numbers of several processes are added: a GPU only if their backend has no other.
     device: str = "cpu"
 
     @property
     def first(self) -> bool:
-        """Is it this process that writes?"""
+        """Rank 0, the only process that writes."""
         return self.rank == 0
 
     def sum(self, values: Sequence[float]) -> list[float]:
@@ -35,11 +35,11 @@ class Processes:
         return [float(value) for value in total.tolist()]
 
     def any(self, flag: bool) -> bool:
-        """Is it so on one of them? Collective."""
+        """Whether the flag is set in at least one process; collective."""
         return self.sum([float(flag)])[0] > 0
 
     def wait(self) -> None:
-        """Until all of them are here; collective."""
+        """Until all processes have called this; collective."""
         self.sum([0.0])
 
     def share(self, order: Tensor, batch_size: int) -> Tensor:
@@ -82,7 +82,7 @@ SINGLE = Processes()
 
 
 def joined() -> Processes:
-    """The processes of a loop that is not ours, as its process group says; SINGLE without one."""
+    """The processes of somebody else's loop, from torch's process group; SINGLE without a group."""
     group = torch.distributed
     if not group.is_available() or not group.is_initialized() or group.get_world_size() == 1:
         return SINGLE
@@ -91,7 +91,7 @@ def joined() -> Processes:
 
 
 def join(device: str) -> Processes:
-    """Meet the other processes of this run, as torchrun's variables say; SINGLE where there are none.
+    """Join the other processes of this run, by torchrun's environment variables; SINGLE where there are none.
 
     device: the run's. Where there are GPUs and it is not cpu, each process has its own and nccl between them; the hosts
     speak through gloo.

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ncexp.datasets.dataset import listed
 from ncexp.record.tensor_file import UnusableFile
 from ncexp.training.foreign_files import HUGGING_FACE, SAFETENSORS, epochs_said
 
@@ -32,7 +33,7 @@ from ncexp.training.foreign_files import HUGGING_FACE, SAFETENSORS, epochs_said
 LISTED = 5
 _NUMPY: list[Any] = [np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]]
 #: Plain data that trainings save beside the weights; none of these classes runs what a file says.
-_PLAIN: list[Any] = [
+_DATA_CLASSES: list[Any] = [
     argparse.Namespace,
     types.SimpleNamespace,
     datetime.date,
@@ -91,7 +92,7 @@ def read_foreign_weights(
             "trained, or say by checkpoint.key where in the file its weights are, by checkpoint.prefix what stands "
             "before their names."
         )
-    notes += [f"left out, as no part of the network: {_listed(others)}"] if others else []
+    notes += [f"left out, as no part of the network: {listed(others, LISTED)}"] if others else []
     kinds = {(tensor.dtype, expected[name].dtype) for name, tensor in found.items()}
     notes += sorted(f"saved as {saved}, measured as {own}" for saved, own in kinds if saved != own)
     return ForeignWeights(found, tuple(notes), epochs_said(path, content, epoch))
@@ -103,7 +104,7 @@ def _load(path: Path) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        with torch.serialization.safe_globals(_PLAIN):
+        with torch.serialization.safe_globals(_DATA_CLASSES):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         cause = re.search(r"(GLOBAL|Unsupported \w+) [\w.]+", str(error))
@@ -280,9 +281,4 @@ def _faults(
         "of another shape": shapes,
         "sparse or quantized": packed,
     }
-    return [f"{len(names)} {kind}: {_listed(names)}" for kind, names in kinds.items() if names]
-
-
-def _listed(names: list[str]) -> str:
-    more = [f"{len(names) - LISTED} more"] if len(names) > LISTED else []
-    return ", ".join([*names[:LISTED], *more])
+    return [f"{len(names)} {kind}: {listed(names, LISTED)}" for kind, names in kinds.items() if names]

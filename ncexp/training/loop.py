@@ -17,8 +17,8 @@ from ncexp.training.checkpoint import Position
 from ncexp.training.distributed import SINGLE, Processes
 from ncexp.training.interruption import Diverged, Interrupted
 from ncexp.training.losses import Objective
+from ncexp.training.machine import autocast, rounding
 from ncexp.training.optimizers import Schedule
-from ncexp.training.precision import autocast, rounding
 from ncexp.training.regimes import PathRegime
 from ncexp.training.step_log import StepLog
 

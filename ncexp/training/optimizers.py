@@ -1,7 +1,11 @@
 """conf/optimizer: update rules with the decay of every parameter, and the learning rate's schedule.
 
 weight_decay: d of every parameter; decay_of: pattern of names → another d (``{*.bias: 0.0}``), the first that matches
-counts; decoupled: share of d by which parameters shrink beside the gradient; see `ncexp.training.decay`.
+counts; decoupled: the share s of d by which parameters shrink beside the gradient.
+
+The decay d of a parameter θ is the sum of a coupled part c = (1 − s) d, which joins the gradient (g + c θ, whatever the
+update rule then makes of it), and a decoupled part e = s d, by which θ shrinks before the update: θ ← (1 − lr · e) θ.
+No update rule rescales the second (Loshchilov & Hutter 2019). torch's SGD and Adam have s = 0, AdamW has s = 1.
 
 A schedule is a function of the epoch (1-based) that returns the factor on the learning rate; it has no state, so a
 resumed run needs none restored.
@@ -10,7 +14,9 @@ resumed run needs none restored.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
 import torch
@@ -19,13 +25,13 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ncexp.config import ADDED, Fraction, NonNegative, Positive
-from ncexp.training.decay import groups, shrink_before_steps
-from ncexp.training.update_rules import MuonWithAdamW, SignDescent
 
 Betas = Annotated[list[Fraction], Field(min_length=2, max_length=2)]
 Share = Annotated[float, Field(ge=0, le=1), ADDED]
 Decays = Annotated[dict[str, NonNegative] | None, ADDED]
 Schedule = Callable[[float], float]
+#: Of a group of parameters: e, the decoupled part. Not torch's `decoupled_weight_decay`, a switch of some optimizers.
+DECOUPLED = "decoupled_decay"
 
 
 def sgd(
@@ -38,8 +44,9 @@ def sgd(
     decay_of: Decays = None,
 ) -> Optimizer:
     """Stochastic gradient descent with heavy-ball momentum; the gradient gains its decay · θ."""
-    parts = groups(parameters, weight_decay, decay_of, decoupled)
-    return _shrinking(torch.optim.SGD(parts, lr=lr, momentum=momentum, fused=True), decoupled)
+    return _shrinking(
+        torch.optim.SGD(groups(parameters, weight_decay, decay_of, decoupled), lr=lr, momentum=momentum, fused=True)
+    )
 
 
 def sign(
@@ -52,8 +59,7 @@ def sign(
     decay_of: Decays = None,
 ) -> Optimizer:
     """Descent by the sign of the gradient, which gains its decay · θ before: `SignDescent`."""
-    parts = groups(parameters, weight_decay, decay_of, decoupled)
-    return _shrinking(SignDescent(parts, lr=lr, momentum=momentum), decoupled)
+    return _shrinking(SignDescent(groups(parameters, weight_decay, decay_of, decoupled), lr=lr, momentum=momentum))
 
 
 def adam(
@@ -66,8 +72,11 @@ def adam(
     decay_of: Decays = None,
 ) -> Optimizer:
     """Adam; the gradient gains its decay · θ before it is rescaled."""
-    parts = groups(parameters, weight_decay, decay_of, decoupled)
-    return _shrinking(torch.optim.Adam(parts, lr=lr, betas=(betas[0], betas[1]), fused=True), decoupled)
+    return _shrinking(
+        torch.optim.Adam(
+            groups(parameters, weight_decay, decay_of, decoupled), lr=lr, betas=(betas[0], betas[1]), fused=True
+        )
+    )
 
 
 def adamw(
@@ -97,18 +106,7 @@ def muon(
     Raises ValueError where this torch has no Muon.
     """
     parts = groups(parameters, weight_decay, decay_of)
-    matrices, others = _matrices(parts, True), _matrices(parts, False)
-    return MuonWithAdamW(matrices, others, lr=lr, momentum=momentum, betas=(betas[0], betas[1]))
-
-
-def _shrinking(optimizer: Optimizer, decoupled: float) -> Optimizer:
-    return shrink_before_steps(optimizer) if decoupled else optimizer
-
-
-def _matrices(parts: list[dict[str, Any]], wanted: bool) -> list[dict[str, Any]]:
-    """The groups with those of their parameters that are matrices, or with the others; none that is empty."""
-    narrowed = [{**part, "params": [one for one in part["params"] if (one.ndim == 2) is wanted]} for part in parts]
-    return [part for part in narrowed if part["params"]]
+    return MuonWithAdamW(parts, lr=lr, momentum=momentum, betas=(betas[0], betas[1]))
 
 
 def step_schedule(
@@ -138,3 +136,156 @@ def constant_schedule(epochs: int) -> Schedule:
 def cosine_schedule(epochs: int) -> Schedule:
     """½ (1 + cos(π (epoch − 1)/epochs)): 1 in the first epoch, towards 0 in the last."""
     return lambda epoch: (1 + math.cos(math.pi * (epoch - 1) / epochs)) / 2
+
+
+# Decay
+
+
+class Parameters(list[nn.Parameter]):
+    """The parameters of a network, and their `names`, one each, as in network.named_parameters()."""
+
+    def __init__(self, network: nn.Module) -> None:
+        named = list(network.named_parameters())
+        super().__init__(parameter for _, parameter in named)
+        self.names = [name for name, _ in named]
+
+
+def groups(
+    parameters: Iterable[nn.Parameter], decay: float, decay_of: Mapping[str, float] | None, decoupled: float = 0.0
+) -> list[dict[str, Any]]:
+    """The groups of an optimizer: one for each decay, in the order in which the parameters have them.
+
+    decay: d of every parameter whose name no pattern of `decay_of` matches; decay_of: pattern (* and ?) → d, the first
+    that matches counts; decoupled: s, the share of e in d.
+    Raises ValueError where a pattern matches no parameter, or where names are needed and there are none.
+    """
+    parameters = parameters if isinstance(parameters, Parameters) else list(parameters)
+    decays = _decays(parameters, decay, decay_of or {})
+    found: dict[float, list[nn.Parameter]] = {}
+    for parameter, of_this in zip(parameters, decays, strict=True):
+        found.setdefault(of_this, []).append(parameter)
+    return [
+        {"params": members, "weight_decay": (1 - decoupled) * d, **({DECOUPLED: decoupled * d} if decoupled else {})}
+        for d, members in found.items()
+    ]
+
+
+def _shrinking(optimizer: Optimizer) -> Optimizer:
+    """The same optimizer, which applies the decoupled parts of its groups before each step."""
+    if any(DECOUPLED in group for group in optimizer.param_groups):
+        optimizer.register_step_pre_hook(_shrink)
+    return optimizer
+
+
+def _shrink(optimizer: Optimizer, args: Any, options: Any) -> None:
+    del args, options
+    with torch.no_grad():
+        for group in optimizer.param_groups:
+            moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if moved and group.get(DECOUPLED):
+                torch._foreach_mul_(moved, 1 - group["lr"] * group[DECOUPLED])
+
+
+def _decays(parameters: Iterable[nn.Parameter], decay: float, decay_of: Mapping[str, float]) -> list[float]:
+    if not decay_of:
+        return [decay for _ in parameters]
+    if not isinstance(parameters, Parameters):
+        raise ValueError(
+            f"optimizer.decay_of: expected parameters with names, got {type(parameters).__name__}. Pass "
+            "ncexp.training.optimizers.Parameters(network)."
+        )
+    for pattern in decay_of:
+        if not any(fnmatchcase(name, pattern) for name in parameters.names):
+            near = get_close_matches(pattern, parameters.names, n=1, cutoff=0.0)
+            raise ValueError(
+                f"optimizer.decay_of: expected patterns that match a parameter's name, got {pattern}. The nearest "
+                f"name: {near[0]}."
+            )
+    return [
+        next((d for pattern, d in decay_of.items() if fnmatchcase(name, pattern)), decay) for name in parameters.names
+    ]
+
+
+# Update rules that torch has not, or has for matrices only
+
+
+class SignDescent(Optimizer):
+    """θ ← θ − lr · sign(m) with m ← β m + (1 − β)(g + c θ), entry by entry (Bernstein et al. 2018).
+
+    signSGD at β = 0, else Signum; the idealised Adam of Zhao et al. 2026, whose step has one size in every entry.
+    c: `weight_decay`, coupled, as SGD's; β: `momentum`; m begins at 0; sign(0) = 0.
+    """
+
+    def __init__(
+        self, parameters: Iterable[Any], *, lr: float, momentum: float = 0.0, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One update of every parameter that has a gradient."""
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, group)
+        return loss
+
+    def _update(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
+        direction = parameter.grad.add(parameter, alpha=group["weight_decay"])  # type: ignore[union-attr]
+        if group["momentum"]:
+            state = self.state[parameter]
+            if "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
+            direction = state["momentum_buffer"].lerp_(direction, 1 - group["momentum"])
+        parameter.add_(direction.sign(), alpha=-group["lr"])
+
+
+class MuonWithAdamW(Optimizer):
+    """torch.optim.Muon (Jordan et al. 2024) for the groups of matrices, AdamW for the others: one optimizer.
+
+    Muon takes parameters of two dimensions only: weights of linear layers, the classifier's among them. Biases, gains
+    of normalisations and kernels of convolutions are AdamW's. Muon's steps are scaled to the size of AdamW's
+    (`match_rms_adamw`), so both have one lr. The decay of both is decoupled from the gradient.
+
+    Raises ValueError where this torch has no Muon (it came with 2.9).
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], *, lr: float, momentum: float, betas: tuple[float, float]) -> None:
+        if not hasattr(torch.optim, "Muon"):
+            raise ValueError(f"optimizer=muon: expected torch 2.9 or newer, got {torch.__version__}. Upgrade torch.")
+        matrices, others = (
+            [
+                {**group, "params": members}
+                for group in groups
+                if (members := [p for p in group["params"] if (p.ndim == 2) is wanted])
+            ]
+            for wanted in (True, False)
+        )
+        self._parts: list[Optimizer] = []
+        if matrices:
+            self._parts.append(torch.optim.Muon(matrices, lr=lr, momentum=momentum, adjust_lr_fn="match_rms_adamw"))
+        if others:
+            self._parts.append(torch.optim.AdamW(others, lr=lr, betas=betas, fused=True))
+        super().__init__([group for part in self._parts for group in part.param_groups], {})
+        self._share()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step of each."""
+        loss = None if closure is None else torch.enable_grad()(closure)()
+        for part in self._parts:
+            part.step()
+        return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As torch's; the two parts go on from it."""
+        super().load_state_dict(state_dict)
+        self._share()
+
+    def _share(self) -> None:
+        """The parts hold the groups and the state of the whole, the same objects."""
+        begin = 0
+        for part in self._parts:
+            end = begin + len(part.param_groups)
+            part.param_groups, part.state, begin = self.param_groups[begin:end], self.state, end

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from torchvision import models
 
 from ncexp.architectures import ForeignNetwork, last_layer
 from ncexp.architectures.by_name import module_model, timm_model, torchvision_model
+from ncexp.architectures.pointwise import StridedPointwise
 
 #: float32 sums of up to 2048 terms in another order, relative to the largest logit.
 TOLERANCE = 1e-5
@@ -48,18 +51,22 @@ def test_torchvision_features_are_the_input_of_the_last_layer(model: str, side: 
 @pytest.mark.slow
 def test_foreign_network_computes_and_names_as_the_model_itself() -> None:
     torch.manual_seed(0)
-    theirs = models.resnet18(num_classes=5).eval()
+    resnet = models.resnet18(num_classes=5).eval()
     torch.manual_seed(0)
     network = torchvision_model((3, 16, 16), 5, model="resnet18").eval()
-    assert network.state_dict().keys() == theirs.state_dict().keys()
-    assert network.load_state_dict(theirs.state_dict()).missing_keys == []
+    assert network.state_dict().keys() == resnet.state_dict().keys()
+    assert network.load_state_dict(resnet.state_dict()).missing_keys == []
+    assert isinstance(network.model.layer2[0].downsample[0], StridedPointwise)
     inputs = images(3, 16)
     found = {}
-    theirs.fc.register_forward_pre_hook(lambda _, given: found.update(features=given[0]))
+    resnet.fc.register_forward_pre_hook(lambda _, given: found.update(features=given[0]))
     with torch.no_grad():
         logits, features = network(inputs)
-        torch.testing.assert_close(logits, theirs(inputs), rtol=1e-5, atol=1e-6)  # strided 1×1 convolutions are ours
+        torch.testing.assert_close(logits, resnet(inputs), rtol=1e-5, atol=1e-6)  # strided 1×1 convolutions are ours
     torch.testing.assert_close(features, found["features"], rtol=1e-5, atol=1e-6)
+    logits, features = network.train()(inputs)
+    (functional.cross_entropy(logits, torch.arange(3)) + features.square().mean()).backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
 
 
 @pytest.mark.slow
@@ -76,17 +83,10 @@ def test_grey_images_are_repeated_in_three_channels_and_it_is_said() -> None:
     assert "repeated in 3 channels" in network.describe()
 
 
-def test_strided_pointwise_convolutions_of_foreign_networks_are_replaced() -> None:
-    from ncexp.architectures.pointwise import StridedPointwise
-
-    network = torchvision_model((3, 16, 16), 5, model="resnet18")
-    assert isinstance(network.model.layer2[0].downsample[0], StridedPointwise)
-
-
 @pytest.mark.slow
 def test_foreign_network_can_be_copied_and_compiled_as_one_graph() -> None:
     torch.manual_seed(0)
-    network = ForeignNetwork(Their(linear(4), linear(), nn.Identity()), "theirs", (1, 2, 2), 3).eval()
+    network = ForeignNetwork(theirs(linear(), before=linear(4)), "theirs", (1, 2, 2), 3).eval()
     inputs = images(1, 2)
     twin = copy.deepcopy(network)
     with torch.no_grad():
@@ -96,18 +96,9 @@ def test_foreign_network_can_be_copied_and_compiled_as_one_graph() -> None:
     _, of_twin = twin(inputs)
     assert not torch.equal(features, of_twin)
     compiled = torch.compile(network, backend="aot_eager", fullgraph=True)
-    for ours, theirs in zip((logits, features), compiled(inputs), strict=True):
-        torch.testing.assert_close(ours, theirs)
+    for ours, other in zip((logits, features), compiled(inputs), strict=True):
+        torch.testing.assert_close(ours, other)
     assert copy.deepcopy(network) is not None  # no graph is held between two passes
-
-
-@pytest.mark.slow
-def test_gradients_reach_all_of_a_foreign_network() -> None:
-    torch.manual_seed(0)
-    network = torchvision_model((3, 16, 16), 5, model="resnet18")
-    logits, features = network(images(3, 16))
-    (functional.cross_entropy(logits, torch.arange(3)) + features.square().mean()).backward()
-    assert all(parameter.grad is not None for parameter in network.parameters())
 
 
 @pytest.mark.slow
@@ -119,22 +110,11 @@ def test_auxiliary_classifiers_are_off(model: str) -> None:
     assert logits.shape == (2, 5)
     assert features.shape[1] == network.classifier.in_features
     assert not any("aux" in name.lower() for name in network.state_dict())
-
-
-@pytest.mark.slow
-def test_auxiliary_classifiers_that_are_asked_for_cannot_be_trained() -> None:
-    with torch.device("meta"):
-        network = torchvision_model((3, 96, 96), 5, model="googlenet", aux_logits=True)
-        assert any("aux" in name for name in network.state_dict())
-        assert network.eval()(torch.empty(2, 3, 96, 96))[0].shape == (2, 5)
-        with pytest.raises(ValueError, match="expected a tensor of logits, got GoogLeNetOutputs"):
-            network.train()(torch.empty(2, 3, 96, 96))
-
-
-def test_options_go_to_the_model() -> None:
-    with torch.device("meta"):
-        network = torchvision_model((3, 32, 32), 5, model="vit_b_16", image_size=32)
-    assert network.facts["last_layer"] == "heads.head"
+    if model == "googlenet":  # those that are asked for cannot be trained
+        with torch.device("meta"):
+            network = torchvision_model((3, 96, 96), 5, model=model, aux_logits=True)
+            with pytest.raises(ValueError, match="expected a tensor of logits, got GoogLeNetOutputs"):
+                network.train()(torch.empty(2, 3, 96, 96))
 
 
 @pytest.mark.parametrize(
@@ -180,37 +160,37 @@ def test_every_family_of_torchvision_is_taken_or_refused_with_the_reason() -> No
         except ValueError as refusal:
             refused[model] = str(refusal)
     assert list(refused) == ["squeezenet1_0"]
+    with torch.device("meta"):  # options go to the model
+        assert torchvision_model((3, 32, 32), 5, model="vit_b_16", image_size=32).facts["last_layer"] == "heads.head"
 
 
-class Their(nn.Module):
-    """Somebody's network; what comes before and after its last layer is to be chosen."""
+class Net(nn.Module):
+    """Somebody's network: its output is `answer` of it and the flat inputs; parts: layers and parameters by name."""
 
-    def __init__(self, before: nn.Module, last: nn.Module, after: nn.Module) -> None:
+    def __init__(self, answer: Callable[[Any, Tensor], Any], **parts: Any) -> None:
         super().__init__()
-        self.before, self.last, self.after = before, last, after
+        self.answer = answer
+        for name, part in parts.items():
+            setattr(self, name, part)
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.after(self.last(self.before(inputs.flatten(1))))
-
-
-class Twice(Their):
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.last(self.last(inputs.flatten(1)))
+    def forward(self, inputs: Tensor) -> Any:
+        return self.answer(self, inputs.flatten(1))
 
 
-class Functional(Their):
-    def forward(self, inputs: Tensor) -> Tensor:
-        return torch.relu_(super().forward(inputs))
+def theirs(last: nn.Module, after: nn.Module | None = None, before: nn.Module | None = None) -> Net:
+    """Its last layer, and what comes before and after it."""
+    parts = {"before": before or nn.ReLU(), "last": last, "after": after or nn.Identity()}
+    return Net(lambda net, x: net.after(net.last(net.before(x))), **parts)
+
+
+def relu_behind(last: nn.Module) -> Net:
+    """Without a layer of its own."""
+    return Net(lambda net, x: torch.relu_(net.last(x)), last=last)
 
 
 class Cosine(nn.Linear):
     def forward(self, inputs: Tensor) -> Tensor:
         return super().forward(functional.normalize(inputs))
-
-
-class Answers(Their):
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        return super().forward(inputs), inputs
 
 
 class OwnCosines(nn.Module):
@@ -222,36 +202,6 @@ class OwnCosines(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         return functional.linear(functional.normalize(inputs), functional.normalize(self.rows))
-
-
-class Rows(Their):
-    """A head that is a parameter of the network itself, which no layer holds."""
-
-    def __init__(self) -> None:
-        super().__init__(nn.ReLU(), linear(5), nn.Identity())
-        self.rows = nn.Parameter(torch.randn(3, 5))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return super().forward(inputs) @ self.rows.T
-
-
-class Factor(nn.Module):
-    """A learned temperature, at 1 at the start."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.factor = nn.Parameter(torch.ones(()))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.factor * inputs
-
-
-class Distilled(Their):
-    """The mean of two heads."""
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        hidden = inputs.flatten(1)
-        return (self.before(hidden) + self.last(hidden)) / 2
 
 
 def linear(out: int = 3) -> nn.Linear:
@@ -271,35 +221,38 @@ IS_NOT = "the logits are not W h . b of its last linear layer, last, once its we
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        (lambda: Their(nn.ReLU(), linear(), nn.Softmax(1)), "its last linear layer, last, is followed by a Softmax"),
-        (lambda: Their(linear(4), nn.Identity(), nn.PReLU()), "its last linear layer, before, is followed by a PReLU"),
-        (lambda: Functional(nn.ReLU(), linear(), nn.Identity()), "its logits are not W h . b of .* last"),
-        (lambda: Their(nn.ReLU(), Cosine(4, 3), nn.Identity()), "its logits are not W h . b of .* last"),
-        (lambda: Twice(nn.ReLU(), linear(4), nn.Identity()), "last is used 2 times"),
-        (lambda: Their(nn.ReLU(), nn.Identity(), nn.Identity()), "it has no layer with weights"),
-        (lambda: Their(nn.ReLU(), linear(5), nn.Identity()), r"expected outputs of shape \(2, 3\), .* got \(2, 5\)"),
-        (lambda: Answers(nn.ReLU(), linear(), nn.Identity()), "expected a tensor of logits, got tuple"),
+        (lambda: theirs(linear(), nn.Softmax(1)), "its last linear layer, last, is followed by a Softmax"),
+        (lambda: theirs(nn.Identity(), nn.PReLU(), linear(4)), "last linear layer, before, is followed by a PReLU"),
+        (lambda: relu_behind(linear()), "its logits are not W h . b of .* last"),
+        (lambda: theirs(Cosine(4, 3)), "its logits are not W h . b of .* last"),
+        (lambda: Net(lambda net, x: net.last(net.last(x)), last=linear(4)), "last is used 2 times"),
+        (lambda: theirs(nn.Identity()), "it has no layer with weights"),
+        (lambda: theirs(linear(5)), r"expected outputs of shape \(2, 3\), .* got \(2, 5\)"),
+        (lambda: Net(lambda net, x: (net.last(x), x), last=linear()), "expected a tensor of logits, got tuple"),
+        (lambda: theirs(linear(5), OwnCosines()), "last linear layer, last, is followed by an OwnCosines"),
         (
-            lambda: Their(nn.ReLU(), linear(5), OwnCosines()),
-            "its last linear layer, last, is followed by an OwnCosines",
+            lambda: Net(lambda net, x: net.last(x) @ net.rows.T, last=linear(5), rows=nn.Parameter(torch.randn(3, 5))),
+            "last, has 5 outputs, not one for each class: .* made of them by what is no torch.nn.Linear",
         ),
         (
-            Rows,
-            "last, has 5 outputs, not one for each class: its logits are made of them by what is no torch.nn.Linear",
-        ),
-        (
-            lambda: Their(nn.ReLU(), parametrizations.weight_norm(linear()), nn.Identity()),
+            lambda: theirs(parametrizations.weight_norm(linear())),
             "the weight of its last linear layer, last, is no parameter but computed from parametrizations.weight",
         ),
         (
-            lambda: Their(nn.ReLU(), nn.utils.weight_norm(linear()), nn.Identity()),
+            lambda: theirs(nn.utils.weight_norm(linear())),
             "the weight of its last linear layer, last, is no parameter but computed from weight_g, weight_v",
         ),
-        (lambda: Their(nn.ReLU(), zero(), nn.Tanh()), IS_NOT),
-        (lambda: Functional(nn.ReLU(), zero(), nn.Identity()), IS_NOT),
-        (lambda: Their(nn.ReLU(), linear(), Factor()), "the logits depend on after.factor beside its last .* last"),
-        (lambda: Their(nn.ReLU(), linear(), nn.BatchNorm1d(3)), "depend on after.weight, after.bias beside .* last"),
-        (lambda: Distilled(zero(), zero(), nn.Identity()), "depend on before.weight, before.bias beside .* last"),
+        (lambda: theirs(zero(), nn.Tanh()), IS_NOT),
+        (lambda: relu_behind(zero()), IS_NOT),
+        (
+            lambda: Net(lambda net, x: net.factor * net.last(x), last=linear(), factor=nn.Parameter(torch.ones(()))),
+            "the logits depend on factor beside its last .* last",
+        ),
+        (lambda: theirs(linear(), nn.BatchNorm1d(3)), "depend on after.weight, after.bias beside .* last"),
+        (
+            lambda: Net(lambda net, x: (net.before(x) + net.last(x)) / 2, before=zero(), last=zero()),
+            "depend on before.weight, before.bias beside .* last",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
@@ -314,7 +267,7 @@ def test_layer_that_begins_at_zero_or_is_fixed_is_taken_unchanged() -> None:
     fixed = zero()
     fixed.bias.requires_grad_(False)
     for last in (zero(), fixed, nn.Linear(4, 3, bias=False)):
-        model = Their(nn.Sequential(nn.BatchNorm1d(4), nn.Dropout()), last, nn.Identity())
+        model = theirs(last, before=nn.Sequential(nn.BatchNorm1d(4), nn.Dropout()))
         before = copy.deepcopy(model.state_dict())
         generator, modes = torch.get_rng_state(), [module.training for module in model.modules()]
         network = ForeignNetwork(model, "theirs", (1, 2, 2), 3)
@@ -328,7 +281,7 @@ def test_layer_that_begins_at_zero_or_is_fixed_is_taken_unchanged() -> None:
 @pytest.mark.parametrize("after", [nn.Dropout(0.1), nn.BatchNorm1d(3, affine=False)])
 def test_what_changes_the_logits_in_train_mode_alone_is_refused_for_training(after: nn.Module) -> None:
     torch.manual_seed(0)
-    network = ForeignNetwork(Their(nn.ReLU(), zero(), after), "theirs", (1, 2, 2), 3)
+    network = ForeignNetwork(theirs(zero(), after), "theirs", (1, 2, 2), 3)
     inputs = images(1, 2, count=16)
     last_layer(network, inputs)  # to be measured as it is
     with pytest.raises(ValueError, match=r"not W h . b of its last linear layer, model\.last, in train mode"):
@@ -372,14 +325,9 @@ def test_timm_features_are_the_input_of_the_last_layer() -> None:
     one_channel = timm_model((1, 32, 32), 7, model="resnet10t", in_chans=1)
     assert one_channel.facts == {"last_layer": "fc"}
     assert_features_are_the_classifiers_input(one_channel, images(1, 32))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("model", ["resnet10tt", "hf_hub:timm/resnet18"])
-def test_timm_refuses_names_it_does_not_know(model: str) -> None:
-    pytest.importorskip("timm")
-    with pytest.raises(ValueError, match="expected a model of timm, got"):
-        timm_model((3, 32, 32), 7, model=model)
+    for unknown in ("resnet10tt", "hf_hub:timm/resnet18"):
+        with pytest.raises(ValueError, match="expected a model of timm, got"):
+            timm_model((3, 32, 32), 7, model=unknown)
 
 
 def test_timm_that_is_not_installed_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,11 +17,7 @@ INPUTS, LABELS = torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64)
 @pytest.mark.parametrize(
     ("inputs", "labels", "message"),
     [
-        (
-            INPUTS.numpy(),
-            LABELS,
-            r"expected inputs as a tensor of torch.float32, got a numpy.ndarray\. torch.as_tensor",
-        ),
+        (INPUTS.numpy(), LABELS, r"expected inputs as a tensor of torch.float32, got a numpy.ndarray\. torch.as_tens"),
         (INPUTS, LABELS.numpy(), r"expected labels as a tensor of torch.int64, got a numpy.ndarray\. torch.as_tensor"),
         (INPUTS.double(), LABELS, "expected inputs as a tensor of torch.float32, got torch.float64"),
         (INPUTS, LABELS.int(), "expected labels as a tensor of torch.int64, got torch.int32"),
@@ -71,11 +67,7 @@ def test_data_of_any_shape_with_channels_first_are_taken(shape: tuple[int, ...])
             "keep = ~torch.isin(labels, torch.tensor([2])); labels = torch.unique(labels[keep]",
         ),
         (data(labels=LABELS, num_classes=1), "two classes at least, got 1", "Check the labels"),
-        (
-            data(torch.zeros(4, 8, 8, 3)),
-            "images (channels, height, width), got (8, 8, 3)",
-            "inputs = inputs.permute(0, 3, 1, 2)",
-        ),
+        (data(torch.zeros(4, 8, 8, 3)), "images (channels, height, width), got (8, 8, 3)", "inputs = inputs.permute"),
         (data(torch.zeros(4, 8, 8, 1)), "got (8, 8, 1)", "inputs = inputs.permute(0, 3, 1, 2)"),
         (data(torch.zeros(4, 32, 48, 3)), "got (32, 48, 3)", "inputs = inputs.permute(0, 3, 1, 2)"),
         (data(torch.zeros(4)), "inputs (n, ...) of one shape, got ()", "inputs = inputs.unsqueeze(1)"),

@@ -10,14 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ncexp.architectures.vgg import vgg
-from ncexp.config import Component
 from ncexp.datasets import imagenet
-from ncexp.datasets.prepare import prepare
-from ncexp.datasets.stream import ImageFiles, StreamedSplit, UnreadableImage
-from ncexp.training import Position, Training, objective_of
-from ncexp.training.losses import MSE
-from ncexp.training.optimizers import constant_schedule, sgd
+from ncexp.datasets.imagenet import ImageFiles, UnreadableImage
 
 CLASSES = ["n01", "n02", "n03"]
 OPTIONS = {"size": 14, "examples_per_class": 4, "num_workers": 0}
@@ -42,6 +36,8 @@ def load(root: Path, **options):
 
 def test_images_are_cut_from_the_centre_and_labelled_by_their_folder(root):
     dataset = load(root, standardize="none")
+    said = imagenet.prepare(root=str(root), **OPTIONS)
+    assert (said["num_train"], said["num_test"], said["root"]) == (12, 6, str(root))
     assert dataset.num_classes == 3
     assert dataset.input_shape == (3, 14, 14)
     assert torch.bincount(dataset.train.labels).tolist() == [4, 4, 4]
@@ -122,37 +118,6 @@ def test_reading_leaves_the_global_generator_alone(root):
     before = torch.get_rng_state()
     list(train.batches(6))
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_training_goes_over_streamed_examples(root):
-    dataset = load(root).to(torch.device("cpu"))
-    torch.manual_seed(0)
-    network = vgg(dataset.input_shape, 3, depth=11, width=4)
-    training = Training(
-        network=network,
-        loss=objective_of(MSE(3)),
-        optimizer=sgd(network.parameters(), lr=0.01),
-        schedule=constant_schedule(1),
-        data=dataset.train,
-        batch_size=5,
-        seed=0,
-        position=Position(),
-    )
-    summary = training.run_epoch(lambda: False)
-    assert np.isfinite(summary["fit/loss"])
-    assert training.position.epoch == 2
-
-
-def test_label_noise_moves_training_labels_only(root):
-    dataset, clean = load(root, label_noise=0.25), load(root)
-    assert int((dataset.train.labels != clean.train.labels).sum()) == 3 == dataset.facts["num_mislabelled"]
-    assert torch.equal(dataset.test.labels, clean.test.labels)
-
-
-def test_preparation_answers_the_numbers(root):
-    raw = {"name": "imagenet", "_target_": "ncexp.datasets.imagenet.load", "root": str(root), **OPTIONS}
-    said = prepare(Component.check("dataset", raw))
-    assert (said["num_train"], said["num_test"], said["root"]) == (12, 6, str(root))
 
 
 @pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.slow)])  # torch waits 5 s for the process
@@ -236,21 +201,12 @@ def white_with(alpha: np.ndarray) -> Image.Image:
     return picture
 
 
-def test_missing_and_empty_folders_are_named(root, tmp_path):
+def test_folders_that_are_missing_empty_or_differ_are_named(root):
     with pytest.raises(ValueError, match=f"{root / 'other/train'}: expected a folder for each class"):
         load(root, folder="other")
-    (root / "imagenet/train/n04").mkdir()
-    with pytest.raises(ValueError, match=r"imagenet/train: expected a folder for each class .* classes n04"):
-        load(root)
-
-
-def test_train_and_val_of_different_classes_are_refused(root):
     (root / "imagenet/val/n03").rename(root / "imagenet/val/n04")
     with pytest.raises(ValueError, match="got 3 and 3; only in one of them: n03, n04"):
         load(root)
-
-
-def test_split_without_files_is_refused(root):
-    train = load(root).train
-    with pytest.raises(ValueError, match="expected as many labels as files, and some, got 12 files and 0 labels"):
-        StreamedSplit(train.files, train.labels[:0], train.standardization, 0)
+    (root / "imagenet/train/n04").mkdir()
+    with pytest.raises(ValueError, match=r"imagenet/train: expected a folder for each class .* classes n04"):
+        load(root)

@@ -16,10 +16,13 @@ from support import PATIENCE_S
 from torchvision.datasets import MNIST
 
 from ncexp.config import Component
-from ncexp.datasets import images
-from ncexp.datasets.prepare import prepare
+from ncexp.datasets import images, prepare
 
 SOURCES = list(ONE_FILE)
+
+
+def load_mnist(root, **options):
+    return images.load(source="mnist", root=str(root), **options)
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -43,7 +46,8 @@ def test_second_load_equals_the_first_and_reads_no_official_file(tmp_path, monke
     first = images.load(**options)
     monkeypatch.setattr(images, "_decode", lambda *_, **__: pytest.fail("decoded again"))
     (tmp_path / ONE_FILE["cifar10"]).unlink()
-    second = images.load(**options)
+    second = images.load(**options, test_examples_per_class=1)  # is taken of what was decoded
+    assert len(second.test) == 10
     assert torch.equal(first.train.inputs, second.train.inputs)
     assert torch.equal(first.train.labels, second.train.labels)
     assert first.facts == second.facts
@@ -71,39 +75,6 @@ def test_kept_file_is_another_for_other_options_or_content(tmp_path, monkeypatch
     assert len(kept() - before) == 1
 
 
-def test_subset_is_balanced_and_the_test_set_whole(tmp_path, monkeypatch):
-    arrays = write("cifar10", tmp_path, monkeypatch)
-    dataset = images.load(source="cifar10", examples_per_class=4, standardize="none", root=str(tmp_path))
-    assert torch.bincount(dataset.train.labels).tolist() == [4] * 10
-    assert len(dataset.test) == len(arrays[2])
-    for image, label in zip((dataset.train.inputs * 255).round().numpy(), dataset.train.labels, strict=True):
-        matches = np.flatnonzero((arrays[0] == image).all((1, 2, 3)))
-        assert arrays[1][matches].tolist() == [int(label)]
-
-
-def test_per_pixel_standardisation_is_of_the_training_subset(tmp_path, monkeypatch):
-    _, _, test_images, _ = write("cifar10", tmp_path, monkeypatch)
-    options = {"source": "cifar10", "examples_per_class": 4, "root": str(tmp_path)}
-    raw = images.load(**options, standardize="none").train.inputs.double().numpy() * 255
-    dataset = images.load(**options)
-    mean, deviation = raw.mean(0), raw.std(0)
-    varies = deviation > 1e-9
-    expected = np.where(varies, (test_images - mean) / np.where(varies, deviation, 1), 0)
-    np.testing.assert_allclose(
-        dataset.test.inputs.numpy(), expected, rtol=1e-5, atol=1e-5
-    )  # float32 of numbers up to 10
-    assert not dataset.test.inputs[:, :, 0, 0].any()
-    assert dataset.facts["num_constant_pixels"] == 3
-    assert (~varies).sum() == 3
-
-
-def test_per_channel_standardisation_gives_channels_mean_zero_and_deviation_one(tmp_path, monkeypatch):
-    write("cifar10", tmp_path, monkeypatch)
-    inputs = images.load(source="cifar10", standardize="per_channel", root=str(tmp_path)).train.inputs.double()
-    np.testing.assert_allclose(inputs.mean((0, 2, 3)), 0, atol=1e-6)  # sums of 6e4 float32 numbers of size one
-    np.testing.assert_allclose(inputs.std((0, 2, 3), correction=0), 1, rtol=1e-6)
-
-
 @pytest.mark.parametrize("standardize", ["per_pixel", "per_channel", "none"])
 def test_padding_centres_the_same_image_in_black(standardize, tmp_path, monkeypatch):
     write("mnist", tmp_path, monkeypatch)
@@ -118,25 +89,14 @@ def test_padding_centres_the_same_image_in_black(standardize, tmp_path, monkeypa
     assert plain.facts == padded.facts
 
 
-def test_padding_refuses_to_cut(tmp_path, monkeypatch):
-    write("mnist", tmp_path, monkeypatch)
-    with pytest.raises(ValueError, match=r"dataset\.pad: expected at least the images' 28×28 pixels, got 20"):
-        images.load(source="mnist", pad=20, root=str(tmp_path))
-
-
-def test_label_noise_moves_training_labels_only(tmp_path, monkeypatch):
-    write("mnist", tmp_path, monkeypatch)
-    options = {"source": "mnist", "root": str(tmp_path)}
-    clean, noisy = images.load(**options), images.load(**options, label_noise=0.25)
-    assert int((clean.train.labels != noisy.train.labels).sum()) == 15 == noisy.facts["num_mislabelled"]
-    assert torch.equal(clean.test.labels, noisy.test.labels)
-    assert torch.equal(clean.train.inputs, noisy.train.inputs)
-
-
-def test_too_many_examples_per_class_name_the_class(tmp_path, monkeypatch):
-    write("mnist", tmp_path, monkeypatch)
-    with pytest.raises(ValueError, match=r"expected at most 6 \(class 0 has no more\), got 7"):
-        images.load(source="mnist", examples_per_class=7, root=str(tmp_path))
+def test_statistics_are_of_the_balanced_training_subset(tmp_path, monkeypatch):
+    write("cifar10", tmp_path, monkeypatch)
+    dataset = images.load(source="cifar10", examples_per_class=4, root=str(tmp_path))
+    assert torch.bincount(dataset.train.labels).tolist() == [4] * 10
+    inputs = dataset.train.inputs.double()
+    np.testing.assert_allclose(inputs.mean(0), 0, atol=1e-6)  # float32 numbers of size one
+    assert (inputs.std(0, correction=0) < 0.5).sum() == 3 == dataset.facts["num_constant_pixels"]
+    assert not dataset.test.inputs[:, :, 0, 0].any()
 
 
 # Bad files
@@ -175,39 +135,49 @@ def test_uncompressed_idx_file_that_is_none_is_named(name, content, tmp_path):
     path = tmp_path / "MNIST/raw" / name
     path.write_bytes(content)
     with pytest.raises(ValueError, match=f"expected {path} to be an idx file of bytes, got {len(content)} bytes"):
-        images.load(source="mnist", root=str(tmp_path))
+        load_mnist(tmp_path)
 
 
-def test_uncompressed_idx_file_that_is_cut_short_is_named(tmp_path):
-    write_idx(tmp_path, None, MNIST, examples(1, 28), compress=False)
+def test_idx_files_that_are_cut_or_do_not_belong_together_are_named(tmp_path):
+    arrays = examples(1, 28)
+    write_idx(tmp_path, None, MNIST, (arrays[0], arrays[1][:-1], *arrays[2:]), compress=False)
+    with pytest.raises(ValueError, match="got 60 images and 59 labels"):
+        load_mnist(tmp_path)
     path = tmp_path / "MNIST/raw/train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:-1])
     expected = 16 + 60 * 28 * 28
     with pytest.raises(ValueError, match=f"expected {path} to be an idx file of {expected} bytes.*got {expected - 1}"):
-        images.load(source="mnist", root=str(tmp_path))
+        load_mnist(tmp_path)
 
 
-def test_images_and_labels_of_different_number_are_refused(tmp_path):
-    arrays = examples(1, 28)
-    write_idx(tmp_path, None, MNIST, (arrays[0], arrays[1][:-1], *arrays[2:]), compress=False)
-    with pytest.raises(ValueError, match="got 60 images and 59 labels"):
-        images.load(source="mnist", root=str(tmp_path))
-
-
-def test_kept_file_that_is_damaged_is_named(tmp_path, monkeypatch):
+def test_kept_file_that_is_damaged_or_cannot_be_written_is_named(tmp_path, monkeypatch):
     write("mnist", tmp_path, monkeypatch)
-    images.load(source="mnist", root=str(tmp_path))
-    (kept,) = (tmp_path / "ncexp_decoded").glob("*.pt")
+    load_mnist(tmp_path)
+    folder = tmp_path / "ncexp_decoded"
+    (kept,) = folder.glob("*.pt")
     kept.write_bytes(kept.read_bytes()[:1000])
     with pytest.raises(ValueError, match=f"{kept}: expected decoded data.*Delete the file"):
-        images.load(source="mnist", root=str(tmp_path))
+        load_mnist(tmp_path)
+    folder.rename(tmp_path / "away")
+    folder.write_text("in the way")
+    with pytest.raises(ValueError, match=f"expected to write the decoded data under {folder}"):
+        load_mnist(tmp_path)
 
 
-def test_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+@pytest.mark.parametrize("damage", ["missing", "cut"])
+def test_refused_data_leave_only_what_was_there(damage, tmp_path, monkeypatch):
     write("mnist", tmp_path, monkeypatch)
-    (tmp_path / "ncexp_decoded").write_text("in the way")
-    with pytest.raises(ValueError, match=f"expected to write the decoded data under {tmp_path / 'ncexp_decoded'}"):
-        images.load(source="mnist", root=str(tmp_path))
+    one = next((tmp_path / "MNIST" / "raw").glob("t10k*"))
+    whole = one.read_bytes()
+    one.unlink() if damage == "missing" else one.write_bytes(whole[:-20])
+    with pytest.raises(ValueError, match="MNIST: expected"):
+        load_mnist(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["MNIST"]
+    one.write_bytes(whole)
+    load_mnist(tmp_path)
+    with pytest.raises(ValueError, match="CIFAR10: expected the file"):
+        images.load(source="cifar10", root=str(tmp_path))
+    assert len(list((tmp_path / "ncexp_decoded").glob("mnist-*.pt"))) == 1
 
 
 # Preparing
@@ -223,7 +193,7 @@ def test_preparation_checks_and_decodes_what_is_there(tmp_path, monkeypatch):
     said = prepare(_component(root=str(tmp_path), examples_per_class=3))
     assert (said["num_train"], said["num_test"], said["root"]) == (30, 20, str(tmp_path))
     monkeypatch.setattr(images, "_decode", lambda *_, **__: pytest.fail("decoded again"))
-    images.load(source="mnist", root=str(tmp_path), examples_per_class=3)
+    load_mnist(tmp_path, examples_per_class=3)
 
 
 def test_preparation_downloads_only_what_is_missing(tmp_path, monkeypatch):
@@ -250,11 +220,6 @@ def test_preparation_without_network_says_what_to_do(tmp_path, monkeypatch):
         prepare(_component(root=str(tmp_path)))
 
 
-def test_preparation_of_data_without_files_is_a_look(monkeypatch):
-    raw = {"name": "digits", "_target_": "ncexp.datasets.digits.load"}
-    assert prepare(Component.check("dataset", raw))["num_train"] == 1400
-
-
 def test_many_at_once_decode_once(tmp_path, monkeypatch):
     write_idx(tmp_path, None, MNIST, examples(1, 28), compress=False)
     decode, decoded = images._decode, []
@@ -266,10 +231,7 @@ def test_many_at_once_decode_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(images, "_decode", slowly)
     loaded = []
-    threads = [
-        threading.Thread(target=lambda: loaded.append(images.load(source="mnist", root=str(tmp_path))))
-        for _ in range(4)
-    ]
+    threads = [threading.Thread(target=lambda: loaded.append(load_mnist(tmp_path))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -1,14 +1,24 @@
-"""The rules that choose training examples and move labels."""
+"""The rules that choose examples and move labels, alone and as the data sets have them."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from official_files import write
+from PIL import Image
 
+from ncexp.config import check
+from ncexp.config.composing import compose_plain
+from ncexp.datasets import Dataset, digits, imagenet, images
 from ncexp.datasets.subset import choose, mislabel, training_subset
+
+Load = Callable[..., Dataset]
 
 
 def labels_of(counts: list[int], seed: int = 0) -> torch.Tensor:
@@ -22,16 +32,14 @@ def labels_of(counts: list[int], seed: int = 0) -> torch.Tensor:
     seed=st.integers(0, 2**31),
 )
 def test_choice_has_the_asked_counts_and_follows_the_written_rule(sizes, seed):
-    wanted, spare = [w for w, _ in sizes], [s for _, s in sizes]
-    labels = labels_of([w + s for w, s in sizes], seed=1)
-    chosen = choose(labels, wanted, seed)
+    wanted = [w for w, _ in sizes]
+    labels = labels_of([w + spare for w, spare in sizes], seed=1)
     left, by_hand = list(wanted), []
     for index in torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).tolist():
         if left[labels[index]] > 0:
             left[labels[index]] -= 1
             by_hand.append(index)
-    assert chosen.tolist() == sorted(by_hand)
-    assert len(spare) == len(wanted)
+    assert choose(labels, wanted, seed).tolist() == sorted(by_hand)
 
 
 def test_smaller_choice_of_the_same_seed_is_contained_in_a_larger():
@@ -41,37 +49,30 @@ def test_smaller_choice_of_the_same_seed_is_contained_in_a_larger():
     assert set(small.tolist()) != set(choose(labels, [5, 5], 4).tolist())
 
 
-def test_long_tail_is_geometric_from_the_largest_class_to_the_smallest():
+def test_training_subset_is_long_tailed_or_all_the_data():
     labels = labels_of([100] * 5)
     chosen = training_subset(labels, 5, 100, imbalance=16.0, seed=0)
     assert torch.bincount(labels[chosen]).tolist() == [100, 50, 25, 12, 6]  # 100 · 16^(−c/4), rounded: 12.5 → 12
+    assert training_subset(labels_of([3, 9]), 2, None, 1.0, seed=5).tolist() == list(range(12))
 
 
-def test_natural_data_are_all_the_data():
-    labels = labels_of([3, 9])
-    assert training_subset(labels, 2, None, 1.0, seed=5).tolist() == list(range(12))
-
-
-def test_long_tail_of_natural_data_is_refused():
-    with pytest.raises(ValueError, match=r"expected 1\.0 with examples_per_class=null, got 10"):
-        training_subset(labels_of([3, 9]), 2, None, 10.0, seed=0)
-
-
-def test_empty_class_is_refused():
-    with pytest.raises(ValueError, match="expected less than 2 × examples_per_class = 8, got 100"):
-        training_subset(labels_of([4, 4]), 2, 4, 100.0, seed=0)
-
-
-def test_class_with_too_few_examples_is_named():
-    with pytest.raises(ValueError, match=r"expected at most 4 \(class 1 has no more\), got 6"):
-        choose(labels_of([9, 4, 5]), [6, 6, 5], 0)
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        (lambda: training_subset(labels_of([3, 9]), 2, None, 10.0, 0), r"expected 1\.0 with .*_class=null, got 10"),
+        (lambda: training_subset(labels_of([4, 4]), 2, 4, 100.0, 0), "less than 2 × examples_per_class = 8, got 100"),
+        (lambda: choose(labels_of([9, 4, 5]), [6, 6, 5], 0), r"expected at most 4 \(class 1 has no more\), got 6"),
+    ],
+)
+def test_subset_that_cannot_be_had_is_refused(choice, message):
+    with pytest.raises(ValueError, match=message):
+        choice()
 
 
 def test_mislabelled_are_exactly_the_share_and_never_right():
     labels = labels_of([50, 50, 100])
     noisy = mislabel(labels, 3, 0.3, seed=0)
-    wrong = noisy != labels
-    assert int(wrong.sum()) == 60
+    assert int((noisy != labels).sum()) == 60
     assert set(noisy.tolist()) == {0, 1, 2}
     assert torch.equal(mislabel(labels, 3, 0.3, seed=0), noisy)
     assert not torch.equal(mislabel(labels, 3, 0.3, seed=1), noisy)
@@ -83,3 +84,72 @@ def test_mislabelled_go_to_every_other_class_alike():
     counts = np.bincount(mislabel(labels, 4, 0.5, seed=0).numpy(), minlength=4)
     assert counts[0] == 3000
     np.testing.assert_allclose(counts[1:], 1000, atol=130)  # five standard deviations of a count, √(3000·⅓·⅔) each
+
+
+# As the data sets have them
+
+
+@pytest.fixture(params=["images", "imagenet", "digits"])
+def load(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """A loader without standardisation of a set with at least two test examples of each class."""
+    if request.param == "images":
+        write("cifar10", tmp_path, monkeypatch)
+        return lambda **options: images.load(source="cifar10", standardize="none", root=str(tmp_path), **options)
+    if request.param == "digits":
+        return lambda **options: digits.load(standardize="none", **options)
+    for split in ("train", "val"):
+        for label in range(3):
+            folder = tmp_path / "imagenet" / split / f"class_{label}"
+            folder.mkdir(parents=True)
+            for number in range(4):
+                Image.new("RGB", (8, 8), (label, number, split == "val")).save(folder / f"{number}.png")
+    options = {"standardize": "none", "size": 8, "num_workers": 0, "examples_per_class": 2, "root": str(tmp_path)}
+    return lambda **more: imagenet.load(**options, **more)  # type: ignore[arg-type]
+
+
+def contents(dataset: Dataset) -> list[tuple[bytes, int]]:
+    """Every test example by its content, in order."""
+    batches = list(dataset.test.batches(7))
+    return [(image.numpy().tobytes(), int(label)) for some in batches for image, label in zip(*some, strict=True)]
+
+
+def test_label_noise_moves_training_labels_only(load: Load) -> None:
+    clean, noisy = load(), load(label_noise=0.25)
+    moved = int((clean.train.labels != noisy.train.labels).sum())
+    assert moved == round(len(clean.train) / 4) == noisy.facts["num_mislabelled"]
+    assert contents(noisy) == contents(clean)
+    first = [next(iter(dataset.train.batches(16)))[0] for dataset in (clean, noisy)]
+    assert torch.equal(*first)
+
+
+def test_testing_subset_is_balanced_nested_and_leaves_training_alone(load: Load) -> None:
+    whole, one, two = load(), load(test_examples_per_class=1), load(test_examples_per_class=2)
+    classes = whole.num_classes
+    for part, size in ((one, 1), (two, 2)):
+        assert torch.bincount(part.test.labels, minlength=classes).tolist() == [size] * classes
+    for smaller, larger in ((contents(one), contents(two)), (contents(two), contents(whole))):
+        places = [larger.index(example) for example in smaller]  # in the order of the larger one
+        assert places == sorted(set(places))
+    first = [next(iter(dataset.train.batches(16))) for dataset in (whole, one)]
+    assert all(torch.equal(left, right) for left, right in zip(*first, strict=True))
+    chosen = [contents(load(test_examples_per_class=1, subset_seed=seed)) for seed in range(4)]
+    assert len({tuple(examples) for examples in chosen}) > 1  # it depends on the seed
+
+
+def test_testing_subset_larger_than_the_smallest_class_is_refused(load: Load) -> None:
+    smallest = int(torch.bincount(load().test.labels).min())
+    match = rf"^dataset.test_examples_per_class: expected at most {smallest} \(class \d+ has no more\), got"
+    with pytest.raises(ValueError, match=match):
+        load(test_examples_per_class=smallest + 1)
+
+
+#: Training keys that runs had before there was the option.
+KEYS = {"digits": "6bca22af0a", "mnist": "8311a893f1", "imagenet": "b89c9fde64"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KEYS)
+def test_training_key_is_that_of_earlier_runs_unless_a_subset_is_asked_for(name: str) -> None:
+    words = [f"dataset={name}", "optimizer=sgd"]
+    assert check(compose_plain("config", words)).key == KEYS[name]
+    assert check(compose_plain("config", [*words, "dataset.test_examples_per_class=1"])).key != KEYS[name]

@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from support import Compose
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ncexp.training import objective_of
+import ncexp
+from ncexp.config import ConfigError, check
+from ncexp.training import assemble, objective_of, refuse_other_than_scalar
 from ncexp.training.losses import MSE, CrossEntropy, Focal, LabelSmoothing, RescaledMSE
 
+Batch = tuple[Tensor, Tensor]
 #: float64 sums of some dozens of terms.
 ROUNDING = 1e-12
 
 
 @pytest.fixture
-def batch() -> tuple[torch.Tensor, torch.Tensor]:
+def batch() -> Batch:
     generator = torch.Generator().manual_seed(0)
     return torch.randn(12, 5, generator=generator, dtype=torch.float64), torch.randint(5, (12,), generator=generator)
 
 
-def test_mse_is_half_the_squared_distance_summed_over_classes(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_mse_is_half_the_squared_distance_summed_over_classes(batch: Batch) -> None:
     logits, labels = batch
     squares = sum((logits[i, c].item() - float(c == labels[i])) ** 2 for i in range(12) for c in range(5))
     assert MSE(5, scale=3.0)(logits, labels).item() == pytest.approx(3 * squares / 2 / 12, rel=ROUNDING)
 
 
-def test_mse_scale_two_over_c_is_torch_mse_loss(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_mse_scale_two_over_c_is_torch_mse_loss(batch: Batch) -> None:
     logits, labels = batch
     loss = MSE(5, scale="2/C")
     expected = torch.nn.MSELoss()(logits, functional.one_hot(labels, 5).double())
@@ -36,7 +42,7 @@ def test_mse_scale_two_over_c_is_torch_mse_loss(batch: tuple[torch.Tensor, torch
     assert loss.half_mse_scale == 2 / 5
 
 
-def test_cross_entropy_is_torchs_and_no_multiple_of_the_mse(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_cross_entropy_is_torchs_and_no_multiple_of_the_mse(batch: Batch) -> None:
     logits, labels = batch
     expected = -torch.log_softmax(logits, 1)[torch.arange(12), labels].mean()
     assert CrossEntropy(5)(logits, labels).item() == pytest.approx(expected.item(), rel=ROUNDING)
@@ -44,7 +50,7 @@ def test_cross_entropy_is_torchs_and_no_multiple_of_the_mse(batch: tuple[torch.T
 
 
 @pytest.mark.parametrize(("scale", "factor"), [(1.0, 1 / 2), ("2/C", 1 / 5)])
-def test_rescaled_mse_is_hui_and_belkins(batch: tuple[torch.Tensor, torch.Tensor], scale: str, factor: float) -> None:
+def test_rescaled_mse_is_hui_and_belkins(batch: Batch, scale: str, factor: float) -> None:
     logits, labels = batch
     terms = [
         15.0 * (logits[i, c].item() - 30.0) ** 2 if c == labels[i] else logits[i, c].item() ** 2
@@ -55,19 +61,16 @@ def test_rescaled_mse_is_hui_and_belkins(batch: tuple[torch.Tensor, torch.Tensor
     assert loss(logits, labels).item() == pytest.approx(factor * sum(terms) / 12, rel=ROUNDING)
 
 
-def test_rescaled_mse_with_ones_is_the_mse(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_rescaled_mse_with_ones_is_the_mse(batch: Batch) -> None:
     logits, labels = batch
     rescaled, plain = RescaledMSE(5, target=1.0, weight=1.0), MSE(5, scale="2/C")
     assert rescaled(logits, labels).item() == pytest.approx(plain(logits, labels).item(), rel=ROUNDING)
     assert rescaled.half_mse_scale == plain.half_mse_scale
+    for target, weight in ((2.0, 1.0), (1.0, 2.0)):  # targets that are not one-hot have no λ
+        assert RescaledMSE(5, target=target, weight=weight).half_mse_scale is None
 
 
-@pytest.mark.parametrize(("target", "weight"), [(2.0, 1.0), (1.0, 2.0)])
-def test_rescaled_mse_without_one_hot_targets_has_no_scale_for_the_decomposition(target: float, weight: float) -> None:
-    assert RescaledMSE(5, target=target, weight=weight).half_mse_scale is None
-
-
-def test_label_smoothing_is_cross_entropy_to_the_smoothed_targets(batch: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_label_smoothing_is_cross_entropy_to_the_smoothed_targets(batch: Batch) -> None:
     logits, labels = batch
     targets = 0.8 * functional.one_hot(labels, 5).double() + 0.2 / 5
     expected = -(targets * torch.log_softmax(logits, 1)).sum() / 12
@@ -76,7 +79,7 @@ def test_label_smoothing_is_cross_entropy_to_the_smoothed_targets(batch: tuple[t
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
-def test_focal_weighs_by_the_missing_probability(batch: tuple[torch.Tensor, torch.Tensor], gamma: float) -> None:
+def test_focal_weighs_by_the_missing_probability(batch: Batch, gamma: float) -> None:
     logits, labels = batch
     true = torch.softmax(logits, 1)[torch.arange(12), labels]
     expected = -((1 - true) ** gamma * true.log()).mean()
@@ -114,16 +117,65 @@ class ModuleWithFeatures(nn.Module):
 
 
 @pytest.mark.parametrize("loss", [with_features, with_features_by_name, WithFeatures(), ModuleWithFeatures()])
-def test_objective_gives_features_to_a_loss_that_asks_for_them(
-    loss: Callable[..., Tensor], batch: tuple[Tensor, Tensor]
-) -> None:
+def test_objective_gives_features_to_a_loss_that_asks_for_them(loss: Callable[..., Tensor], batch: Batch) -> None:
     features = torch.arange(36, dtype=torch.float64).reshape(12, 3)
     expected = functional.cross_entropy(*batch).item() + 0.1 * sum(k * k for k in range(36)) / 36
     assert objective_of(loss)(*batch, features).item() == pytest.approx(expected, rel=ROUNDING)
 
 
 @pytest.mark.parametrize("loss", [MSE(5), nn.CrossEntropyLoss()])
-def test_objective_keeps_features_from_a_loss_that_does_not(
-    loss: Callable[..., Tensor], batch: tuple[Tensor, Tensor]
-) -> None:
+def test_objective_keeps_features_from_a_loss_that_does_not(loss: Callable[..., Tensor], batch: Batch) -> None:
     assert torch.equal(objective_of(loss)(*batch, torch.ones(12, 3)), loss(*batch))
+
+
+# A loss that is no mean over the examples is refused before anything is written
+
+WEIGHT = torch.zeros(3, 5)
+LOSSES: dict[str, tuple[Any, str]] = {
+    "unreduced": (lambda z, y: functional.cross_entropy(z, y, reduction="none"), r"a Tensor of shape \(2,\)"),
+    "one element": (lambda z, y: functional.cross_entropy(z, y)[None], r"a Tensor of shape \(1,\)"),
+    "number": (lambda z, y: functional.cross_entropy(z, y).item(), "a float for"),
+    "detached": (lambda z, y: functional.cross_entropy(z, y).detach(), r"a Tensor of shape \(\)"),
+}
+
+
+def unreduced(num_classes: int) -> Any:
+    """As a configuration names it."""
+    return LOSSES["unreduced"][0]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_that_returns_no_mean_is_refused(name: str) -> None:
+    loss, got = LOSSES[name]
+    with pytest.raises(ValueError, match=f"^loss: expected a scalar tensor .*, got {got}"):
+        refuse_other_than_scalar(objective_of(loss), WEIGHT)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_loss_that_draws_random_numbers_leaves_the_generator_alone(mode: Any) -> None:
+    def noisy(logits: Tensor, labels: Tensor, features: Tensor) -> Tensor:
+        return functional.cross_entropy(logits + torch.rand(()), labels) + features.sum()
+
+    before = torch.get_rng_state()
+    with mode():
+        refuse_other_than_scalar(objective_of(noisy), WEIGHT)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_run_with_an_unreduced_loss_is_refused_in_one_message(composed: Compose, outputs: Path) -> None:
+    raw = composed()
+    raw["loss"] = {"name": "unreduced", "_target_": f"{__name__}.unreduced"}
+    with pytest.raises(ConfigError, match=r"^loss: expected a scalar tensor .* Reduce it with \.mean\(\)"):
+        assemble(check(raw))
+    assert not outputs.exists()
+
+
+def test_recorder_refuses_an_unreduced_loss_before_it_writes(tmp_path: Path) -> None:
+    model = nn.Linear(6, 4)
+    data = [(torch.randn(8, 6), torch.arange(8) % 4)]
+    with (
+        pytest.raises(ValueError, match=r"^loss: expected a scalar tensor"),
+        ncexp.Recorder(tmp_path / "run", num_classes=4, classifier="", loss=LOSSES["unreduced"][0]) as recorder,
+    ):
+        recorder.evaluate(1, model, data)
+    assert not (tmp_path / "run").exists()

@@ -14,7 +14,7 @@ from ncexp.config import check
 from ncexp.main import run
 from ncexp.record import RunDirectory
 from ncexp.training import assemble
-from ncexp.training.memory import describe_out_of_memory
+from ncexp.training.machine import describe_out_of_memory
 
 #: More bytes than any machine has.
 ABSURD = 2**60

@@ -15,7 +15,6 @@ from ncexp.training.checkpoint import Position, load_resume, save_resume
 from ncexp.training.interruption import Interrupted
 from ncexp.training.loop import Training
 from ncexp.training.losses import MSE, objective_of
-from ncexp.training.optimizers import constant_schedule
 
 #: Steps of an epoch: 10 examples in batches of 4, the last one short.
 STEPS, RATE = 3, 0.5
@@ -55,12 +54,6 @@ def test_per_step_schedule_is_called_with_the_epochs_done_plus_one() -> None:
     summaries = [ours.run_epoch(lambda: False) for _ in range(2)]
     assert rates == pytest.approx([RATE * (1 + step / STEPS) / 4 for step in range(2 * STEPS)], rel=1e-15)
     assert [summary["fit/lr"] for summary in summaries] == [rates[0], rates[STEPS]]  # of the epoch's first step
-
-
-def test_schedule_without_per_step_is_called_once_an_epoch() -> None:
-    ours, rates = training(constant_schedule(2))
-    ours.run_epoch(lambda: False)
-    assert rates == [RATE] * STEPS
 
 
 def test_per_step_rates_of_a_resumed_epoch_are_those_of_an_uninterrupted_one(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from support import compose
 
 from ncexp.config import ConfigError, check
 from ncexp.record import RunDirectory, write_json
-from ncexp.training import assemble, restore_threads, set_threads, threads
+from ncexp.training import assemble, machine, restore_threads, set_threads
 
 
 @pytest.fixture(autouse=True)
@@ -23,8 +23,8 @@ def _threads_as_before() -> Iterator[None]:
 
 @pytest.fixture
 def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda pid: {0, 1})
-    monkeypatch.setattr(threads, "_DEFAULT", 2)
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr(machine, "DEFAULT_THREADS", 2)
 
 
 @pytest.mark.slow
