@@ -82,7 +82,8 @@ def test_decomposition_shows_the_decay_only_where_there_is_one(
         run.facts.pop(name, None)
     run.facts.update(facts)
     assert decomposition_figure(run).axes[0].get_ylabel() == label
-    assert decomposition_grid(gather([run]), run.cell[2]).get_supylabel() == f"{label}, trained with {run.cell[2]}"
+    beside = decomposition_grid(gather([run]), run.cell[2]).get_supylabel()
+    assert beside.replace("\n", " ") == f"{label}, trained with {run.cell[2]}"
 
 
 @pytest.mark.slow

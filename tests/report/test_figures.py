@@ -42,7 +42,7 @@ def test_central_path_figure_shows_points_lines_and_residuals() -> None:
     assert all(list(line.get_xdata()) == comparison.fit.epochs.tolist() for line in residuals)  # type: ignore[union-attr]
     assert [max(line.get_ydata()) > 0.1 for line in residuals] == [False, True, False]
     labels = [text.get_text() for text in top.get_legend().get_texts()]
-    assert labels == ["ω₁ measured", "ω₂ measured", "ω₃ measured", "closed form"]
+    assert labels == ["ω₁", "ω₂", "ω₃", "measured", "closed form"]
     assert_nothing_sticks_out(figure)
 
 

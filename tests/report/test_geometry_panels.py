@@ -11,7 +11,7 @@ from synthetic_sweep import write_run
 
 from ncexp.measure.quantities import FREE_BIAS, NC0, SELI, panels
 from ncexp.record import read_run
-from ncexp.report.grids import _figures, panel_grid
+from ncexp.report.grids import figures_of, panel_grid
 from ncexp.report.sweep import Sweep, gather
 
 NEW = (NC0, SELI, FREE_BIAS)
@@ -32,8 +32,8 @@ def _sweep(outputs: Path, *recorded: str) -> Sweep:
 def test_grids_are_drawn_where_their_numbers_were_recorded(tmp_path: Path) -> None:
     names = [row.name for panel in NEW for row in panels()[panel]]
     assert len(names) == 5
-    with_them = {name for name, _, _ in _figures(_sweep(tmp_path / "with", *names))}
-    without = {name for name, _, _ in _figures(_sweep(tmp_path / "without"))}
+    with_them = {name for name, _, _ in figures_of(_sweep(tmp_path / "with", *names))}
+    without = {name for name, _, _ in figures_of(_sweep(tmp_path / "without"))}
     assert with_them - without == GRIDS
 
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from synthetic_sweep import configuration
 
 from ncexp.record import Record, SavedRun, State
-from ncexp.report.outcome import MOST_ROWS, axes, outcome, print_outcome
-from ncexp.report.verdict import verdict
+from ncexp.report.sweep import axes
+from ncexp.report.verdict import MOST_ROWS, outcome, print_outcome, verdict
 
 NC1, PERP, LNC1 = "train/collapse/nc1_trace", "train/mse/loss_ls_perp", "train/mse/loss_nc1"
 DIVERGED = "the same training would diverge again; try optimizer.lr=0.025 (a tenth)"
@@ -230,7 +230,7 @@ def test_outcome_table_has_the_axes_against_test_error_and_nc1(console: Console)
     _, head, *rows = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert head.split() == ["lr", "seeds", "test", "error", "%", "NC1"]
     mean, spread = statistics.fmean([2.0, 2.6]), statistics.stdev([2.0, 2.6])
-    assert rows[0].split() == ["0.1", "2", f"{mean:.2f}", "±", f"{spread:.2f}", f"{2.6 / 11:.3g}", "(1)"]
+    assert rows[0].split() == ["0.1", "2", f"{mean:.2f}", "±", f"{spread:.2f}", f"{2.6 / 11:.3g}", "(1", "of", "2)"]
     nc1 = [3.0 / 10, 3.1 / 11]
     assert rows[1].split()[-3:] == [f"{statistics.fmean(nc1):.3g}", "±", f"{statistics.stdev(nc1):.3g}"]
     assert rows[2].split() == ["0.4", "0", "–", "–", "1", "diverged"]

@@ -16,7 +16,7 @@ from synthetic_sweep import write_run
 
 from ncexp.record import find_runs, read_run
 from ncexp.report.figures import central_path_figure, decomposition_figure, neural_collapse_figure, training_portrait
-from ncexp.report.grids import _figures, _sized
+from ncexp.report.grids import figures_of
 from ncexp.report.sweep import Sweep, gather
 
 EPOCHS = [1, 2, 5, 12, 35, 101, 206, 350]
@@ -41,8 +41,8 @@ def sweep_of(
 
 
 def grids(sweep: Sweep, width: float | None = None) -> Iterator[tuple[str, Figure]]:
-    for name, _, draw in _figures(sweep):
-        yield name, _sized(draw(), width)
+    for name, _, draw in figures_of(sweep):
+        yield name, draw(width)
 
 
 @pytest.mark.slow
@@ -77,9 +77,9 @@ def test_no_text_of_a_runs_figures_is_cut(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_more_panels_than_a_column_has_room_for_are_refused(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, "mnist", "cifar10", "svhn", "stl10", rates=(0.02,))
-    figure = next(draw for name, _, draw in _figures(sweep) if name.startswith("nc1"))()
-    with pytest.raises(ValueError, match=r"width: expected \d\.\d inches or more for 4 datasets side by side, got 3.3"):
-        _sized(figure, COLUMN)
+    draw = next(draw for name, _, draw in figures_of(sweep) if name.startswith("nc1"))
+    with pytest.raises(ValueError, match=r"width: expected \d\.\d inches or more for 4 panels side by side, got 3.3"):
+        draw(COLUMN)
 
 
 @pytest.mark.slow
