@@ -21,7 +21,6 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
@@ -93,7 +92,9 @@ def scale_axis(axes: Axes, row: Quantity) -> None:
     label_ticks(axes.yaxis, row.is_share)
 
 
-def finish(axes: Axes, columns: int = 1, place: str = "best", handles: Sequence[Line2D] = ()) -> None:
+def finish(
+    axes: Axes, columns: int = 1, place: Literal["best", "lower right"] = "best", handles: Sequence[Artist] = ()
+) -> None:
     """A faint grid, and the legend where there are curves: every one may be undefined throughout."""
     axes.grid(alpha=0.25, linewidth=0.5)
     if found := handles or axes.get_legend_handles_labels()[0]:

@@ -26,7 +26,7 @@ from ncexp.report.numbers import (
     small_perp_epoch,
 )
 from ncexp.report.sweep import Group, axes, grouped
-from ncexp.report.tables import Table
+from ncexp.report.tables import Entry, Table
 
 #: How many settings a table has, those with the lowest test error; and how many a sentence lists.
 MOST_ROWS, MOST_NAMED = 40, 4
@@ -143,12 +143,12 @@ def outcome_table(found: Sequence[Group]) -> Table:
     columns = [*found[0].values, *("seeds", "test error %", "NC1", "robustness")[: 2 + len(names)], ""]
     if len(found) > MOST_ROWS:
         found = sorted(found, key=lambda one: mean(_errors(one)) if _errors(one) else math.inf)[:MOST_ROWS]
-    rows = []
+    rows: list[list[Entry]] = []
     for one in found:
         done = [run for run in one.runs if run.state is State.COMPLETED and run.records]
         numbers = [Value.of([at_the_end(name)(run) for run in done]) for name in names]
         others = [run.state for run in one.runs if run.state is not State.COMPLETED]
-        row = [*one.values.values(), str(len(_errors(one))), Value.of(_errors(one), ".2f"), *numbers]
+        row: list[Entry] = [*one.values.values(), str(len(_errors(one))), Value.of(_errors(one), ".2f"), *numbers]
         rows.append([*row, format_counts(others) if others else ""])
     return Table.of("outcome", "", columns, rows)
 
@@ -191,8 +191,8 @@ def _best(complete: Sequence[Group]) -> str:
     if any(map(math.isnan, spreads)):
         chance = "Of one seed nothing can be said about chance: repeat with seed=0,1,2"
         total = first.runs[0].facts.get("num_test")  # a stranger's facts may hold anything
-        known = gap and isinstance(total, int) and len(first.runs + second.runs) == 2
-        examples = f" ({gap / 100 * total:.0f} of {total} test examples)" if known else ""
+        known = isinstance(total, int) and gap and len(first.runs + second.runs) == 2
+        examples = f" ({gap / 100 * float(total or 0):.0f} of {total} test examples)" if known else ""
         return f"lowest: {words}, {error}, {apart}{examples}. {chance}"
     spread = f"{max(spreads):.2f} points, the seeds' spread"
     if gap > max(spreads):

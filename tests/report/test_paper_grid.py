@@ -19,8 +19,8 @@ from synthetic_sweep import DATASET_TITLES, PAPER, write_paper, write_run
 from ncexp.measure import compare_with_path
 from ncexp.record import SavedRun, find_runs, read_run
 from ncexp.report.curves import band_of, draw_spectra, draw_zero_error, spectrum_series
-from ncexp.report.grids import _compared, decomposition_grid, draw_all, path_fit_grid, spectra_grid
-from ncexp.report.numbers import Value, rate_of_fall, small_perp_epoch
+from ncexp.report.grids import _compared, decomposition_grid, path_fit_grid, spectra_grid
+from ncexp.report.numbers import rate_of_fall, small_perp_epoch
 from ncexp.report.page import describe, render_page
 from ncexp.report.run import figure_two
 from ncexp.report.sweep import Sweep, gather
@@ -73,26 +73,6 @@ def test_paper_grid_has_three_families_down_and_five_datasets_across(paper: Swee
                 assert any(len(one) == len(expected) and numpy.allclose(one, expected) for one in drawn), name
 
 
-@pytest.mark.slow
-def test_paper_grid_text_stays_inside_the_figure_and_apart(paper: Sweep, one_cell: Sweep) -> None:
-    fits = {place: _compared(cell) for place, cell in one_cell.cells.items()}
-    for figure in (
-        decomposition_grid(paper, "mse"),
-        spectra_grid(one_cell, "mse", fits),
-        path_fit_grid(one_cell, fits),
-    ):
-        figure.canvas.draw()
-        renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-        width, height = figure.get_size_inches()
-        box = figure.get_tightbbox(renderer)
-        assert box.x0 > -0.01
-        assert box.y0 > -0.01
-        assert box.x1 < width + 0.01
-        assert box.y1 < height + 0.01
-        legend = figure.legends[0].get_window_extent(renderer)
-        assert all(not axes.title.get_window_extent(renderer).overlaps(legend) for axes in figure.axes)
-
-
 def test_rows_keep_two_networks_of_a_family_on_one_dataset_apart(tmp_path: Path) -> None:
     for network in ("resnet", "resnet18", "vgg11"):
         write_run(tmp_path, architecture=network)
@@ -114,13 +94,6 @@ def test_spectra_and_fit_are_panels_of_the_numbers_of_each_run(one_cell: Sweep) 
     misses = [list(line.get_ydata()) for line in path_fit_grid(one_cell, fits).axes[0].lines]
     expected = comparison.fit.residuals.square().mean(1).sqrt().tolist()
     assert any(len(one) == len(expected) and numpy.allclose(one, expected) for one in misses)
-
-
-@pytest.mark.slow
-def test_every_figure_of_the_paper_is_drawn(one_cell: Sweep, tmp_path: Path) -> None:
-    drawn = {png.stem for _, png in draw_all(one_cell, tmp_path)}
-    assert {"decomposition_mse", "decomposition_cross_entropy", "spectra_mse", "path_fit", "learning_rates"} <= drawn
-    assert {path.stem for path in tmp_path.glob("*.pdf")} == drawn
 
 
 def test_band_is_mean_and_deviation_over_the_epochs_that_all_seeds_have() -> None:
@@ -273,22 +246,6 @@ def test_rate_at_the_edge_of_its_grid_is_marked(tmp_path: Path) -> None:
     write_run(tmp_path, rate=0.007)
     (row,) = results(gather(read(tmp_path))).rows
     assert row[3] == "0.02"
-
-
-@pytest.mark.slow
-def test_results_show_the_decomposition_at_the_end(paper: Sweep) -> None:
-    table = results(paper)
-    assert {"L", "L_NC1", "L_NC2/3", "L_LS⊥/L %"} <= set(table.columns)
-    run = paper.cells["mnist", "vgg11", "mse"].runs[0]
-    record = run.records[-1]
-    columns = {"L": ("mse/loss", 1), "L_LS⊥/L %": ("path/perp_share", 100), "ω₁/ω_last": ("path/snr_ratio", 1)}
-    for column, (name, scale) in columns.items():
-        value = table.frame[column][0]
-        assert isinstance(value, Value)
-        assert value.mean == scale * record[f"train/{name}"]
-    assert record["train/path/perp_share"] == pytest.approx(
-        record["train/mse/loss_ls_perp"] / record["train/mse/loss"], rel=ROUNDING
-    )
 
 
 def test_page_says_once_how_rates_are_chosen(paper: Sweep, tmp_path: Path) -> None:

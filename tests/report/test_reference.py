@@ -192,41 +192,23 @@ def test_numbers_that_a_run_should_have_and_lacks_lie_outside(seeds: list[SavedR
 
 
 @pytest.mark.parametrize(
-    ("count", "change", "message"),
+    ("count", "changes", "message"),
     [
-        (2, None, "expected at least 3 of different seeds, got 0, 1"),
-        (3, {"batch_size": 64}, "expected runs that differ in their seed alone, got batch_size = 64"),
+        (2, {}, "expected at least 3 of different seeds, got 0, 1"),
+        (3, {"raw": {"batch_size": 64}}, "expected runs that differ in their seed alone, got batch_size = 64"),
+        (3, {"state": State.DIVERGED}, "expected a completed run, got diverged"),
     ],
 )
-def test_make_reference_refuses(seeds: list[SavedRun], count: int, change: dict[str, int] | None, message: str) -> None:
-    chosen = seeds[:count]
-    if change:
-        last = chosen[-1]
-        raw = {**last.raw, **change}
-        chosen[-1] = SavedRun(last.path, raw, last.facts, last.state, "", last.training, last.records)
+def test_make_reference_refuses(seeds: list[SavedRun], count: int, changes: dict[str, Any], message: str) -> None:
+    *others, last = seeds[:count]
+    changes = {**changes, "raw": {**last.raw, **changes.get("raw", {})}}
     with pytest.raises(ValueError, match=message):
-        make_reference(chosen, "r")
-
-
-def test_make_reference_refuses_a_run_that_is_not_completed(seeds: list[SavedRun]) -> None:
-    one = seeds[0]
-    failed = SavedRun(one.path, one.raw, one.facts, State.DIVERGED, "", one.training, one.records)
-    with pytest.raises(ValueError, match="expected a completed run, got diverged"):
-        make_reference([failed, *seeds[1:]], "r")
+        make_reference([*others, replace(last, **changes)], "r")
 
 
 def test_folder_of_the_data_is_no_choice(seeds: list[SavedRun]) -> None:
     moved = [
-        SavedRun(
-            run.path,
-            {**run.raw, "dataset": {**run.raw["dataset"], "root": f"/data/{run.seed}"}},
-            run.facts,
-            run.state,
-            "",
-            run.training,
-            run.records,
-        )
-        for run in seeds
+        replace(run, raw={**run.raw, "dataset": {**run.raw["dataset"], "root": f"/data/{run.seed}"}}) for run in seeds
     ]
     assert moved[1].choices["dataset.root"] == "/data/1"
     made = make_reference(moved, "r")
