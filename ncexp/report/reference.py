@@ -37,6 +37,7 @@ from scipy.special import stdtrit
 
 from ncexp.measure.quantities import find
 from ncexp.record import RunDirectory, SavedRun, State, read_environment, read_json
+from ncexp.report.sweep import differing, text_of
 
 #: Of the band of each quantity; of the intervals of which the whole may lie outside with a share of MOST_OUTSIDE.
 LEVEL, WHOLE_LEVEL, MOST_OUTSIDE = 0.998, 0.99, 0.1
@@ -50,6 +51,8 @@ NOT_COMPARED = (
 )
 #: Least s: relative, of any number; absolute, of the zero-error epoch.
 RESOLVED, HALF_AN_EPOCH = 1e-5, 0.5
+#: In what runs of one reference may differ.
+FREE = ("seed", "dataset.root")
 #: (quantity, epoch or WHOLE).
 Number = tuple[str, str]
 
@@ -146,7 +149,7 @@ def configuration_of(run: SavedRun) -> dict[str, Any]:
     without a value, which earlier versions may not have had.
     """
     chosen = {name: value for name, value in run.choices.items() if value is not None}
-    return {name: value for name, value in chosen.items() if name not in ("seed", "dataset.root")}
+    return {name: value for name, value in chosen.items() if name not in FREE}
 
 
 def compare_with_reference(run: SavedRun, reference: Mapping[str, Any]) -> Verdict:
@@ -274,13 +277,13 @@ def _check(runs: Sequence[SavedRun]) -> None:
     for run in runs:
         if run.state is not State.COMPLETED:
             raise ValueError(f"{run.name}: expected a completed run, got {run.state}. Let it end first.")
-        chosen, first = configuration_of(run), configuration_of(runs[0])
-        for name in chosen.keys() | first.keys():
-            if str(chosen.get(name)) != str(first.get(name)):
-                raise ValueError(
-                    f"{run.name}: expected runs that differ in their seed alone, got {name} = {chosen.get(name)} "
-                    f"and {first.get(name)}. Name runs of one configuration."
-                )
+    for name in differing(runs):
+        if name not in FREE:
+            values = " and ".join(dict.fromkeys(text_of(run, name) for run in reversed(runs)))
+            raise ValueError(
+                f"runs: expected runs that differ in their seed alone, got {name} = {values}. "
+                f"Name runs of one configuration."
+            )
 
 
 def _each(environments: Sequence[Mapping[str, Any]], key: str) -> str:

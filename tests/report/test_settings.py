@@ -110,7 +110,7 @@ def test_setting_whose_values_a_figure_cannot_show_has_a_number(tmp_path: Path, 
     assert [group.values["dataset.folder"] for group in sweep.settings.values()] == sorted([value, "plain"])
 
 
-def testfigures_of_name_losses_with_their_settings_and_nothing_sticks_out(tmp_path: Path) -> None:
+def test_figures_name_losses_with_their_settings_and_nothing_sticks_out(tmp_path: Path) -> None:
     main_job_and_sweep(tmp_path / "outputs")
     sweep = gather(load(tmp_path / "outputs"))
     assert "decomposition_mse_mean_weight_decay_0.002_epochs_350" in {name for name, _, _ in figures_of(sweep)}
