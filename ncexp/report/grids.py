@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
@@ -247,7 +248,7 @@ def _grid(
     handles: Sequence[Line2D],
     width: float | None,
     of_axis: str = "epoch",
-    sharey: str = "all",
+    sharey: Literal["all", "row"] = "all",
 ) -> Figure:
     """Panels of one scale, so that they compare. Columns are named above, rows at the left; the legend stands on top.
 

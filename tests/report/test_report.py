@@ -200,12 +200,6 @@ def test_compare_shows_what_differs_at_the_last_common_epoch(
     assert f"{at_five['train/collapse/nc1_trace']:.3g}" in shown_text
 
 
-def test_compare_refuses_an_unknown_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_run(tmp_path)
-    assert compare(["svhn", "--in", str(tmp_path)]) == 2
-    assert "Valid: digits-resnet-mse" in capsys.readouterr().err
-
-
 def test_page_shows_words_of_a_run_as_words() -> None:
     table = Table.of("troubles", "T", ["why"], [["<script>alert(1)</script>"]])
     page = render_page("1 < 2", [table], [])
