@@ -157,7 +157,7 @@ def test_rate_of_a_diverged_run_leads_only_where_there_is_no_other(whole: list[S
     assert [cell.shown_rate for cell in gather(changed(whole, unevaluated)).cells.values()] == [None, None]
 
 
-def test_seeds_that_are_not_done_or_have_other_epochs_are_drawn_each_by_itself(whole: list[SavedRun]) -> None:
+def test_seeds_not_done_or_of_other_epochs_are_drawn_each_by_itself(whole: list[SavedRun]) -> None:
     for change in (running, other_epochs):
         sweep = gather(changed(whole, change))
         axes = panel_grid(sweep, panels()[NC1]).axes[0]

@@ -101,7 +101,7 @@ def test_simulation_portrait_leaves_out_time_zero() -> None:
 
 
 @pytest.mark.slow
-def test_neural_collapse_figure_draws_the_record_under_the_labels_of_the_catalogue(tmp_path: Path) -> None:
+def test_neural_collapse_figure_draws_the_record_under_catalogue_labels(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path))
     figure = neural_collapse_figure(run)
     first, norms, *_ = figure.axes

@@ -64,7 +64,7 @@ def test_report_of_the_readmes_first_commands_groups_and_says_so(
     assert "| weight_decay=0.002 epochs=350 | 1 | optimizer.weight_decay = 0.002, epochs = 350 |" in said
 
 
-def test_settings_are_cells_of_their_own_and_losses_are_compared_within_one(tmp_path: Path) -> None:
+def test_settings_are_cells_and_losses_are_compared_within_one(tmp_path: Path) -> None:
     main_job_and_sweep(tmp_path / "outputs")
     sweep = gathered(tmp_path)
     small, large = sweep.settings
