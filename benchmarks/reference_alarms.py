@@ -22,7 +22,7 @@ import numpy
 from timing import parser, report
 
 from ncexp.record import SavedRun, find_runs, read_run
-from ncexp.report.reference import MOST_OUTSIDE, Number, Scales, judge, make_reference, numbers_of
+from ncexp.report.reference import MOST_OUTSIDE, Bands, Number, judge, make_reference, numbers_of
 
 SIZES = (3, 5, 10)
 #: Name → quantity, factor, summand.
@@ -91,17 +91,17 @@ def main() -> None:
         for _ in range(3 if given.short else given.repeats):
             order = random.permutation(len(values))
             chosen, fresh = values[order[:seeds]], values[order[seeds:]]
-            scales = Scales.of(numbers, chosen, first.facts)
+            bands = Bands.of_seeds(numbers, chosen, first.facts)
             for one in fresh:
-                alarms.hold("as the reference", scales.deviations(chosen, one), numbers, seeds)
+                alarms.hold("as the reference", bands.deviations(one), numbers, seeds)
             for one in fresh[:10]:
                 for what, (quantity, factor, summand) in FAULTS.items():
                     at = numpy.array([name == quantity for name, _ in numbers])
                     changed = numpy.where(at, one * factor + summand, one)
-                    alarms.hold(what, scales.deviations(chosen, changed), numbers, seeds)
+                    alarms.hold(what, bands.deviations(changed), numbers, seeds)
             for name, others in wrong.items():
                 for one in others:
-                    alarms.hold(name, scales.deviations(chosen, one), numbers, seeds)
+                    alarms.hold(name, bands.deviations(one), numbers, seeds)
         rows += alarms.rows(seeds)
     report(f"{len(numbers)} numbers of {len(values)} seeds, {given.repeats} references of each size", rows, given.json)
 

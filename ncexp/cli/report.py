@@ -28,11 +28,10 @@ and .tex, every figure as .pdf and .png.
 def main(arguments: list[str]) -> int:
     """Write the report; returns 0, 1 where a run is left out that cannot be read, 2 where nothing is to be reported."""
     given = _parser().parse_args(arguments)
-    from ncexp.report.outcome import outcome
     from ncexp.report.page import write_report
     from ncexp.report.sweep import describe_settings, gather
     from ncexp.report.tables import results, settings
-    from ncexp.report.verdict import print_verdict
+    from ncexp.report.verdict import outcome, print_verdict
 
     try:
         where = dict(map(pair, given.where))

@@ -1,4 +1,4 @@
-"""A few runs side by side: what was chosen differently, and what came of it."""
+"""A few runs side by side: what was chosen differently, and what came of it; or one run beside a reference."""
 
 from __future__ import annotations
 
@@ -6,41 +6,30 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
+from rich.table import Table as TerminalTable
 
 from ncexp.record import SavedRun
 from ncexp.record.quantities import find, selected
+from ncexp.report.numbers import record_at
 from ncexp.report.reference import LEVEL, MOST_OUTSIDE, WHOLE_LEVEL, Verdict, configuration_of
-from ncexp.report.summary import number, record_at, row_label
+from ncexp.report.run import number, row_label
+from ncexp.report.sweep import differing
+from ncexp.report.tables import Table
 
 
-def comparison(runs: Sequence[SavedRun]) -> Table:
+def comparison(runs: Sequence[SavedRun]) -> TerminalTable:
     """A column a run; first what differs in the choices, then the numbers at the last common epoch."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    for run in runs:
-        table.add_column(run.key, justify="right")
-    for name in differing(runs):
-        table.add_row(name, *(_text(run.choices.get(name)) for run in runs))
-    table.add_row("state", *(str(run.state) for run in runs))
-    table.add_row("zero error at epoch", *(_text(run.zero_error_epoch) for run in runs), end_section=True)
+    rows = [[name, *(_text(run.choices.get(name)) for run in runs)] for name in differing(runs)]
+    rows.append(["state", *(str(run.state) for run in runs)])
+    rows.append(["zero error at epoch", *(_text(run.zero_error_epoch) for run in runs)])
     epoch = last_common_epoch(runs)
-    if epoch is None:
-        table.add_row("no epoch in common", *("" for _ in runs))
-        return table
-    table.add_row(f"at epoch {epoch}", *("" for _ in runs), style="bold")
-    records = [record_at(run, epoch) or {} for run in runs]
+    rows.append([f"at epoch {epoch}" if epoch is not None else "no epoch in common", *("" for _ in runs)])
+    records = [record_at(run, epoch) for run in runs]
     for name, row in selected("summary"):
         values = [record.get(name, math.nan) for record in records]
         if not all(map(math.isnan, values)):
-            table.add_row(row_label(name, row), *("–" if math.isnan(one) else number(one, row) for one in values))
-    return table
-
-
-def differing(runs: Sequence[SavedRun]) -> list[str]:
-    """The choices that are not the same in all runs; lr stands for optimizer.lr."""
-    names = dict.fromkeys(name for run in runs for name in run.choices if name != "optimizer.lr")
-    return [name for name in names if len({str(run.choices.get(name)) for run in runs}) > 1]
+            rows.append([row_label(name, row), *("–" if math.isnan(one) else number(one, row) for one in values)])
+    return Table.of("", "", ["", *(run.key for run in runs)], rows).terminal()
 
 
 def last_common_epoch(runs: Sequence[SavedRun]) -> int | None:
@@ -49,9 +38,9 @@ def last_common_epoch(runs: Sequence[SavedRun]) -> int | None:
     return max(common, default=None)
 
 
-def verdict_table(run: SavedRun, verdict: Verdict) -> Table:
+def verdict_table(run: SavedRun, verdict: Verdict) -> TerminalTable:
     """A row a quantity: at which epochs it lies in its band, and whether it differs; the last number, and its band."""
-    table = Table("quantity", "in the band?", "last", "band", title=run.name, box=None, pad_edge=False)
+    rows = []
     for quantity in dict.fromkeys(quantity for quantity, _ in verdict.values):
         epochs = [epoch for name, epoch in verdict.values if name == quantity]
         out = [epoch for epoch in epochs if not _within(verdict, (quantity, epoch))]
@@ -62,13 +51,8 @@ def verdict_table(run: SavedRun, verdict: Verdict) -> Table:
             low, high = max(low, 0.0), min(high, 1.0)
         value = verdict.values[quantity, epochs[-1]]
         said = f"{words}: differs" if quantity in verdict.differing else words
-        table.add_row(quantity, said, number(value, row), f"{number(low, row)} to {number(high, row)}")
-    return table
-
-
-def _within(verdict: Verdict, number: tuple[str, str]) -> bool:
-    low, _, high = verdict.bands[number]
-    return low <= verdict.values[number] <= high
+        rows.append([quantity, said, number(value, row), f"{number(low, row)} to {number(high, row)}"])
+    return Table.of("", run.name, ["quantity", "in the band?", "last", "band"], rows).terminal(words=4)
 
 
 def verdict_words(run: SavedRun, verdict: Verdict, reference: Mapping[str, Any]) -> list[str]:
@@ -90,7 +74,10 @@ def verdict_words(run: SavedRun, verdict: Verdict, reference: Mapping[str, Any])
     return [*lines, f"{run.name} {'agrees with' if verdict.agrees else 'differs from'} {reference['name']}: {counted}"]
 
 
+def _within(verdict: Verdict, number: tuple[str, str]) -> bool:
+    low, _, high = verdict.bands[number]
+    return low <= verdict.values[number] <= high
+
+
 def _text(value: object) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import base64
-import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment
 
 from ncexp.record import format_counts
 from ncexp.record.files import replace_text
-from ncexp.report.differences import differences
-from ncexp.report.outcome import outcome
+from ncexp.report.numbers import Value
 from ncexp.report.sweep import Sweep, describe_settings
 from ncexp.report.tables import (
     EDGE,
-    Entry,
     Table,
-    Value,
     decomposition,
+    differences,
     gains,
     learning_rates,
     results,
     settings,
     troubles,
 )
+from ncexp.report.verdict import outcome
 
 RULE = (
     "Of every cell the learning rate with the lowest test error at the last epoch is shown, as in the paper. That "
@@ -59,11 +58,11 @@ for (const head of document.querySelectorAll("th")) head.onclick = () => {
   const body = head.closest("table").tBodies[0], column = head.cellIndex, order = head.dataset.order === "1" ? -1 : 1;
   for (const other of head.parentNode.cells) delete other.dataset.order;
   head.dataset.order = order;
-  const value = row => row.cells[column].dataset.value ?? row.cells[column].textContent;
+  const words = row => row.cells[column].textContent.replace(/^\\[|^–.*/, "");
   const rows = [...body.rows].sort((a, b) => {
-    const x = value(a), y = value(b);
+    const x = words(a), y = words(b), less = parseFloat(x) - parseFloat(y);
     if (x === "" || y === "") return (x === "") - (y === "");
-    return order * (isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y);
+    return order * (isNaN(less) ? x.localeCompare(y) : less);
   });
   body.append(...rows);
 };
@@ -81,20 +80,20 @@ PAGE = """\
 {%- else %}
 {%- set shown = shown_at_once(table) %}
 <section>
-{%- if shown | length < table.frame.columns | length %}
+{%- if shown | length < table.columns | length %}
 <input type="checkbox" id="all_of_{{ table.name }}"><label for="all_of_{{ table.name }}">all
-{{ table.frame.columns | length }} columns</label>
+{{ table.columns | length }} columns</label>
 {%- endif %}
 <div class="scroll"><table>
 <thead><tr>
-{%- for name in table.frame.columns %}<th{% if loop.index0 not in shown %} class="more"{% endif %}>{{ name }}</th>
+{%- for name in table.columns %}<th{% if loop.index0 not in shown %} class="more"{% endif %}>{{ name }}</th>
 {%- endfor %}</tr></thead><tbody>
 {%- for row in table.rows %}
 <tr>
 {%- for entry in row -%}
 <td class="
 {%- if entry is not string %}number{% elif entry.startswith("[") %}chosen{% endif %}
-{%- if loop.index0 not in shown %} more{% endif %}" data-value="{{ sorted_by(entry) }}">{{ entry }}</td>
+{%- if loop.index0 not in shown %} more{% endif %}">{{ entry }}</td>
 {%- endfor -%}
 </tr>
 {%- endfor %}
@@ -123,25 +122,18 @@ def write_report(sweep: Sweep, folder: Path, width: float | None = None) -> Path
         for suffix, text in ((".md", table.markdown()), (".csv", table.csv()), (".tex", table.latex())):
             replace_text(folder / f"{table.name}{suffix}", text)
     page = folder / "report.html"
-    replace_text(page, render_page(_lead(sweep), tables, draw_all(sweep, folder, width), tuple(outcome(sweep.runs))))
+    replace_text(page, render_page(describe(sweep), tables, draw_all(sweep, folder, width), outcome(sweep.runs)))
     return page
 
 
-def render_page(lead: str, tables: list[Table], figures: list[tuple[str, Path]], verdict: tuple[str, ...] = ()) -> str:
+def render_page(
+    lead: str, tables: Sequence[Table], figures: Sequence[tuple[str, Path]], verdict: Sequence[str] = ()
+) -> str:
     """The lead, the verdict's sentences, the tables, the figures as (caption, PNG), in one HTML text."""
     images = [(caption, base64.b64encode(png.read_bytes()).decode()) for caption, png in figures]
+    content = {"title": TITLE, "lead": lead, "verdict": verdict, "tables": tables, "figures": images}
     template = Environment(autoescape=True).from_string(PAGE)
-    page: str = template.render(
-        title=TITLE,
-        lead=lead,
-        verdict=verdict,
-        style=STYLE,
-        script=SCRIPT,
-        tables=tables,
-        figures=images,
-        sorted_by=sorted_by,
-        shown_at_once=shown_at_once,
-    )
+    page: str = template.render(**content, style=STYLE, script=SCRIPT, shown_at_once=shown_at_once)
     return page
 
 
@@ -151,32 +143,24 @@ def shown_at_once(table: Table) -> set[int]:
     First those that say what a row is, which stand before the first of numbers or of a learning rate; then `HEADLINES`
     and columns with a chosen entry; then the others in their order.
     """
-    names = list(table.frame.columns)
-    columns = [[row[place] for row in table.rows] for place in range(len(names))]
+    columns = [[row[place] for row in table.rows] for place in range(len(table.columns))]
     numbers = [
         place
-        for place, entries in enumerate(columns)
-        if any(isinstance(one, Value) for one in entries) or re.fullmatch(r"[\d.e+-]+", names[place])
+        for place, (name, entries) in enumerate(zip(table.columns, columns, strict=True))
+        if any(isinstance(one, Value) for one in entries) or re.fullmatch(r"[\d.e+-]+", name)
     ]
 
     def rank(place: int) -> int:
-        if place < min(numbers, default=len(names)):
+        if place < min(numbers, default=len(columns)):
             return 0
         chosen = any(isinstance(one, str) and one.startswith("[") for one in columns[place])
-        return 1 if chosen or names[place] in HEADLINES else 2
+        return 1 if chosen or table.columns[place] in HEADLINES else 2
 
     return set(sorted(range(len(columns)), key=rank)[:AT_ONCE])
 
 
-def sorted_by(entry: Entry) -> str:
-    """What a click on a column's head sorts an entry by: its number, without brackets and remarks, or its words."""
-    if isinstance(entry, Value):
-        return "" if math.isnan(entry.mean) else str(entry.mean)
-    bare = entry.partition(" (")[0].strip("[]")
-    return bare if bare != "–" else ""
-
-
-def _lead(sweep: Sweep) -> str:
+def describe(sweep: Sweep) -> str:
+    """What the report is of, and by which rules."""
     states = format_counts(run.state for run in sweep.runs)
     cells = sweep.cells.values()
     said = [

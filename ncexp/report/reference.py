@@ -37,6 +37,7 @@ from scipy.special import stdtrit
 
 from ncexp.record import RunDirectory, SavedRun, State, read_environment, read_json
 from ncexp.record.quantities import find
+from ncexp.report.sweep import differing, text_of
 
 #: Of the band of each quantity; of the intervals of which the whole may lie outside with a share of MOST_OUTSIDE.
 LEVEL, WHOLE_LEVEL, MOST_OUTSIDE = 0.998, 0.99, 0.1
@@ -50,6 +51,8 @@ NOT_COMPARED = (
 )
 #: Least s: relative, of any number; absolute, of the zero-error epoch.
 RESOLVED, HALF_AN_EPOCH = 1e-5, 0.5
+#: In what runs of one reference may differ.
+FREE = ("seed", "dataset.root")
 #: (quantity, epoch or WHOLE).
 Number = tuple[str, str]
 
@@ -118,12 +121,15 @@ def make_reference(runs: Sequence[SavedRun], name: str) -> dict[str, Any]:
     numbers = [numbers_of(run, epochs) for run in runs]
     shared = [one for one in numbers[0] if all(math.isfinite(other.get(one, math.nan)) for other in numbers)]
     values = numpy.array([[of_run[one] for one in shared] for of_run in numbers])
-    scales = Scales.of(shared, values, runs[0].facts)
-    low, mean, high = scales.interval(values)
-    bands: dict[str, dict[str, list[float]]] = {}
-    for place, (quantity, epoch) in enumerate(shared):
-        bands.setdefault(quantity, {})[epoch] = [float(f"{one[place]:.6g}") for one in (low, mean, high)]
-    left_out = [judge(dict(zip(shared, one, strict=True)), len(runs) - 1) for one in scales.leave_one_out(values)]
+    written: dict[str, dict[str, list[float]]] = {}
+    for (quantity, epoch), band in zip(
+        shared, Bands.of_seeds(shared, values, runs[0].facts).of_level(LEVEL), strict=True
+    ):
+        written.setdefault(quantity, {})[epoch] = [float(f"{one:.6g}") for one in band]
+    left_out = []
+    for place, one in enumerate(values):
+        others = Bands.of_seeds(shared, numpy.delete(values, place, axis=0), runs[0].facts)
+        left_out.append(judge(dict(zip(shared, others.deviations(one).tolist(), strict=True)), len(runs) - 1))
     environments = [read_environment(RunDirectory(run.path).environment) for run in runs]
     return {
         "name": name,
@@ -134,7 +140,7 @@ def make_reference(runs: Sequence[SavedRun], name: str) -> dict[str, Any]:
         "level": LEVEL,
         "leave_one_out": [float(f"{len(outside) / len(shared):.4g}") for outside, _ in left_out],
         "refused": [len(outside) > MOST_OUTSIDE * len(shared) or bool(differing) for outside, differing in left_out],
-        "bands": bands,
+        "bands": written,
     }
 
 
@@ -143,7 +149,7 @@ def configuration_of(run: SavedRun) -> dict[str, Any]:
     without a value, which earlier versions may not have had.
     """
     chosen = {name: value for name, value in run.choices.items() if value is not None}
-    return {name: value for name, value in chosen.items() if name not in ("seed", "dataset.root")}
+    return {name: value for name, value in chosen.items() if name not in FREE}
 
 
 def compare_with_reference(run: SavedRun, reference: Mapping[str, Any]) -> Verdict:
@@ -152,60 +158,18 @@ def compare_with_reference(run: SavedRun, reference: Mapping[str, Any]) -> Verdi
     A quantity that the run has, but not at an epoch of the reference, counts as outside there; one that was never
     measured is not compared. Raises ValueError where nothing can be compared.
     """
-    seeds = len(reference["seeds"])
-    written = _limit(seeds, reference["level"])
-    bands = {
-        (quantity, epoch): _Band(band[0], band[1], band[2])
-        for quantity, by_epoch in reference["bands"].items()
-        for epoch, band in by_epoch.items()
-    }
-    epochs = sorted({int(epoch) for _, epoch in bands if epoch != WHOLE})
-    found = numbers_of(run, epochs)
+    bands = Bands.read(reference)
+    found = numbers_of(run, sorted({int(epoch) for _, epoch in bands.numbers if epoch != WHOLE}))
     measured = {quantity for record in run.records for quantity in record} | {ZERO_EPOCH}
-    lacking = [quantity for quantity in reference["bands"] if quantity not in measured]
-    values = {one: found.get(one, math.nan) for one in bands if one[0] in measured}
+    values = {one: found.get(one, math.nan) for one in bands.numbers if one[0] in measured}
     if len(values) <= 1:
         raise ValueError(f"{run.name}: expected numbers of the reference, got none. Is it of another kind of run?")
-    outside, differing = judge({one: written * bands[one].deviation(value) for one, value in values.items()}, seeds)
-    drawn = {one: band.of_width(_limit(seeds, LEVEL) / written) for one, band in bands.items()}
+    off = bands.deviations(numpy.array([values.get(one, math.nan) for one in bands.numbers]))
+    deviations = dict(zip(bands.numbers, off.tolist(), strict=True))
+    outside, differing = judge({one: deviations[one] for one in values}, bands.seeds)
+    drawn = dict(zip(bands.numbers, map(tuple, bands.of_level(LEVEL).tolist()), strict=True))
+    lacking = [quantity for quantity in reference["bands"] if quantity not in measured]
     return Verdict(values, drawn, outside, differing, lacking)
-
-
-@dataclass(frozen=True)
-class _Band:
-    """Low, mean and high of one number, as written; geometric where its logarithm is what varies."""
-
-    low: float
-    mean: float
-    high: float
-
-    @property
-    def _geometric(self) -> bool:
-        if not 0 < self.low < self.mean < self.high:
-            return False
-        arithmetic = abs((self.low + self.high) / 2 / self.mean - 1)
-        return abs(math.log(self.low / self.mean) + math.log(self.high / self.mean)) < arithmetic
-
-    @property
-    def _half(self) -> float:
-        """Half the width. Older references end shares at 0 and 1: the side that does not."""
-        if self._geometric:
-            return math.log(self.mean / self.low)
-        return max(self.high - self.mean, self.mean - self.low)
-
-    def deviation(self, value: float) -> float:
-        """How far off, in half the band's width; infinite where there is no number."""
-        if value == self.mean:
-            return 0.0
-        if not math.isfinite(value) or self._half == 0 or (self._geometric and value <= 0):
-            return math.inf
-        return abs(math.log(value / self.mean) if self._geometric else value - self.mean) / self._half
-
-    def of_width(self, factor: float) -> tuple[float, float, float]:
-        """Low, mean and high of a band so many times as wide."""
-        if self._geometric:
-            return self.mean * math.exp(-factor * self._half), self.mean, self.mean * math.exp(factor * self._half)
-        return self.mean - factor * self._half, self.mean, self.mean + factor * self._half
 
 
 def _limit(seeds: int, level: float) -> float:
@@ -227,66 +191,83 @@ def numbers_of(run: SavedRun, epochs: Sequence[int]) -> dict[Number, float]:
 
 
 @dataclass(frozen=True, eq=False)
-class Scales:
-    """How numbers (M,) vary: logarithmic, and the least deviation: of a share of `counted` examples, or `least`."""
+class Bands:
+    """Where one more run is expected: of each number the seeds' mean, and the deviation of one more run from it.
 
+    Arrays (M,), in the order of `numbers`: mean; logarithmic: whether the logarithm is what varies, and then mean is
+    that of the logarithms; deviation: s √(1 + 1/n) on that scale. seeds: n.
+    """
+
+    numbers: Sequence[Number]
+    seeds: int
+    mean: numpy.ndarray
+    deviation: numpy.ndarray
     logarithmic: numpy.ndarray
-    counted: numpy.ndarray
-    least: numpy.ndarray
 
     @classmethod
-    def of(cls, numbers: Sequence[Number], values: numpy.ndarray, facts: Mapping[str, Any]) -> Scales:
-        """By the catalogue's rows; values (seeds, M)."""
+    def of_seeds(cls, numbers: Sequence[Number], values: numpy.ndarray, facts: Mapping[str, Any]) -> Bands:
+        """From the seeds' numbers, values (n, M): scale and least deviation by the catalogue's rows."""
         rows = [find(quantity) for quantity, _ in numbers]
-        log = numpy.array([row is not None and row.is_log for row in rows]) & (values > 0).all(axis=0)
-        log |= numpy.array([quantity == ZERO_EPOCH for quantity, _ in numbers])
-        shares = [row is not None and row.scale == "percent" for row in rows]
-        sizes = {
-            name: facts.get(f"num_{of}", 0) for name, of in (("train", "train"), ("fit", "train"), ("test", "test"))
-        }
-        counted = [
-            sizes[name.partition("/")[0]] if share else 0 for (name, _), share in zip(numbers, shares, strict=True)
-        ]
-        least = [HALF_AN_EPOCH if quantity == ZERO_EPOCH else 0.0 for quantity, _ in numbers]
-        return cls(log, numpy.array(counted), numpy.array(least))
-
-    def interval(self, values: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
-        """values (seeds, M) → low, mean, high (M,) of the prediction interval of one more seed; geometric where log."""
-        mean, deviation = self._moments(values)
-        half = _limit(len(values), LEVEL) * deviation
-        with numpy.errstate(over="ignore"):
-            low, middle, high = (
-                numpy.where(self.logarithmic, numpy.exp(one), one) for one in (mean - half, mean, mean + half)
-            )
-        return low, middle, high
-
-    def deviations(self, values: numpy.ndarray, one: numpy.ndarray) -> numpy.ndarray:
-        """t (M,) of one more run `one` (M,) beside the seeds `values`; infinite where it has no number."""
-        mean, deviation = self._moments(values)
-        return numpy.nan_to_num(numpy.abs(self._scaled(one) - mean) / deviation, nan=numpy.inf)
-
-    def leave_one_out(self, values: numpy.ndarray) -> list[list[float]]:
-        """t of the numbers of each seed beside the other seeds."""
-        return [self.deviations(numpy.delete(values, place, axis=0), one).tolist() for place, one in enumerate(values)]
-
-    def _scaled(self, values: numpy.ndarray) -> numpy.ndarray:
-        with numpy.errstate(divide="ignore", invalid="ignore"):
-            return numpy.where(self.logarithmic, numpy.log(values), values)
-
-    def _moments(self, values: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
-        """Mean (M,) and deviation (M,) of one more seed from it, on each number's scale."""
-        scaled = self._scaled(values)
+        epochs = numpy.array([quantity == ZERO_EPOCH for quantity, _ in numbers], bool)
+        logarithmic = numpy.array([row is not None and row.is_log for row in rows], bool) & (values > 0).all(axis=0)
+        logarithmic |= epochs
+        scaled = _scaled(values, logarithmic)
         mean = scaled.mean(axis=0)
-        deviation = numpy.maximum(scaled.std(axis=0, ddof=1), self._least_deviation(mean))
-        return mean, deviation * math.sqrt(1 + 1 / len(values))
+        examples = numpy.array(
+            [
+                facts.get("num_test" if name.startswith("test/") else "num_train", 0)
+                if row is not None and row.scale == "percent"
+                else 0
+                for (name, _), row in zip(numbers, rows, strict=True)
+            ]
+        )
+        with numpy.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            least = numpy.where(logarithmic, RESOLVED, RESOLVED * numpy.abs(mean))
+            least = numpy.where(epochs, numpy.maximum(least, HALF_AN_EPOCH / numpy.exp(mean)), least)
+            counting = numpy.sqrt(numpy.clip(mean * (1 - mean), 0, None) / examples + 0.5 / examples**2)
+        least = numpy.where(examples > 0, counting, least)
+        deviation = numpy.maximum(scaled.std(axis=0, ddof=1), least) * math.sqrt(1 + 1 / len(values))
+        return cls(numbers, len(values), mean, deviation, logarithmic)
 
-    def _least_deviation(self, mean: numpy.ndarray) -> numpy.ndarray:
-        examples = numpy.maximum(self.counted, 1)
+    @classmethod
+    def read(cls, reference: Mapping[str, Any]) -> Bands:
+        """From a reference's file, which has low, mean and high of each number, of the level that it names.
+
+        A band whose ends lie about the mean as a factor rather than as a difference is one of logarithms. Older
+        references end shares at 0 and 1: then the side that does not counts.
+        """
+        bands = {
+            (quantity, epoch): band
+            for quantity, by_epoch in reference["bands"].items()
+            for epoch, band in by_epoch.items()
+        }
+        low, mean, high = numpy.array([*bands.values()], float).T
+        with numpy.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            factors = numpy.abs(numpy.log(low / mean) + numpy.log(high / mean))
+            logarithmic = (low > 0) & (low < mean) & (mean < high) & (factors < numpy.abs((low + high) / 2 / mean - 1))
+            half = numpy.where(logarithmic, numpy.log(mean / low), numpy.maximum(high - mean, mean - low))
+        seeds = len(reference["seeds"])
+        deviation = half / _limit(seeds, reference["level"])
+        return cls([*bands], seeds, _scaled(mean, logarithmic), deviation, logarithmic)
+
+    def deviations(self, one: numpy.ndarray) -> numpy.ndarray:
+        """t (M,) of one more run with the numbers `one`; infinite where it has none."""
+        scaled = _scaled(one, self.logarithmic)
+        with numpy.errstate(divide="ignore", invalid="ignore"):
+            off = numpy.where(scaled == self.mean, 0.0, numpy.abs(scaled - self.mean) / self.deviation)
+        return numpy.nan_to_num(off, nan=numpy.inf, posinf=numpy.inf)
+
+    def of_level(self, level: float) -> numpy.ndarray:
+        """Low, mean and high (M, 3) of the prediction interval of one more run."""
+        half = _limit(self.seeds, level) * self.deviation
         with numpy.errstate(over="ignore"):
-            least = numpy.where(self.logarithmic, self.least / numpy.exp(mean), self.least)
-        counting = numpy.sqrt(numpy.clip(mean * (1 - mean), 0, None) / examples + 0.5 / examples**2)
-        relative = numpy.where(self.logarithmic, RESOLVED, RESOLVED * numpy.abs(mean))
-        return numpy.where(self.counted > 0, counting, numpy.maximum(relative, least))
+            bands = numpy.stack([self.mean - half, self.mean, self.mean + half], axis=1)
+            return numpy.where(self.logarithmic[:, None], numpy.exp(bands), bands)
+
+
+def _scaled(values: numpy.ndarray, logarithmic: numpy.ndarray) -> numpy.ndarray:
+    with numpy.errstate(divide="ignore", invalid="ignore"):
+        return numpy.where(logarithmic, numpy.log(values), values)
 
 
 def _check(runs: Sequence[SavedRun]) -> None:
@@ -296,13 +277,13 @@ def _check(runs: Sequence[SavedRun]) -> None:
     for run in runs:
         if run.state is not State.COMPLETED:
             raise ValueError(f"{run.name}: expected a completed run, got {run.state}. Let it end first.")
-        chosen, first = configuration_of(run), configuration_of(runs[0])
-        for name in chosen.keys() | first.keys():
-            if str(chosen.get(name)) != str(first.get(name)):
-                raise ValueError(
-                    f"{run.name}: expected runs that differ in their seed alone, got {name} = {chosen.get(name)} "
-                    f"and {first.get(name)}. Name runs of one configuration."
-                )
+    for name in differing(runs):
+        if name not in FREE:
+            values = " and ".join(dict.fromkeys(text_of(run, name) for run in reversed(runs)))
+            raise ValueError(
+                f"runs: expected runs that differ in their seed alone, got {name} = {values}. "
+                f"Name runs of one configuration."
+            )
 
 
 def _each(environments: Sequence[Mapping[str, Any]], key: str) -> str:

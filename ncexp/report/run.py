@@ -1,17 +1,38 @@
-"""What one run came to: its table, how it lies along the central path, its figures; and the same of a simulation."""
+"""What one run came to: its tables, how it lies along the central path, its figures; and the same of a simulation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.table import Table as TerminalTable
 
 from ncexp.measure import compare_with_path
-from ncexp.record import DamagedFile, RunDirectory, counted, read_run, write_json
-from ncexp.record.quantities import NC1, leading
-from ncexp.report.summary import print_measured, print_summary
-from ncexp.report.verdict import print_verdict, verdict
+from ncexp.record import DamagedFile, Record, RunDirectory, SavedRun, counted, read_run, write_json
+from ncexp.record.quantities import PLACES, Quantity, find, selected
+from ncexp.report.numbers import (
+    ERROR,
+    NC1,
+    PERP,
+    TERMS,
+    describe_doubts,
+    rate_of_fall,
+    record_at,
+    small_perp_epoch,
+)
+from ncexp.report.tables import Table
+from ncexp.report.verdict import print_outcome, print_verdict, verdict
+
+#: Three ways to decide on the same features, each with its error on test.
+CLASSIFIERS = {
+    "network": ERROR,
+    "least-squares layer": "test/decisions/least_squares_error",
+    "nearest class mean": "test/decisions/nearest_class_center_error",
+}
+#: How many numbers a measuring prints.
+MOST_MEASURED = 30
 
 
 def report_run(
@@ -36,8 +57,6 @@ def report_run(
 
 def report_runs(paths: Iterable[Path], console: Console) -> None:
     """What several runs came to: see `print_outcome`. One that cannot be read is named."""
-    from ncexp.report.outcome import print_outcome  # SciPy takes half a second
-
     runs = []
     for path in counted([path for path in dict.fromkeys(paths) if (path / "config.yaml").exists()], "runs read"):
         try:
@@ -68,12 +87,81 @@ def report_simulation(directory: RunDirectory, console: Console) -> None:
 
     run = read_run(directory.path)
     first, last = run.records[0], run.records[-1]
-    nc1, worst = leading(NC1).on(), max(record["train/theory/residual"] for record in run.records)
+    worst = max(record["train/theory/residual"] for record in run.records)
     console.print(
         f"{len(run.records)} times up to t = {last['train/path/time']:g}; simulation and closed form differ by at most "
-        f"{worst:.1e} in log ω; NC1 falls from {first[nc1]:.3g} "
-        f"to {last[nc1]:.3g}",
+        f"{worst:.1e} in log ω; NC1 falls from {first[NC1]:.3g} to {last[NC1]:.3g}",
         soft_wrap=True,
         markup=False,
     )
     console.print(f"figure    {draw_simulation(run, directory.figures)}", soft_wrap=True, markup=False)
+
+
+def print_summary(console: Console, run: SavedRun) -> None:
+    """Two tables: the catalogue's summary at three epochs, and the test errors of three classifiers side by side."""
+    heads = _three_epochs(run)
+    console.print(_numbers("on train features", heads, [name for name, _ in selected("summary")]))
+    for line in figure_two(run):
+        console.print(line, soft_wrap=True, markup=False)
+    if ERROR in run.records[-1]:
+        rows = [[head, *(_entry(record, name) for name in CLASSIFIERS.values())] for head, record in heads.items()]
+        console.print(Table.of("", "", ["test error of", *CLASSIFIERS], rows).terminal())
+    for line in describe_doubts(run):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def print_measured(console: Console, run: SavedRun, names: Sequence[str]) -> None:
+    """These numbers at three epochs; of many those first that the summary and the report show."""
+    known = {name for place in PLACES for name, _ in selected(place)}
+    chosen = sorted(names, key=lambda name: name not in known)
+    if run.records and chosen:
+        console.print(_numbers("measured", _three_epochs(run), chosen[:MOST_MEASURED]))
+    if len(chosen) > MOST_MEASURED:
+        console.print(f"and {len(chosen) - MOST_MEASURED} more: `ncexp export`, or ncexp.load(...).frame()")
+
+
+def figure_two(run: SavedRun) -> list[str]:
+    """HPD22 Figure 2's two claims as numbers, a line each; the fall is from zero error on, where it was reached."""
+    if PERP not in run.records[-1]:
+        return []
+    epochs = [small_perp_epoch(run, TERMS[name]) for name in ("L_NC1", "L_NC1, data part")]
+    of_all, of_data = ("never" if math.isnan(epoch) else f"from epoch {epoch:.0f}" for epoch in epochs)
+    lines = [f"L_LS⊥     below L_NC1/10 {of_all}, below its data part/10 {of_data}"]
+    if run.zero_error_epoch is not None:
+        nc1, data, nc23, perp = (f"{rate_of_fall(run, term):.2f}" for term in TERMS.values())
+        lines.append(f"fall      as epoch^p: L_NC1 {nc1} (data {data}), L_NC2/3 {nc23}, L_LS⊥ {perp}")
+    return lines
+
+
+def row_label(name: str, row: Quantity | None) -> str:
+    """What a table of one run calls a number, short enough for 80 columns; train is named for loss and error alone."""
+    if row is None or row.name.startswith("layers/"):
+        return name
+    return row.short if name.startswith("train/") and "/" in row.name else f"{name.partition('/')[0]} {row.short}"
+
+
+def number(value: float, row: Quantity | None) -> str:
+    """Three digits, or a share in percent; an undefined value in words."""
+    if math.isnan(value):
+        return "undefined"
+    if row is None or not row.is_share:
+        return f"{value:.3g}"
+    return f"{100 * value:.3g}%" if row.is_log else f"{value:.2%}"
+
+
+def _three_epochs(run: SavedRun) -> dict[str, Record]:
+    """Heading → record; empty where zero error was not reached."""
+    epochs = {"first epoch": run.records[0], "zero error": record_at(run, run.zero_error_epoch)}
+    epochs["last epoch"] = run.records[-1]
+    return {f"{head} ({one['epoch']:.0f})" if one else f"{head} (none)": one for head, one in epochs.items()}
+
+
+def _numbers(title: str, heads: Mapping[str, Record], names: Iterable[str]) -> TerminalTable:
+    """The numbers that one of these records has."""
+    measured = [name for name in names if any(name in record for record in heads.values())]
+    rows = [[row_label(name, find(name)), *(_entry(record, name) for record in heads.values())] for name in measured]
+    return Table.of("", "", [title, *heads], rows).terminal()
+
+
+def _entry(record: Record, name: str) -> str:
+    return number(record[name], find(name)) if name in record else "–"

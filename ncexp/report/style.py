@@ -1,4 +1,4 @@
-"""The one style of all figures: colours, line styles, a curve of a record, the red line of zero error, axes, files."""
+"""The one style of all figures: colours and what they mean, line styles, axes, layout, files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import itertools
 import math
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -26,9 +25,9 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from ncexp.record import Record, SavedRun, column
+from ncexp.record import SavedRun
 from ncexp.record.files import replace_file
-from ncexp.record.quantities import BOTH, Quantity
+from ncexp.record.quantities import Quantity
 
 #: One colour, one meaning, on every figure: Okabe and Ito's, which colour-blind readers tell apart, and two of Tol's.
 #: The decomposition's parts by the last word of their names; NC1 has the colour of L_NC1, NC2 and NC3 that of L_NC2/3.
@@ -58,16 +57,6 @@ TRAIN_LINE, TEST_LINE, CLASSIFIER_LINE = LINES
 DPI = 130
 
 
-@dataclass(frozen=True)
-class Curve:
-    """One line of a panel: the number it shows, by full name, what the legend calls it, and how it is drawn."""
-
-    name: str
-    label: str
-    colour: str
-    line: Line
-
-
 def group_colours(groups: Sequence[str]) -> dict[str, str]:
     """A colour for each loss, or other group of runs, that a figure compares.
 
@@ -79,57 +68,6 @@ def group_colours(groups: Sequence[str]) -> dict[str, str]:
     }
     others = itertools.cycle((*OTHERS, *MORE))
     return {group: COLOURS[first[group]] if group in first else next(others) for group in groups}
-
-
-def curves_of(rows: Sequence[Quantity], splits: Sequence[str], colour: str) -> list[Curve]:
-    """The curves of a panel with these rows, all in `colour`: train solid, test dashed, the second row dotted.
-
-    The parts of the decomposition have their own colours; the whole, which comes first, is dotted and black.
-    """
-    curves = []
-    for place, row in enumerate(rows):
-        part = COLOURS.get(row.name.partition("/")[2]) if row.name.startswith("mse/") else None
-        dotted = row.name == "mse/loss" if part else place > 0
-        of = [row.curve] if len(rows) > 1 else []
-        for split, line in zip(BOTH, (TRAIN_LINE, TEST_LINE), strict=True):
-            if split in row.splits and split in splits:
-                label = ", ".join([*of, split] if (len(row.splits) > 1 and len(splits) > 1) or not of else of)
-                curves.append(Curve(f"{split}/{row.name}", label, part or colour, CLASSIFIER_LINE if dotted else line))
-    return curves
-
-
-def draw_curve(axes: Axes, records: list[Record], curve: Curve, marker: str = "") -> None:
-    """One number of the records against epoch; nothing where it is undefined throughout."""
-    values = column(records, curve.name)
-    if not all(map(math.isnan, values)):
-        axes.plot(
-            column(records, "epoch"),
-            values,
-            curve.line,
-            color=curve.colour,
-            label=curve.label,
-            marker=marker,
-            markersize=3,
-            linewidth=1.2,
-        )
-
-
-def draw_zero_line(axes: Axes, run: SavedRun, line: Line = "-") -> None:
-    """The red line at the zero-error epoch, where it was reached."""
-    if run.zero_error_epoch is not None:
-        axes.axvline(run.zero_error_epoch, color=RED, linewidth=1.1, linestyle=line)
-
-
-def shown_name(run: SavedRun) -> str:
-    """The run's name in a figure: that of a folder may be any, and matplotlib reads $ as mathematics."""
-    return run.name.replace("$", r"\$")
-
-
-def zero_error_note(run: SavedRun) -> str:
-    """What the red line of a figure of this run stands for, or why there is none."""
-    if run.zero_error_epoch is None:
-        return "train error never ≤ 0.1 %: no red line"
-    return f"red line: first epoch with train error ≤ 0.1 %, {run.zero_error_epoch}"
 
 
 def axis_label(row: Quantity, runs: Sequence[SavedRun]) -> str:
@@ -154,11 +92,13 @@ def scale_axis(axes: Axes, row: Quantity) -> None:
     label_ticks(axes.yaxis, row.is_share)
 
 
-def finish(axes: Axes, columns: int = 1, place: Literal["best", "lower right"] = "best") -> None:
+def finish(
+    axes: Axes, columns: int = 1, place: Literal["best", "lower right"] = "best", handles: Sequence[Artist] = ()
+) -> None:
     """A faint grid, and the legend where there are curves: every one may be undefined throughout."""
     axes.grid(alpha=0.25, linewidth=0.5)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8, framealpha=0.9, ncols=columns, loc=place)
+    if found := handles or axes.get_legend_handles_labels()[0]:
+        axes.legend(handles=found, fontsize=8, framealpha=0.9, ncols=columns, loc=place)
 
 
 def label_ticks(axis: Axis, share: bool = False) -> None:
@@ -214,41 +154,27 @@ def omega(mode: int) -> str:
 def lay_out(figure: Figure) -> None:
     """Lay the figure out, once: else each of its files would be laid out anew, and drawn twice for it.
 
-    Titles and labels that would leave the canvas are broken into lines; then the room for them is found anew.
+    Words that are longer than their place are broken into lines; then the room for them is found anew.
     """
     figure.set_dpi(DPI)
     if engine := figure.get_layout_engine():
         engine.execute(figure)
         for _ in range(3):  # lines that a title gains are room that labels lose
-            if not _break_what_leaves(figure):
+            if not _break_what_is_too_long(figure):
                 break
             engine.execute(figure)
         figure.set_layout_engine(None)
 
 
-def _break_what_leaves(figure: Figure) -> bool:
-    """Whether there was a title or label of the figure or of its panels to break."""
-    broken = False
-    for text in [*figure.texts, *(text for axes in figure.axes for text in words_of(axes))]:
-        box, canvas = extent_of(text), figure.bbox
-        upright = text.get_rotation() == 90
-        low, high, room = (box.y0, box.y1, canvas.height) if upright else (box.x0, box.x1, canvas.width)
-        if (over := max(-low, high - room)) > 0:
-            broken |= break_lines(text, high - low - 2 * over)  # at both ends: it stands in its panel's middle
-    return broken
-
-
-def extent_of(artist: Artist) -> Bbox:
-    """In pixels of the figure as it is now; a text itself remembers those of its first resolution."""
-    figure = artist.get_figure(root=True)
-    assert figure is not None
-    return Bbox(artist.get_window_extent(figure._get_renderer()))  # type: ignore[attr-defined]
-
-
-def words_of(axes: Axes) -> list[Text]:
-    """Its three titles, its notes and the labels of its axes."""
-    texts = [child for child in axes.get_children() if isinstance(child, Text)]
-    return [text for text in [*texts, axes.xaxis.label, axes.yaxis.label] if text.get_text()]
+def _break_what_is_too_long(figure: Figure) -> bool:
+    """Whether there was a word of a panel longer than it, or one of the figure longer than what legends leave of it."""
+    legends = sum(extent_of(legend).height for legend in figure.legends)
+    places = [(text, figure.bbox.width, figure.bbox.height - 2 * legends) for text in figure.texts]
+    for axes in figure.axes:
+        words = [child for child in axes.get_children() if isinstance(child, Text)]
+        places += [(text, *axes.bbox.size) for text in [*words, axes.xaxis.label, axes.yaxis.label]]
+    broken = [break_lines(text, high if text.get_rotation() == 90 else wide) for text, wide, high in places]
+    return any(broken)
 
 
 def break_lines(text: Text, room: float) -> bool:
@@ -258,15 +184,18 @@ def break_lines(text: Text, room: float) -> bool:
     """
     lines = text.get_text().split("\n")
     whole = most = max(map(len, lines))
-    while (length := _length(text)) > room and most > 8:
+    along = 1 if text.get_rotation() == 90 else 0
+    while most > 8 and (length := extent_of(text).size[along]) > room:
         most = max(8, min(most - 1, int(most * room / length)))
         text.set_text("\n".join(part for line in lines for part in textwrap.wrap(line, most) or [""]))
     return most < whole
 
 
-def _length(text: Text) -> float:
-    box = extent_of(text)
-    return box.height if text.get_rotation() == 90 else box.width
+def extent_of(artist: Artist) -> Bbox:
+    """In pixels of the figure as it is now; a text itself remembers those of its first resolution."""
+    figure = artist.get_figure(root=True)
+    assert figure is not None
+    return Bbox(artist.get_window_extent(figure._get_renderer()))  # type: ignore[attr-defined]
 
 
 def save(figure: Figure, path: Path, *others: Path) -> Path:

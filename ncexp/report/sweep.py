@@ -1,32 +1,99 @@
-"""The cells of a sweep and, in each, the learning rate that the paper would keep (HPD22).
+"""What differs among runs, and the groups that this makes: the one place that says so.
 
-What lies in a folder may be of several experiments: runs of one dataset and network that differ in more than learning
-rate, seed and loss are of different settings, and each setting is a group of its own: a part of the loss's name.
+A table of a few runs shows all in which they differ. An axis is a choice in which runs differ that no other choice
+decides; runs that are the same on all axes differ in their seed alone and are one `Group`. The paper's grid (HPD22) is
+made of groups, too: a `Cell` is a dataset, network and loss, its groups are learning rates, of which it keeps one.
+Runs that have further axes are of several settings, and each setting has cells of its own.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from ncexp.record import FAMILIES, SavedRun, State
 from ncexp.record.text import printable
+from ncexp.report.numbers import ERROR, Spread, Value, at_the_end
 
 #: Dataset, architecture, loss; where runs differ in more, the loss is followed by ", " and the setting's name.
 Place = tuple[str, str, str]
-#: The value of each key that differs, as text.
-Setting = tuple[str, ...]
 #: The columns of HPD22's figures, in the printed order: our name → the printed one.
 DATASETS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "svhn": "SVHN", "stl10": "STL10"}
-#: What may differ within a setting.
-FREE = ("dataset", "architecture", "loss", "regime", "lr", "optimizer.lr", "seed")
-#: A setting is named by its values where these are as short, and as plain: no figure or format misreads them.
+#: The axes of the paper's grid; runs that have others are of several settings.
+PAPER_AXES = ("dataset", "architecture", "loss", "regime", "lr")
+#: A setting is named by its values where these are short words that no figure or format misreads.
 SHORT = re.compile(r"[\w.,=+/ –-]{1,40}")
+
+
+def differing(runs: Sequence[SavedRun]) -> list[str]:
+    """The choices that are not the same in all runs; lr stands for optimizer.lr."""
+    names = dict.fromkeys(name for run in runs for name in run.choices if name != "optimizer.lr")
+    return [name for name in names if len({text_of(run, name) for run in runs}) > 1]
+
+
+def axes(runs: Sequence[SavedRun]) -> list[str]:
+    """The choices but for the seed in which runs differ and which no other choice decides.
+
+    Runs of one dataset and network are held against each other: what data sets differ in, their names say. So are, of
+    an option, runs with the same choice: that only one of two optimizers has a momentum, the optimizer's name says.
+    """
+    found = []
+    for name in differing(runs):
+        group = "optimizer" if name == "lr" else name.rpartition(".")[0]
+        values: dict[tuple[str, ...], set[str]] = {}
+        for run in runs:
+            alike = () if name in PAPER_AXES[:2] else run.cell[:2]
+            values.setdefault((*alike, text_of(run, group)), set()).add(text_of(run, name))
+        if name != "seed" and any(len(one) > 1 for one in values.values()):
+            found.append(name)
+    return found
+
+
+def text_of(run: SavedRun, name: str) -> str:
+    """What was chosen, as --where takes it; a dash where there is no such choice."""
+    value = run.choices.get(name)
+    return "–" if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed alone. values: axis → what was chosen."""
+
+    values: dict[str, str]
+    runs: list[SavedRun]
+
+    @property
+    def completed(self) -> bool:
+        """Whether every run did, and has numbers."""
+        return all(run.state is State.COMPLETED and run.records for run in self.runs)
+
+    @property
+    def ended_badly(self) -> bool:
+        """Whether a run diverged or failed, so that the others make no complete group."""
+        return any(run.state in (State.DIVERGED, State.FAILED) for run in self.runs)
+
+    @property
+    def error(self) -> float:
+        """The test error at the last evaluated epoch, the mean over the runs that have one; nan without any."""
+        return over_seeds(self.runs, at_the_end(ERROR)).mean
+
+
+def grouped(runs: Iterable[SavedRun], names: Sequence[str]) -> list[Group]:
+    """The runs by what they have on these axes, in order of appearance."""
+    found: dict[tuple[str, ...], list[SavedRun]] = {}
+    for run in runs:
+        found.setdefault(tuple(text_of(run, name) for name in names), []).append(run)
+    return [Group(dict(zip(names, values, strict=True)), members) for values, members in found.items()]
+
+
+def over_seeds(
+    runs: Iterable[SavedRun], of: Callable[[SavedRun], float], places: str = ".3g", kind: Spread = "std"
+) -> Value:
+    """A number of these runs, as far as they have records."""
+    return Value.of([of(run) for run in runs if run.records], places, kind)
 
 
 @dataclass(frozen=True)
@@ -37,20 +104,18 @@ class Cell:
     runs: list[SavedRun]
 
     @cached_property
-    def rates(self) -> dict[float, list[SavedRun]]:
-        """Learning rate → its runs, one a seed, ascending; nan, last, where that of another training is not known."""
-        rates = sorted({run.rate for run in self.runs}, key=lambda rate: (math.isnan(rate), rate))
-        return {rate: sorted(self._at(rate), key=lambda run: -1 if run.seed is None else run.seed) for rate in rates}
+    def rates(self) -> dict[float, Group]:
+        """Learning rate → its runs by seed, ascending; nan, last, where that of another training is not known."""
+        rates: dict[float, list[SavedRun]] = {}
+        for run in sorted(self.runs, key=lambda one: -1 if one.seed is None else one.seed):
+            rates.setdefault(math.nan if math.isnan(run.rate) else run.rate, []).append(run)
+        ascending = sorted(rates, key=lambda rate: (math.isnan(rate), rate))
+        return {rate: Group({"lr": f"{rate:g}"}, rates[rate]) for rate in ascending}
 
     @cached_property
     def complete_rates(self) -> dict[float, float]:
         """Learning rate → test error at the LAST epoch, the mean over its seeds; where every one of them completed."""
-        complete = {
-            rate: runs
-            for rate, runs in self.rates.items()
-            if all(run.state is State.COMPLETED and run.records for run in runs)
-        }
-        return {rate: last_test_error(runs) for rate, runs in complete.items()}
+        return {rate: group.error for rate, group in self.rates.items() if group.completed}
 
     @cached_property
     def best_rate(self) -> float | None:
@@ -70,13 +135,9 @@ class Cell:
         """
         if self.best_rate is not None:
             return self.best_rate
-        begun = {rate: runs for rate, runs in self.rates.items() if any(run.records for run in runs)}
-
-        def order(rate: float) -> tuple[object, ...]:
-            error = last_test_error(begun[rate])
-            return (ended(begun[rate]), math.isnan(error), error, rate)
-
-        return min(begun, key=order, default=None)
+        begun = {rate: group for rate, group in self.rates.items() if any(run.records for run in group.runs)}
+        order = {rate: (one.ended_badly, math.isnan(one.error), one.error, rate) for rate, one in begun.items()}
+        return min(begun, key=order.__getitem__, default=None)
 
     @property
     def at_edge(self) -> bool:
@@ -91,22 +152,15 @@ class Cell:
     @property
     def best(self) -> list[SavedRun]:
         """The runs, one a seed, of the shown rate, as far as they have numbers."""
-        return [] if self.shown_rate is None else [run for run in self.rates[self.shown_rate] if run.records]
-
-    def _at(self, rate: float) -> Iterable[SavedRun]:
-        return (run for run in self.runs if run.rate == rate or (math.isnan(rate) and math.isnan(run.rate)))
+        return [] if self.shown_rate is None else [run for run in self.rates[self.shown_rate].runs if run.records]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The cells, with their places' names in the order of first appearance.
-
-    keys: in what the runs differ beside FREE; settings: the values of each, by its name; none where nothing differs.
-    """
+    """The cells by place. settings: the groups that further axes make, by name; none where there is no such axis."""
 
     cells: dict[Place, Cell]
-    keys: list[str] = field(default_factory=list)
-    settings: dict[str, Setting] = field(default_factory=dict)
+    settings: dict[str, Group] = field(default_factory=dict)
 
     @property
     def datasets(self) -> list[str]:
@@ -133,8 +187,7 @@ class Sweep:
     @property
     def losses(self) -> list[str]:
         """What is compared within a panel: losses, MSE first, and of each its settings."""
-        order = ["", *self.settings]
-        return sorted({loss for _, _, loss in self.cells}, key=lambda loss: _loss_order(loss, order))
+        return sorted({loss for _, _, loss in self.cells}, key=lambda loss: _loss_order(loss, [*self.settings]))
 
     @property
     def runs(self) -> list[SavedRun]:
@@ -143,70 +196,49 @@ class Sweep:
 
 
 def gather(runs: Iterable[SavedRun]) -> Sweep:
-    """The runs by cell; those that differ in more than FREE by setting, too.
+    """The runs by cell and, where they have further axes than the paper's grid, by setting.
 
     Raises ValueError where there is none, and where two have one key.
     """
     found = [run for run in runs if not run.is_simulation]
     if not found:
         raise ValueError("runs: expected some to report on, got none. Name the folder of trainings, or check --where.")
-    keys = _differing(found)
-    settings = sorted({_values(run, keys) for run in found}, key=lambda values: [*map(_value_order, values)])
-    names = dict(zip(settings, _names(keys, settings), strict=True))
+    further = [name for name in axes(found) if name not in PAPER_AXES]
+    groups = sorted(grouped(found, further), key=lambda one: [natural_order(value) for value in one.values.values()])
+    settings = dict(zip(_names(groups), groups, strict=True)) if further else {"": groups[0]}
     cells: dict[Place, list[SavedRun]] = {}
-    for run in found:
-        dataset, architecture, loss = run.cell
-        place = (dataset, architecture, f"{loss}, {names[_values(run, keys)]}" if keys else loss)
-        cells.setdefault(place, []).append(run)
+    for name, group in settings.items():
+        for run in group.runs:
+            dataset, architecture, loss = run.cell
+            cells.setdefault((dataset, architecture, f"{loss}, {name}" if name else loss), []).append(run)
     for members in cells.values():
-        _refuse_twins(members)
-    order = ["", *names.values()]
-    made = sorted((Cell(place, members) for place, members in cells.items()), key=lambda one: _paper_order(one, order))
-    return Sweep({cell.place: cell for cell in made}, keys, {names[one]: one for one in settings} if keys else {})
+        seen: dict[str, SavedRun] = {}
+        for run in members:
+            if (other := seen.setdefault(run.key, run)) is not run:
+                named = f"expected one run of key {run.key}, got also {other.path}"
+                raise ValueError(f"{run.path}: {named}. Name one of them.")
+    made = sorted((Cell(*one) for one in cells.items()), key=lambda cell: _paper_order(cell, [*settings]))
+    return Sweep({cell.place: cell for cell in made}, settings if further else {})
 
 
 def describe_settings(sweep: Sweep) -> str:
     """In a sentence, why there are groups, and what became of them; empty where there are none."""
-    if not sweep.keys:
+    if not sweep.settings:
         return ""
-    value = next(values[0] for values in sweep.settings.values() if values[0] != _text(None))
+    keys = [*next(iter(sweep.settings.values())).values]
+    value = next(value for group in sweep.settings.values() if (value := group.values[keys[0]]) != "–")
     return printable(
-        f"Beside learning rate, seed and loss these runs differ in {', '.join(sweep.keys)}: {len(sweep.settings)} "
-        f"settings, each with rows and a colour of its own. Leave some out with --where, as in --where "
-        f"{sweep.keys[0]}={value}."
+        f"Beside learning rate, seed and loss these runs differ in {', '.join(keys)}: {len(sweep.settings)} settings, "
+        f"each with rows and a colour of its own. Leave some out with --where, as in --where {keys[0]}={value}."
     )
 
 
-def ended(runs: Iterable[SavedRun]) -> bool:
-    """Whether one diverged or failed, so that the others of its rate make no complete one."""
-    return any(run.state in (State.DIVERGED, State.FAILED) for run in runs)
-
-
-def last_test_error(runs: Iterable[SavedRun]) -> float:
-    """The test error at the last evaluated epoch, the mean over the runs that have one; nan without any."""
-    errors = [run.records[-1].get("test/error", math.nan) for run in runs if run.records]
-    return mean(errors) if errors else math.nan
-
-
-def mean(values: Sequence[float]) -> float:
-    """The mean, also of values whose sum float64 does not hold, and of infinite ones."""
-    largest = max(map(abs, values))
-    if not all(map(math.isfinite, values)):
-        return sum(values) / len(values)
-    return statistics.fmean(values) if largest < 1e300 else largest * statistics.fmean(one / largest for one in values)
-
-
-def deviation(values: Sequence[float]) -> float:
-    """The standard deviation (n − 1); nan of fewer than two values, and where one is infinite."""
-    if len(values) < 2 or not all(map(math.isfinite, values)):
-        return math.nan
-    largest = max(map(abs, values))
-    return statistics.stdev(values) if largest < 1e150 else largest * statistics.stdev(one / largest for one in values)
-
-
-def natural_order(name: str) -> list[str | float]:
-    """A key to sort by in which numbers count as such: vgg11, vgg13, vgg101."""
-    return [float(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+def natural_order(name: str) -> list[tuple[int, float, str]]:
+    """A key to sort by in which numbers count as such: vgg11, vgg13, vgg101; 1e-05, 0.0005, 0.1; words after them."""
+    try:
+        return [(0, float(name), "")]
+    except ValueError:
+        return [(0, float(part), "") if part.isdecimal() else (1, 0.0, part) for part in re.split(r"(\d+)", name)]
 
 
 def _paper_order(cell: Cell, settings: Sequence[str]) -> tuple[object, ...]:
@@ -218,7 +250,7 @@ def _paper_order(cell: Cell, settings: Sequence[str]) -> tuple[object, ...]:
 
 def _loss_order(loss: str, settings: Sequence[str]) -> tuple[object, ...]:
     name, _, setting = loss.partition(", ")
-    return (not name.startswith("mse"), name, settings.index(setting))
+    return (not name.startswith("mse"), name, settings.index(setting) if setting else -1)
 
 
 def _row_order(cell: Cell) -> tuple[object, ...]:
@@ -226,50 +258,12 @@ def _row_order(cell: Cell) -> tuple[object, ...]:
     return (row, cell.family.lower(), natural_order(cell.place[1]))
 
 
-def _refuse_twins(runs: Sequence[SavedRun]) -> None:
-    seen: dict[str, SavedRun] = {}
-    for run in runs:
-        if other := seen.get(run.key):
-            raise ValueError(f"{run.path}: expected one run of key {run.key}, got also {other.path}. Name one of them.")
-        seen[run.key] = run
-
-
-def _differing(runs: Sequence[SavedRun]) -> list[str]:
-    """The keys, but for FREE, in which runs of one dataset and network differ.
-
-    An option is held against that of runs with the same choice: that only one of two optimizers has a momentum is said
-    by the optimizer's name.
-    """
-    held: dict[tuple[str, ...], set[str]] = {}
-    names = dict.fromkeys(name for run in runs for name in run.choices if name not in FREE)
-    for run in runs:
-        for name in names:
-            choice = _text(run.choices.get(name.rpartition(".")[0]))
-            held.setdefault((name, *run.cell[:2], choice), set()).add(_text(run.choices.get(name)))
-    differing = {name for (name, *_), values in held.items() if len(values) > 1}
-    return [name for name in names if name in differing]
-
-
-def _values(run: SavedRun, keys: Iterable[str]) -> Setting:
-    return tuple(_text(run.choices.get(key)) for key in keys)
-
-
-def _names(keys: Sequence[str], settings: Sequence[Setting]) -> list[str]:
+def _names(groups: Sequence[Group]) -> list[str]:
     """What rows and legends call each setting: its values where all are short, else its number."""
-    short = [key.rpartition(".")[2] for key in keys]
-    words = [" ".join(f"{key}={value}" for key, value in zip(short, values, strict=True)) for values in settings]
+    short = [key.rpartition(".")[2] for key in groups[0].values]
+    words = [
+        " ".join(f"{key}={value}" for key, value in zip(short, one.values.values(), strict=True)) for one in groups
+    ]
     if len(set(short)) == len(short) and all(map(SHORT.fullmatch, words)):
         return words
-    return [f"setting {number}" for number in range(1, len(settings) + 1)]
-
-
-def _text(value: Any) -> str:
-    return "–" if value is None else str(value)
-
-
-def _value_order(value: str) -> tuple[object, ...]:
-    """Numbers first, by size."""
-    try:
-        return (0, float(value), [])
-    except ValueError:
-        return (1, 0.0, natural_order(value))
+    return [f"setting {number}" for number in range(1, len(groups) + 1)]

@@ -1,4 +1,4 @@
-"""The answer in words with which a run, a sweep, a report and a measuring end.
+"""The answer in words with which a run, a sweep, a report and a measuring end, and the table of what several came to.
 
 Every number in it is the record's own. How is judged stands in the docstring of each function; of what was not measured
 nothing is said.
@@ -7,29 +7,44 @@ nothing is said.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from rich.console import Console
 
-from ncexp.record import Record, SavedRun, State, quantities
-from ncexp.report.summary import ROBUSTNESS, record_at, small_perp_epoch
+from ncexp.record import SavedRun, State, format_counts
+from ncexp.report.numbers import (
+    ERROR,
+    NC1,
+    PERP,
+    ROBUSTNESS,
+    Value,
+    at_the_end,
+    before_the_end,
+    deviation,
+    mean,
+    nc1_factor,
+    small_perp_epoch,
+)
+from ncexp.report.sweep import Group, axes, grouped
+from ncexp.report.tables import Entry, Table
 
-NC1, PERP = quantities.leading(quantities.NC1).on(), "train/mse/loss_ls_perp"
-
-
-def verdict(run: SavedRun) -> list[str]:
-    """What one run came to, a sentence a line; of a diverged one what to try."""
-    if run.state is State.DIVERGED:
-        return [what_to_try(run)]
-    if run.is_simulation or "test/error" not in (run.records or [{}])[-1]:
-        return []
-    return [*_of_errors(run), *of_collapse(run), *of_path(run), *_of_robustness(run)]
+#: How many settings a table has, those with the lowest test error; and how many a sentence lists.
+MOST_ROWS, MOST_NAMED = 40, 4
 
 
 def print_verdict(console: Console, lines: Iterable[str]) -> None:
     """The sentences under the word, as the other lines of a run are printed."""
     for place, line in enumerate(lines):
         console.print(f"{'' if place else 'verdict':9} {line}", soft_wrap=True, markup=False)
+
+
+def verdict(run: SavedRun) -> list[str]:
+    """What one run came to, a sentence a line; of a diverged one what to try."""
+    if run.state is State.DIVERGED:
+        return [what_to_try(run)]
+    if run.is_simulation or ERROR not in (run.records or [{}])[-1]:
+        return []
+    return [*_of_errors(run), *_of_collapse(run), *_of_path(run), *_of_robustness(run)]
 
 
 def what_to_try(run: SavedRun) -> str:
@@ -49,42 +64,27 @@ def _of_errors(run: SavedRun) -> list[str]:
     """Test error at the last evaluated epoch beside that of the zero-error epoch."""
     last, zero = run.records[-1], run.zero_error_epoch
     state = "" if run.state is State.COMPLETED else f"so far ({run.state}): "
-    now = f"{state}test error {last['test/error']:.2%} at epoch {last['epoch']:.0f}"
+    now = f"{state}test error {last[ERROR]:.2%} at epoch {last['epoch']:.0f}"
     if zero is None:
         reached = "is not reached yet" if state else "was not reached"
         wrong = f"{last.get('train/error', math.nan):.2%} of the training examples are still decided wrongly"
         return [f"{now}; zero error {reached}: {wrong}"]
     if zero == last["epoch"]:
         return [f"{now}, the zero-error epoch: there is nothing after it in which features could collapse further"]
-    before = at_zero_error(run).get("test/error", math.nan)
+    before = before_the_end(run).get(ERROR, math.nan)
     if math.isnan(before):
         return [f"{now}; zero error at epoch {zero}"]
-    points = 100 * (before - last["test/error"])
+    points = 100 * (before - last[ERROR])
     change = f"{abs(points):.2f} points {'less' if points > 0 else 'more'} now" if points else "the same"
     return [f"{now}; {before:.2%} at zero error, epoch {zero}: {change}"]
 
 
-def at_zero_error(run: SavedRun) -> Record:
-    """The record of the zero-error epoch; empty where it was not reached, or is the last."""
-    zero = run.zero_error_epoch
-    return {} if zero in (None, run.records[-1]["epoch"]) else record_at(run, int(zero or 0)) or {}
-
-
-def nc1_factor(run: SavedRun) -> float:
-    """NC1 on train features at zero error over that at the last evaluated epoch: above 1 it fell.
-
-    nan where one of them is undefined or was not measured, and where nothing comes after zero error.
-    """
-    before, now = (record.get(NC1, math.nan) for record in (at_zero_error(run), run.records[-1]))
-    return before / now if now else math.inf if before > 0 else math.nan
-
-
-def of_collapse(run: SavedRun) -> list[str]:
+def _of_collapse(run: SavedRun) -> list[str]:
     """Whether NC1 fell after zero error, and by which factor; a change that three digits do not show is none."""
     factor = nc1_factor(run)
     if math.isnan(factor):
         return []
-    values = f"{at_zero_error(run)[NC1]:.3g} at zero error, {run.records[-1][NC1]:.3g} now"
+    values = f"{before_the_end(run)[NC1]:.3g} at zero error, {run.records[-1][NC1]:.3g} now"
     if f"{factor:.3g}" == "1":
         return [f"NC1 did not change after zero error: {values}"]
     if factor < 1:
@@ -92,10 +92,10 @@ def of_collapse(run: SavedRun) -> list[str]:
     return [f"NC1 fell after zero error by a factor of {factor:.3g}: {values}"]
 
 
-def of_path(run: SavedRun) -> list[str]:
+def _of_path(run: SavedRun) -> list[str]:
     """Near the central path: L_LS⊥ stays below a tenth of L_NC1 to the end (HPD22 Figure 2), on train features."""
     last = run.records[-1]
-    if PERP not in last or math.isnan(last[PERP]):
+    if math.isnan(last.get(PERP, math.nan)):
         return []
     if why := run.doubts.get((int(last["epoch"]), "train")):
         return [f"how near it is to the central path cannot be said: {why}"]
@@ -111,8 +111,140 @@ def of_path(run: SavedRun) -> list[str]:
 
 
 def _of_robustness(run: SavedRun) -> list[str]:
-    before, now = (record.get(ROBUSTNESS, math.nan) for record in (at_zero_error(run), run.records[-1]))
+    now, before = at_the_end(ROBUSTNESS)(run), before_the_end(run).get(ROBUSTNESS, math.nan)
     if math.isnan(now):
         return []
     earlier = "" if math.isnan(before) else f", {before:.3g} at zero error"
     return [f"robustness {now:.3g}{earlier}: the least change that decides otherwise, as a share of the input's length"]
+
+
+def print_outcome(console: Console, runs: Sequence[SavedRun]) -> None:
+    """The table of what several runs came to, and the verdict; nothing of runs of which none was evaluated."""
+    if not any(run.records for run in runs):
+        return
+    found = _groups(runs)
+    console.print()
+    console.print(outcome_table(found).terminal(len(found[0].values)))
+    if len(found) > MOST_ROWS:
+        console.print(f"{MOST_ROWS} of {len(found)} settings, those with the lowest test error; `ncexp runs` lists all")
+    print_verdict(console, outcome(runs))
+
+
+def _groups(runs: Sequence[SavedRun]) -> list[Group]:
+    trained = [run for run in runs if not run.is_simulation]
+    return grouped(trained, axes(trained))
+
+
+def outcome_table(found: Sequence[Group]) -> Table:
+    """A row a group: its axes, test error and NC1 (and robustness, if measured) at the end: mean ± deviation over the
+    seeds that completed, how many these are, and how the others stand.
+    """
+    names = [NC1, *([ROBUSTNESS] if any(_last(one, at_the_end(ROBUSTNESS)) for one in found) else [])]
+    columns = [*found[0].values, *("seeds", "test error %", "NC1", "robustness")[: 2 + len(names)], ""]
+    if len(found) > MOST_ROWS:
+        found = sorted(found, key=lambda one: mean(_errors(one)) if _errors(one) else math.inf)[:MOST_ROWS]
+    rows: list[list[Entry]] = []
+    for one in found:
+        done = [run for run in one.runs if run.state is State.COMPLETED and run.records]
+        numbers = [Value.of([at_the_end(name)(run) for run in done]) for name in names]
+        others = [run.state for run in one.runs if run.state is not State.COMPLETED]
+        row: list[Entry] = [*one.values.values(), str(len(_errors(one))), Value.of(_errors(one), ".2f"), *numbers]
+        rows.append([*row, format_counts(others) if others else ""])
+    return Table.of("outcome", "", columns, rows)
+
+
+def outcome(runs: Sequence[SavedRun]) -> list[str]:
+    """The verdict on several runs, a sentence a line: of all data the best setting, how it collapsed, how near the
+    central path it is; and what did not complete.
+    """
+    found = _groups(runs)
+    lines = []
+    for data in dict.fromkeys(map(_data, found)):
+        complete = [one for one in found if _data(one) == data and len(_errors(one)) == len(one.runs)]
+        complete.sort(key=lambda one: mean(_errors(one)))
+        if complete:
+            said = [_best(complete), *_collapse(complete[0]), *_path(complete[0])]
+            lines += [f"{data}: {line}" if data else line for line in said]
+    states = [(run.state, one) for one in found for run in one.runs]
+    if others := [(state, one) for state, one in states if state is not State.COMPLETED]:
+        where = [*dict.fromkeys(", ".join(filter(None, (_data(one), _words(one)))) for _, one in others)]
+        named = where[:MOST_NAMED] + ([f"{len(where) - MOST_NAMED} more"] if len(where) > MOST_NAMED else [])
+        counts = format_counts(state for state, _ in others)
+        lines.append(f"{len(others)} of {len(states)} runs did not complete: {counts} ({'; '.join(named)})")
+    return lines
+
+
+def _best(complete: Sequence[Group]) -> str:
+    """Which setting has the lowest mean test error, and whether that is more than chance.
+
+    A setting is called the best only where the next one is worse by more than the seeds' spread: the larger of the two
+    standard deviations (n − 1) over their seeds. Of one seed there is none, and nothing is said of chance.
+    """
+    first, *others = complete
+    words, error = _words(first), f"test error {Value.of(_errors(first), '.2f')} % ({_seeds(first.runs)})"
+    if not others:
+        return f"{words}: {error}"
+    second = others[0]
+    gap = mean(_errors(second)) - mean(_errors(first))
+    apart = f"{gap:.2f} points below the next, {_words(second)}" if gap else f"the same as that of {_words(second)}"
+    spreads = [deviation(_errors(one)) for one in (first, second)]
+    if any(map(math.isnan, spreads)):
+        chance = "Of one seed nothing can be said about chance: repeat with seed=0,1,2"
+        total = first.runs[0].facts.get("num_test")  # a stranger's facts may hold anything
+        known = isinstance(total, int) and gap and len(first.runs + second.runs) == 2
+        examples = f" ({gap / 100 * float(total or 0):.0f} of {total} test examples)" if known else ""
+        return f"lowest: {words}, {error}, {apart}{examples}. {chance}"
+    spread = f"{max(spreads):.2f} points, the seeds' spread"
+    if gap > max(spreads):
+        return f"best: {words}, {error}, {apart}: more than {spread}"
+    return f"no setting is the best: {words} has {error}, {apart}: no more than {spread}"
+
+
+def _collapse(best: Group) -> list[str]:
+    """By which factors NC1 fell after zero error, over the seeds of which it is known; or that none reached it."""
+    if all(run.zero_error_epoch is None for run in best.runs):
+        return ["there, zero error was not reached, after which features would collapse"]
+    if len(best.runs) == 1:
+        return [f"there, {line}" for line in _of_collapse(best.runs[0])]
+    factors = _last(best, nc1_factor)
+    fell = [factor for factor in factors if factor > 1]
+    by = f", by a factor of {min(fell):.3g} to {max(fell):.3g}" if fell else ""
+    return [f"there, NC1 fell after zero error in {len(fell)} of {_seeds(factors)}{by}"] if factors else []
+
+
+def _path(best: Group) -> list[str]:
+    """How many seeds are near the central path, judged as in `_of_path`; those in doubt are left out."""
+    if len(best.runs) == 1:
+        return [f"there, {line}" for line in _of_path(best.runs[0])]
+    sure = Group(best.values, [run for run in best.runs if not run.doubts])
+    known, near = _last(sure, at_the_end(PERP)), _last(sure, small_perp_epoch)
+    since = f", from epoch {min(near):.0f} to {max(near):.0f} on" if near else ""
+    said = f"{len(near)} of {_seeds(known)} near the central path (L_LS⊥ stays below a tenth of L_NC1){since}"
+    return [f"there, {said}"] if known else []
+
+
+def _last(group: Group, of: Callable[[SavedRun], float]) -> list[float]:
+    """A number of the runs that completed, where it is defined."""
+    done = [run for run in group.runs if run.state is State.COMPLETED and run.records]
+    return [value for run in done if not math.isnan(value := of(run))]
+
+
+def _errors(group: Group) -> list[float]:
+    """Test error in percent at the last evaluated epoch, of the runs that completed."""
+    return [100 * error for error in _last(group, at_the_end(ERROR))]
+
+
+def _words(group: Group) -> str:
+    """``loss mse_mean, lr 0.06``; what the data are is said before."""
+    chosen = [f"{axis} {value}" for axis, value in group.values.items() if axis.partition(".")[0] != "dataset"]
+    return ", ".join(chosen) or "this setting"
+
+
+def _data(group: Group) -> str:
+    """The dataset and its options, as far as they differ; test errors are compared on the same data alone."""
+    chosen = [(axis, value) for axis, value in group.values.items() if axis.partition(".")[0] == "dataset"]
+    return ", ".join(value if axis == "dataset" else f"{axis} {value}" for axis, value in chosen)
+
+
+def _seeds(values: Sequence[object]) -> str:
+    return f"{len(values)} seed{'s' * (len(values) != 1)}"

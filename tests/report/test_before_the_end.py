@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy
 import pytest
 from drawn_figures import draw_alone
 from matplotlib import pyplot
@@ -16,14 +17,12 @@ from ncexp.cli.report import main as report
 from ncexp.measure import compare_with_path
 from ncexp.record import Record, SavedRun, State, find_runs, read_run
 from ncexp.record.quantities import ERROR, NC1, panels
-from ncexp.report.bands import bands_of
-from ncexp.report.differences import differences
+from ncexp.report.curves import bands_of
 from ncexp.report.figures import draw_figures
-from ncexp.report.grids import draw_all, panel_grid, rates_grid
-from ncexp.report.page import _lead, render_page
-from ncexp.report.regimes import regimes_grid
+from ncexp.report.grids import _compared, draw_all, panel_grid, rates_grid, regimes_grid
+from ncexp.report.page import describe, render_page
 from ncexp.report.sweep import gather
-from ncexp.report.tables import decomposition, gains, learning_rates, results, troubles
+from ncexp.report.tables import decomposition, differences, gains, learning_rates, results, troubles
 
 Change = Callable[[SavedRun, list[Record]], tuple[State, list[Record]]]
 TABLES = (results, differences, gains, decomposition, learning_rates, troubles)
@@ -102,7 +101,7 @@ def test_every_table_is_made_of_whatever_is_there(whole: list[SavedRun], change:
     tables = [make(sweep) for make in TABLES]
     assert all(table.markdown() and table.csv() and table.latex() for table in tables)
     assert len(tables[0].rows) == 2
-    assert render_page(_lead(sweep), tables, [])
+    assert render_page(describe(sweep), tables, [])
 
 
 @pytest.mark.slow
@@ -116,7 +115,12 @@ def test_every_figure_is_drawn_of_whatever_is_there(
     runs = changed([run for run in whole if run.rate == 0.02], change)
     drawn = draw_all(gather(runs), tmp_path)
     assert ("learning_rates" in {png.stem for _, png in drawn}) == (change is not nothing_defined)
-    draw_alone(regimes_grid(gather(runs)), tmp_path)
+    regimes = [replace(run, raw={**run.raw, "regime": "on_path" if run.seed else "plain"}) for run in runs]
+    sweep = gather(regimes)
+    figure = regimes_grid(sweep, {place: _compared(cell) for place, cell in sweep.cells.items()})
+    assert [axes.get_title().partition("\n")[0] for axes in figure.axes] == sweep.losses
+    assert sorted(sweep.losses) == ["cross_entropy", "cross_entropy_on_path", "mse", "mse_on_path"]
+    draw_alone(figure, tmp_path)
     if runs[0].records:
         draw_figures(runs[0], tmp_path / "figures", compare_with_path(runs[0]))
 
@@ -125,14 +129,15 @@ def test_cell_without_a_complete_rate_shows_the_one_that_leads_and_says_so(whole
     sweep = gather(changed(whole, running))
     for row, (place, cell) in zip(results(sweep).rows, sweep.cells.items(), strict=True):
         errors = {
-            rate: sum(run.records[-1]["test/error"] for run in runs) / len(runs) for rate, runs in cell.rates.items()
+            rate: sum(run.records[-1]["test/error"] for run in group.runs) / len(group.runs)
+            for rate, group in cell.rates.items()
         }
         best = min(errors, key=lambda rate: errors[rate])
         assert cell.best_rate is None
         assert row[:5] == [*place, f"{best:g} (running, at epoch {EPOCHS[4]} to {EPOCHS[6]})", "2"]
         entries = learning_rates(sweep).rows[[*sweep.cells].index(place)][3:]
         assert entries == [f"[{100 * errors[rate]:.2f}] (running)" if rate == best else "running" for rate in errors]
-    assert "Where no rate is complete, the one that leads so far is shown" in _lead(sweep)
+    assert "Where no rate is complete, the one that leads so far is shown" in describe(sweep)
     assert differences(sweep).rows == decomposition(sweep).rows == []
     assert [row[1] for row in gains(sweep).rows] == ["0 of 1", "0 of 1"]
     assert [row[2] for row in troubles(sweep).rows] == ["running"] * 8
@@ -152,7 +157,7 @@ def test_rate_of_a_diverged_run_leads_only_where_there_is_no_other(whole: list[S
     assert [cell.shown_rate for cell in gather(changed(whole, unevaluated)).cells.values()] == [None, None]
 
 
-def test_seeds_that_are_not_done_or_have_other_epochs_are_drawn_each_by_itself(whole: list[SavedRun]) -> None:
+def test_seeds_not_done_or_of_other_epochs_are_drawn_each_by_itself(whole: list[SavedRun]) -> None:
     for change in (running, other_epochs):
         sweep = gather(changed(whole, change))
         axes = panel_grid(sweep, panels()[NC1]).axes[0]
@@ -189,12 +194,14 @@ def test_rates_that_are_not_done_are_drawn_at_their_error_so_far(whole: list[Sav
 
 
 def test_mean_of_seeds_is_nowhere_one_over_fewer(whole: list[SavedRun]) -> None:
-    seeds = [[{"epoch": epoch, "a": 1.0 + seed} for epoch in range(1, 9)] for seed in range(2)]
-    seeds[1][3]["a"] = math.nan
-    (band,) = bands_of(seeds, "a", logarithmic=False)
+    epochs = numpy.arange(1, 9)
+    seeds = [(epochs, numpy.full(8, 1.0 + seed)) for seed in range(2)]
+    seeds[1][1][3] = math.nan
+    (band,) = bands_of(seeds, logarithmic=False)
     assert band.mean.tolist()[:3] == [1.5, 1.5, 1.5]
     assert math.isnan(band.mean[3])
-    assert len(bands_of([seeds[0], [{**one, "a": math.nan} for one in seeds[1]]], "a", logarithmic=False)) == 2
+    many = (epochs, numpy.where(epochs < 6, math.nan, 2.0))
+    assert len(bands_of([seeds[0], many], logarithmic=False)) == 2
 
 
 @pytest.mark.usefixtures("no_rendering")

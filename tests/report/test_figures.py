@@ -1,17 +1,17 @@
-"""The figures: what is drawn for which record, that its lines are the record's numbers, and that all text fits."""
+"""The figures of a run: what is drawn for which record, that lines are its numbers, what is said; and their files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy
 import pytest
-from drawn_figures import assert_nothing_sticks_out, comparison_of
+from drawn_figures import assert_nothing_sticks_out, assert_texts_are_whole, comparison_of
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 from synthetic_path import NAME, records_of_path, run_with
 from synthetic_sweep import write_run
 
-from ncexp.record import Record, read_run
+from ncexp.record import Record, SavedRun, read_run
 from ncexp.record.quantities import find
 from ncexp.report.figures import (
     central_path_figure,
@@ -21,13 +21,35 @@ from ncexp.report.figures import (
     simulation_portrait,
     training_portrait,
 )
-from ncexp.report.style import mode_colours, omega
+from ncexp.report.grids import decomposition_grid
+from ncexp.report.style import RED, save
+from ncexp.report.sweep import gather
+
+#: Of a column and of a page of a paper, in inches.
+COLUMN, PAGE = 3.3, 6.9
 
 
 @pytest.fixture(autouse=True)
 def _close_all() -> object:
     yield
     pyplot.close("all")
+
+
+def with_losses(records: list[Record]) -> list[Record]:
+    losses = ("train/path/loss_ls", "train/path/loss_nc1", "train/path/loss_nc23")
+    numbers = dict.fromkeys((*losses, "train/collapse/nc1_trace", "train/collapse/equinorm_means"), 0.1)
+    return [record | numbers | {"train/collapse/nearest_class_center_mismatch": 0.0} for record in records]
+
+
+def figures(folder: Path) -> list[tuple[SavedRun, Figure]]:
+    """The four figures of a run, with the run that each is of."""
+    whole, path = read_run(write_run(folder)), run_with(with_losses(records_of_path()))
+    return [
+        (whole, neural_collapse_figure(whole)),
+        (whole, decomposition_figure(whole)),
+        (path, central_path_figure(path, comparison_of(path))),
+        (path, training_portrait(path, comparison_of(path))),
+    ]
 
 
 def test_central_path_figure_shows_points_lines_and_residuals() -> None:
@@ -42,7 +64,7 @@ def test_central_path_figure_shows_points_lines_and_residuals() -> None:
     assert all(list(line.get_xdata()) == comparison.fit.epochs.tolist() for line in residuals)  # type: ignore[union-attr]
     assert [max(line.get_ydata()) > 0.1 for line in residuals] == [False, True, False]
     labels = [text.get_text() for text in top.get_legend().get_texts()]
-    assert labels == ["ω₁ measured", "ω₂ measured", "ω₃ measured", "closed form"]
+    assert labels == ["ω₁", "ω₂", "ω₃", "measured", "closed form"]
     assert_nothing_sticks_out(figure)
 
 
@@ -54,23 +76,15 @@ def test_central_path_figure_without_a_fit_says_why() -> None:
     assert_nothing_sticks_out(figure)
 
 
-def with_losses(records: list[Record]) -> list[Record]:
-    losses = ("train/path/loss_ls", "train/path/loss_nc1", "train/path/loss_nc23")
-    numbers = dict.fromkeys((*losses, "train/collapse/nc1_trace", "train/collapse/equinorm_means"), 0.1)
-    return [record | numbers | {"train/collapse/nearest_class_center_mismatch": 0.0} for record in records]
-
-
 @pytest.mark.slow
 def test_training_portrait_draws_what_the_fit_predicts() -> None:
     run = run_with(with_losses(records_of_path()))
     comparison = comparison_of(run)
-    figure = training_portrait(run, comparison)
-    spectrum, losses, _ = figure.axes
+    spectrum, losses, _ = training_portrait(run, comparison).axes
     assert comparison.predicted_losses is not None
     drawn = [list(line.get_ydata()) for line in losses.lines]
     assert comparison.predicted_losses[0].tolist() in drawn
     assert comparison.fit.predicted[:, 0].tolist() in [list(line.get_ydata()) for line in spectrum.lines]  # type: ignore[union-attr]
-    assert_nothing_sticks_out(figure)
 
 
 @pytest.mark.slow
@@ -82,12 +96,12 @@ def test_simulation_portrait_leaves_out_time_zero() -> None:
         record |= {f"train/theory/{name}": 0.1 for name in ("loss_ls", "loss_nc1", "loss_nc23")}
     figure = simulation_portrait(run_with(records))
     assert all(axes.get_xscale() == "log" for axes in figure.axes)
-    assert all(min(line.get_xdata()) > 0 for axes in figure.axes for line in axes.lines)
+    assert all(min(line.get_xdata(), default=1) > 0 for axes in figure.axes for line in axes.lines)
     assert_nothing_sticks_out(figure)
 
 
 @pytest.mark.slow
-def test_neural_collapse_figure_draws_the_record_under_the_labels_of_the_catalogue(tmp_path: Path) -> None:
+def test_neural_collapse_figure_draws_the_record_under_catalogue_labels(tmp_path: Path) -> None:
     run = read_run(write_run(tmp_path))
     figure = neural_collapse_figure(run)
     first, norms, *_ = figure.axes
@@ -99,15 +113,62 @@ def test_neural_collapse_figure_draws_the_record_under_the_labels_of_the_catalog
         assert list(line.get_ydata()) == [record[f"{split}/collapse/nc1_trace"] for record in run.records]
     labels = [text.get_text() for text in norms.get_legend().get_texts()]
     assert labels == ["class means, train", "class means, test", "classifier"]
-    assert_nothing_sticks_out(figure)
+
+
+def words(figure: Figure) -> str:
+    return "\n".join([figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)])
 
 
 @pytest.mark.slow
-def test_figures_draw_the_zero_error_epoch_in_red(tmp_path: Path) -> None:
-    run = read_run(write_run(tmp_path))
-    for figure in (neural_collapse_figure(run), decomposition_figure(run)):
+def test_every_figure_draws_its_red_line_and_says_what_it_is(tmp_path: Path) -> None:
+    for run, figure in figures(tmp_path):
+        assert f"red line: first epoch with train error ≤ 0.1 %, {run.zero_error_epoch}" in words(figure)
         for axes in figure.axes:
-            assert list(axes.lines[-1].get_xdata()) == [run.zero_error_epoch] * 2
+            (red,) = [line for line in axes.lines if str(line.get_color()) == RED]
+            assert list(red.get_xdata()) == [run.zero_error_epoch] * 2
+        assert_nothing_sticks_out(figure)
+
+
+def test_figure_without_a_red_line_says_so(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path, epochs=[1, 2]))
+    for figure in (neural_collapse_figure(run), decomposition_figure(run)):
+        assert "train error never ≤ 0.1 %: no red line" in words(figure)
+        assert not any(str(line.get_color()) == RED for axes in figure.axes for line in axes.lines)
+
+
+@pytest.mark.parametrize(
+    ("facts", "label"),
+    [
+        ({"ridge_weight": 0.0, "ridge_bias": 0.0}, "½ Ave ‖W̃h̃ − y‖², λ = 0"),
+        ({"ridge_weight": 5e-4, "ridge_bias": 0.0}, "½ Ave ‖W̃h̃ − y‖² + λ/2 ‖W̃‖²"),
+        ({}, "½ Ave ‖W̃h̃ − y‖² + λ/2 ‖W̃‖²"),  # not known
+    ],
+)
+def test_decomposition_shows_the_decay_only_where_there_is_one(
+    facts: dict[str, float], label: str, tmp_path: Path
+) -> None:
+    run = read_run(write_run(tmp_path))
+    for name in ("ridge_weight", "ridge_bias"):
+        run.facts.pop(name, None)
+    run.facts.update(facts)
+    assert decomposition_figure(run).axes[0].get_ylabel() == label
+    beside = decomposition_grid(gather([run]), run.cell[2]).get_supylabel()
+    assert beside.replace("\n", " ") == f"{label}, trained with {run.cell[2]}"
+
+
+@pytest.mark.slow
+def test_no_text_of_a_runs_figures_is_cut(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path, "a_dataset_with_a_name_that_is_long"))
+    path = run_with(with_losses(records_of_path()))
+    comparison = comparison_of(path)
+    for width in (None, COLUMN, PAGE):
+        drawn = [decomposition_figure(run), central_path_figure(path, comparison)]
+        if width != COLUMN:  # of panels side by side each is drawn by `ncexp report RUN --width 3.3`
+            drawn += [neural_collapse_figure(run), training_portrait(path, comparison)]
+        for figure in drawn:
+            if width is not None:
+                figure.set_size_inches(width, width * 1.3)  # of the tallest, two panels one above the other
+            assert_texts_are_whole(figure)
 
 
 @pytest.mark.slow
@@ -123,7 +184,16 @@ def test_draw_figures_draws_what_the_record_holds(tmp_path: Path) -> None:
     assert [path.name for path in drawn] == ["neural_collapse.png", "mse_decomposition.png"]
 
 
-def test_style_numbers_and_colours_distinguish_modes() -> None:
-    assert omega(10) == "ω₁₀"
-    colours = mode_colours(9)[:, :3] @ [0.2126, 0.7152, 0.0722]
-    assert (numpy.diff(colours) > 0.02).all()  # by lightness alone, as in grey
+@pytest.mark.slow
+def test_every_figure_lies_there_as_png_and_as_the_same_pdf_each_time(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path))
+    assert [path.suffix for path in draw_figures(run, tmp_path / "figures")] == [".png"] * 2
+    first = {path.name: path.read_bytes() for path in (tmp_path / "figures").iterdir()}
+    kinds = {".png": b"\x89PNG", ".pdf": b"%PDF"}
+    names = {
+        f"{name}{suffix}": kind for name in ("mse_decomposition", "neural_collapse") for suffix, kind in kinds.items()
+    }
+    assert {name: content[:4] for name, content in first.items()} == names
+    again = [tmp_path / f"mse_decomposition{suffix}" for suffix in kinds]
+    save(decomposition_figure(run), *again)
+    assert [path.read_bytes() for path in again] == [first[path.name] for path in again]

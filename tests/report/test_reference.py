@@ -25,7 +25,7 @@ from ncexp.record.saved_run import _choices
 from ncexp.report.compare import verdict_words
 from ncexp.report.reference import (
     MOST_OUTSIDE,
-    Scales,
+    Bands,
     compare_with_reference,
     configuration_of,
     judge,
@@ -78,8 +78,7 @@ def test_band_is_students_prediction_interval(seeds: list[SavedRun]) -> None:
 def test_interval_holds_one_more_seed_in_998_of_1000_draws() -> None:
     random = numpy.random.default_rng(0)
     values = random.normal(size=(6, 40_000))
-    none = numpy.zeros(values.shape[1])
-    low, _, high = Scales(none.astype(bool), none, none).interval(values[:5])
+    low, _, high = Bands.of_seeds([("a", "1")] * values.shape[1], values[:5], {}).of_level(0.998).T
     assert ((values[5] < low) | (values[5] > high)).mean() == pytest.approx(0.002, abs=0.0007)  # three deviations
 
 
@@ -90,9 +89,8 @@ def test_quantity_is_refused_rarely_whatever_the_dependence_of_its_epochs(seeds:
     random = numpy.random.default_rng(0)
     for causes in ((0, 0, 0, 0, 0), (0, 0, 0, 1, 1), (0, 1, 2, 3, 4)):
         values = random.normal(size=(seeds + 1, 20_000, 5))[:, :, causes].reshape(seeds + 1, -1)
-        none = numpy.zeros(values.shape[1])
-        deviations = Scales(none.astype(bool), none, none).deviations(values[:-1], values[-1])
         numbers = [(str(place // 5), str(place % 5)) for place in range(values.shape[1])]
+        deviations = Bands.of_seeds(numbers, values[:-1], {}).deviations(values[-1])
         _, differing = judge(dict(zip(numbers, deviations.tolist(), strict=True)), seeds)
         assert len(differing) / 20_000 < 0.004
 
@@ -172,11 +170,13 @@ def test_another_seed_agrees_and_another_rate_does_not(seeds: list[SavedRun], tm
 
 
 def test_share_that_is_zero_for_all_seeds_leaves_room_for_a_few_examples(seeds: list[SavedRun]) -> None:
-    scales = Scales.of([("test/error", "350")], numpy.zeros((5, 1)), seeds[0].facts)
-    _, _, high = scales.interval(numpy.zeros((5, 1)))
-    assert 5 / 400 < high[0] < 7 / 400  # t(4, 0.999) √(6/5) · √½
-    low, _, high = scales.interval(numpy.full((5, 1), 0.3))
-    assert high[0] - low[0] > 2 * 7 * math.sqrt(0.3 * 0.7 / 400)
+    for share in (0.0, 0.3):
+        bands = Bands.of_seeds([("test/error", "350")], numpy.full((5, 1), share), seeds[0].facts)
+        ((low, _, high),) = bands.of_level(0.998)
+        if share:
+            assert high - low > 2 * 7 * math.sqrt(0.3 * 0.7 / 400)
+        else:
+            assert 5 / 400 < high < 7 / 400  # t(4, 0.999) √(6/5) · √½
 
 
 def test_numbers_that_a_run_should_have_and_lacks_lie_outside(seeds: list[SavedRun], tmp_path: Path) -> None:
@@ -192,41 +192,23 @@ def test_numbers_that_a_run_should_have_and_lacks_lie_outside(seeds: list[SavedR
 
 
 @pytest.mark.parametrize(
-    ("count", "change", "message"),
+    ("count", "changes", "message"),
     [
-        (2, None, "expected at least 3 of different seeds, got 0, 1"),
-        (3, {"batch_size": 64}, "expected runs that differ in their seed alone, got batch_size = 64"),
+        (2, {}, "expected at least 3 of different seeds, got 0, 1"),
+        (3, {"raw": {"batch_size": 64}}, "expected runs that differ in their seed alone, got batch_size = 64"),
+        (3, {"state": State.DIVERGED}, "expected a completed run, got diverged"),
     ],
 )
-def test_make_reference_refuses(seeds: list[SavedRun], count: int, change: dict[str, int] | None, message: str) -> None:
-    chosen = seeds[:count]
-    if change:
-        last = chosen[-1]
-        raw = {**last.raw, **change}
-        chosen[-1] = SavedRun(last.path, raw, last.facts, last.state, "", last.training, last.records)
+def test_make_reference_refuses(seeds: list[SavedRun], count: int, changes: dict[str, Any], message: str) -> None:
+    *others, last = seeds[:count]
+    changes = {**changes, "raw": {**last.raw, **changes.get("raw", {})}}
     with pytest.raises(ValueError, match=message):
-        make_reference(chosen, "r")
-
-
-def test_make_reference_refuses_a_run_that_is_not_completed(seeds: list[SavedRun]) -> None:
-    one = seeds[0]
-    failed = SavedRun(one.path, one.raw, one.facts, State.DIVERGED, "", one.training, one.records)
-    with pytest.raises(ValueError, match="expected a completed run, got diverged"):
-        make_reference([failed, *seeds[1:]], "r")
+        make_reference([*others, replace(last, **changes)], "r")
 
 
 def test_folder_of_the_data_is_no_choice(seeds: list[SavedRun]) -> None:
     moved = [
-        SavedRun(
-            run.path,
-            {**run.raw, "dataset": {**run.raw["dataset"], "root": f"/data/{run.seed}"}},
-            run.facts,
-            run.state,
-            "",
-            run.training,
-            run.records,
-        )
-        for run in seeds
+        replace(run, raw={**run.raw, "dataset": {**run.raw["dataset"], "root": f"/data/{run.seed}"}}) for run in seeds
     ]
     assert moved[1].choices["dataset.root"] == "/data/1"
     made = make_reference(moved, "r")

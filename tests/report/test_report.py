@@ -20,10 +20,11 @@ from ncexp.cli.report import main as report
 from ncexp.record import SavedRun, State, find_runs, load, read_run
 from ncexp.record.quantities import selected
 from ncexp.report.compare import last_common_epoch
-from ncexp.report.outcome import outcome
+from ncexp.report.numbers import Value, gain
 from ncexp.report.page import AT_ONCE, render_page, shown_at_once
 from ncexp.report.sweep import gather
-from ncexp.report.tables import Table, Value, decomposition, gain, gains, learning_rates, results, troubles
+from ncexp.report.tables import Table, decomposition, gains, learning_rates, results, troubles
+from ncexp.report.verdict import outcome
 
 
 def _read(folder: Path) -> list[SavedRun]:
@@ -81,7 +82,7 @@ def test_results_have_the_columns_of_the_catalogue_shares_in_percent(tmp_path: P
     run = read_run(write_run(tmp_path))
     table = results(gather([run]))
     recorded = [row.short for name, row in selected("report") if name in run.records[-1]]
-    assert [column.removesuffix(" %") for column in table.frame.columns[-len(recorded) :]] == recorded
+    assert [column.removesuffix(" %") for column in table.columns[-len(recorded) :]] == recorded
     mismatch = table.frame["NC4 mismatch %"][0]
     assert mismatch.mean == pytest.approx(100 * run.records[-1]["train/collapse/nearest_class_center_mismatch"])
 
@@ -199,12 +200,6 @@ def test_compare_shows_what_differs_at_the_last_common_epoch(
     assert f"{at_five['train/collapse/nc1_trace']:.3g}" in shown_text
 
 
-def test_compare_refuses_an_unknown_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_run(tmp_path)
-    assert compare(["svhn", "--in", str(tmp_path)]) == 2
-    assert "Valid: digits-resnet-mse" in capsys.readouterr().err
-
-
 def test_page_shows_words_of_a_run_as_words() -> None:
     table = Table.of("troubles", "T", ["why"], [["<script>alert(1)</script>"]])
     page = render_page("1 < 2", [table], [])
@@ -224,18 +219,18 @@ def test_page_shows_eight_columns_of_a_table_and_unfolds_the_others(tmp_path: Pa
     }
     for make, names in expected.items():
         table = make(sweep)
-        shown_columns = {table.frame.columns[place] for place in shown_at_once(table)}
+        shown_columns = {table.columns[place] for place in shown_at_once(table)}
         assert len(shown_columns) == AT_ONCE
         assert names is None or shown_columns == names
         page = render_page("", [table], [])
-        folded = len(table.frame.columns) - AT_ONCE
+        folded = len(table.columns) - AT_ONCE
         assert page.count(' class="more"') == folded  # in the head
         assert len(re.findall(r'<td class="\w* more"', page)) == folded * len(table.rows)
-        assert f"all\n{len(table.frame.columns)} columns" in page
+        assert f"all\n{len(table.columns)} columns" in page
     assert 'type="checkbox"' not in render_page("", [gains(sweep)], [])
 
 
-def test_chosen_rate_is_among_the_columns_that_are_selected(tmp_path: Path) -> None:
+def test_chosen_rate_is_among_the_columns_that_are_shown(tmp_path: Path) -> None:
     for rate in (0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.02, 0.05):
         write_run(tmp_path, rate=rate)
     table = learning_rates(gather(_read(tmp_path)))

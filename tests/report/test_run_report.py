@@ -15,7 +15,8 @@ from ncexp.record import RunDirectory, Runs, read_json, read_run
 from ncexp.record.measurements import names_of
 from ncexp.record.quantities import find, selected
 from ncexp.report import report_run, report_simulation
-from ncexp.report.summary import MOST_MEASURED, print_measured, print_summary, record_at
+from ncexp.report.numbers import record_at
+from ncexp.report.run import MOST_MEASURED, print_measured, print_summary
 from ncexp.report.verdict import verdict
 
 ROBUSTNESS = "ncexp.measure.analyses.RobustnessAnalysis"

@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ncexp.report import style
-from ncexp.report.style import COLOURS, DPI, OTHERS, group_colours, label_ticks, mode_colours, save
+from ncexp.report.style import COLOURS, DPI, OTHERS, group_colours, label_ticks, mode_colours, omega, save
 
 
 @pytest.mark.slow
@@ -112,3 +112,8 @@ def test_colours_are_written_in_one_file() -> None:
     for path in Path(style.__file__).parent.rglob("*.py"):
         if path.name not in ("style.py", "page.py"):  # the page's greys are no figure's
             assert not re.findall(r"#[0-9A-Fa-f]{6}\b|tab:|viridis|\bC\d\b\"", path.read_text()), path
+
+
+def test_modes_are_told_apart_by_number_and_by_lightness_alone() -> None:
+    assert omega(10) == "ω₁₀"
+    assert (numpy.diff(mode_colours(9)[:, :3] @ [0.2126, 0.7152, 0.0722]) > 0.02).all()

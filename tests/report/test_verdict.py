@@ -13,8 +13,8 @@ from rich.console import Console
 from synthetic_sweep import configuration
 
 from ncexp.record import Record, SavedRun, State
-from ncexp.report.outcome import MOST_ROWS, axes, outcome, print_outcome
-from ncexp.report.verdict import verdict
+from ncexp.report.sweep import axes
+from ncexp.report.verdict import MOST_ROWS, outcome, print_outcome, verdict
 
 NC1, PERP, LNC1 = "train/collapse/nc1_trace", "train/mse/loss_ls_perp", "train/mse/loss_nc1"
 DIVERGED = "the same training would diverge again; try optimizer.lr=0.025 (a tenth)"
@@ -42,7 +42,7 @@ COLLAPSES = [
 ]
 
 
-def test_verdict_says_error_collapse_path_and_robustness_with_the_records_numbers() -> None:
+def test_verdict_says_error_collapse_path_and_robustness_of_the_record() -> None:
     assert verdict(made(COLLAPSES)) == [
         "test error 2.00% at epoch 9; 5.00% at zero error, epoch 4: 3.00 points less now",
         "NC1 fell after zero error by a factor of 30: 0.12 at zero error, 0.004 now",
@@ -62,7 +62,7 @@ def test_verdict_says_nothing_of_what_was_not_measured() -> None:
     assert verdict(replace(simulated, raw={"simulation": {"name": "central_path"}, "seed": 0})) == []
 
 
-def test_verdict_without_zero_error_or_with_nothing_after_it_speaks_of_no_collapse() -> None:
+def test_verdict_speaks_of_no_collapse_without_epochs_after_zero_error() -> None:
     never = [evaluated(1, 0.5, 0.6, nc1=3.0), evaluated(9, 0.0025, 0.02, nc1=0.1)]
     wrong = "0.25% of the training examples are still decided wrongly"
     assert verdict(made(never)) == [f"test error 2.00% at epoch 9; zero error was not reached: {wrong}"]
@@ -173,7 +173,7 @@ def test_seeds_of_one_setting_are_no_comparison() -> None:
     assert first == "this setting: test error 2.10 ± 0.14 % (2 seeds)"
 
 
-def test_setting_of_which_a_seed_did_not_complete_is_not_compared_but_named() -> None:
+def test_setting_with_an_incomplete_seed_is_not_compared_but_named() -> None:
     better, others = of_seeds(0.3, [1.0, 1.0]), of_seeds(0.1, [2.0, 2.0])
     better[1] = replace(better[1], state=State.DIVERGED, records=[])
     lines = outcome([*better, *others])
@@ -230,7 +230,7 @@ def test_outcome_table_has_the_axes_against_test_error_and_nc1(console: Console)
     _, head, *rows = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert head.split() == ["lr", "seeds", "test", "error", "%", "NC1"]
     mean, spread = statistics.fmean([2.0, 2.6]), statistics.stdev([2.0, 2.6])
-    assert rows[0].split() == ["0.1", "2", f"{mean:.2f}", "±", f"{spread:.2f}", f"{2.6 / 11:.3g}", "(1)"]
+    assert rows[0].split() == ["0.1", "2", f"{mean:.2f}", "±", f"{spread:.2f}", f"{2.6 / 11:.3g}", "(1", "of", "2)"]
     nc1 = [3.0 / 10, 3.1 / 11]
     assert rows[1].split()[-3:] == [f"{statistics.fmean(nc1):.3g}", "±", f"{statistics.stdev(nc1):.3g}"]
     assert rows[2].split() == ["0.4", "0", "–", "–", "1", "diverged"]

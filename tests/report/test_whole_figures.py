@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from drawn_figures import assert_texts_are_whole, comparison_of
+from drawn_figures import assert_texts_are_whole
 from matplotlib import pyplot
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from synthetic_path import records_of_path, run_with
 from synthetic_sweep import write_run
 
 from ncexp.record import find_runs, read_run
-from ncexp.report.figures import central_path_figure, decomposition_figure, neural_collapse_figure, training_portrait
-from ncexp.report.grids import _figures, _sized
+from ncexp.record.quantities import FREE_BIAS, NC0, SELI, panels
+from ncexp.report.figures import decomposition_figure, neural_collapse_figure
+from ncexp.report.grids import figures_of
 from ncexp.report.sweep import Sweep, gather
 
 EPOCHS = [1, 2, 5, 12, 35, 101, 206, 350]
@@ -41,8 +42,8 @@ def sweep_of(
 
 
 def grids(sweep: Sweep, width: float | None = None) -> Iterator[tuple[str, Figure]]:
-    for name, _, draw in _figures(sweep):
-        yield name, _sized(draw(), width)
+    for name, _, draw in figures_of(sweep):
+        yield name, draw(width)
 
 
 @pytest.mark.slow
@@ -59,27 +60,11 @@ def test_no_text_of_a_report_is_cut(tmp_path: Path, width: float | None) -> None
 
 
 @pytest.mark.slow
-def test_no_text_of_a_runs_figures_is_cut(tmp_path: Path) -> None:
-    run = read_run(write_run(tmp_path, "a_dataset_with_a_name_that_is_long", epochs=EPOCHS))
-    losses = ("train/path/loss_ls", "train/path/loss_nc1", "train/path/loss_nc23", "train/collapse/nc1_trace")
-    path = run_with([record | dict.fromkeys(losses, 0.1) for record in records_of_path()])
-    comparison = comparison_of(path)
-    for width in (None, COLUMN, PAGE):
-        drawn = [decomposition_figure(run), central_path_figure(path, comparison)]
-        if width != COLUMN:  # of panels side by side each is drawn by `ncexp report RUN --width 3.3`
-            drawn += [neural_collapse_figure(run), training_portrait(path, comparison)]
-        for figure in drawn:
-            if width is not None:
-                figure.set_size_inches(width, width * 1.3)  # of the tallest, two panels one above the other
-            assert_texts_are_whole(figure)
-
-
-@pytest.mark.slow
 def test_more_panels_than_a_column_has_room_for_are_refused(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path, "mnist", "cifar10", "svhn", "stl10", rates=(0.02,))
-    figure = next(draw for name, _, draw in _figures(sweep) if name.startswith("nc1"))()
-    with pytest.raises(ValueError, match=r"width: expected \d\.\d inches or more for 4 datasets side by side, got 3.3"):
-        _sized(figure, COLUMN)
+    draw = next(draw for name, _, draw in figures_of(sweep) if name.startswith("nc1"))
+    with pytest.raises(ValueError, match=r"width: expected \d\.\d inches or more for 4 panels side by side, got 3.3"):
+        draw(COLUMN)
 
 
 @pytest.mark.slow
@@ -115,3 +100,26 @@ def test_shares_are_in_percent_on_every_figure(tmp_path: Path) -> None:
         axes = found[name].axes[0]
         labels = axes.yaxis.get_major_formatter().format_ticks(axes.get_yticks())
         assert all(label.endswith(" %") for label in labels), (name, labels)
+
+
+NEW = (NC0, SELI, FREE_BIAS)
+GRIDS = {"nc0_rows_that_sum_to_zero", "seli_means_of_unequal_classes", "free_bias_means_of_unequal_classes"}
+
+
+def sweep_with(outputs: Path, *recorded: str) -> Sweep:
+    """Two losses; with these train quantities beside the usual ones, each falling by half from row to row."""
+    paths = [write_run(outputs, loss=loss) for loss in ("mse", "cross_entropy")]
+    for path in paths:
+        journal = next((path / "measurements").glob("collapse_*.jsonl"))
+        rows = [json.loads(line) for line in journal.read_text().splitlines()]
+        added = [row | {f"train/{name}": 0.5**place for name in recorded} for place, row in enumerate(rows)]
+        journal.write_text("".join(f"{json.dumps(row)}\n" for row in added))
+    return gather([read_run(path) for path in paths])
+
+
+def test_grids_are_drawn_where_their_numbers_were_recorded(tmp_path: Path) -> None:
+    names = [row.name for panel in NEW for row in panels()[panel]]
+    assert len(names) == 5
+    with_them = {name for name, _, _ in figures_of(sweep_with(tmp_path / "with", *names))}
+    without = {name for name, _, _ in figures_of(sweep_with(tmp_path / "without"))}
+    assert with_them - without == GRIDS
