@@ -16,6 +16,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +30,7 @@ from ncexp.launching.task import Task
 from ncexp.record import RunDirectory, TaskDirectory, acquire, remove_unfinished, write_text
 from ncexp.record.contents import read_manifest
 from ncexp.record.files import open_file
+from ncexp.record.provenance import PACKAGE, git
 
 #: Bytes: more than anybody reads, less than a log that was filled up.
 LONGEST_END = 2**22
@@ -148,6 +151,43 @@ class SweepDirectory:
     def job_log(self, entry: Entry) -> Path:
         """Where the job's own words are, and SLURM's about its end."""
         return self.jobs / f"{entry.job}_0_log.out"
+
+    def freeze_code(self) -> Path:
+        """Copy the package's source here, once per state of it, for jobs to import it from the folder returned.
+
+        The commit, and what differed from it, of the clones, if any, that package and working folder lie in is kept.
+        """
+        sources = sorted(PACKAGE.rglob("*.py"))
+        digest = hashlib.sha256()
+        for path in sources:
+            digest.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
+        copy = self.code / digest.hexdigest()[:10]
+        if copy.exists():
+            return copy
+        for left in self.code.glob(".*"):  # of a command that was killed: this one holds the sweep's lock
+            shutil.rmtree(left)
+        unfinished = copy.with_name(f".{copy.name}.{os.getpid()}")
+        for path in sources:
+            target = unfinished / "ncexp" / path.relative_to(PACKAGE)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        for clone in {git(folder, "rev-parse", "--show-toplevel").strip() for folder in (PACKAGE, Path.cwd())} - {""}:
+            note = unfinished / f"{Path(clone).name}.commit"
+            note.write_text(git(Path(clone), "log", "-1", "--format=%H %cI %s"), encoding="utf-8")
+            note.with_suffix(".diff").write_text(git(Path(clone), "diff", "--binary", "HEAD"), encoding="utf-8")
+        unfinished.rename(copy)
+        return copy
+
+
+def environment(code: Path) -> dict[str, str]:
+    """The variables under which Python imports the frozen package first, and then what the submitter could import."""
+    here = [os.getcwd()] if sys.path[0] in ("", os.getcwd()) else []
+    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    places = [str(code), *here, *(place for place in inherited if place and Path(place).parent != code.parent)]
+    return {
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(places)),
+        "PYTHONSAFEPATH": "1",  # or `python -m` would put the working folder, a clone perhaps, before the copy
+    }
 
 
 def last_lines(path: Path, count: int) -> list[str]:

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ncexp.launching.local_job import own_job, process_of
 from ncexp.launching.slurm import Queue, QueuedJob
-from ncexp.launching.states import state_of
+from ncexp.launching.states import own_job, process_of, state_of
 from ncexp.launching.sweep_directory import Entry, SweepDirectory, find_sweep
 from ncexp.record import JOB_VARIABLE, RunDirectory, State
 
@@ -91,7 +90,7 @@ def test_run_whose_lock_a_process_holds_is_running_whoever_started_it(
 
 def test_process_that_nobody_has_waited_for_works_no_more() -> None:
     """The system keeps its number as long as its parent does not ask how it ended."""
-    job = "from ncexp.launching.local_job import own_job; print(own_job(), flush=True); input()"
+    job = "from ncexp.launching.states import own_job; print(own_job(), flush=True); input()"
     process = subprocess.Popen([sys.executable, "-c", job], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None

@@ -11,11 +11,12 @@ import pytest
 from rich.console import Console
 
 from ncexp.cli.cancel import main as cancel
+from ncexp.cli.logs import chosen
 from ncexp.launching.job import Job
-from ncexp.launching.logs import chosen_entries
 from ncexp.launching.slurm import Queue, QueuedJob
+from ncexp.launching.states import standing
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
-from ncexp.launching.waiting import current_states, jobs_put_back, print_table
+from ncexp.launching.table import print_table
 from ncexp.record import RunDirectory, State
 
 MEMORY, TIME = "raise hydra.launcher.mem_gb", "raise hydra.launcher.timeout_min"
@@ -36,7 +37,8 @@ def sweep(tmp_path: Path) -> SweepDirectory:
 
 
 def table(sweep: SweepDirectory, console: Console, queue: Queue, every: bool = False) -> list[str]:
-    print_table(console, sweep, current_states(sweep.entries(), queue), queue, every)
+    entries = sweep.entries()
+    print_table(console, sweep.path.name, sweep, entries, standing(entries, queue), every)
     return str(console.file.getvalue()).splitlines()  # type: ignore[attr-defined]
 
 
@@ -109,12 +111,12 @@ def test_why_a_job_was_ended_is_said_in_words_of_slurm(
 
 def test_jobs_that_slurm_put_back_when_their_runs_were_through_are_counted(sweep: SweepDirectory) -> None:
     entries = sweep.entries()
-    states = {0: State.COMPLETED, 1: State.DIVERGED, 2: State.QUEUED}
+    entries[0].task.set_status(State.COMPLETED)
+    entries[1].task.set_status(State.DIVERGED)
     queue = {"7_0": waiting("BeginTime"), "7_1": QueuedJob("RUNNING", "", "quick_1:ab"), "7_2": waiting("Priority")}
-    assert jobs_put_back(entries, states, queue) == {"7_0"}
-    shared = [replace(entry, job="7_0") for entry in entries]
-    assert jobs_put_back(shared, states, queue) == set()
-    assert jobs_put_back(entries, states, None) == set()
+    assert standing(entries, queue).put_back == {"7_0"}
+    assert standing([replace(entry, job="7_0") for entry in entries], queue).put_back == set()
+    assert standing(entries, None).put_back == set()
 
 
 def test_cancel_without_a_controller_says_that_the_jobs_go_on(
@@ -180,4 +182,4 @@ def test_why_a_job_waits_stands_beside_it_where_all_are_shown(sweep: SweepDirect
 def test_logs_are_chosen_by_number_name_beginning_and_glob(
     sweep: SweepDirectory, word: str, numbers: list[int]
 ) -> None:
-    assert [entry.num for entry in chosen_entries(sweep, [word])] == numbers
+    assert [entry.num for entry in chosen(sweep.entries(), [word])] == numbers

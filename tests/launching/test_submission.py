@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from submitit.core.utils import DelayedSubmission
 
-from ncexp.launching import noted_submission, slurm, submission
-from ncexp.launching.noted_submission import NotedSubmission, adopt_noted
+from ncexp.launching import slurm, submission
 from ncexp.launching.slurm import Queue, QueuedJob
-from ncexp.launching.submission import Chunk, cut, refuse_options
+from ncexp.launching.submission import Chunk, Submission, adopt_noted, cut, refuse_options
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
 
 sizes = st.integers(1, 9)
@@ -88,7 +87,7 @@ def listed(name: str, *jobs: str) -> Queue:
 
 def test_jobs_of_an_unconfirmed_submission_are_adopted_with_what_they_wait_for(sweep: SweepDirectory) -> None:
     options = {"timeout_min": 60, "max_num_timeout": 7}
-    noted = NotedSubmission.of(sweep, [[0, 1], [2]], options)
+    noted = Submission.noted(sweep, [[0, 1], [2]], options)
     said: list[str] = []
     adopt_noted(sweep, listed(noted.name, "12_1") | listed("quick_1:other", "13"), said.append)  # 12_0 is through
     assert [(entry.job, entry.task.job(), entry.task.submission()) for entry in sweep.entries()] == [
@@ -107,7 +106,7 @@ def test_jobs_of_an_unconfirmed_submission_are_adopted_with_what_they_wait_for(s
 def test_submission_that_the_queue_does_not_have_is_struck_out(
     sweep: SweepDirectory,
 ) -> None:
-    NotedSubmission.of(sweep, [[0], [1]], {"timeout_min": 60, "max_num_timeout": 7})
+    Submission.noted(sweep, [[0], [1]], {"timeout_min": 60, "max_num_timeout": 7})
     adopt_noted(sweep, listed("quick_1:other", "12_0", "12_1"), print)
     assert [entry.job for entry in sweep.entries()] == [None] * 3
     assert not list(sweep.submissions.iterdir())
@@ -115,12 +114,12 @@ def test_submission_that_the_queue_does_not_have_is_struck_out(
 
 def test_submission_stays_noted_while_nobody_knows(sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither sbatch nor squeue responds: the next command has to look."""
-    noted = NotedSubmission.of(sweep, [[0]], {"timeout_min": 60, "max_num_timeout": 7})
+    noted = Submission.noted(sweep, [[0]], {"timeout_min": 60, "max_num_timeout": 7})
 
     def fail() -> Queue:
         raise slurm.SlurmUnavailable("squeue: expected a response within 30 s, got none.")
 
-    monkeypatch.setattr(noted_submission, "jobs_in_queue", fail)
+    monkeypatch.setattr(slurm, "jobs_in_queue", fail)
     with pytest.raises(slurm.SlurmUnavailable):
         noted.search(30.0)
     assert len(list(sweep.submissions.iterdir())) == 1
