@@ -20,10 +20,10 @@ from support import SMALL, Compose, train
 from synthetic_sweep import write_run, write_status
 
 from ncexp.cli import cancel, export, logs, report, status
-from ncexp.launching.console import literal_console
 from ncexp.launching.states import fault_of
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
 from ncexp.record import DamagedFile, State, contents, load, read_all
+from ncexp.record.console import literal_console
 from ncexp.record.text import printable
 from ncexp.report.tables import Table as Tables
 

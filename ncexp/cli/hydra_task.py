@@ -18,10 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from ncexp.config import ConfigError, check
 from ncexp.config.composing import REFUSALS, composing, config_directory, plain, quoted, refusals_named
-from ncexp.launching.console import process_console
 from ncexp.launching.table import TYPED, print_end
 from ncexp.launching.task import attempt
 from ncexp.record import State
+from ncexp.record.console import process_console
 
 #: Keys whose values are paths of files of one's own.
 PATHS = ("dataset.path", "dataset.test_path", "dataset.root", "outputs")

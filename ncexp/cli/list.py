@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ncexp.config import ConfigError, nearest
 from ncexp.config.composing import config_directory
-from ncexp.launching.console import literal_console
+from ncexp.record.console import literal_console
 from ncexp.record.text import say
 
 GROUPS = ("dataset", "loss", "optimizer", "optimizer/schedule", "analysis", "experiment", "sweep", "simulation")

@@ -11,11 +11,11 @@ from pathlib import Path
 from rich.console import Console
 
 from ncexp.cli.words import add_outputs
-from ncexp.launching.console import literal_console
 from ncexp.launching.states import look, state_of
 from ncexp.launching.sweep_directory import SweepDirectory, find_sweep, sweeps
 from ncexp.launching.table import print_table
 from ncexp.record import DamagedFile, RunDirectory, State, format_counts
+from ncexp.record.console import literal_console
 from ncexp.record.text import say
 
 

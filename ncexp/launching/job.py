@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ncexp.launching.console import literal_console
 from ncexp.launching.pool import work
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
 from ncexp.record import State
+from ncexp.record.console import literal_console
 from ncexp.record.text import say
 
 #: After SIGTERM: how long a job whose tasks have been saved waits for SLURM to end it. Ending by itself, within the

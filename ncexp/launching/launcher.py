@@ -15,7 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 from ncexp.config import ConfigError, RunConfig, check_outputs
 from ncexp.config.composing import Composer
 from ncexp.launching import slurm
-from ncexp.launching.console import process_console
 from ncexp.launching.plan import (
     Asked,
     Plan,
@@ -33,6 +32,7 @@ from ncexp.launching.sweep_directory import SweepDirectory, environment
 from ncexp.launching.table import labels, print_end, print_table, wait
 from ncexp.launching.task import attempt
 from ncexp.record import DamagedFile, State
+from ncexp.record.console import process_console
 from ncexp.tracking import sync_runs  # now: days later, at the end of the wait, its source may be another
 
 

@@ -126,14 +126,6 @@ class Submission:
     max_num_timeout: int
 
     @classmethod
-    def noted(cls, sweep: SweepDirectory, jobs: list[list[int]], options: Mapping[str, Any]) -> Submission:
-        """A new one, on the disk before this returns."""
-        name = f"{sweep.digest}:{secrets.token_hex(6)}"
-        noted = cls(name, jobs, options["timeout_min"], options["max_num_timeout"])
-        write_json(noted._path(sweep), asdict(noted))
-        return noted
-
-    @classmethod
     def read(cls, path: Path) -> Submission:
         """What an earlier command left. Raises DamagedFile for what none wrote, and could name any file as its own."""
         try:
@@ -147,6 +139,10 @@ class Submission:
             f"{path}: expected a submission of its name, got a damaged file ({cause}). Set it aside; `squeue` shows "
             "whether its jobs are there."
         )
+
+    def path(self, sweep: SweepDirectory) -> Path:
+        """Where it is noted while nobody knows whether SLURM has its jobs."""
+        return sweep.submissions / f"{self.name.rpartition(':')[2]}.json"
 
     def search(self, seconds: float) -> list[str]:
         """Its jobs as soon as the queue has them; none if it has not in so many seconds. Raises SlurmUnavailable."""
@@ -179,14 +175,7 @@ class Submission:
                     work.dump(unfinished)
         owners = {num: job for job, nums in zip(jobs, self.jobs, strict=True) for num in nums}
         sweep.record_jobs(owners, self.name)
-        self.strike_out(sweep)
-
-    def strike_out(self, sweep: SweepDirectory) -> None:
-        """Nothing of it is unknown any more."""
-        self._path(sweep).unlink()
-
-    def _path(self, sweep: SweepDirectory) -> Path:
-        return sweep.submissions / f"{self.name.rpartition(':')[2]}.json"
+        self.path(sweep).unlink()
 
 
 def adopt_noted(sweep: SweepDirectory, queue: slurm.Queue, report: Report) -> list[str]:
@@ -205,7 +194,7 @@ def adopt_noted(sweep: SweepDirectory, queue: slurm.Queue, report: Report) -> li
             noted.adopt(sweep, jobs)
             report(f"{len(jobs)} jobs of an earlier command were found in the queue")
         else:
-            noted.strike_out(sweep)
+            path.unlink()
     return faults
 
 
@@ -229,8 +218,10 @@ def submit(
     count = 0
     for chunk in chunks:
         after = None if chunk.after is None else firsts[chunk.after]
-        noted = Submission.noted(sweep, chunk.jobs, options)
-        executor.update_parameters(**_parameters(sweep, noted.name, chunk, after, code, options))
+        name = f"{sweep.digest}:{secrets.token_hex(6)}"
+        noted = Submission(name, chunk.jobs, options["timeout_min"], options["max_num_timeout"])
+        write_json(noted.path(sweep), asdict(noted))
+        executor.update_parameters(**_parameters(sweep, name, chunk, after, code, options))
         before = f"{count} jobs were submitted before and go on; the same command"
         jobs = _sbatch(executor, sweep, noted, before, report)
         noted.adopt(sweep, jobs)

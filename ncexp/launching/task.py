@@ -12,9 +12,9 @@ from rich.console import Console
 
 from ncexp.config import ConfigError, MeasureConfig, RunConfig, check, check_measurement, check_outputs
 from ncexp.config.composing import explain
-from ncexp.launching.console import is_first_process, literal_console
 from ncexp.launching.slurm import SlurmUnavailable
 from ncexp.record import Busy, DamagedFile, State, TaskDirectory
+from ncexp.record.console import is_first_process, literal_console
 from ncexp.record.tensor_file import UnusableFile
 from ncexp.record.text import say
 from ncexp.tracking import check_uri, start_uploader

@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ncexp.config import MeasureConfig
-from ncexp.launching.console import literal_console
 from ncexp.launching.task import attempt, check_task
 from ncexp.record import JOB_VARIABLE, State, TaskDirectory
+from ncexp.record.console import literal_console
 
 if TYPE_CHECKING:
     from ncexp.training import StopRequest

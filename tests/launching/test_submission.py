@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from ncexp.launching import slurm, submission
 from ncexp.launching.slurm import Queue, QueuedJob
 from ncexp.launching.submission import Chunk, Submission, adopt_noted, cut, refuse_options
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
+from ncexp.record import write_json
 
 sizes = st.integers(1, 9)
 
@@ -81,19 +83,25 @@ def sweep(tmp_path: Path) -> SweepDirectory:
     return sweep
 
 
+def noted(sweep: SweepDirectory, *jobs: list[int]) -> Submission:
+    """As one is left by a command that was killed while it submitted."""
+    made = Submission("quick_1:ab", [*jobs], timeout_min=60, max_num_timeout=7)
+    write_json(made.path(sweep), asdict(made))
+    return made
+
+
 def listed(name: str, *jobs: str) -> Queue:
     return {job: QueuedJob("RUNNING", "", name) for job in jobs}
 
 
 def test_jobs_of_an_unconfirmed_submission_are_adopted_with_what_they_wait_for(sweep: SweepDirectory) -> None:
-    options = {"timeout_min": 60, "max_num_timeout": 7}
-    noted = Submission.noted(sweep, [[0, 1], [2]], options)
+    name = noted(sweep, [0, 1], [2]).name
     said: list[str] = []
-    adopt_noted(sweep, listed(noted.name, "12_1") | listed("quick_1:other", "13"), said.append)  # 12_0 is through
+    adopt_noted(sweep, listed(name, "12_1") | listed("quick_1:other", "13"), said.append)  # 12_0 is through
     assert [(entry.job, entry.task.job(), entry.task.submission()) for entry in sweep.entries()] == [
-        ("12_0", "12_0", noted.name),
-        ("12_0", "12_0", noted.name),
-        ("12_1", "12_1", noted.name),
+        ("12_0", "12_0", name),
+        ("12_0", "12_0", name),
+        ("12_1", "12_1", name),
     ]
     assert said == ["2 jobs of an earlier command were found in the queue"]
     for job, nums in (("12_0", [0, 1]), ("12_1", [2])):
@@ -106,7 +114,7 @@ def test_jobs_of_an_unconfirmed_submission_are_adopted_with_what_they_wait_for(s
 def test_submission_that_the_queue_does_not_have_is_struck_out(
     sweep: SweepDirectory,
 ) -> None:
-    Submission.noted(sweep, [[0], [1]], {"timeout_min": 60, "max_num_timeout": 7})
+    noted(sweep, [0], [1])
     adopt_noted(sweep, listed("quick_1:other", "12_0", "12_1"), print)
     assert [entry.job for entry in sweep.entries()] == [None] * 3
     assert not list(sweep.submissions.iterdir())
@@ -114,14 +122,14 @@ def test_submission_that_the_queue_does_not_have_is_struck_out(
 
 def test_submission_stays_noted_while_nobody_knows(sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither sbatch nor squeue responds: the next command has to look."""
-    noted = Submission.noted(sweep, [[0]], {"timeout_min": 60, "max_num_timeout": 7})
+    submitted = noted(sweep, [0])
 
     def fail() -> Queue:
         raise slurm.SlurmUnavailable("squeue: expected a response within 30 s, got none.")
 
     monkeypatch.setattr(slurm, "jobs_in_queue", fail)
     with pytest.raises(slurm.SlurmUnavailable):
-        noted.search(30.0)
+        submitted.search(30.0)
     assert len(list(sweep.submissions.iterdir())) == 1
 
 
