@@ -58,26 +58,20 @@ def test_nothing_begins_after_a_stop_which_each_task_gets_once(
 
 
 @pytest.mark.parametrize(
-    ("named", "at_once", "expected"),
+    ("named", "there", "at_once", "expected"),
     [
-        (None, 3, ["0", "1", "0"]),  # all there are go round
-        (None, 1, [None]),  # one run alone may be spread over them
-        ("4,7", 3, ["4", "7", "4"]),
-        ("", 2, [None, None]),  # none, which the runs inherit
+        (None, 2, 3, ["0", "1", "0"]),  # all there are go round
+        (None, 2, 1, [None]),  # one run alone may be spread over them
+        (None, 0, 2, [None, None]),
+        ("4,7", 2, 3, ["4", "7", "4"]),
+        ("", 2, 2, [None, None]),  # none, which the runs inherit
     ],
 )
 def test_gpus_go_round(
-    monkeypatch: pytest.MonkeyPatch, named: str | None, at_once: int, expected: list[str | None]
+    monkeypatch: pytest.MonkeyPatch, named: str | None, there: int, at_once: int, expected: list[str | None]
 ) -> None:
-    monkeypatch.setattr(pool, "glob", lambda pattern: ["/dev/nvidia0", "/dev/nvidia1"])
-    if named is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    else:
+    monkeypatch.setattr(pool, "glob", lambda pattern: ["/dev/nvidia0", "/dev/nvidia1"][:there])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if named is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
     assert [share.get("CUDA_VISIBLE_DEVICES") for share in shares(at_once)] == expected
-
-
-def test_no_gpus_are_named_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "glob", lambda pattern: [])
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert "CUDA_VISIBLE_DEVICES" not in shares(2)[0]

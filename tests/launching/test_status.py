@@ -23,19 +23,6 @@ MEMORY, TIME = "raise hydra.launcher.mem_gb", "raise hydra.launcher.timeout_min"
 DRAINED = "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions"
 
 
-@pytest.fixture
-def sweep(tmp_path: Path) -> SweepDirectory:
-    """Three runs, submitted as 7_0 to 7_2."""
-    sweep = SweepDirectory(tmp_path / "sweeps" / "quick_1")
-    sweep.path.mkdir(parents=True)
-    runs = [str(tmp_path / f"run{num}_{num}") for num in range(3)]
-    sweep.write_entries(
-        [Entry(num=num, name="run", key=str(num), directory=run, run=run, overrides=[]) for num, run in enumerate(runs)]
-    )
-    sweep.record_jobs({num: f"7_{num}" for num in range(3)}, "quick_1:ab")
-    return sweep
-
-
 def table(sweep: SweepDirectory, console: Console, queue: Queue, every: bool = False) -> list[str]:
     entries = sweep.entries()
     print_table(console, sweep.path.name, sweep, entries, standing(entries, queue), every)
@@ -54,8 +41,8 @@ def test_epoch_is_the_last_trained_one_and_none_where_there_is_none(sweep: Sweep
         training.training.append({"epoch": epoch, "fit/loss": 0.5})
     queue = {f"7_{num}": QueuedJob("RUNNING", "", "quick_1:ab") for num in range(2)}
     first, second, *_ = table(sweep, console, queue)
-    assert first.split() == ["000", "run", "running"]
-    assert second.split() == ["001", "run", "running", "epoch", "3"]
+    assert first.split() == ["000", "seed=0", "running"]
+    assert second.split() == ["001", "seed=1", "running", "epoch", "3"]
 
 
 def test_damaged_journal_is_named_and_the_other_runs_are_shown(sweep: SweepDirectory, console: Console) -> None:
@@ -69,7 +56,6 @@ def test_damaged_journal_is_named_and_the_other_runs_are_shown(sweep: SweepDirec
 def test_log_is_named_only_where_there_is_one(sweep: SweepDirectory, console: Console) -> None:
     first, second, _ = sweep.entries()
     first.task.log.write_text("what it printed\n")
-    sweep.jobs.mkdir()
     (sweep.jobs / "7_1_0_log.out").write_text("what its job printed\n")
     lines = table(sweep, console, {})
     assert [line.split()[1] for line in lines if line.startswith("     log")] == [
@@ -100,11 +86,10 @@ def test_why_a_job_was_ended_is_said_in_words_of_slurm(
     """The table had every other cause, and pointed to a log in which nothing stood."""
     first, *_ = sweep.entries()
     first.task.log.touch()  # by the job, which was ended when it began the run
-    sweep.jobs.mkdir()
     log = sweep.jobs / "7_0_0_log.out"
     log.write_text(f"job 7_0 renamed\n{said}\n")
     line, shown, *_ = table(sweep, console, {})
-    assert line.startswith("000  run  lost")
+    assert line.startswith("000  seed=0  lost")
     assert why in line
     assert shown.split() == ["log", str(log)]
 
@@ -177,7 +162,7 @@ def test_why_a_job_waits_stands_beside_it_where_all_are_shown(sweep: SweepDirect
 
 @pytest.mark.parametrize(
     ("word", "numbers"),
-    [("1", [1]), ("run", [0, 1, 2]), ("run_2", [2]), ("*_[01]", [0, 1]), ("001_run", [1]), ("nothing", [])],
+    [("1", [1]), ("a", [0, 1, 2]), ("a_2", [2]), ("*_[01]", [0, 1]), ("001_a", [1]), ("nothing", [])],
 )
 def test_logs_are_chosen_by_number_name_beginning_and_glob(
     sweep: SweepDirectory, word: str, numbers: list[int]

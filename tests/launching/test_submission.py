@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,7 +13,7 @@ from submitit.core.utils import DelayedSubmission
 from ncexp.launching import slurm, submission
 from ncexp.launching.slurm import Queue, QueuedJob
 from ncexp.launching.submission import Chunk, Submission, adopt_noted, cut, refuse_options
-from ncexp.launching.sweep_directory import Entry, SweepDirectory
+from ncexp.launching.sweep_directory import SweepDirectory
 from ncexp.record import write_json
 
 sizes = st.integers(1, 9)
@@ -69,23 +68,9 @@ def test_options_that_cannot_be_meant_are_refused(changed: dict[str, int], messa
         refuse_options({**OPTIONS, **changed})
 
 
-@pytest.fixture
-def sweep(tmp_path: Path) -> SweepDirectory:
-    """Three runs that no job works on."""
-    sweep = SweepDirectory(tmp_path / "sweeps" / "quick_1")
-    sweep.jobs.mkdir(parents=True)
-    sweep.write_entries(
-        [
-            Entry(num=num, name="a", key=str(num), directory=f"{tmp_path}/{num}", run=f"{tmp_path}/{num}", overrides=[])
-            for num in range(3)
-        ]
-    )
-    return sweep
-
-
 def noted(sweep: SweepDirectory, *jobs: list[int]) -> Submission:
     """As one is left by a command that was killed while it submitted."""
-    made = Submission("quick_1:ab", [*jobs], timeout_min=60, max_num_timeout=7)
+    made = Submission("1:cd", [*jobs], timeout_min=60, max_num_timeout=7)
     write_json(made.path(sweep), asdict(made))
     return made
 
@@ -111,12 +96,10 @@ def test_jobs_of_an_unconfirmed_submission_are_adopted_with_what_they_wait_for(s
     assert not list(sweep.submissions.iterdir())
 
 
-def test_submission_that_the_queue_does_not_have_is_struck_out(
-    sweep: SweepDirectory,
-) -> None:
+def test_submission_that_the_queue_does_not_have_is_struck_out(sweep: SweepDirectory) -> None:
     noted(sweep, [0], [1])
     adopt_noted(sweep, listed("quick_1:other", "12_0", "12_1"), print)
-    assert [entry.job for entry in sweep.entries()] == [None] * 3
+    assert [entry.job for entry in sweep.entries()] == ["7_0", "7_1", "7_2"]
     assert not list(sweep.submissions.iterdir())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,7 +27,7 @@ def printed(console: Console) -> list[str]:
 def test_sweep_in_turn_stops_at_an_interruption_and_prints_a_table(
     tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tasks = [replace(one, run=one.directory, overrides=["epochs=9", f"seed={one.num}"]) for one in entries(tmp_path, 3)]
+    tasks = entries(tmp_path, 3)
     config = SimpleNamespace(raw={}, outputs=tmp_path)
     asked = [SimpleNamespace(task=config, entry=lambda num: tasks[num], overrides=[]) for _ in tasks]
     ends = iter([State.COMPLETED, State.INTERRUPTED])
@@ -53,6 +52,12 @@ def test_sweep_in_turn_stops_at_an_interruption_and_prints_a_table(
 
 
 @pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def still(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that goes on by ten seconds a question, and shows no time of day."""
     now = iter(range(0, 1000, 10))
@@ -71,12 +76,12 @@ def test_local_sweep_says_what_begins_what_ends_and_the_time_left(
     tasks = entries(tmp_path, 3)
     work(SweepDirectory(tmp_path), tasks, 1, lambda: False, "local:job", console)
     assert printed(console) == [
-        "12:00:00  run 1 of 3 begins      000_a_b",
-        "12:00:00  1 of 3 done, 0:20 left: completed  000_a_b",
-        "12:00:00  run 2 of 3 begins      001_a_b",
-        "12:00:00  2 of 3 done, 0:10 left: failed  001_a_b",
-        "12:00:00  run 3 of 3 begins      002_a_b",
-        "12:00:00  3 of 3 done: completed  002_a_b",
+        "12:00:00  run 1 of 3 begins      000_a_0",
+        "12:00:00  1 of 3 done, 0:20 left: completed  000_a_0",
+        "12:00:00  run 2 of 3 begins      001_a_1",
+        "12:00:00  2 of 3 done, 0:10 left: failed  001_a_1",
+        "12:00:00  run 3 of 3 begins      002_a_2",
+        "12:00:00  3 of 3 done: completed  002_a_2",
     ]
 
 
@@ -95,21 +100,26 @@ def test_local_sweep_says_at_once_that_it_stops(
     assert [line.split()[-2] for line in ended] == ["interrupted"] * 2
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
+RUN = "digits-resnet-mse_lr0.05_seed0_0123456789"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "trained", "measured", "reported"),
+    [
+        ("outputs", RUN, "0123456789", "outputs"),
+        ("my outputs", RUN, f"my outputs/{RUN}", "my outputs"),
+        ("outputs", "sweeps/quick_0123", "outputs/sweeps/quick_0123", "outputs/sweeps/quick_0123"),
+    ],
+)
 def test_next_commands_can_be_typed_as_they_are(
-    elsewhere: bool, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+    outputs: str, trained: str, measured: str, reported: str, console: Console, here: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    outputs = tmp_path / ("my outputs" if elsewhere else "outputs")
-    print_end(console, [State.COMPLETED], outputs, outputs / "digits-resnet-mse_lr0.05_seed0_0123456789")
-    lines = printed(console)
-    commands = [shlex.split(line.removeprefix("next"), comments=True) for line in lines]
-    place = outputs.name
-    run = f"{place}/digits-resnet-mse_lr0.05_seed0_0123456789" if elsewhere else "0123456789"
+    print_end(console, [State.COMPLETED], here / outputs, here / outputs / trained)
+    commands = [shlex.split(line.removeprefix("next"), comments=True) for line in printed(console)]
     assert commands == [
-        ["ncexp", "ui", place],
-        ["ncexp", "measure", run, "analysis=robustness"],
-        ["ncexp", "report", place],
+        ["ncexp", "ui", outputs],
+        ["ncexp", "measure", measured, "analysis=robustness"],
+        ["ncexp", "report", reported],
     ]
 
 
@@ -139,25 +149,11 @@ def test_command_that_does_what_is_left_is_printed_as_it_was_typed(
 
 def test_sweep_ends_with_its_axes_against_error_and_nc1_and_the_verdict(tmp_path: Path, console: Console) -> None:
     runs = [write_run(tmp_path, rate=rate, seed=seed) for rate in (0.02, 0.05) for seed in (0, 1)]
-    print_end(console, [State.COMPLETED] * 4 + [State.NEW], runs=[*runs, tmp_path / "not begun"])
-    _, head, *rows = printed(console)
+    damaged = write_run(tmp_path, seed=2)
+    (damaged / "facts.json").write_text("[")
+    print_end(console, [State.COMPLETED] * 5 + [State.NEW], runs=[*runs, damaged, tmp_path / "not begun"])
+    left_out, _, head, *rows = printed(console)
+    assert left_out.startswith(f"left out: {damaged / 'facts.json'}: expected JSON")
     assert head.split() == ["lr", "seeds", "test", "error", "%", "NC1"]
     assert [row.split()[:2] for row in rows[:2]] == [["0.02", "2"], ["0.05", "2"]]
     assert rows[2].startswith("verdict   ")
-
-
-def test_sweep_names_a_run_whose_record_is_damaged(tmp_path: Path, console: Console) -> None:
-    sound, damaged = write_run(tmp_path), write_run(tmp_path, seed=1)
-    (damaged / "facts.json").write_text("[")
-    print_end(console, [State.COMPLETED] * 2, runs=[sound, damaged])
-    assert printed(console)[0].startswith(f"left out: {damaged / 'facts.json'}: expected JSON")
-    assert "verdict   this setting: test error" in "\n".join(printed(console))
-
-
-def test_next_commands_of_a_sweep_name_the_sweep(
-    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    print_end(console, [State.COMPLETED], tmp_path / "outputs", tmp_path / "outputs" / "sweeps" / "quick_0123")
-    assert "ncexp measure outputs/sweeps/quick_0123 analysis=robustness" in printed(console)[1]
-    assert "ncexp report outputs/sweeps/quick_0123" in printed(console)[2]
