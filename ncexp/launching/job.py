@@ -68,7 +68,7 @@ class Job:
         return DelayedSubmission(self, folder, numbers)
 
     def _note_limit(self, entries: Sequence[Entry], states: Mapping[int, State]) -> None:
-        """Add to what the interrupted tasks said: the one thing that only the job knows, and what would help."""
+        """Add to the message of interrupted tasks that the time limit stopped them, and what would help."""
         for entry in entries:
             if states.get(entry.num) is State.INTERRUPTED:
                 status = entry.task.status() or {}

@@ -229,10 +229,7 @@ class LocalLauncher(SweepLauncher):
             raise ValueError(f"hydra.launcher.runs_at_once: expected at least 1, got {self.options['runs_at_once']}.")
 
     def queue(self) -> slurm.Queue | None:
-        try:
-            return slurm.jobs_in_queue()  # a task may have a job in a cluster as well
-        except slurm.SlurmUnavailable:
-            return None
+        return slurm.known_queue()  # a task may have a job in a cluster as well
 
     def estimate(self, plan: Plan) -> str:
         at_once = self.options["runs_at_once"]

@@ -38,7 +38,10 @@ class Asked:
         )
 
     def remaining(self) -> Asked:
-        """Of a training that is through, the measuring of what is asked for and has no numbers yet; else the same."""
+        """What is left to do: where the training has ended, the measuring of analyses that have no numbers yet.
+
+        Otherwise, and where nothing is left, the task itself.
+        """
         if not isinstance(self.task, RunConfig) or self.task.rerun == "all":
             return self
         directory, measuring = RunDirectory(self.task.directory), _measuring_of(self.task)
@@ -83,7 +86,7 @@ def check_all(composed: Sequence[tuple[list[str], Mapping[str, Any]]]) -> list[A
 
 
 def note_on_optimizers(asked: Sequence[Asked]) -> str:
-    """A line where one sweep has several optimizers by default, as its networks, data or losses differ; else ""."""
+    """A line to print where the runs of one sweep get different optimizers by default; empty otherwise."""
     words = [word for one in asked for word in one.overrides]
     counts = Counter(one.task.optimizer.name for one in asked if isinstance(one.task, RunConfig))
     if len(counts) < 2 or any(word.startswith(("optimizer=", "experiment=")) for word in words):
@@ -123,7 +126,7 @@ def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], of: str = "
 
 
 def _faults(asked: Sequence[Asked]) -> dict[str, str]:
-    """Message → overrides, of what only the parts, or the stored run, can tell."""
+    """Faults that are found only by building the parts, or by reading the stored run: message → overrides."""
     overrides = {str(one.task.directory): " ".join(one.overrides) for one in asked}
     found = faults_of_parts(one.task for one in asked if isinstance(one.task, RunConfig))
     faults = {message: overrides[str(config.directory)] for config, message in reversed(found)}
@@ -195,7 +198,7 @@ class Plan:
 def make_plan(sweep: SweepDirectory, asked: Sequence[Asked], queue: Queue | None) -> Plan:
     """What is completed is skipped, what is running or queued is left alone, the rest is submitted, as `rerun` says.
 
-    Of measurings those are skipped of which nothing is left to measure, whatever their state.
+    A measuring is skipped where nothing is left to measure, whatever its state.
     """
     jobs = {entry.num: entry.job for entry in sweep.entries()}
     entries = [one.entry(num, jobs.get(num)) for num, one in enumerate(asked)]
@@ -221,9 +224,9 @@ def _is_wanted(state: State, task: Task) -> bool:
 
 
 def _is_left(task: MeasureConfig) -> bool:
-    """Whether something can be measured and is not; also where a file is damaged: the measuring itself names it.
+    """Whether something can be measured and is not. A damaged file counts as such: the measuring will name it.
 
-    Raises ConfigError where nothing can, as the run is not there.
+    Raises ConfigError where nothing can be measured, as the run is not there.
     """
     from ncexp.measure import missing_epochs  # torch takes seconds
 

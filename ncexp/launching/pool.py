@@ -85,10 +85,9 @@ def work(
                 del working[worker]
                 idle.append(worker)
                 state = states[entry.num] = _state(entry, end, stop(), rank)
-                done, left = len(states), total - len(states)
-                seconds = (time.monotonic() - start) / done * left
-                more = f", {format_time(seconds)} left" if left and not stopping else ""
-                say(f"{done} of {total} done{more}: {state}  {entry.title}")
+                left = (time.monotonic() - start) / len(states) * (total - len(states))
+                more = f", {format_time(left)} left" if len(states) < total and not stopping else ""
+                say(f"{len(states)} of {total} done{more}: {state}  {entry.title}")
                 # A failure may outlive its task: after an error of CUDA's a process can use no GPU any more.
                 if state is State.FAILED or not waiting:
                     worker.dismiss()
@@ -105,7 +104,7 @@ def _log(entry: Entry, rank: int) -> Path:
 
 
 def _state(entry: Entry, end: State | int, stopped: bool, rank: int) -> State:
-    """The task's own word; a task whose process died over it could not note its end, so we do."""
+    """The state that the task reported. Where its process died over it, its end is noted here."""
     if isinstance(end, State):
         return end
     state = State.INTERRUPTED if stopped else State.FAILED

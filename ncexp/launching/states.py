@@ -36,12 +36,8 @@ class Standing:
 
 def look(entries: Sequence[Entry]) -> Standing:
     """How the tasks stand now. SLURM is asked only where a job of its own is concerned."""
-    if all((job_of(entry.task) or LOCAL).startswith(LOCAL) for entry in entries):
-        return standing(entries, {})
-    try:
-        return standing(entries, slurm.jobs_in_queue())
-    except slurm.SlurmUnavailable:
-        return standing(entries, None)
+    here = all((job_of(entry.task) or LOCAL).startswith(LOCAL) for entry in entries)
+    return standing(entries, {} if here else slurm.known_queue())
 
 
 def standing(entries: Sequence[Entry], queue: slurm.Queue | None) -> Standing:

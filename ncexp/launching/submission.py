@@ -152,7 +152,7 @@ class Submission:
         return jobs
 
     def jobs_among(self, queue: slurm.Queue) -> list[str]:
-        """Its jobs, those that have ended already included, if the queue has one of them; else none."""
+        """All its jobs, also those that have ended, if the queue has one of them; otherwise none."""
         found = {job.partition("_")[0] for job, facts in queue.items() if facts.submission == self.name}
         if not found:
             return []

@@ -27,7 +27,7 @@ from filelock import FileLock
 
 from ncexp.config import nearest
 from ncexp.launching.task import Task
-from ncexp.record import RunDirectory, TaskDirectory, acquire, remove_unfinished, write_text
+from ncexp.record import TaskDirectory, acquire, remove_unfinished, write_text
 from ncexp.record.contents import read_manifest
 from ncexp.record.files import open_file
 from ncexp.record.provenance import PACKAGE, git
@@ -60,14 +60,9 @@ class Entry:
         """Its state, log, job and lock."""
         return TaskDirectory(Path(self.directory))
 
-    def last_epoch(self) -> int | None:
-        """The last epoch that a training has in its journal; None where it has none, and of a measuring.
 
-        Raises ValueError for a damaged journal.
-        """
-        if self.directory != self.run:
-            return None
-        return max(RunDirectory(Path(self.run)).training.epochs(), default=None)
+def _moved(entry: Entry, move: Callable[[str], str]) -> Entry:
+    return replace(entry, directory=move(entry.directory), run=move(entry.run))
 
 
 class SweepDirectory:
@@ -110,12 +105,13 @@ class SweepDirectory:
 
     def entries(self) -> list[Entry]:
         """The tasks, in order of their numbers; empty before the first submission. Raises DamagedFile."""
-        return [self._moved(Entry(**line), self._here) for line in read_manifest(self._manifest)]
+        found = [Entry(**line) for line in read_manifest(self._manifest)]
+        return [_moved(entry, lambda path: os.path.normpath(self.path.absolute() / path)) for entry in found]
 
     def write_entries(self, entries: Sequence[Entry]) -> None:
-        """Write the manifest and the numbered links."""
-        text = "".join(json.dumps(asdict(self._moved(entry, self._from_here))) + "\n" for entry in entries)
-        write_text(self._manifest, text)
+        """Write the manifest and the numbered links; paths relative, so that the folder may be moved with its runs."""
+        relative = [_moved(entry, lambda path: os.path.relpath(path, self.path.absolute())) for entry in entries]
+        write_text(self._manifest, "".join(json.dumps(asdict(entry)) + "\n" for entry in relative))
         (self.path / "runs").mkdir(exist_ok=True)
         for entry in entries:
             link = self.path / "runs" / entry.title
@@ -132,16 +128,6 @@ class SweepDirectory:
         for entry in entries:
             if entry.num in jobs:
                 entry.task.set_job(jobs[entry.num], submission)
-
-    def _moved(self, entry: Entry, move: Callable[[str], str]) -> Entry:
-        return replace(entry, directory=move(entry.directory), run=move(entry.run))
-
-    def _here(self, path: str) -> str:
-        return os.path.normpath(self.path.absolute() / path)
-
-    def _from_here(self, path: str) -> str:
-        """Relative, so that the folder may be moved with its runs."""
-        return os.path.relpath(path, self.path.absolute())
 
     def log_of(self, entry: Entry) -> Path | None:
         """The task's own log, or, where nothing stands in it, its job's; None where neither was written."""

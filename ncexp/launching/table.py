@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ncexp.launching.states import Standing, fault_of, in_trouble, job_of, look
 from ncexp.launching.sweep_directory import Entry, SweepDirectory, last_lines
-from ncexp.record import DamagedFile, State, format_counts
+from ncexp.record import DamagedFile, RunDirectory, State, format_counts
 
 #: What SLURM says of a job that it ends, the sentence with numbers first, and what would help.
 _ENDED_BY_SLURM = {
@@ -57,7 +57,7 @@ def wait(sweep: SweepDirectory, console: Console, poll_s: float, grace_s: float)
 
 
 def labels(entries: Sequence[Entry]) -> list[str]:
-    """Of each task the overrides that not all have, what tells it from the others; of a measuring, or alone, its name.
+    """What tells each task from the others: the overrides that not all have; of a measuring, or without any, its name.
 
     >>> labels([Entry(num=0, name="a", key="0", directory="a", run="a", overrides=["epochs=9", "seed=1"]),
     ...         Entry(num=1, name="a", key="1", directory="b", run="b", overrides=["epochs=9", "seed=2"])])
@@ -91,12 +91,12 @@ def print_table(
 
 
 def _trained(entry: Entry) -> tuple[str, str]:
-    """The last trained epoch, for people, empty before the first; and what is wrong with the journal, if it is."""
+    """The last epoch in a training's journal, in words, empty before the first; and what is wrong with the journal."""
     try:
-        epoch = entry.last_epoch()
+        epochs = RunDirectory(Path(entry.run)).training.epochs() if entry.directory == entry.run else ()
     except ValueError as error:
         return "", str(error)
-    return (f"epoch {epoch}" if epoch else ""), ""
+    return (f"epoch {max(epochs)}" if epochs else ""), ""
 
 
 def _why(sweep: SweepDirectory, entry: Entry, state: State) -> str:

@@ -90,7 +90,7 @@ class Worker:
             process.wait()
 
     def _hand(self, task: bytes) -> bool:
-        """Is there a process that lives, and has it the task now?"""
+        """Send the task to the process; returns whether there is one that lives and takes it."""
         if self._process is None or self._process.poll() is not None:
             return False
         try:
