@@ -47,7 +47,7 @@ ONLY = {
 #: What the pure mathematics may import besides itself and the standard library.
 PURE = {"torch", "scipy", "numpy"}
 #: Where rich's consoles are made: without markup, which names and messages from outside would be taken for.
-CONSOLES = "ncexp.launching.console"
+CONSOLES = "ncexp.record.console"
 SOURCES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]
 
 

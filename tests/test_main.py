@@ -21,10 +21,10 @@ from synthetic_sweep import write_run
 from tracking_stores import journalled, stored
 
 from ncexp.config import ConfigError, check
-from ncexp.launching.console import literal_console
 from ncexp.launching.task import attempt
 from ncexp.main import run
 from ncexp.record import Busy, RunDirectory, read_run
+from ncexp.record.console import literal_console
 from ncexp.tracking import sync_runs
 from ncexp.training import Training
 

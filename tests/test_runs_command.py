@@ -96,7 +96,9 @@ def test_runs_of_a_stranger_are_named_and_no_terminal_obeys_them(
 def test_run_whose_journal_lost_its_end_is_listed_as_damaged(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_run(outputs, seed=1)
     status = (path / "status.json").read_text().rstrip().removesuffix("}")
-    (path / "status.json").write_text(f'{status}, "record": {{"training.jsonl": "1-351"}}}}')
+    (path / "status.json").write_text(f'{status}, "record": {{"training.jsonl": 350}}}}')
+    lines = (path / "training.jsonl").read_text().splitlines(keepends=True)
+    (path / "training.jsonl").write_text("".join(lines[:-1]))
     code, lines, _ = call(capsys, "runs", "seed=1")
     assert (code, lines[-1]) == (1, "1 runs: 1 damaged")
 

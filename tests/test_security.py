@@ -20,10 +20,10 @@ from support import SMALL, Compose, train
 from synthetic_sweep import write_run, write_status
 
 from ncexp.cli import cancel, export, logs, report, status
-from ncexp.launching.console import literal_console
 from ncexp.launching.states import fault_of
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
 from ncexp.record import DamagedFile, State, contents, load, read_all
+from ncexp.record.console import literal_console
 from ncexp.record.text import printable
 from ncexp.report.tables import Table as Tables
 
@@ -148,8 +148,8 @@ def test_consoles_show_control_characters_of_text_and_of_tables(capsys: pytest.C
 
 
 def test_everything_is_printed_by_say_or_a_console() -> None:
-    """Our own words alone may go without: help, completion, a pipe's protocol, a job's own log."""
-    own = {"record/text.py", "cli/__init__.py", "cli/shell_completion.py", "tracking/__main__.py", "launching/job.py"}
+    """Our own words alone may go without: help, completion, a pipe's protocol."""
+    own = {"record/text.py", "cli/__init__.py", "cli/shell_completion.py", "tracking/__main__.py"}
     found = {
         str(path.relative_to(PACKAGE))
         for path in SOURCES

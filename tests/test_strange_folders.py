@@ -191,9 +191,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A store that takes everything, no queue, and an end to what waits for ever."""
     monkeypatch.setattr("ncexp.tracking.upload.connect", lambda uri: Store())
-    monkeypatch.setattr("ncexp.launching.cancelling.slurm.jobs_in_queue", dict)
-    monkeypatch.setattr("ncexp.launching.cancelling.slurm.cancel", lambda jobs: None)
-    monkeypatch.setattr("ncexp.launching.waiting.jobs_in_queue", dict)
+    monkeypatch.setattr("ncexp.launching.slurm.jobs_in_queue", dict)
+    monkeypatch.setattr("ncexp.launching.slurm.cancel", lambda jobs: None)
     before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail(f"no end within {FOR_EVER} s"))
     yield
     signal.alarm(0)

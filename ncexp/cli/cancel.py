@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from ncexp.cli.status import parser
-from ncexp.launching.cancelling import cancel_sweep
 from ncexp.launching.slurm import SlurmUnavailable
 from ncexp.launching.states import fault_of
+from ncexp.launching.submission import cancel_sweep
 from ncexp.launching.sweep_directory import find_sweep
 from ncexp.record import State
 from ncexp.record.text import say
@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     given = parser("cancel", "End the sweep's jobs; running ones save themselves first.").parse_args(arguments)
     sweep = find_sweep(given.outputs.absolute(), given.sweep)
     try:
-        count, faults = cancel_sweep(sweep)
+        count, faults = cancel_sweep(sweep, say)
     except SlurmUnavailable as error:
         say(f"ncexp cancel: {error} The sweep's jobs go on; cancel again once SLURM responds.", sys.stderr)
         return State.FAILED.exit_code

@@ -6,8 +6,8 @@ import argparse
 import sys
 
 from ncexp.cli.words import add_outputs
-from ncexp.launching.console import literal_console
 from ncexp.record import SavedRun, State, named_folders
+from ncexp.record.console import literal_console
 from ncexp.record.saved_run import read_runs
 from ncexp.record.text import say
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-
-from ncexp.config.composing import REFUSALS, explain
-from ncexp.launching.slurm import SlurmUnavailable
-from ncexp.record import Busy, State
-from ncexp.record.text import say
+from ncexp.config.composing import REFUSALS
+from ncexp.launching import task
+from ncexp.record import State
 
 
 def explain_or_raise(error: Exception) -> State:
     """Print why a command refused; returns the state that stands for it. Raises any other exception again: a defect."""
-    for kinds, state in ((REFUSALS, State.REFUSED), ((Busy,), State.BUSY), ((SlurmUnavailable,), State.FAILED)):
-        if isinstance(error, kinds):
-            say(f"ncexp: {explain(error)}", sys.stderr)
-            return state
-    raise error
+    state = task.refuse(error, task.REFUSALS | dict.fromkeys(REFUSALS, State.REFUSED))
+    if state is None:
+        raise error
+    return state

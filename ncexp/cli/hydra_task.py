@@ -18,10 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from ncexp.config import ConfigError, check
 from ncexp.config.composing import REFUSALS, composing, config_directory, plain, quoted, refusals_named
-from ncexp.launching.console import process_console
-from ncexp.launching.next_commands import TYPED, print_next, print_repeat
+from ncexp.launching.table import TYPED, print_end
 from ncexp.launching.task import attempt
 from ncexp.record import State
+from ncexp.record.console import process_console
 
 #: Keys whose values are paths of files of one's own.
 PATHS = ("dataset.path", "dataset.test_path", "dataset.root", "outputs")
@@ -92,10 +92,11 @@ class _Task:
         else:
             console = process_console()
             self.states.append(attempt(raw, console))
-            print_repeat(console, self.states)
-            if self.states[-1] is State.COMPLETED and not raw.keys() & {"run", "checkpoints"}:
+            if raw.keys() & {"run", "checkpoints"} or self.states[-1] is not State.COMPLETED:
+                print_end(console, self.states)
+            else:
                 trained = check(raw)
-                print_next(console, trained.outputs, trained.directory)
+                print_end(console, self.states, trained.outputs, trained.directory)
 
     def finished(self, states: Iterable[State]) -> None:
         """The sweep is through, or handed over."""

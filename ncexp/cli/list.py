@@ -10,7 +10,7 @@ from rich.table import Table
 
 from ncexp.config import ConfigError, nearest
 from ncexp.config.installed import GROUPS, choices
-from ncexp.launching.console import literal_console
+from ncexp.record.console import literal_console
 from ncexp.record.text import say
 
 WHAT = ("quantities", *GROUPS)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 from ncexp.cli.status import parser
-from ncexp.launching.logs import chosen_entries
-from ncexp.launching.states import fault_of
-from ncexp.launching.sweep_directory import find_sweep, last_lines
+from ncexp.launching.states import fault_of, in_trouble, look
+from ncexp.launching.sweep_directory import Entry, find_sweep, last_lines
 from ncexp.record import DamagedFile, State
 from ncexp.record.text import say
 
@@ -22,7 +23,7 @@ def main(arguments: list[str]) -> int:
     options.add_argument("--lines", "-n", type=int, default=20, help="how many lines; default: 20")
     given = options.parse_args(arguments)
     sweep = find_sweep(given.outputs.absolute(), given.sweep)
-    entries = chosen_entries(sweep, given.run)
+    entries = chosen(sweep.entries(), given.run)
     faults = []
     for entry in entries:
         path, fault = sweep.log_of(entry), fault_of(entry.task)
@@ -40,3 +41,17 @@ def main(arguments: list[str]) -> int:
     if given.run and not entries:
         return 2
     return State.DAMAGED.exit_code if faults else 0
+
+
+def chosen(entries: Sequence[Entry], words: Sequence[str]) -> list[Entry]:
+    """Those of these numbers, names, keys, beginnings of either, or globs; without words, those in trouble."""
+    if words:
+        return [entry for entry in entries if any(_is_meant(entry, word) for word in words)]
+    states = look(entries).states
+    return [entry for entry in entries if in_trouble(states[entry.num])]
+
+
+def _is_meant(entry: Entry, word: str) -> bool:
+    if word.isdigit():
+        return word == entry.key or int(word) == entry.num
+    return any(fnmatchcase(name, f"{word}*") for name in (f"{entry.name}_{entry.key}", entry.title, entry.key))

@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 from ncexp.cli.words import add_outputs, pair
-from ncexp.launching.console import literal_console
 from ncexp.record import Runs, State, named_folders, read_all
+from ncexp.record.console import literal_console
 from ncexp.record.text import say
 
 HELP = """\

@@ -17,6 +17,6 @@ def main(arguments: list[str]) -> int:
     overrides = parser.parse_args(arguments).overrides
     from ncexp.cli.simulation import simulate  # torch takes seconds: not for --help
     from ncexp.config.composing import compose_plain
-    from ncexp.launching.console import literal_console
+    from ncexp.record.console import literal_console
 
     return simulate(compose_plain("simulate", overrides), literal_console()).exit_code

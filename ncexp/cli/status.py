@@ -11,11 +11,11 @@ from pathlib import Path
 from rich.console import Console
 
 from ncexp.cli.words import add_outputs
-from ncexp.launching.console import literal_console
-from ncexp.launching.states import state_of
+from ncexp.launching.states import look, state_of
 from ncexp.launching.sweep_directory import SweepDirectory, find_sweep, sweeps
-from ncexp.launching.waiting import ask_queue, current_states, print_table
+from ncexp.launching.table import print_table
 from ncexp.record import DamagedFile, RunDirectory, State, format_counts
+from ncexp.record.console import literal_console
 from ncexp.record.text import say
 
 
@@ -42,10 +42,9 @@ def main(arguments: list[str]) -> int:
         return max(map(_print_line, repeat(console), known)) if known else _say_what_there_is(given.outputs)
     sweep = find_sweep(given.outputs.absolute(), given.sweep)
     entries = sweep.entries()
-    queue = ask_queue(entries)
-    states = current_states(entries, queue)
-    print_table(console, sweep, states, queue, every=given.all)
-    return _exit_code(states.values())
+    now = look(entries)
+    print_table(console, sweep.path.name, sweep, entries, now, every=given.all)
+    return _exit_code(now.states.values())
 
 
 def _say_what_there_is(outputs: Path) -> int:
@@ -62,7 +61,7 @@ def _print_line(console: Console, sweep: SweepDirectory) -> int:
     except DamagedFile as error:
         say(f"ncexp status: {error}", sys.stderr)
         return State.DAMAGED.exit_code
-    states = current_states(entries, ask_queue(entries)).values()
+    states = look(entries).states.values()
     console.print(f"{sweep.path.name}: {format_counts(states)}", soft_wrap=True, markup=False)
     return _exit_code(states)
 

@@ -12,6 +12,8 @@ from typing import Any
 from ncexp.launching.pool import work
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
 from ncexp.record import State
+from ncexp.record.console import literal_console
+from ncexp.record.text import say
 
 #: After SIGTERM: how long a job whose tasks have been saved waits for SLURM to end it. Ending by itself, within the
 #: grace time of a preemption, would mean to SLURM that it was done, and it would not be requeued.
@@ -45,7 +47,7 @@ class Job:
         requeue: Any = signal.getsignal(signal.SIGUSR2)  # submitit's; called amid a step it would kill the training
         with StopRequest(JOB_SIGNALS, patient=True) as stop:
             name, rank = self._introduce(entries)
-            states = work(sweep, entries, len(entries), stop, name, rank)
+            states = work(sweep, entries, len(entries), stop, name, literal_console(width=120), rank)
             unfinished = len(states) < len(entries) or State.INTERRUPTED in states.values()
             if stop() and unfinished and signal.SIGUSR2 not in stop.received:
                 _linger()
@@ -66,7 +68,7 @@ class Job:
         return DelayedSubmission(self, folder, numbers)
 
     def _note_limit(self, entries: Sequence[Entry], states: Mapping[int, State]) -> None:
-        """Add to what the interrupted tasks said: the one thing that only the job knows, and what would help."""
+        """Add to the message of interrupted tasks that the time limit stopped them, and what would help."""
         for entry in entries:
             if states.get(entry.num) is State.INTERRUPTED:
                 status = entry.task.status() or {}
@@ -89,7 +91,7 @@ class Job:
             more = f"+{len(entries) - 1}" if len(entries) > 1 else ""
             rename = ["scontrol", "update", f"JobId={environment.job_id}", f"JobName={entries[0].title}{more}"]
             renamed = subprocess.run(rename, check=False)
-            print("job", environment.job_id, "renamed" if renamed.returncode == 0 else "keeps its name", flush=True)
+            say(f"job {environment.job_id} {'renamed' if renamed.returncode == 0 else 'keeps its name'}")
         return environment.job_id, environment.global_rank
 
 
@@ -106,5 +108,5 @@ def _done_before(entries: Sequence[Entry]) -> dict[int, str]:
 
 
 def _linger() -> None:
-    print(f"saved; waiting at most {LINGER_S:.0f} s for SLURM to end this job", flush=True)
+    say(f"saved; waiting at most {LINGER_S:.0f} s for SLURM to end this job")
     time.sleep(LINGER_S)

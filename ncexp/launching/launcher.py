@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ncexp.config import ConfigError, RunConfig, check_outputs
 from ncexp.config.composing import Composer
-from ncexp.launching import submission
-from ncexp.launching.code_state import environment, freeze_code
-from ncexp.launching.console import process_console
-from ncexp.launching.estimate import describe_estimate
-from ncexp.launching.in_turn import work_in_turn
-from ncexp.launching.local_job import own_job
-from ncexp.launching.next_commands import print_next, print_outcome_of, print_repeat
-from ncexp.launching.noted_submission import adopt_noted
+from ncexp.launching import slurm
 from ncexp.launching.plan import (
     Asked,
     Plan,
@@ -32,13 +25,14 @@ from ncexp.launching.plan import (
     note_on_optimizers,
     prepare_tracking,
 )
-from ncexp.launching.pool import Share, work
-from ncexp.launching.slurm import Queue, SlurmUnavailable, jobs_in_queue, max_array_size
-from ncexp.launching.sweep_directory import SweepDirectory
-from ncexp.launching.sweep_progress import SweepProgress
-from ncexp.launching.task import describe_tasks, run_of
-from ncexp.launching.waiting import ask_queue, current_states, jobs_put_back, print_table, wait
+from ncexp.launching.pool import shares, work
+from ncexp.launching.states import Standing, look, own_job
+from ncexp.launching.submission import Chunk, adopt_noted, cut, describe_estimate, refuse_options, submit
+from ncexp.launching.sweep_directory import SweepDirectory, environment
+from ncexp.launching.table import labels, print_end, print_table, wait
+from ncexp.launching.task import attempt
 from ncexp.record import DamagedFile, State
+from ncexp.record.console import process_console
 from ncexp.tracking import sync_runs  # now: days later, at the end of the wait, its source may be another
 
 
@@ -62,11 +56,32 @@ class CheckedLauncher(Launcher):
         composer = Composer(self._context.config_loader, self._config)
         asked = check_all([(list(overrides), composer.compose(overrides)) for overrides in job_overrides])
         if note := note_on_optimizers(asked):
-            self.console.print(note, soft_wrap=True, markup=False)
+            self.say(note)
+        sweep = SweepDirectory.of(self._name(asked), [one.task for one in asked])
         return [
             JobReturn(overrides=one.overrides, status=JobStatus.COMPLETED, _return_value=state)
-            for one, state in zip(asked, self.carry_out(asked), strict=False)
+            for one, state in zip(asked, self.carry_out(sweep, asked), strict=False)
         ]
+
+    @abstractmethod
+    def carry_out(self, sweep: SweepDirectory, asked: Sequence[Asked]) -> list[State]:
+        """The states that all tasks ended in, or nothing."""
+
+    def say(self, line: str) -> None:
+        """Print it as it is."""
+        self.console.print(line, soft_wrap=True, markup=False)
+
+    def _name(self, asked: Sequence[Asked]) -> str:
+        """The chosen sweep's name, else what its tasks have in common: data, network and loss, or the analyses."""
+        chosen = self._config.hydra.runtime.choices.get("sweep")
+        if chosen not in (None, "null"):
+            return str(chosen).replace("/", "-")
+        trainings = [one.task for one in asked if isinstance(one.task, RunConfig)]
+        if not trainings:
+            return "-".join(["measure", *sorted({name for one in asked for name in one.task.analyses})])
+        parts = zip(*((task.dataset, task.architecture, task.loss) for task in trainings), strict=True)
+        words = [sorted({part.name for part in same}) for same in parts]
+        return "-".join(names[0] if len(names) == 1 else f"{len(names)}_{names[0]}" for names in words)
 
     def _refuse_sweep(self, job_overrides: Sequence[Sequence[str]]) -> None:
         """Raises ConfigError for a sweep of no runs, and for one over sweeps, whose own lists nobody would read."""
@@ -82,51 +97,75 @@ class CheckedLauncher(Launcher):
             if word != chosen:
                 raise ConfigError(f"sweep: expected one sweep a command, got {asked}. Begin one after the other.")
 
-    @abstractmethod
-    def carry_out(self, asked: Sequence[Asked]) -> list[State]:
-        """The states that all tasks ended in, or nothing."""
-
 
 class InTurnLauncher(CheckedLauncher):
-    """A sweep for which no launcher was chosen."""
+    """A sweep for which no launcher was chosen: its tasks one after another, in this process, without a folder."""
 
-    def carry_out(self, asked: Sequence[Asked]) -> list[State]:
-        states = work_in_turn(asked, self.console)
-        if len(states) > 1:  # one alone has said what it came to
-            print_outcome_of(self.console, (run_of(one.task) for one in asked), states)
-        else:
-            print_repeat(self.console, states)
-        if State.COMPLETED in states and isinstance(asked[0].task, RunConfig):
-            outputs = asked[0].task.outputs
-            print_next(self.console, outputs, outputs)
+    def carry_out(self, sweep: SweepDirectory, asked: Sequence[Asked]) -> list[State]:
+        """A failure stops nothing, Ctrl-C all: what has not begun stays new."""
+        entries = [one.entry(num) for num, one in enumerate(asked)]
+        states: list[State] = []
+        try:
+            for one, label in zip(asked, labels(entries), strict=True):
+                if len(asked) > 1:
+                    self.say(f"\nrun {len(states) + 1} of {len(asked)}  {label}")
+                states.append(attempt(one.task.raw, self.console))
+                if states[-1] is State.INTERRUPTED:
+                    break
+        except KeyboardInterrupt:
+            states.append(State.INTERRUPTED)
+        states += [State.NEW] * (len(asked) - len(states))
+        if several := len(asked) > 1:  # one alone has said what it came to
+            self.say("")
+            now = Standing(dict(enumerate(states)), {}, set())
+            print_table(self.console, f"{len(asked)} runs", sweep, entries, now, every=True)
+        outputs = asked[0].task.outputs
+        trained = outputs if isinstance(asked[0].task, RunConfig) else None
+        print_end(self.console, states, outputs, trained, [Path(entry.run) for entry in entries if several])
         return states
 
 
 class SweepLauncher(CheckedLauncher):
     """Plan, freeze, hand over, wait, print; what a subclass adds is who works on the tasks."""
 
-    def carry_out(self, asked: Sequence[Asked]) -> list[State]:
+    def carry_out(self, sweep: SweepDirectory, asked: Sequence[Asked]) -> list[State]:
         check_outputs(asked[0].task.outputs)
-        sweep = SweepDirectory.of(self._name(asked), [one.task for one in asked])
-        self._stores = configured_stores([one.task for one in asked])
+        stores = configured_stores([one.task for one in asked])
         asked = [one.remaining() for one in asked]
-        self.console.print(f"sweep     {sweep.path}", soft_wrap=True, markup=False)
+        self.say(f"sweep     {sweep.path}")
         if self.options["dry_run"]:
             self._print_plan(make_plan(sweep, asked, self.queue()))
             return []
         with sweep.locked():
-            if (queue := self.queue()) is not None and (faults := adopt_noted(sweep, queue, self.console.print)):
+            if (queue := self.queue()) is not None and (faults := adopt_noted(sweep, queue, self.say)):
                 raise DamagedFile(faults[0])
             plan = make_plan(sweep, asked, queue)
             self._print_plan(plan)
             prepare_tracking([asked[num].task for num in plan.to_submit])
             freeze(sweep, asked, plan, self.console)
             self.hand_over(sweep, plan)
-        states = self.finish(sweep)
-        return [states[num] for num in sorted(states)]
+        if not (now := self.finish(sweep, plan)):
+            return []
+        entries, states = sweep.entries(), now.states.values()
+        print_table(self.console, sweep.path.name, sweep, entries, now)
+        if now.put_back:
+            words = "jobs were put back into the queue when their runs were through; they end as soon as they start"
+            self.say(f"{len(now.put_back)} {words}")
+        trained = any(entry.directory == entry.run for entry in entries)
+        runs = [] if self.stopped else [*dict.fromkeys(Path(entry.run) for entry in entries)]
+        if runs:  # send MLflow what the runs' own processes could not
+            there = [run for run in runs if (run / "config.yaml").exists()]
+            counts = sync_runs(there, report=self.say, named=stores)
+            text = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
+            self.say(f"MLflow    {text or 'no run has begun'}")
+        print_end(self.console, states, sweep.path.parent.parent, sweep.path if trained and runs else None, runs)
+        return [*states]
+
+    #: Whether a person stopped it, who waits for nothing more.
+    stopped = False
 
     @abstractmethod
-    def queue(self) -> Queue | None:
+    def queue(self) -> slurm.Queue | None:
         """The jobs that are known to wait or run; None where nobody knows."""
 
     @abstractmethod
@@ -138,37 +177,12 @@ class SweepLauncher(CheckedLauncher):
         """See that the plan's tasks are worked on."""
 
     @abstractmethod
-    def finish(self, sweep: SweepDirectory) -> dict[int, State]:
-        """Wait, print how the tasks ended, return their states by number."""
-
-    def _upload_rest(self, sweep: SweepDirectory) -> None:
-        """Send MLflow what the runs' own processes could not."""
-        runs = {Path(entry.run) for entry in sweep.entries()}
-        there = sorted(run for run in runs if (run / "config.yaml").exists())
-        counts = sync_runs(there, report=self._print, named=self._stores)
-        text = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
-        self.console.print(f"MLflow    {text or 'no run has begun'}", soft_wrap=True, markup=False)
-
-    def _print(self, line: str) -> None:
-        self.console.print(line, soft_wrap=True)
-
-    def _print_next(self, sweep: SweepDirectory, states: Mapping[int, State]) -> None:
-        entries = sweep.entries()
-        print_outcome_of(self.console, (Path(entry.run) for entry in entries), states.values())
-        trained = any(entry.directory == entry.run for entry in entries)
-        if trained and State.COMPLETED in states.values():
-            print_next(self.console, sweep.path.parent.parent, sweep.path)
+    def finish(self, sweep: SweepDirectory, plan: Plan) -> Standing | None:
+        """How the tasks stand at the end; None where it is not waited for."""
 
     def _print_plan(self, plan: Plan) -> None:
-        self.console.print(plan.describe(), soft_wrap=True)
-        self.console.print(self.estimate(plan), soft_wrap=True)
-
-    def _name(self, asked: Sequence[Asked]) -> str:
-        """The chosen sweep's name, else what its tasks have in common."""
-        chosen = self._config.hydra.runtime.choices.get("sweep")
-        if chosen not in (None, "null"):
-            return str(chosen).replace("/", "-")
-        return describe_tasks([one.task for one in asked])
+        self.say(plan.describe())
+        self.say(self.estimate(plan))
 
 
 class SlurmLauncher(SweepLauncher):
@@ -176,42 +190,34 @@ class SlurmLauncher(SweepLauncher):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        submission.refuse_options(self.options)
+        refuse_options(self.options)
 
-    def queue(self) -> Queue:
-        return jobs_in_queue()
+    def queue(self) -> slurm.Queue:
+        return slurm.jobs_in_queue()
 
     def estimate(self, plan: Plan) -> str:
-        return describe_estimate(plan, self._chunks(plan), self.options)
+        return describe_estimate(plan, self._chunks(plan), self.options["timeout_min"])
 
-    def _chunks(self, plan: Plan) -> list[submission.Chunk]:
+    def _chunks(self, plan: Plan) -> list[Chunk]:
         # Jobs of an earlier submission count as well, and one more at least may run.
         earlier = {entry.task.job() for entry in plan.entries if plan.states[entry.num].active}
         at_once = max(1, self.options["array_parallelism"] - len(earlier))
-        return submission.cut(plan.to_submit, self.options["runs_per_task"], max_array_size(), at_once)
+        return cut(plan.to_submit, self.options["runs_per_task"], slurm.max_array_size(), at_once)
 
     def hand_over(self, sweep: SweepDirectory, plan: Plan) -> None:
         if plan.to_submit:
-            jobs = submission.submit(sweep, self._chunks(plan), freeze_code(sweep), self.options, self.console.print)
-            self.console.print(f"submitted {len(jobs)} jobs", soft_wrap=True)
-        word = sweep.path.name
-        self.console.print(f"status    ncexp status {word}\ncancel    ncexp cancel {word}", soft_wrap=True)
+            count = submit(sweep, self._chunks(plan), sweep.freeze_code(), self.options, self.say)
+            self.say(f"submitted {count} jobs")
+        self.say(f"status    ncexp status {sweep.path.name}\ncancel    ncexp cancel {sweep.path.name}")
 
-    def finish(self, sweep: SweepDirectory) -> dict[int, State]:
+    def finish(self, sweep: SweepDirectory, plan: Plan) -> Standing | None:
         if not self.options["wait"]:
-            return {}
+            return None
         try:
-            states = wait(sweep, self.console, self.options["poll_s"], self.options["grace_s"])
+            return wait(sweep, self.console, self.options["poll_s"], self.options["grace_s"])
         except KeyboardInterrupt:
-            self.console.print("stopped waiting; the jobs go on")
+            self.say("stopped waiting; the jobs go on")
             raise
-        print_table(self.console, sweep, states, queue={})  # nothing is queued any more
-        if left := jobs_put_back(entries := sweep.entries(), states, ask_queue(entries)):
-            words = "jobs were put back into the queue when their runs were through; they end as soon as they start"
-            self.console.print(f"{len(left)} {words}", soft_wrap=True)
-        self._upload_rest(sweep)  # jobs do not write a store that is a file on a shared disk
-        self._print_next(sweep, states)
-        return states
 
 
 class LocalLauncher(SweepLauncher):
@@ -222,40 +228,25 @@ class LocalLauncher(SweepLauncher):
         if self.options["runs_at_once"] < 1:
             raise ValueError(f"hydra.launcher.runs_at_once: expected at least 1, got {self.options['runs_at_once']}.")
 
-    def queue(self) -> Queue | None:
-        try:
-            return jobs_in_queue()  # a task may have a job in a cluster as well
-        except SlurmUnavailable:
-            return None
+    def queue(self) -> slurm.Queue | None:
+        return slurm.known_queue()  # a task may have a job in a cluster as well
 
     def estimate(self, plan: Plan) -> str:
         at_once = self.options["runs_at_once"]
-        return f"{at_once} runs at once, {Share.of_machine(at_once).cpus} CPUs each"
+        return f"{at_once} runs at once, {shares(at_once)[0]['OMP_NUM_THREADS']} CPUs each"
 
     def hand_over(self, sweep: SweepDirectory, plan: Plan) -> None:
-        job = own_job()
-        sweep.record_jobs(dict.fromkeys(plan.to_submit, job))
-        self._job, self._plan, self._code = job, plan, freeze_code(sweep)
+        sweep.record_jobs(dict.fromkeys(plan.to_submit, own_job()))
+        os.environ.update(environment(sweep.freeze_code()))
 
-    def finish(self, sweep: SweepDirectory) -> dict[int, State]:
+    def finish(self, sweep: SweepDirectory, plan: Plan) -> Standing:
         from ncexp.training import StopRequest  # torch takes seconds
 
-        wanted = set(self._plan.to_submit)
-        entries = [entry for entry in sweep.entries() if entry.num in wanted]
-        os.environ.update(environment(self._code))
-        watcher = SweepProgress(self.console, entries)
+        entries = [entry for entry in sweep.entries() if entry.num in plan.to_submit]
         with StopRequest() as stop:
-            work(sweep, entries, self.options["runs_at_once"], stop, self._job, watcher=watcher)
-        everything = sweep.entries()
-        queue = ask_queue(everything)
-        states = current_states(everything, queue)
-        for num in wanted:
-            if states[num] is State.QUEUED:  # this process lives, but works no more: it was stopped before this one
-                states[num] = State.INTERRUPTED
-        print_table(self.console, sweep, states, queue)
-        if stop():
-            print_repeat(self.console, states.values())
-        else:
-            self._upload_rest(sweep)  # of a process whose uploader was killed
-            self._print_next(sweep, states)
-        return states
+            work(sweep, entries, self.options["runs_at_once"], stop, own_job(), self.console)
+        self.stopped, now = stop(), look(sweep.entries())
+        for num in plan.to_submit:
+            if now.states[num] is State.QUEUED:  # this process lives, but works no more: it was stopped before this one
+                now.states[num] = State.INTERRUPTED
+        return now

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from rich.console import Console
 
-from ncexp.config import ConfigError, MeasureConfig, RunConfig
-from ncexp.launching.parts import faults_of_parts
+from ncexp.config import ConfigError, MeasureConfig, RunConfig, check_measurement
 from ncexp.launching.slurm import Queue
 from ncexp.launching.states import state_of
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
-from ncexp.launching.task import Task, check_task, measuring_of, run_of
+from ncexp.launching.task import Task, check_task, run_of
 from ncexp.record import DamagedFile, RunDirectory, State, TaskDirectory, format_counts, write_text
 from ncexp.record.measurements import journal_of
 from ncexp.tracking import mark_superseded, not_from_here, prepare, tracking_uri
@@ -30,11 +30,21 @@ class Asked:
     task: Task
     overrides: list[str]
 
+    def entry(self, num: int, job: str | None = None) -> Entry:
+        """Its line in a sweep's manifest."""
+        task, run, directory = self.task, str(run_of(self.task)), str(self.task.directory)
+        return Entry(
+            num=num, name=task.name, key=task.key, directory=directory, run=run, overrides=self.overrides, job=job
+        )
+
     def remaining(self) -> Asked:
-        """Of a training that is through, the measuring of what is asked for and has no numbers yet; else the same."""
+        """What is left to do: where the training has ended, the measuring of analyses that have no numbers yet.
+
+        Otherwise, and where nothing is left, the task itself.
+        """
         if not isinstance(self.task, RunConfig) or self.task.rerun == "all":
             return self
-        directory, measuring = RunDirectory(self.task.directory), measuring_of(self.task)
+        directory, measuring = RunDirectory(self.task.directory), _measuring_of(self.task)
         try:
             state, begun = directory.state(), TaskDirectory(measuring.directory).state()
         except DamagedFile:
@@ -45,6 +55,12 @@ class Asked:
         if all(journal.path.exists() for journal in journals) and (begun is None or begun.final):
             return self
         return Asked(measuring, self.overrides) if _is_left(measuring) else self
+
+
+def _measuring_of(training: RunConfig) -> MeasureConfig:
+    """The measuring of everything that a training's configuration asks for."""
+    raw = {"run": str(training.directory), "analysis": training.raw.get("analysis"), "device": training.device}
+    return check_measurement({**raw, "outputs": str(training.outputs), "rerun": "missing"})
 
 
 def check_all(composed: Sequence[tuple[list[str], Mapping[str, Any]]]) -> list[Asked]:
@@ -62,7 +78,7 @@ def check_all(composed: Sequence[tuple[list[str], Mapping[str, Any]]]) -> list[A
             asked[place] = _merged(asked[place], one) if place in asked else one
         except ConfigError as error:
             faults.setdefault(str(error), " ".join(overrides))
-    faults = faults or _faults_of_parts(list(asked.values()))
+    faults = faults or _faults(list(asked.values()))
     if faults:
         lines = "\n".join(f"  {overrides}\n    {message}" for message, overrides in faults.items())
         raise ConfigError(f"nothing was begun; expected {len(composed)} runs that can be run, got\n{lines}")
@@ -70,7 +86,7 @@ def check_all(composed: Sequence[tuple[list[str], Mapping[str, Any]]]) -> list[A
 
 
 def note_on_optimizers(asked: Sequence[Asked]) -> str:
-    """A line where one sweep has several optimizers by default, as its networks, data or losses differ; else ""."""
+    """A line to print where the runs of one sweep get different optimizers by default; empty otherwise."""
     words = [word for one in asked for word in one.overrides]
     counts = Counter(one.task.optimizer.name for one in asked if isinstance(one.task, RunConfig))
     if len(counts) < 2 or any(word.startswith(("optimizer=", "experiment=")) for word in words):
@@ -109,8 +125,8 @@ def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], of: str = "
             yield f"{of}{key}", one, other
 
 
-def _faults_of_parts(asked: Sequence[Asked]) -> dict[str, str]:
-    """Message → overrides, of what only the parts, or the stored run, can tell."""
+def _faults(asked: Sequence[Asked]) -> dict[str, str]:
+    """Faults that are found only by building the parts, or by reading the stored run: message → overrides."""
     overrides = {str(one.task.directory): " ".join(one.overrides) for one in asked}
     found = faults_of_parts(one.task for one in asked if isinstance(one.task, RunConfig))
     faults = {message: overrides[str(config.directory)] for config, message in reversed(found)}
@@ -121,6 +137,44 @@ def _faults_of_parts(asked: Sequence[Asked]) -> dict[str, str]:
             except ConfigError as error:
                 faults.setdefault(str(error), " ".join(one.overrides))
     return faults
+
+
+def faults_of_parts(configs: Iterable[RunConfig]) -> list[tuple[RunConfig, str]]:
+    """The trainings whose parts do not fit together, or whose data are not there, and why.
+
+    The parts are built once for each combination of them; each data set is opened once.
+    """
+    from ncexp.training import build_dataset  # torch takes seconds
+
+    combinations: dict[str, dict[str, RunConfig]] = {}
+    for config in configs:
+        parts = (config.architecture, config.loss, *config.analyses.values())
+        choices = [value for value in config.optimizer.options.values() if not isinstance(value, float)]
+        together = [config.batch_size, config.optimizer.target, choices, *(part.identity() for part in parts)]
+        same_data = combinations.setdefault(json.dumps(config.dataset.identity(), sort_keys=True), {})
+        same_data.setdefault(json.dumps(together, sort_keys=True), config)
+    faults: list[tuple[RunConfig, str]] = []
+    for same_data in combinations.values():
+        dataset = None
+        for config in same_data.values():
+            try:
+                dataset = dataset or build_dataset(config)
+                _build(config, dataset)
+            except ConfigError as error:
+                faults.append((config, str(error)))
+                if dataset is None:
+                    break
+    return faults
+
+
+def _build(config: RunConfig, dataset: Any) -> None:
+    from ncexp.measure import build_analyses, check_probes
+    from ncexp.measure.stored import subject_of
+    from ncexp.training import assemble
+
+    # On the CPU: a login node need not have the GPUs, with their arithmetic, that the jobs will.
+    assembly = assemble(replace(config, device="cpu", precision="fp32", compile=False), dataset)
+    check_probes(build_analyses(config.analyses), subject_of(assembly))
 
 
 @dataclass(frozen=True)
@@ -144,21 +198,10 @@ class Plan:
 def make_plan(sweep: SweepDirectory, asked: Sequence[Asked], queue: Queue | None) -> Plan:
     """What is completed is skipped, what is running or queued is left alone, the rest is submitted, as `rerun` says.
 
-    Of measurings those are skipped of which nothing is left to measure, whatever their state.
+    A measuring is skipped where nothing is left to measure, whatever its state.
     """
     jobs = {entry.num: entry.job for entry in sweep.entries()}
-    entries = [
-        Entry(
-            num=num,
-            name=one.task.name,
-            key=one.task.key,
-            directory=str(one.task.directory),
-            run=str(run_of(one.task)),
-            overrides=one.overrides,
-            job=jobs.get(num),
-        )
-        for num, one in enumerate(asked)
-    ]
+    entries = [one.entry(num, jobs.get(num)) for num, one in enumerate(asked)]
     states = {entry.num: state_of(entry.task, queue) for entry in entries}
     to_submit = [num for num, one in enumerate(asked) if _is_wanted(states[num], one.task)]
     for entry in [entries[num] for num in to_submit]:
@@ -171,7 +214,7 @@ def make_plan(sweep: SweepDirectory, asked: Sequence[Asked], queue: Queue | None
 
 
 def _is_wanted(state: State, task: Task) -> bool:
-    if state.active or state in (State.UNKNOWN, State.DAMAGED):
+    if _is_left_alone(state):
         return False
     if isinstance(task, MeasureConfig):
         return _is_left(task)
@@ -181,9 +224,9 @@ def _is_wanted(state: State, task: Task) -> bool:
 
 
 def _is_left(task: MeasureConfig) -> bool:
-    """Whether something can be measured and is not; also where a file is damaged: the measuring itself names it.
+    """Whether something can be measured and is not. A damaged file counts as such: the measuring will name it.
 
-    Raises ConfigError where nothing can, as the run is not there.
+    Raises ConfigError where nothing can be measured, as the run is not there.
     """
     from ncexp.measure import missing_epochs  # torch takes seconds
 
@@ -225,36 +268,29 @@ def prepare_tracking(tasks: Sequence[Task]) -> None:
 
 def freeze(sweep: SweepDirectory, asked: Sequence[Asked], plan: Plan, console: Console) -> None:
     """Write the manifest, and the configuration of every task that will be submitted; a later edit changes nothing."""
+    from ncexp.measure import measure_stored  # torch takes seconds
+
     sweep.write_entries(plan.entries)
-    for num in plan.to_submit:
-        task = asked[num].task
-        frozen = {**task.raw, "outputs": str(task.outputs)}
-        if isinstance(task, MeasureConfig):
-            frozen["run"] = str(task.run)
-            plan.entries[num].task.status_path.unlink(missing_ok=True)  # it says how an earlier measuring ended
-        else:
-            _make_ready(task, plan.states[num])
-            # Forgotten once, here: a requeued job must go on, not begin anew again.
-            frozen["rerun"] = "failed"
-        write_text(sweep.configuration(num), yaml.safe_dump(frozen, sort_keys=False, allow_unicode=True))
     for num, one in enumerate(asked):
-        state = plan.states[num]
-        settled = state.final or state.active or state in (State.UNKNOWN, State.DAMAGED)
-        if isinstance(one.task, MeasureConfig) and num not in plan.to_submit and not settled:
-            _settle(one.task, plan.entries[num], console)
+        task, entry, state = one.task, plan.entries[num], plan.states[num]
+        if num in plan.to_submit:
+            frozen = {**task.raw, "outputs": str(task.outputs)}
+            if isinstance(task, MeasureConfig):
+                frozen["run"] = str(task.run)
+                entry.task.status_path.unlink(missing_ok=True)  # it says how an earlier measuring ended
+            else:
+                if task.rerun == "all" and state is not State.NEW:  # what is to be trained anew is removed
+                    directory = RunDirectory(task.directory)
+                    directory.clear()
+                    mark_superseded(directory)
+                # Forgotten once, here: a requeued job must go on, not begin anew again.
+                frozen["rerun"] = "failed"
+            write_text(sweep.configuration(num), yaml.safe_dump(frozen, sort_keys=False, allow_unicode=True))
+        elif isinstance(task, MeasureConfig) and not (state.final or _is_left_alone(state)):
+            # Nothing is left to measure: that is noted here, without a job; what cannot be had is printed.
+            state, message = measure_stored(task, console, lambda: False)
+            entry.task.set_status(state, message=message)
 
 
-def _make_ready(task: RunConfig, state: State) -> None:
-    """Remove what is to be trained anew."""
-    if task.rerun == "all" and state is not State.NEW:
-        directory = RunDirectory(task.directory)
-        directory.clear()
-        mark_superseded(directory)
-
-
-def _settle(task: MeasureConfig, entry: Entry, console: Console) -> None:
-    """Nothing is left to measure: note it here, without a job; what cannot be had is printed."""
-    from ncexp.measure import measure_stored
-
-    state, message = measure_stored(task, console, lambda: False)
-    entry.task.set_status(state, message=message)
+def _is_left_alone(state: State) -> bool:
+    return state.active or state in (State.UNKNOWN, State.DAMAGED)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import select
 import signal
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 
+from rich.console import Console
+
+from ncexp.launching.states import LOCAL
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
 from ncexp.launching.worker import Worker
-from ncexp.record import JOB_VARIABLE, State
+from ncexp.record import JOB_VARIABLE, State, format_time
 
 #: How often the pool checks whether it was asked to stop, and whether a process has died.
 POLL_S = 0.2
@@ -21,49 +24,23 @@ POLL_S = 0.2
 GPU_NODES = "/dev/nvidia[0-9]*"
 
 
-@dataclass(frozen=True)
-class Share:
-    """What each of several tasks gets of a machine: CPUs for torch's threads, and the GPUs that go round."""
+def shares(at_once: int) -> list[dict[str, str]]:
+    """The variables of each of so many processes: the CPUs are divided among them, the GPUs go round.
 
-    cpus: int
-    gpus: tuple[str, ...] = ()
-
-    @classmethod
-    def of_machine(cls, at_once: int) -> Share:
-        """The CPUs that this process may use (of a job: those it asked for), divided, and the GPUs it sees.
-
-        CUDA_VISIBLE_DEVICES decides which those are where it is set, also to nothing; else they are all there are.
-        """
-        allowed = len(os.sched_getaffinity(0))
-        asked = int(os.environ.get("SLURM_CPUS_PER_TASK", allowed))
-        # One task alone keeps them all: it may be spread over them.
-        gpus = _visible_gpus() if at_once > 1 else ()
-        return cls(cpus=max(1, min(allowed, asked) // at_once), gpus=gpus)
-
-    def environment(self, place: int) -> dict[str, str]:
-        """The variables of the tasks at `place`, 0 to at_once - 1."""
-        threads = {name: str(self.cpus) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-        return threads | ({"CUDA_VISIBLE_DEVICES": self.gpus[place % len(self.gpus)]} if self.gpus else {})
-
-
-def _visible_gpus() -> tuple[str, ...]:
+    The CPUs are those that this process may use, of a job those it asked for. The GPUs are those that
+    CUDA_VISIBLE_DEVICES names, none where it is empty, all there are where it is not set.
+    """
+    allowed = len(os.sched_getaffinity(0))
+    asked = int(os.environ.get("SLURM_CPUS_PER_TASK", allowed))
+    cpus = str(max(1, min(allowed, asked) // at_once))
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), cpus)
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is None:  # the device nodes are counted: asking torch or the driver would take seconds, and GPU memory
-        return tuple(str(index) for index in range(len(glob(GPU_NODES))))
-    return tuple(filter(None, named.split(",")))
-
-
-class Watcher:
-    """Who is to know how the tasks go; this one does nothing with it."""
-
-    def begun(self, entry: Entry) -> None:
-        """A worker has this task now."""
-
-    def ended(self, entry: Entry, state: State) -> None:
-        """It ended in this state."""
-
-    def stopping(self) -> None:
-        """A stop request came: those that work are asked to save themselves."""
+        named = ",".join(str(index) for index in range(len(glob(GPU_NODES))))
+    if at_once == 1 or not named:  # one task alone keeps all GPUs: it may be spread over them
+        return [threads] * at_once
+    gpus = [gpu for gpu in named.split(",") if gpu]
+    return [threads | {"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} for place in range(at_once)]
 
 
 def work(
@@ -72,29 +49,34 @@ def work(
     at_once: int,
     stop: Callable[[], bool],
     job: str,
+    console: Console,
     rank: int = 0,
-    watcher: Watcher | None = None,
 ) -> dict[int, State]:
     """Work on the tasks, `at_once` at a time; returns the states they ended in, by number.
 
-    A stop request is handed on to those that work; those that have not begun do not begin. `rank`: this machine's
-    place in a run that is spread over several; all but the first keep quiet.
+    The console gets a line when a task begins and when it ends. A stop request is handed on to those that work; those
+    that have not begun do not begin. `rank`: this machine's place in a run that is spread over several; all but the
+    first note nothing.
     """
-    share = Share.of_machine(at_once)
+
+    def say(line: str) -> None:
+        console.print(f"{time.strftime('%H:%M:%S')}  {line}", soft_wrap=True)
+
     os.environ[JOB_VARIABLE] = job  # for the tasks, and for us where we note how one of them ended
-    workers = [Worker(share.environment(place)) for place in range(at_once)]
+    workers = [Worker(share) for share in shares(at_once)]
     waiting, idle, states = list(entries), list(workers), dict[int, State]()
     working: dict[Worker, Entry] = {}
-    handed_on, watcher = False, watcher or Watcher()
+    total, stopping, start = len(entries), False, time.monotonic()
     while working or (waiting and not stop()):
         while waiting and idle and not stop():
             worker, entry = idle.pop(0), waiting.pop(0)
             worker.begin(sweep.configuration(entry.num), _log(entry, rank))
             working[worker] = entry
-            watcher.begun(entry)
-        if stop() and not handed_on:
-            handed_on = True
-            watcher.stopping()
+            say(f"run {total - len(waiting)} of {total} begins      {entry.title}")
+        if stop() and not stopping:
+            stopping = True
+            again = "; Ctrl-C again ends them at once" if job.startswith(LOCAL) else ""
+            say(f"stopping: {len(working)} runs save themselves, {len(waiting)} do not begin{again}")
             for worker in working:
                 worker.stop()
         select.select(working, [], [], POLL_S)
@@ -102,10 +84,12 @@ def work(
             if (end := worker.poll()) is not None:
                 del working[worker]
                 idle.append(worker)
-                states[entry.num] = _state(entry, end, stop(), rank)
-                watcher.ended(entry, states[entry.num])
+                state = states[entry.num] = _state(entry, end, stop(), rank)
+                left = (time.monotonic() - start) / len(states) * (total - len(states))
+                more = f", {format_time(left)} left" if len(states) < total and not stopping else ""
+                say(f"{len(states)} of {total} done{more}: {state}  {entry.title}")
                 # A failure may outlive its task: after an error of CUDA's a process can use no GPU any more.
-                if states[entry.num] is State.FAILED or not waiting:
+                if state is State.FAILED or not waiting:
                     worker.dismiss()
     for worker in workers:
         worker.close()
@@ -120,7 +104,7 @@ def _log(entry: Entry, rank: int) -> Path:
 
 
 def _state(entry: Entry, end: State | int, stopped: bool, rank: int) -> State:
-    """The task's own word; a task whose process died over it could not note its end, so we do."""
+    """The state that the task reported. Where its process died over it, its end is noted here."""
     if isinstance(end, State):
         return end
     state = State.INTERRUPTED if stopped else State.FAILED

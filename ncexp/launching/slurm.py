@@ -71,6 +71,14 @@ def jobs_in_queue() -> Queue:
     return dict(_parse(line) for line in listing.splitlines() if line.strip())
 
 
+def known_queue() -> Queue | None:
+    """As `jobs_in_queue`; None where SLURM is not there or does not respond."""
+    try:
+        return jobs_in_queue()
+    except SlurmUnavailable:
+        return None
+
+
 def _parse(line: str) -> tuple[str, QueuedJob]:
     job, state, reason, comment = line.strip().split("|", maxsplit=3)
     *_, submission = ["", *comment.split()]

@@ -16,6 +16,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -25,9 +27,10 @@ from filelock import FileLock
 
 from ncexp.config import nearest
 from ncexp.launching.task import Task
-from ncexp.record import RunDirectory, TaskDirectory, acquire, remove_unfinished, write_text
+from ncexp.record import TaskDirectory, acquire, remove_unfinished, write_text
 from ncexp.record.contents import read_manifest
 from ncexp.record.files import open_file
+from ncexp.record.provenance import PACKAGE, git
 
 #: Bytes: more than anybody reads, less than a log that was filled up.
 LONGEST_END = 2**22
@@ -57,14 +60,9 @@ class Entry:
         """Its state, log, job and lock."""
         return TaskDirectory(Path(self.directory))
 
-    def last_epoch(self) -> int | None:
-        """The last epoch that a training has in its journal; None where it has none, and of a measuring.
 
-        Raises ValueError for a damaged journal.
-        """
-        if self.directory != self.run:
-            return None
-        return max(RunDirectory(Path(self.run)).training.epochs(), default=None)
+def _moved(entry: Entry, move: Callable[[str], str]) -> Entry:
+    return replace(entry, directory=move(entry.directory), run=move(entry.run))
 
 
 class SweepDirectory:
@@ -107,12 +105,13 @@ class SweepDirectory:
 
     def entries(self) -> list[Entry]:
         """The tasks, in order of their numbers; empty before the first submission. Raises DamagedFile."""
-        return [self._moved(Entry(**line), self._here) for line in read_manifest(self._manifest)]
+        found = [Entry(**line) for line in read_manifest(self._manifest)]
+        return [_moved(entry, lambda path: os.path.normpath(self.path.absolute() / path)) for entry in found]
 
     def write_entries(self, entries: Sequence[Entry]) -> None:
-        """Write the manifest and the numbered links."""
-        text = "".join(json.dumps(asdict(self._moved(entry, self._from_here))) + "\n" for entry in entries)
-        write_text(self._manifest, text)
+        """Write the manifest and the numbered links; paths relative, so that the folder may be moved with its runs."""
+        relative = [_moved(entry, lambda path: os.path.relpath(path, self.path.absolute())) for entry in entries]
+        write_text(self._manifest, "".join(json.dumps(asdict(entry)) + "\n" for entry in relative))
         (self.path / "runs").mkdir(exist_ok=True)
         for entry in entries:
             link = self.path / "runs" / entry.title
@@ -130,16 +129,6 @@ class SweepDirectory:
             if entry.num in jobs:
                 entry.task.set_job(jobs[entry.num], submission)
 
-    def _moved(self, entry: Entry, move: Callable[[str], str]) -> Entry:
-        return replace(entry, directory=move(entry.directory), run=move(entry.run))
-
-    def _here(self, path: str) -> str:
-        return os.path.normpath(self.path.absolute() / path)
-
-    def _from_here(self, path: str) -> str:
-        """Relative, so that the folder may be moved with its runs."""
-        return os.path.relpath(path, self.path.absolute())
-
     def log_of(self, entry: Entry) -> Path | None:
         """The task's own log, or, where nothing stands in it, its job's; None where neither was written."""
         paths = [path for path in (entry.task.log, self.job_log(entry)) if path.is_file()]
@@ -148,6 +137,43 @@ class SweepDirectory:
     def job_log(self, entry: Entry) -> Path:
         """Where the job's own words are, and SLURM's about its end."""
         return self.jobs / f"{entry.job}_0_log.out"
+
+    def freeze_code(self) -> Path:
+        """Copy the package's source here, once per state of it, for jobs to import it from the folder returned.
+
+        The commit, and what differed from it, of the clones, if any, that package and working folder lie in is kept.
+        """
+        sources = sorted(PACKAGE.rglob("*.py"))
+        digest = hashlib.sha256()
+        for path in sources:
+            digest.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
+        copy = self.code / digest.hexdigest()[:10]
+        if copy.exists():
+            return copy
+        for left in self.code.glob(".*"):  # of a command that was killed: this one holds the sweep's lock
+            shutil.rmtree(left)
+        unfinished = copy.with_name(f".{copy.name}.{os.getpid()}")
+        for path in sources:
+            target = unfinished / "ncexp" / path.relative_to(PACKAGE)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+        for clone in {git(folder, "rev-parse", "--show-toplevel").strip() for folder in (PACKAGE, Path.cwd())} - {""}:
+            note = unfinished / f"{Path(clone).name}.commit"
+            note.write_text(git(Path(clone), "log", "-1", "--format=%H %cI %s"), encoding="utf-8")
+            note.with_suffix(".diff").write_text(git(Path(clone), "diff", "--binary", "HEAD"), encoding="utf-8")
+        unfinished.rename(copy)
+        return copy
+
+
+def environment(code: Path) -> dict[str, str]:
+    """The variables under which Python imports the frozen package first, and then what the submitter could import."""
+    here = [os.getcwd()] if sys.path[0] in ("", os.getcwd()) else []
+    inherited = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    places = [str(code), *here, *(place for place in inherited if place and Path(place).parent != code.parent)]
+    return {
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(places)),
+        "PYTHONSAFEPATH": "1",  # or `python -m` would put the working folder, a clone perhaps, before the copy
+    }
 
 
 def last_lines(path: Path, count: int) -> list[str]:

@@ -1,17 +1,20 @@
-"""A task: one training, or one measuring of a stored run. What a sweep knows of it, and how it is carried out."""
+"""A task: one training, or one measuring of a stored run. How it is checked, and carried out wherever it is."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from ncexp.config import ConfigError, MeasureConfig, RunConfig, check, check_measurement, check_outputs
-from ncexp.launching.console import is_first_process, literal_console
-from ncexp.record import Busy, DamagedFile, State
+from ncexp.config.composing import explain
+from ncexp.launching.slurm import SlurmUnavailable
+from ncexp.record import Busy, DamagedFile, State, TaskDirectory
+from ncexp.record.console import is_first_process, literal_console
 from ncexp.record.tensor_file import UnusableFile
 from ncexp.record.text import say
 from ncexp.tracking import check_uri, start_uploader
@@ -20,6 +23,14 @@ if TYPE_CHECKING:
     from ncexp.training import StopRequest
 
 Task = RunConfig | MeasureConfig
+#: What a person can do something about → the state that it stands for.
+REFUSALS: dict[type[Exception], State] = {
+    SlurmUnavailable: State.FAILED,
+    Busy: State.BUSY,
+    DamagedFile: State.DAMAGED,
+    UnusableFile: State.FAILED,
+    ConfigError: State.REFUSED,
+}
 
 
 def check_task(raw: Mapping[str, Any]) -> Task:
@@ -37,61 +48,38 @@ def run_of(task: Task) -> Path:
     return task.run if isinstance(task, MeasureConfig) else task.directory
 
 
-def measuring_of(training: RunConfig) -> MeasureConfig:
-    """The measuring of everything that a training's configuration asks for."""
-    raw = {
-        "run": str(training.directory),
-        "analysis": training.raw.get("analysis"),
-        "device": training.device,
-        "outputs": str(training.outputs),
-        "rerun": "missing",
-    }
-    return check_measurement(raw)
+def refuse(error: Exception, refusals: Mapping[type[Exception], State] = REFUSALS) -> State | None:
+    """Print why a command or a task is refused; returns the state that stands for it, None for a defect of ours."""
+    state = next((state for kind, state in refusals.items() if isinstance(error, kind)), None)
+    if state is not None:
+        say(f"ncexp: {explain(error)}", sys.stderr)
+    return state
 
 
-def describe_tasks(tasks: Sequence[Task]) -> str:
-    """What the tasks have in common, in words: the name of a sweep for which none was chosen."""
-    trainings = [task for task in tasks if isinstance(task, RunConfig)]
-    if not trainings:
-        return "-".join(["measure", *sorted({name for task in tasks for name in task.analyses})])
-    words = [
-        sorted({component(one).name for one in trainings})
-        for component in (lambda one: one.dataset, lambda one: one.architecture, lambda one: one.loss)
-    ]
-    return "-".join(names[0] if len(names) == 1 else f"{len(names)}_{names[0]}" for names in words)
-
-
-def work_on(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = None) -> State:
+def attempt(
+    raw: Mapping[str, Any], console: Console, stop: StopRequest | None = None, directory: TaskDirectory | None = None
+) -> State:
     """Train, or measure a run or the checkpoints of another training; returns the state that it ends in.
 
-    stop, and what is raised: as for `ncexp.main.run`.
+    Why it failed is printed, and stops nothing that comes after it. stop: as for `ncexp.main.run`; directory: of a task
+    of a sweep, which looks there for the end of each: a failure that is not noted there yet is noted.
     """
-    if is_first_process():
-        _start_uploader_early(raw)
-    from ncexp.main import measure, measure_checkpoints, run  # torch takes seconds
-
-    work = measure if "run" in raw else measure_checkpoints if "checkpoints" in raw else run
-    return work(raw, console, stop)
-
-
-def attempt(raw: Mapping[str, Any], console: Console) -> State:
-    """As `work_on`, but why it failed is printed, and stops nothing that comes after it."""
     try:
-        return work_on(raw, console)
-    except ConfigError as error:
-        say(f"ncexp: {error}", sys.stderr)
-        return State.REFUSED
-    except DamagedFile as error:
-        say(f"ncexp: {error}", sys.stderr)
-        return State.DAMAGED
-    except UnusableFile as error:
-        say(f"ncexp: {error}", sys.stderr)
-        return State.FAILED
-    except Busy as error:
-        say(f"ncexp: {error}", sys.stderr)
-        return State.BUSY
-    except Exception:
-        literal_console().print_exception()
+        if is_first_process():
+            _start_uploader_early(raw)
+        from ncexp.main import measure, measure_checkpoints, run  # torch takes seconds
+
+        work = measure if "run" in raw else measure_checkpoints if "checkpoints" in raw else run
+        return work(raw, console, stop)
+    except Exception as error:
+        state, status = refuse(error), directory.noted() if directory else {}
+        noted = (status.get("state"), status.get("pid")) == (State.FAILED, os.getpid())
+        if state is None and not (noted and "epoch" in status):  # a training has its traceback in its log
+            literal_console().print_exception()
+        if directory is None or state is State.BUSY:
+            return state or State.FAILED
+        if not noted and is_first_process():
+            directory.set_status(State.FAILED, message=f"{type(error).__name__}: {error}")
         return State.FAILED
 
 

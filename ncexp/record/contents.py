@@ -201,7 +201,7 @@ def read_manifest(path: Path) -> list[dict[str, Any]]:
 
 
 def is_job(word: str) -> bool:
-    """Whether it can be a job: SLURM's ``12``, of an array ``12_3``, or a process, see `ncexp.launching.local_job`."""
+    """Whether it can be a job: SLURM's ``12``, of an array ``12_3``, or a process, see `ncexp.launching.states`."""
     return re.fullmatch(r"[0-9]+(_[0-9]+)?|local:[\w.-]+:[0-9]+:([0-9]+|None)", word, re.ASCII) is not None
 
 

@@ -1,22 +1,26 @@
-"""How far work is that takes long: one live line on a terminal; elsewhere, a plain line now and then.
-
-Everything is written to standard error: what a command returns stands on standard output alone.
-"""
+"""How far work is that takes long: one live line on a terminal; elsewhere, plain lines."""
 
 from __future__ import annotations
 
-import sys
+import math
 import time
-from collections.abc import Iterable, Iterator, Sized
-from typing import Protocol, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from typing import Protocol, Self, TypeVar
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from ncexp.record.console import literal_console
 
 Item = TypeVar("Item", covariant=True)
 #: How long work may take before anything is written of it, and then between two plain lines, in seconds.
 QUIET_S, EVERY_S = 2.0, 30.0
 #: Between two updates of the live line, in seconds.
 REFRESH_S = 0.2
-#: From the start of the line, and nothing after the cursor; without effect where it is empty already.
-_CLEAR = "\r\x1b[K"
+#: The parts of the line in reading order, and the order in which they get room.
+READING = ("count", "loss", "train", "test", "nc1", "rate", "left")
+IMPORTANCE = ("count", "left", "rate", "loss", "nc1", "test", "train")
 
 
 class SizedIterable(Sized, Iterable[Item], Protocol[Item]):
@@ -28,56 +32,85 @@ def counted(items: SizedIterable[Item], what: str) -> Iterator[Item]:
 
     what: what they are, in the plural. Nothing is written of work that is through within QUIET_S.
     """
-    progress = Progress(len(items), what)
-    try:
+    with Progress(len(items), f"{{}} of {{}} {what}") as progress:
         for done, item in enumerate(items):
             progress.show(done)
             yield item
         progress.show(len(items))
-    finally:
-        progress.close()
 
 
 class Progress:
-    """One kind of work; `show` is called as often as one likes."""
+    """One kind of work, a context manager around it; `show` is called as often as one likes.
 
-    def __init__(self, total: int, what: str) -> None:
-        self._total, self._what = total, what
-        self._begun = time.monotonic()
-        self._live = sys.stderr.isatty()
-        self._next = self._begun + QUIET_S
-        self._shown = False
-
-    def show(self, done: int) -> None:
-        """Write that so many are done, where it is time to."""
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + (REFRESH_S if self._live else EVERY_S)
-        line = describe_progress(done, self._total, self._what, now - self._begun)
-        sys.stderr.write(f"{_CLEAR}{line}" if self._live else f"{line}\n")
-        sys.stderr.flush()
-        self._shown = True
-
-    def close(self) -> None:
-        """Take the live line away: what follows says what came of it."""
-        if self._live and self._shown:
-            sys.stderr.write(_CLEAR)
-            sys.stderr.flush()
-
-
-def describe_progress(done: int, total: int, what: str, seconds: float) -> str:
-    """How far it is after so many seconds, in at most 60 characters where `what` has at most 20.
-
-    >>> describe_progress(3, 18, "runs", 6.0)
-    '3 of 18 runs, 2 s each, 0:30 left'
-    >>> describe_progress(300, 800, "batches", 6.0)
-    '300 of 800 batches, 50 a second, 0:10 left'
+    count: how many of how many, as in ``epoch {}/{}``. console: that of a run, whose line is there from the beginning
+    and stays; None: standard error, from which it is taken away at the end, as what follows says what came of it.
     """
-    if done == 0:
-        return f"0 of {total} {what}"
-    each = seconds / done
-    return f"{done} of {total} {what}, {format_rate(each)}, {format_time(each * (total - done))} left"
+
+    def __init__(self, total: int, count: str, console: Console | None = None, done: int = 0) -> None:
+        self._total, self._count = total, count
+        self._parts = {"count": count.format(done, total)}
+        self._first: tuple[int, float] | None = None
+        self._console = console or literal_console(stderr=True)
+        # A dumb terminal cannot go back to the line's beginning.
+        self._is_live = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._live = Live(
+            console=self._console,
+            auto_refresh=False,
+            transient=console is None,
+            redirect_stdout=console is not None,  # else what a command returns would go to standard error
+            redirect_stderr=console is not None,
+            get_renderable=self._rendered,
+        )
+        self._every = REFRESH_S if self._is_live else math.inf if console else EVERY_S
+        self._next = time.monotonic() + (QUIET_S if console is None else 0 if self._is_live else math.inf)
+        self._begins_live = self._is_live and console is not None
+
+    def __enter__(self) -> Self:
+        if self._begins_live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, done: int, line: bool = False, **parts: str) -> None:
+        """So many are done. Written where it is time to, or, with `line`, also where there is no terminal.
+
+        parts: what else is known, by its name in READING. The rate is that since the first call: a training's first
+        epoch, which comes before it, pays for warming up.
+        """
+        now = time.monotonic()
+        first, began = self._first = self._first or (done, now)
+        self._parts |= {"count": self._count.format(done, self._total), **parts}
+        if done > first:
+            each = (now - began) / (done - first)
+            self._parts |= {"rate": format_rate(each), "left": f"{format_time(each * (self._total - done))} left"}
+        if now < self._next and not (line and not self._is_live):
+            return
+        self._next = now + self._every
+        if self._is_live:
+            self._live.start()
+            self._live.refresh()
+        else:
+            self._console.print(fitting(self._parts, None), soft_wrap=True, markup=False)
+
+    def _rendered(self) -> Text:
+        """The whole line, as wide as the terminal is now."""
+        return Text(fitting(self._parts, self._console.width), no_wrap=True)
+
+
+def fitting(parts: Mapping[str, str], width: int | None) -> str:
+    """The parts of the line that there is room for in `width` columns, in reading order; None: all.
+
+    >>> fitting({"count": "epoch 9/350", "left": "0:12 left", "loss": "loss 1.0e-03", "rate": "3.1 s each"}, 40)
+    'epoch 9/350  3.1 s each  0:12 left'
+    """
+    chosen: list[str] = []
+    for name in IMPORTANCE:
+        longer = [parts[one] for one in READING if one in (*chosen, name) and one in parts]
+        if name in parts and (width is None or len("  ".join(longer)) <= width):
+            chosen.append(name)
+    return "  ".join(parts[name] for name in READING if name in chosen)
 
 
 def format_rate(each: float) -> str:

@@ -43,7 +43,9 @@ class Scripted:
 
 
 def entries(folder: Path, count: int) -> list[Entry]:
+    """Trainings in folder/0_0, folder/1_1, ..., each with a seed of its own."""
+    places = [str(folder / f"{num}_{num}") for num in range(count)]
     return [
-        Entry(num=num, name="a", key="b", directory=str(folder / str(num)), run="", overrides=[])
-        for num in range(count)
+        Entry(num=num, name="a", key=str(num), directory=place, run=place, overrides=["epochs=9", f"seed={num}"])
+        for num, place in enumerate(places)
     ]

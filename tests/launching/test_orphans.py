@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
@@ -22,14 +23,12 @@ def test_worker_whose_parent_is_gone_works_on_nothing(tmp_path: Path) -> None:
     """The parent that it is told of is not there, as if it had died before the worker could be bound to it."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    results, theirs = os.pipe()
-    task = f'["{tmp_path / "configuration.yaml"}", "{tmp_path / "log"}"]\n'.encode()
-    command = [sys.executable, "-m", "ncexp", "run-frozen", str(theirs), str(gone.pid)]
-    done = subprocess.run(command, input=task, pass_fds=[theirs], capture_output=True, check=False)
-    os.close(theirs)
-    assert (done.returncode, os.read(results, 64), done.stderr) == (0, b"", b"")
+    ours, theirs = Pipe()
+    ours.send_bytes(f'["{tmp_path / "configuration.yaml"}", "{tmp_path / "log"}"]'.encode())
+    command = [sys.executable, "-m", "ncexp", "run-frozen", str(theirs.fileno()), str(gone.pid)]
+    done = subprocess.run(command, pass_fds=[theirs.fileno()], capture_output=True, check=False)
+    assert (done.returncode, done.stderr, ours.poll()) == (0, b"", False)
     assert not (tmp_path / "log").exists()
-    os.close(results)
 
 
 @pytest.mark.slow

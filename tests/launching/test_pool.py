@@ -5,19 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from scripted_workers import Scripted, entries
 
 from ncexp.launching import pool
-from ncexp.launching.pool import Share, work
+from ncexp.launching.pool import shares, work
 from ncexp.launching.sweep_directory import SweepDirectory
 from ncexp.record import State
 from ncexp.training import StopRequest
 
 
-def test_a_process_that_died_marks_its_run_and_no_other(tmp_path: Path, workers: type[Scripted]) -> None:
+def test_a_process_that_died_marks_its_run_and_no_other(
+    tmp_path: Path, workers: type[Scripted], console: Console
+) -> None:
     workers.ends = {0: State.COMPLETED, 1: -9, 2: 1, 3: State.DIVERGED}
     runs = entries(tmp_path, 4)
-    states = work(SweepDirectory(tmp_path), runs, 1, StopRequest(), "job")
+    states = work(SweepDirectory(tmp_path), runs, 1, StopRequest(), "job", console)
     assert states == {0: "completed", 1: "failed", 2: "failed", 3: "diverged"}
     messages = [(entry.task.status() or {}).get("message") for entry in runs]
     assert messages == [
@@ -28,14 +31,16 @@ def test_a_process_that_died_marks_its_run_and_no_other(tmp_path: Path, workers:
     ]
 
 
-def test_a_failure_ends_its_worker_and_so_does_the_end_of_the_runs(tmp_path: Path, workers: type[Scripted]) -> None:
+def test_a_failure_ends_its_worker_and_so_does_the_end_of_the_runs(
+    tmp_path: Path, workers: type[Scripted], console: Console
+) -> None:
     workers.ends = {0: State.COMPLETED, 1: State.FAILED, 2: State.DIVERGED, 3: State.COMPLETED}
-    work(SweepDirectory(tmp_path), entries(tmp_path, 4), 2, StopRequest(), "job")
+    work(SweepDirectory(tmp_path), entries(tmp_path, 4), 2, StopRequest(), "job", console)
     assert [worker.calls for worker in workers.made] == [[0, 2, "dismiss"], [1, "dismiss", 3, "dismiss"]]
 
 
 def test_nothing_begins_after_a_stop_which_each_task_gets_once(
-    tmp_path: Path, workers: type[Scripted], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, workers: type[Scripted], console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop = StopRequest()
     workers.ends = {2: State.COMPLETED}
@@ -47,33 +52,26 @@ def test_nothing_begins_after_a_stop_which_each_task_gets_once(
                 stop.received.append(15)
 
     monkeypatch.setattr(pool, "Worker", Stopping)
-    states = work(SweepDirectory(tmp_path), entries(tmp_path, 4), 3, stop, "job")
+    states = work(SweepDirectory(tmp_path), entries(tmp_path, 4), 3, stop, "job", console)
     assert states == {0: "interrupted", 1: "interrupted"}
     assert [worker.calls for worker in workers.made] == [[0, "stop"], [1, "stop"], []]
 
 
 @pytest.mark.parametrize(
-    ("named", "at_once", "expected"),
+    ("named", "there", "at_once", "expected"),
     [
-        (None, 3, ["0", "1", "0"]),  # all there are go round
-        (None, 1, [None]),  # one run alone may be spread over them
-        ("4,7", 3, ["4", "7", "4"]),
-        ("", 2, [None, None]),  # none, which the runs inherit
+        (None, 2, 3, ["0", "1", "0"]),  # all there are go round
+        (None, 2, 1, [None]),  # one run alone may be spread over them
+        (None, 0, 2, [None, None]),
+        ("4,7", 2, 3, ["4", "7", "4"]),
+        ("", 2, 2, [None, None]),  # none, which the runs inherit
     ],
 )
 def test_gpus_go_round(
-    monkeypatch: pytest.MonkeyPatch, named: str | None, at_once: int, expected: list[str | None]
+    monkeypatch: pytest.MonkeyPatch, named: str | None, there: int, at_once: int, expected: list[str | None]
 ) -> None:
-    monkeypatch.setattr(pool, "glob", lambda pattern: ["/dev/nvidia0", "/dev/nvidia1"])
-    if named is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    else:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
-    share = Share.of_machine(at_once)
-    assert [share.environment(place).get("CUDA_VISIBLE_DEVICES") for place in range(at_once)] == expected
-
-
-def test_no_gpus_are_named_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "glob", lambda pattern: [])
+    monkeypatch.setattr(pool, "glob", lambda pattern: ["/dev/nvidia0", "/dev/nvidia1"][:there])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert "CUDA_VISIBLE_DEVICES" not in Share.of_machine(2).environment(0)
+    if named is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert [share.get("CUDA_VISIBLE_DEVICES") for share in shares(at_once)] == expected

@@ -9,11 +9,11 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from scripted_workers import entries
 
-from ncexp.launching.local_job import own_job, process_of
 from ncexp.launching.slurm import Queue, QueuedJob
-from ncexp.launching.states import state_of
-from ncexp.launching.sweep_directory import Entry, SweepDirectory, find_sweep
+from ncexp.launching.states import own_job, process_of, state_of
+from ncexp.launching.sweep_directory import SweepDirectory, find_sweep
 from ncexp.record import JOB_VARIABLE, RunDirectory, State
 
 RUNNING, PENDING = ({"7": QueuedJob(state, "", "quick:1")} for state in ("RUNNING", "PENDING"))
@@ -91,7 +91,7 @@ def test_run_whose_lock_a_process_holds_is_running_whoever_started_it(
 
 def test_process_that_nobody_has_waited_for_works_no_more() -> None:
     """The system keeps its number as long as its parent does not ask how it ended."""
-    job = "from ncexp.launching.local_job import own_job; print(own_job(), flush=True); input()"
+    job = "from ncexp.launching.states import own_job; print(own_job(), flush=True); input()"
     process = subprocess.Popen([sys.executable, "-c", job], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -107,12 +107,10 @@ def test_find_sweep_takes_a_beginning_and_refuses_what_is_not_one(tmp_path: Path
     for name in ("quick_1234", "quick_5678", "other_1234"):
         sweep = SweepDirectory(tmp_path / "sweeps" / name)
         sweep.path.mkdir(parents=True)
-        sweep.write_entries(
-            [Entry(num=0, name="a", key="b", directory=str(tmp_path / "a_b"), run=str(tmp_path / "a_b"), overrides=[])]
-        )
+        sweep.write_entries(entries(tmp_path, 1))
     assert find_sweep(tmp_path, "other").path.name == "other_1234"
     assert find_sweep(tmp_path, "quick_5").path.name == "quick_5678"
-    assert find_sweep(tmp_path, str(tmp_path / "sweeps" / "quick_1234")).entries()[0].title == "000_a_b"
+    assert find_sweep(tmp_path, str(tmp_path / "sweeps" / "quick_1234")).entries()[0].title == "000_a_0"
     with pytest.raises(ValueError, match=r"got 'quick'\. Valid: quick_1234, quick_5678"):
         find_sweep(tmp_path, "quick")
     with pytest.raises(ValueError, match="There are none"):

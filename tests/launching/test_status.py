@@ -11,32 +11,21 @@ import pytest
 from rich.console import Console
 
 from ncexp.cli.cancel import main as cancel
+from ncexp.cli.logs import chosen
 from ncexp.launching.job import Job
-from ncexp.launching.logs import chosen_entries
 from ncexp.launching.slurm import Queue, QueuedJob
+from ncexp.launching.states import standing
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
-from ncexp.launching.waiting import current_states, jobs_put_back, print_table
+from ncexp.launching.table import print_table
 from ncexp.record import RunDirectory, State
 
 MEMORY, TIME = "raise hydra.launcher.mem_gb", "raise hydra.launcher.timeout_min"
 DRAINED = "Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority partitions"
 
 
-@pytest.fixture
-def sweep(tmp_path: Path) -> SweepDirectory:
-    """Three runs, submitted as 7_0 to 7_2."""
-    sweep = SweepDirectory(tmp_path / "sweeps" / "quick_1")
-    sweep.path.mkdir(parents=True)
-    runs = [str(tmp_path / f"run{num}_{num}") for num in range(3)]
-    sweep.write_entries(
-        [Entry(num=num, name="run", key=str(num), directory=run, run=run, overrides=[]) for num, run in enumerate(runs)]
-    )
-    sweep.record_jobs({num: f"7_{num}" for num in range(3)}, "quick_1:ab")
-    return sweep
-
-
 def table(sweep: SweepDirectory, console: Console, queue: Queue, every: bool = False) -> list[str]:
-    print_table(console, sweep, current_states(sweep.entries(), queue), queue, every)
+    entries = sweep.entries()
+    print_table(console, sweep.path.name, sweep, entries, standing(entries, queue), every)
     return str(console.file.getvalue()).splitlines()  # type: ignore[attr-defined]
 
 
@@ -52,8 +41,8 @@ def test_epoch_is_the_last_trained_one_and_none_where_there_is_none(sweep: Sweep
         training.training.put({"epoch": epoch, "fit/loss": 0.5})
     queue = {f"7_{num}": QueuedJob("RUNNING", "", "quick_1:ab") for num in range(2)}
     first, second, *_ = table(sweep, console, queue)
-    assert first.split() == ["000", "run", "running"]
-    assert second.split() == ["001", "run", "running", "epoch", "3"]
+    assert first.split() == ["000", "seed=0", "running"]
+    assert second.split() == ["001", "seed=1", "running", "epoch", "3"]
 
 
 def test_damaged_journal_is_named_and_the_other_runs_are_shown(sweep: SweepDirectory, console: Console) -> None:
@@ -67,7 +56,6 @@ def test_damaged_journal_is_named_and_the_other_runs_are_shown(sweep: SweepDirec
 def test_log_is_named_only_where_there_is_one(sweep: SweepDirectory, console: Console) -> None:
     first, second, _ = sweep.entries()
     first.task.log.write_text("what it printed\n")
-    sweep.jobs.mkdir()
     (sweep.jobs / "7_1_0_log.out").write_text("what its job printed\n")
     lines = table(sweep, console, {})
     assert [line.split()[1] for line in lines if line.startswith("     log")] == [
@@ -98,23 +86,22 @@ def test_why_a_job_was_ended_is_said_in_words_of_slurm(
     """The table had every other cause, and pointed to a log in which nothing stood."""
     first, *_ = sweep.entries()
     first.task.log.touch()  # by the job, which was ended when it began the run
-    sweep.jobs.mkdir()
     log = sweep.jobs / "7_0_0_log.out"
     log.write_text(f"job 7_0 renamed\n{said}\n")
     line, shown, *_ = table(sweep, console, {})
-    assert line.startswith("000  run  lost")
+    assert line.startswith("000  seed=0  lost")
     assert why in line
     assert shown.split() == ["log", str(log)]
 
 
 def test_jobs_that_slurm_put_back_when_their_runs_were_through_are_counted(sweep: SweepDirectory) -> None:
     entries = sweep.entries()
-    states = {0: State.COMPLETED, 1: State.DIVERGED, 2: State.QUEUED}
+    entries[0].task.set_status(State.COMPLETED)
+    entries[1].task.set_status(State.DIVERGED)
     queue = {"7_0": waiting("BeginTime"), "7_1": QueuedJob("RUNNING", "", "quick_1:ab"), "7_2": waiting("Priority")}
-    assert jobs_put_back(entries, states, queue) == {"7_0"}
-    shared = [replace(entry, job="7_0") for entry in entries]
-    assert jobs_put_back(shared, states, queue) == set()
-    assert jobs_put_back(entries, states, None) == set()
+    assert standing(entries, queue).put_back == {"7_0"}
+    assert standing([replace(entry, job="7_0") for entry in entries], queue).put_back == set()
+    assert standing(entries, None).put_back == set()
 
 
 def test_cancel_without_a_controller_says_that_the_jobs_go_on(
@@ -175,9 +162,9 @@ def test_why_a_job_waits_stands_beside_it_where_all_are_shown(sweep: SweepDirect
 
 @pytest.mark.parametrize(
     ("word", "numbers"),
-    [("1", [1]), ("run", [0, 1, 2]), ("run_2", [2]), ("*_[01]", [0, 1]), ("001_run", [1]), ("nothing", [])],
+    [("1", [1]), ("a", [0, 1, 2]), ("a_2", [2]), ("*_[01]", [0, 1]), ("001_a", [1]), ("nothing", [])],
 )
 def test_logs_are_chosen_by_number_name_beginning_and_glob(
     sweep: SweepDirectory, word: str, numbers: list[int]
 ) -> None:
-    assert [entry.num for entry in chosen_entries(sweep, [word])] == numbers
+    assert [entry.num for entry in chosen(sweep.entries(), [word])] == numbers

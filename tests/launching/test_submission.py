@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from submitit.core.utils import DelayedSubmission
 
-from ncexp.launching import noted_submission, slurm, submission
-from ncexp.launching.noted_submission import NotedSubmission, adopt_noted
+from ncexp.launching import slurm, submission
 from ncexp.launching.slurm import Queue, QueuedJob
-from ncexp.launching.submission import Chunk, cut, refuse_options
-from ncexp.launching.sweep_directory import Entry, SweepDirectory
+from ncexp.launching.submission import Chunk, Submission, adopt_noted, cut, refuse_options
+from ncexp.launching.sweep_directory import SweepDirectory
+from ncexp.record import write_json
 
 sizes = st.integers(1, 9)
 
@@ -68,18 +68,11 @@ def test_options_that_cannot_be_meant_are_refused(changed: dict[str, int], messa
         refuse_options({**OPTIONS, **changed})
 
 
-@pytest.fixture
-def sweep(tmp_path: Path) -> SweepDirectory:
-    """Three runs that no job works on."""
-    sweep = SweepDirectory(tmp_path / "sweeps" / "quick_1")
-    sweep.jobs.mkdir(parents=True)
-    sweep.write_entries(
-        [
-            Entry(num=num, name="a", key=str(num), directory=f"{tmp_path}/{num}", run=f"{tmp_path}/{num}", overrides=[])
-            for num in range(3)
-        ]
-    )
-    return sweep
+def noted(sweep: SweepDirectory, *jobs: list[int]) -> Submission:
+    """As one is left by a command that was killed while it submitted."""
+    made = Submission("1:cd", [*jobs], timeout_min=60, max_num_timeout=7)
+    write_json(made.path(sweep), asdict(made))
+    return made
 
 
 def listed(name: str, *jobs: str) -> Queue:
@@ -87,14 +80,13 @@ def listed(name: str, *jobs: str) -> Queue:
 
 
 def test_jobs_of_an_unconfirmed_submission_are_adopted_with_what_they_wait_for(sweep: SweepDirectory) -> None:
-    options = {"timeout_min": 60, "max_num_timeout": 7}
-    noted = NotedSubmission.of(sweep, [[0, 1], [2]], options)
+    name = noted(sweep, [0, 1], [2]).name
     said: list[str] = []
-    adopt_noted(sweep, listed(noted.name, "12_1") | listed("quick_1:other", "13"), said.append)  # 12_0 is through
+    adopt_noted(sweep, listed(name, "12_1") | listed("quick_1:other", "13"), said.append)  # 12_0 is through
     assert [(entry.job, entry.task.job(), entry.task.submission()) for entry in sweep.entries()] == [
-        ("12_0", "12_0", noted.name),
-        ("12_0", "12_0", noted.name),
-        ("12_1", "12_1", noted.name),
+        ("12_0", "12_0", name),
+        ("12_0", "12_0", name),
+        ("12_1", "12_1", name),
     ]
     assert said == ["2 jobs of an earlier command were found in the queue"]
     for job, nums in (("12_0", [0, 1]), ("12_1", [2])):
@@ -104,25 +96,23 @@ def test_jobs_of_an_unconfirmed_submission_are_adopted_with_what_they_wait_for(s
     assert not list(sweep.submissions.iterdir())
 
 
-def test_submission_that_the_queue_does_not_have_is_struck_out(
-    sweep: SweepDirectory,
-) -> None:
-    NotedSubmission.of(sweep, [[0], [1]], {"timeout_min": 60, "max_num_timeout": 7})
+def test_submission_that_the_queue_does_not_have_is_struck_out(sweep: SweepDirectory) -> None:
+    noted(sweep, [0], [1])
     adopt_noted(sweep, listed("quick_1:other", "12_0", "12_1"), print)
-    assert [entry.job for entry in sweep.entries()] == [None] * 3
+    assert [entry.job for entry in sweep.entries()] == ["7_0", "7_1", "7_2"]
     assert not list(sweep.submissions.iterdir())
 
 
 def test_submission_stays_noted_while_nobody_knows(sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither sbatch nor squeue responds: the next command has to look."""
-    noted = NotedSubmission.of(sweep, [[0]], {"timeout_min": 60, "max_num_timeout": 7})
+    submitted = noted(sweep, [0])
 
     def fail() -> Queue:
         raise slurm.SlurmUnavailable("squeue: expected a response within 30 s, got none.")
 
-    monkeypatch.setattr(noted_submission, "jobs_in_queue", fail)
+    monkeypatch.setattr(slurm, "jobs_in_queue", fail)
     with pytest.raises(slurm.SlurmUnavailable):
-        noted.search(30.0)
+        submitted.search(30.0)
     assert len(list(sweep.submissions.iterdir())) == 1
 
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from rich.console import Console
 from scripted_workers import Scripted, entries
 from synthetic_sweep import write_run
 
-from ncexp.launching import in_turn, next_commands, sweep_progress
-from ncexp.launching.in_turn import own_overrides, work_in_turn
-from ncexp.launching.next_commands import print_next, print_outcome_of, print_repeat
+from ncexp.launching import launcher, pool, table
+from ncexp.launching.launcher import InTurnLauncher
 from ncexp.launching.pool import work
 from ncexp.launching.sweep_directory import SweepDirectory
-from ncexp.launching.sweep_progress import SweepProgress
-from ncexp.record import State, TaskDirectory
+from ncexp.launching.table import print_end
+from ncexp.record import State
 
 
 def printed(console: Console) -> list[str]:
@@ -26,38 +24,37 @@ def printed(console: Console) -> list[str]:
     return text.splitlines()
 
 
-def asked(folder: Path, count: int) -> list[Any]:
-    return [
-        SimpleNamespace(task=SimpleNamespace(raw={}, directory=folder / str(n)), overrides=["epochs=9", f"seed={n}"])
-        for n in range(1, count + 1)
-    ]
-
-
-def test_sweep_in_turn_stops_at_an_interruption_and_prints_a_table_of_all(
+def test_sweep_in_turn_stops_at_an_interruption_and_prints_a_table(
     tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tasks = entries(tmp_path, 3)
+    config = SimpleNamespace(raw={}, outputs=tmp_path)
+    asked = [SimpleNamespace(task=config, entry=lambda num: tasks[num], overrides=[]) for _ in tasks]
     ends = iter([State.COMPLETED, State.INTERRUPTED])
-    TaskDirectory(tmp_path / "2").path.mkdir()
-    TaskDirectory(tmp_path / "2").set_status(State.INTERRUPTED, epoch=3, message="stopped in epoch 4")
-    monkeypatch.setattr(in_turn, "attempt", lambda raw, console: next(ends))
-    states = work_in_turn(asked(tmp_path, 3), console)
+    tasks[1].task.path.mkdir()
+    tasks[1].task.set_status(State.INTERRUPTED, epoch=3, message="stopped in epoch 4")
+    monkeypatch.setattr(launcher, "attempt", lambda raw, console: next(ends))
+    monkeypatch.setattr(launcher, "process_console", lambda: console)
+    monkeypatch.setattr(launcher, "print_end", lambda *others: None)
+    states = InTurnLauncher().carry_out(SweepDirectory(tmp_path / "sweep"), asked)  # type: ignore[arg-type]
     assert states == [State.COMPLETED, State.INTERRUPTED, State.NEW]
     assert printed(console) == [
         "",
-        "run 1 of 3  seed=1",
+        "run 1 of 3  seed=0",
         "",
-        "run 2 of 3  seed=2",
+        "run 2 of 3  seed=1",
         "",
-        "1  seed=1  completed",
-        "2  seed=2  interrupted  stopped in epoch 4",
-        "3  seed=3  new",
+        "000  seed=0  completed",
+        "001  seed=1  interrupted              stopped in epoch 4",
+        "002  seed=2  new",
         "3 runs: 1 completed, 1 interrupted, 1 new",
     ]
 
 
-def test_own_overrides_are_those_that_not_all_have() -> None:
-    assert own_overrides([["a=1", "b=1"], ["a=1", "b=2"]]) == ["b=1", "b=2"]
-    assert own_overrides([["a=1"]]) == [""]
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture
@@ -65,7 +62,7 @@ def still(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clock that goes on by ten seconds a question, and shows no time of day."""
     now = iter(range(0, 1000, 10))
     monkeypatch.setattr(
-        sweep_progress, "time", SimpleNamespace(monotonic=lambda: float(next(now)), strftime=lambda form: "12:00:00")
+        pool, "time", SimpleNamespace(monotonic=lambda: float(next(now)), strftime=lambda form: "12:00:00")
     )
 
 
@@ -77,14 +74,14 @@ def test_local_sweep_says_what_begins_what_ends_and_the_time_left(
 ) -> None:
     workers.ends = {0: State.COMPLETED, 1: State.FAILED, 2: State.COMPLETED}
     tasks = entries(tmp_path, 3)
-    work(SweepDirectory(tmp_path), tasks, 1, lambda: False, "job", watcher=SweepProgress(console, tasks))
+    work(SweepDirectory(tmp_path), tasks, 1, lambda: False, "local:job", console)
     assert printed(console) == [
-        "12:00:00  run 1 of 3 begins      000_a_b",
-        "12:00:00  1 of 3 done, 0:20 left: completed  000_a_b",
-        "12:00:00  run 2 of 3 begins      001_a_b",
-        "12:00:00  2 of 3 done, 0:10 left: failed  001_a_b",
-        "12:00:00  run 3 of 3 begins      002_a_b",
-        "12:00:00  3 of 3 done: completed  002_a_b",
+        "12:00:00  run 1 of 3 begins      000_a_0",
+        "12:00:00  1 of 3 done, 0:20 left: completed  000_a_0",
+        "12:00:00  run 2 of 3 begins      001_a_1",
+        "12:00:00  2 of 3 done, 0:10 left: failed  001_a_1",
+        "12:00:00  run 3 of 3 begins      002_a_2",
+        "12:00:00  3 of 3 done: completed  002_a_2",
     ]
 
 
@@ -97,27 +94,32 @@ def test_local_sweep_says_at_once_that_it_stops(
     workers.ends = {}
     tasks = entries(tmp_path, 3)
     stops = iter([False, False, False, False, True, True])
-    work(SweepDirectory(tmp_path), tasks, 2, lambda: next(stops, True), "job", watcher=SweepProgress(console, tasks))
+    work(SweepDirectory(tmp_path), tasks, 2, lambda: next(stops, True), "local:job", console)
     _, _, stopping, *ended = printed(console)
     assert stopping == ("12:00:00  stopping: 2 runs save themselves, 1 do not begin; Ctrl-C again ends them at once")
     assert [line.split()[-2] for line in ended] == ["interrupted"] * 2
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
+RUN = "digits-resnet-mse_lr0.05_seed0_0123456789"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "trained", "measured", "reported"),
+    [
+        ("outputs", RUN, "0123456789", "outputs"),
+        ("my outputs", RUN, f"my outputs/{RUN}", "my outputs"),
+        ("outputs", "sweeps/quick_0123", "outputs/sweeps/quick_0123", "outputs/sweeps/quick_0123"),
+    ],
+)
 def test_next_commands_can_be_typed_as_they_are(
-    elsewhere: bool, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+    outputs: str, trained: str, measured: str, reported: str, console: Console, here: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    outputs = tmp_path / ("my outputs" if elsewhere else "outputs")
-    print_next(console, outputs, outputs / "digits-resnet-mse_lr0.05_seed0_0123456789")
-    lines = printed(console)
-    commands = [shlex.split(line.removeprefix("next"), comments=True) for line in lines]
-    place = outputs.name
-    run = f"{place}/digits-resnet-mse_lr0.05_seed0_0123456789" if elsewhere else "0123456789"
+    print_end(console, [State.COMPLETED], here / outputs, here / outputs / trained)
+    commands = [shlex.split(line.removeprefix("next"), comments=True) for line in printed(console)]
     assert commands == [
-        ["ncexp", "ui", place],
-        ["ncexp", "measure", run, "analysis=robustness"],
-        ["ncexp", "report", place],
+        ["ncexp", "ui", outputs],
+        ["ncexp", "measure", measured, "analysis=robustness"],
+        ["ncexp", "report", reported],
     ]
 
 
@@ -135,11 +137,11 @@ def test_command_that_does_what_is_left_is_printed_as_it_was_typed(
     states: list[State], is_printed: bool, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["-m", "analysis=[collapse,robustness]", "dataset.path=a file.csv"]
-    monkeypatch.setattr(next_commands, "TYPED", [])  # as in a process of a job
-    print_repeat(console, states)
+    monkeypatch.setattr(table, "TYPED", [])  # as in a process of a job
+    print_end(console, states)
     assert printed(console) == []
-    monkeypatch.setattr(next_commands, "TYPED", words)
-    print_repeat(console, states)
+    monkeypatch.setattr(table, "TYPED", words)
+    print_end(console, states)
     assert [shlex.split(line.removeprefix("again"), comments=True) for line in printed(console)] == (
         [["ncexp", *words]] if is_printed else []
     )
@@ -147,25 +149,11 @@ def test_command_that_does_what_is_left_is_printed_as_it_was_typed(
 
 def test_sweep_ends_with_its_axes_against_error_and_nc1_and_the_verdict(tmp_path: Path, console: Console) -> None:
     runs = [write_run(tmp_path, rate=rate, seed=seed) for rate in (0.02, 0.05) for seed in (0, 1)]
-    print_outcome_of(console, [*runs, tmp_path / "not begun"], [State.COMPLETED] * 4 + [State.NEW])
-    _, head, *rows = printed(console)
+    damaged = write_run(tmp_path, seed=2)
+    (damaged / "facts.json").write_text("[")
+    print_end(console, [State.COMPLETED] * 5 + [State.NEW], runs=[*runs, damaged, tmp_path / "not begun"])
+    left_out, _, head, *rows = printed(console)
+    assert left_out.startswith(f"left out: {damaged / 'facts.json'}: expected JSON")
     assert head.split() == ["lr", "seeds", "test", "error", "%", "NC1"]
     assert [row.split()[:2] for row in rows[:2]] == [["0.02", "2"], ["0.05", "2"]]
     assert rows[2].startswith("verdict   ")
-
-
-def test_sweep_names_a_run_whose_record_is_damaged(tmp_path: Path, console: Console) -> None:
-    sound, damaged = write_run(tmp_path), write_run(tmp_path, seed=1)
-    (damaged / "facts.json").write_text("[")
-    print_outcome_of(console, [sound, damaged], [State.COMPLETED] * 2)
-    assert printed(console)[0].startswith(f"left out: {damaged / 'facts.json'}: expected JSON")
-    assert "verdict   this setting: test error" in "\n".join(printed(console))
-
-
-def test_next_commands_of_a_sweep_name_the_sweep(
-    tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    print_next(console, tmp_path / "outputs", tmp_path / "outputs" / "sweeps" / "quick_0123")
-    assert "ncexp measure outputs/sweeps/quick_0123 analysis=robustness" in printed(console)[1]
-    assert "ncexp report outputs/sweeps/quick_0123" in printed(console)[2]

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ncexp.report import ProgressLine, progress
+from ncexp.record import progress
+from ncexp.report import ProgressLine
 
 EPOCHS = 350
 RECORD = {"epoch": 299, "fit/loss": 1e-3, "train/error": 0.5, "test/error": 1 / 3, "train/collapse/nc1_trace": 1e-2}
@@ -19,11 +20,10 @@ CONTROLS = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 def shown(monkeypatch: pytest.MonkeyPatch, **options: Any) -> str:
     """All that a training writes which evaluates at epoch 299 and is at 310 after four seconds."""
-    clock = iter([100.0, *[104.0] * 9])
+    clock = iter([100.0, 100.0, 100.0, *[104.0] * 9])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
     console = Console(file=io.StringIO(), **options)
     with ProgressLine(console, EPOCHS, 298) as line:
-        line._live.live.auto_refresh = False  # nothing between two calls
         line.epoch_done(299, 1e-3)
         line.evaluated(RECORD)
         line.epoch_done(310, 1.2e-3)
