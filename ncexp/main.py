@@ -15,7 +15,6 @@ import yaml
 from rich.console import Console
 
 from ncexp.config import (
-    ConfigError,
     MeasureConfig,
     RunConfig,
     check,
@@ -28,8 +27,7 @@ from ncexp.record import Busy, RunDirectory, State, TaskDirectory, UnusableFolde
 from ncexp.record.measurements import names_of
 from ncexp.record.provenance import code_state
 from ncexp.report import ProgressLine, report_run
-from ncexp.tracking import Uploader, check_uri, finish_tracking, mark_superseded, tracking_uri, uploader_of
-from ncexp.tracking.address import outputs_of, refuse_unnamed
+from ncexp.tracking import check_uri, tracking_uri
 from ncexp.training import (
     Assembly,
     Diverged,
@@ -64,7 +62,7 @@ def run(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = Non
     training = RecordedTraining(config, directory, assembly)
     if not processes.first:
         processes.wait()  # until the first has made the directory ready
-        return _train(training, config, console, None, stop)[0]
+        return _train(training, config, console, stop)[0]
     with directory.locked():
         if not _is_settled(directory, config):  # another process may have finished it meanwhile
             _begin(config, directory, assembly, training, console)
@@ -85,21 +83,7 @@ def measure(raw: Mapping[str, Any], console: Console, stop: StopRequest | None =
     state = _with_what_is_lost(directory, _measure(config, console, stop), console)
     numbers = names_of(directory.measurements, config.analyses)
     report_run(directory, console, summary=False, figures=begun, measured=numbers)
-    if begun:
-        _send_measured(directory, console)
     return state
-
-
-def _send_measured(directory: RunDirectory, console: Console) -> None:
-    """To the store that the run's configuration names, if a person does, too: the run may be somebody else's."""
-    raw, outputs = read_run(directory.path).raw, outputs_of(directory.path)
-    try:
-        if raw.get("tracking", {"enabled": False})["enabled"]:
-            refuse_unnamed(tracking_uri(raw["tracking"]["uri"], outputs), outputs, ())
-    except ConfigError as error:
-        console.print(f"MLflow    not sent: {error}", soft_wrap=True, markup=False)
-    else:
-        finish_tracking(uploader_of(directory, raw), directory, console)
 
 
 def measure_checkpoints(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = None) -> State:
@@ -123,7 +107,6 @@ def measure_checkpoints(raw: Mapping[str, Any], console: Console, stop: StopRequ
     console.print(f"run       {directory.path}", soft_wrap=True, markup=False)
     console.print("nothing to measure: every file has its numbers; rerun=all measures them anew")
     report_run(directory, console)
-    finish_tracking(uploader_of(directory, foreign.run.raw), directory, console)
     return state
 
 
@@ -148,7 +131,6 @@ def _begin(
     """Write and print what is known before the first step, or the first file of another training."""
     if config.rerun == "all":
         directory.clear()
-        mark_superseded(directory)
     threads = set_threads(config.threads, assembly.training, directory)
     directory.identity()
     write_text(directory.config, yaml.safe_dump(dict(config.raw), sort_keys=False, allow_unicode=True))
@@ -196,14 +178,13 @@ def _work_and_report(
     stop: StopRequest | None,
     do: Callable[..., tuple[State, str]],
 ) -> State:
-    """Train or measure with MLflow in the background; however it ends, status, figures and tracking say so.
+    """Train or measure; however it ends, status and figures say so.
 
     do: `_train` of a RecordedTraining, or `_measure_files` of a ForeignTraining, which is `work`.
     """
-    uploader = uploader_of(directory, config.raw)
     state, message, said = State.FAILED, "", True
     try:
-        state, message = do(work, config, console, uploader, stop)
+        state, message = do(work, config, console, stop)
     except BaseException as error:
         with (
             suppress(OSError),
@@ -223,16 +204,11 @@ def _work_and_report(
         if said:
             console.print(f"{state}: {message}", soft_wrap=True, markup=False)
         report_run(directory, console, figures=state is not State.INTERRUPTED)  # who stops a run does not wait for them
-        finish_tracking(uploader, directory, console)
     return state
 
 
 def _train(
-    training: RecordedTraining,
-    config: RunConfig,
-    console: Console,
-    uploader: Uploader | None,
-    stop: StopRequest | None,
+    training: RecordedTraining, config: RunConfig, console: Console, stop: StopRequest | None
 ) -> tuple[State, str]:
     """The epochs that are left; returns the state it ended in, and why."""
     if position := training.resume():
@@ -246,8 +222,6 @@ def _train(
                 progress.epoch_done(int(summary["epoch"]), summary["fit/loss"])
                 if evaluated is not None:
                     progress.evaluated(summary | evaluated)
-                    if uploader:
-                        uploader.notify(int(summary["epoch"]))
         except Diverged as reason:
             return State.DIVERGED, str(reason)
         except Interrupted as reason:
@@ -258,7 +232,7 @@ def _train(
 
 
 def _measure_files(
-    foreign: ForeignTraining, config: RunConfig, console: Console, uploader: Uploader | None, stop: StopRequest | None
+    foreign: ForeignTraining, config: RunConfig, console: Console, stop: StopRequest | None
 ) -> tuple[State, str]:
     """The files that have no numbers yet; returns the state it ended in, and why."""
     missing = foreign.missing()
@@ -275,13 +249,11 @@ def _measure_files(
                 return State.DIVERGED, str(reason)
             errors = f"train error {record['train/error']:.2%} test {record['test/error']:.2%}"
             console.print(f"epoch {epoch}  {errors}  {foreign.files[epoch]}", soft_wrap=True, markup=False)
-            if uploader:
-                uploader.notify(epoch)
     return State.COMPLETED, f"{len(config.evaluated)} files, {len(missing)} of them measured now"
 
 
 def _show(config: RunConfig, directory: RunDirectory, console: Console, stop: StopRequest | None) -> State:
-    """Nothing is to be trained: measure what is asked for and missing, print what is there, send MLflow what it lacks.
+    """Nothing is to be trained: measure what is asked for and missing, print what is there.
 
     Returns the run's state, or that of the measuring where something asked for cannot be had.
     """
@@ -303,7 +275,6 @@ def _show(config: RunConfig, directory: RunDirectory, console: Console, stop: St
         state = state if measured is State.COMPLETED else measured
     state = _with_what_is_lost(directory, state, console)
     report_run(directory, console)
-    finish_tracking(uploader_of(directory, config.raw), directory, console)
     return state
 
 

@@ -6,10 +6,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from ncexp.launching.pool import work
+from ncexp.launching.console import literal_console
+from ncexp.launching.pool import followed, work
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
 from ncexp.record import State
 
@@ -45,7 +47,8 @@ class Job:
         requeue: Any = signal.getsignal(signal.SIGUSR2)  # submitit's; called amid a step it would kill the training
         with StopRequest(JOB_SIGNALS, patient=True) as stop:
             name, rank = self._introduce(entries)
-            states = work(sweep, entries, len(entries), stop, name, rank)
+            with followed(sweep, entries, literal_console(width=120)) if rank == 0 else nullcontext():
+                states = work(sweep, entries, len(entries), stop, name, rank)
             unfinished = len(states) < len(entries) or State.INTERRUPTED in states.values()
             if stop() and unfinished and signal.SIGUSR2 not in stop.received:
                 _linger()

@@ -32,14 +32,14 @@ from ncexp.launching.plan import (
     note_on_optimizers,
     prepare_tracking,
 )
-from ncexp.launching.pool import Share, work
+from ncexp.launching.pool import Share, followed, work
 from ncexp.launching.slurm import Queue, SlurmUnavailable, jobs_in_queue, max_array_size
 from ncexp.launching.sweep_directory import SweepDirectory
 from ncexp.launching.sweep_progress import SweepProgress
 from ncexp.launching.task import describe_tasks, run_of
 from ncexp.launching.waiting import ask_queue, current_states, jobs_put_back, print_table, wait
 from ncexp.record import DamagedFile, State
-from ncexp.tracking import sync_runs  # now: days later, at the end of the wait, its source may be another
+from ncexp.tracking import follow, sync_runs  # now: days later, at the end of the wait, its source may be another
 
 
 class CheckedLauncher(Launcher):
@@ -91,7 +91,8 @@ class InTurnLauncher(CheckedLauncher):
     """A sweep for which no launcher was chosen."""
 
     def carry_out(self, asked: Sequence[Asked]) -> list[State]:
-        states = work_in_turn(asked, self.console)
+        with follow(asked[0].task.raw, (run_of(one.task) for one in asked), self.console):
+            states = work_in_turn(asked, self.console)
         if len(states) > 1:  # one alone has said what it came to
             print_outcome_of(self.console, (run_of(one.task) for one in asked), states)
         else:
@@ -244,7 +245,7 @@ class LocalLauncher(SweepLauncher):
         entries = [entry for entry in sweep.entries() if entry.num in wanted]
         os.environ.update(environment(self._code))
         watcher = SweepProgress(self.console, entries)
-        with StopRequest() as stop:
+        with StopRequest() as stop, followed(sweep, entries, self.console):
             work(sweep, entries, self.options["runs_at_once"], stop, self._job, watcher=watcher)
         everything = sweep.entries()
         queue = ask_queue(everything)

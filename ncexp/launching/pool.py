@@ -6,14 +6,18 @@ import os
 import select
 import signal
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 
+import yaml
+from rich.console import Console
+
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
 from ncexp.launching.worker import Worker
 from ncexp.record import JOB_VARIABLE, State
+from ncexp.tracking import follow
 
 #: How often the pool checks whether it was asked to stop, and whether a process has died.
 POLL_S = 0.2
@@ -64,6 +68,13 @@ class Watcher:
 
     def stopping(self) -> None:
         """A stop request came: those that work are asked to save themselves."""
+
+
+def followed(sweep: SweepDirectory, entries: Sequence[Entry], console: Console) -> AbstractContextManager[None]:
+    """During which MLflow is brought up to the runs by one process, whichever process works on them."""
+    raws = (yaml.safe_load(sweep.configuration(entry.num).read_text(encoding="utf-8")) for entry in entries)
+    training = next((raw for raw in raws if "tracking" in raw), {})
+    return follow(training, [Path(entry.run) for entry in entries], console)
 
 
 def work(

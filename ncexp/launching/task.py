@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from ncexp.config import ConfigError, MeasureConfig, RunConfig, check, check_measurement, check_outputs
+from ncexp.config import (
+    ConfigError,
+    MeasureConfig,
+    RunConfig,
+    check,
+    check_checkpoints,
+    check_measurement,
+    check_outputs,
+)
 from ncexp.launching.console import is_first_process, literal_console
 from ncexp.record import Busy, DamagedFile, State
 from ncexp.record.tensor_file import UnusableFile
 from ncexp.record.text import say
-from ncexp.tracking import check_uri, start_uploader
+from ncexp.tracking import check_uri, follow
 
 if TYPE_CHECKING:
     from ncexp.training import StopRequest
@@ -66,12 +75,16 @@ def work_on(raw: Mapping[str, Any], console: Console, stop: StopRequest | None =
 
     stop, and what is raised: as for `ncexp.main.run`.
     """
-    if is_first_process():
-        _start_uploader_early(raw)
-    from ncexp.main import measure, measure_checkpoints, run  # torch takes seconds
+    with follow(raw, _runs_of(raw), console) if is_first_process() else nullcontext():
+        from ncexp.main import measure, measure_checkpoints, run  # torch takes seconds
 
-    work = measure if "run" in raw else measure_checkpoints if "checkpoints" in raw else run
-    return work(raw, console, stop)
+        work = measure if "run" in raw else measure_checkpoints if "checkpoints" in raw else run
+        return work(raw, console, stop)
+
+
+def _runs_of(raw: Mapping[str, Any]) -> Iterator[Path]:
+    """The run directory, once what it is called is known, which takes seconds: torch is imported for it."""
+    yield check_checkpoints(raw).run.directory if "checkpoints" in raw else run_of(check_task(raw))
 
 
 def attempt(raw: Mapping[str, Any], console: Console) -> State:
@@ -93,11 +106,3 @@ def attempt(raw: Mapping[str, Any], console: Console) -> State:
     except Exception:
         literal_console().print_exception()
         return State.FAILED
-
-
-def _start_uploader_early(raw: Mapping[str, Any]) -> None:
-    """MLflow takes seconds to import, as torch does: both at once. What is wrong with `raw` is found out later."""
-    tracking = raw.get("tracking")
-    if isinstance(tracking, Mapping) and tracking.get("enabled") is True:
-        uri = tracking.get("uri")
-        start_uploader(uri if isinstance(uri, str) else None)

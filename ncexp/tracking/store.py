@@ -21,12 +21,13 @@ from ncexp.record import DamagedFile
 from ncexp.tracking.address import (
     ARTIFACTS,
     CALL_S,
+    NOT_FROM_JOBS,
     OUR_PLACE,
     RESPONSE_S,
     SQLITE,
     check_place,
     check_uri,
-    not_from_here,
+    may_write,
     responds,
     store_file,
 )
@@ -53,12 +54,12 @@ class Unreachable(ConnectionError):
 def connect(uri: str) -> MlflowClient:
     """A client of that store, which is there afterwards.
 
-    Raises ConfigError for a URI that no store has; RuntimeError where `not_from_here` says why, or the file is no store
-    of MLflow's; Unreachable.
+    Raises ConfigError for a URI that no store has; RuntimeError where this process may not write it, or the file is no
+    store of MLflow's; Unreachable.
     """
     check_uri(uri)
-    if reason := not_from_here(uri):
-        raise RuntimeError(f"{uri}: {reason}.")
+    if not may_write(uri):
+        raise RuntimeError(f"{uri}: {NOT_FROM_JOBS}.")
     if not responds(uri):
         raise Unreachable(f"{uri}: expected a server that responds within {RESPONSE_S:.0f} s, got none. Start it.")
     client = import_client()

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 TAG = "mlflow.sharedViewState."
 COLUMNS = [
     *(f"params.`{name}`" for name in ("architecture", "loss", "lr", "seed", "precision")),
-    *(f"metrics.`{name}`" for name in ("final/test_error", "final/nc1_trace", "final/perp_share", "zero/epoch")),
+    *(
+        f"metrics.`{name}`"
+        for name in ("test/error", "train/collapse/nc1_trace", "train/path/perp_share", "zero/epoch")
+    ),
     *(f"tags.`{name}`" for name in ("state", "reason", "sweep")),
 ]
 #: Name of a view → the parameters by which it groups runs (mean, and band); none: each run by itself.
@@ -57,7 +60,7 @@ def view_state(grouping: tuple[str, ...]) -> dict[str, Any]:
         ],
         "compareRunCharts": [_parallel(next(iter(sections))), *(_chart(name, row) for name, row in charts)],
         "isAccordionReordered": True,
-        "orderByKey": "metrics.`final/test_error`",
+        "orderByKey": "metrics.`test/error`",
         "orderByAsc": True,
     }
 
@@ -70,7 +73,7 @@ def _parallel(section: str) -> dict[str, Any]:
         "metricSectionId": section,
         "displayName": "loss, rate, NC1 at the end",
         "selectedParams": ["loss", "lr"],
-        "selectedMetrics": ["final/nc1_trace"],
+        "selectedMetrics": ["train/collapse/nc1_trace"],
         "showAllRuns": False,
         "isGenerated": True,
         "deleted": False,

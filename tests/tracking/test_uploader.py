@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from ncexp.tracking.uploader import FAILURE
 from support import journals
 from synthetic_sweep import write_run, write_status
 from tracking_stores import cover, faulty_server, free_port, journalled, server, server_and_group, statuses, stored
@@ -19,7 +20,6 @@ from tracking_stores import cover, faulty_server, free_port, journalled, server,
 from ncexp.cli.sync import main as sync
 from ncexp.record import Journal, RunDirectory, State
 from ncexp.tracking import Uploader, start_uploader, tracking_uri, uploader
-from ncexp.tracking.uploader import FAILURE
 
 #: A run without training: folder, rate, pause between epochs, and the epoch after which it kills itself (0: never).
 RUN = """
