@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -73,7 +74,7 @@ class Watcher:
 def followed(sweep: SweepDirectory, entries: Sequence[Entry], console: Console) -> AbstractContextManager[None]:
     """During which MLflow is brought up to the runs by one process, whichever process works on them."""
     raws = (yaml.safe_load(sweep.configuration(entry.num).read_text(encoding="utf-8")) for entry in entries)
-    training = next((raw for raw in raws if "tracking" in raw), {})
+    training: dict[str, Any] = next((raw for raw in raws if "tracking" in raw), {})
     return follow(training, [Path(entry.run) for entry in entries], console)
 
 

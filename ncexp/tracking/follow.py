@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,8 @@ def follow(raw: Mapping[str, Any], runs: Iterable[Path], console: Console) -> It
         listed += runs
         if process is not None:
             assert process.stdin is not None
-            process.stdin.write("".join(f"{run.absolute()}\n" for run in listed))
-            process.stdin.close()
+            with suppress(BrokenPipeError), process.stdin as names:  # one that has ended is found to have at the end
+                names.write("".join(f"{run.absolute()}\n" for run in listed))
         os.environ[FOLLOWED] = "1"
         yield
     finally:
