@@ -21,10 +21,10 @@ from synthetic_sweep import write_run
 from tracking_stores import cover, journalled, stored
 
 from ncexp.cli.report import main as report
-from ncexp.main import measure, run
+from ncexp.launching.task import work_on
 from ncexp.record import RunDirectory, State, read_json, read_run
 from ncexp.tracking import sync_runs, tracking_uri
-from ncexp.tracking.content import outcome
+from ncexp.tracking.content import milestones
 from ncexp.tracking.download import download_records
 
 
@@ -38,14 +38,14 @@ def test_every_number_of_every_journal_is_in_mlflow(
         *("dataset.separation=12", "epochs=16", "evaluate_at=[1,2,6,10,12,14]", "keep.checkpoints=evaluated"),
         *("analysis=[collapse,decisions,decomposition,central_path,layers]", "optimizer.lr=0.05"),
     )
-    assert run(raw, console) is State.COMPLETED
+    assert work_on(raw, console) is State.COMPLETED
     (path,) = outputs.glob("gaussian*")
     assert stored(outputs / "mlflow.db") == journalled([path])
     _check_derived(path, outputs / "mlflow.db")
 
     chosen = [f"run={path}", f"outputs={outputs}", "analysis=robustness", "analysis.robustness.num_examples=5"]
-    assert measure(compose("measure", chosen), console) is State.COMPLETED
-    assert measure(compose("measure", [*chosen, "analysis.robustness.sample_seed=1"]), console) is State.COMPLETED
+    assert work_on(compose("measure", chosen), console) is State.COMPLETED
+    assert work_on(compose("measure", [*chosen, "analysis.robustness.sample_seed=1"]), console) is State.COMPLETED
     expected = journalled([path])
     assert stored(outputs / "mlflow.db") == expected
     assert len([name for name in expected[path.name.rpartition("_")[2]] if "/robustness" in name]) == 4
@@ -64,7 +64,7 @@ def _check_derived(path: Path, database: Path) -> None:
     }
     saved = read_run(path)
     last = int(saved.records[-1]["epoch"])
-    expected = {(name, last): value for name, value in outcome(saved).items()}
+    expected = {(name, last): value for name, value in milestones(saved).items()}
     for record in fit["records"]:
         expected |= {(name, record["epoch"]): v for name, v in record.items() if name != "epoch" and v is not None}
     assert {"train/path_fit/time", "train/path_fit/predicted_3", "train/path_fit/explained"} <= {n for n, _ in expected}

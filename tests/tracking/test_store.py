@@ -350,5 +350,5 @@ def test_stores_that_a_sweep_may_send_to_are_those_of_its_trainings(composed: Co
 
 def test_sync_command_names_a_store_that_is_not_the_folders_own() -> None:
     path = Path("/a b/run_0")
-    assert sync_command(tracking_uri(None, path.parent), path) == "ncexp sync '/a b/run_0'"
-    assert sync_command("http://host", path) == "ncexp sync --uri http://host '/a b/run_0'"
+    assert sync_command(tracking_uri(None, path.parent), [path]) == "ncexp sync '/a b/run_0'"
+    assert sync_command("http://host", [path, path]) == "ncexp sync --uri http://host '/a b'"
