@@ -22,7 +22,7 @@ from tracking_stores import journalled, stored
 
 from ncexp.config import ConfigError, check
 from ncexp.launching.console import literal_console
-from ncexp.launching.task import attempt
+from ncexp.launching.task import attempt, work_on
 from ncexp.main import run
 from ncexp.record import Busy, RunDirectory, read_run
 from ncexp.tracking import sync_runs
@@ -96,7 +96,7 @@ def test_run_mlflow_run_has_parameters_state_and_figures(
     drawn: None, composed: Compose, console: Console, outputs: Path
 ) -> None:
     raw = composed()
-    run(raw, console)
+    work_on(raw, console)
     _assert_uploaded(RunDirectory(check(raw).directory), outputs)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert f"sqlite:///{outputs}/mlflow.db" in printed
@@ -222,7 +222,7 @@ def test_run_killed_anywhere_and_started_again_ends_the_same(
     command = [sys.executable, "-c", KILLED, module, function, str(count), *_arguments(raw)]
     killed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
-    assert run(raw, console) == "completed"
+    assert work_on(raw, console) == "completed"
     directory = RunDirectory(check(raw).directory)
     assert journals(directory.path) == journals(undisturbed.path)
     if tracked:
@@ -347,7 +347,7 @@ def test_run_under_a_path_of_odd_signs_prints_it_as_it_is_and_is_tracked(
     outputs = tmp_path / "it's [red] a [/x] :x: path"
     raw, text = composed(), io.StringIO()
     raw["outputs"] = str(outputs)
-    assert run(raw, literal_console(file=text, width=300)) == "completed"
+    assert work_on(raw, literal_console(file=text, width=300)) == "completed"
     directory = RunDirectory(check(raw).directory)
     assert f"run       {directory.path}\n" in text.getvalue()
     assert f"tracking  sqlite:///{outputs}/mlflow.db\n" in text.getvalue()
