@@ -27,7 +27,7 @@ from ncexp.record import Busy, RunDirectory, State, TaskDirectory, UnusableFolde
 from ncexp.record.measurements import names_of
 from ncexp.record.provenance import code_state
 from ncexp.report import ProgressLine, report_run
-from ncexp.tracking import check_uri, tracking_uri
+from ncexp.tracking import check_uri, follow, tracking_uri
 from ncexp.training import (
     Assembly,
     Diverged,
@@ -96,17 +96,18 @@ def measure_checkpoints(raw: Mapping[str, Any], console: Console, stop: StopRequ
     check_uri(config.run.tracking["uri"])
     foreign = ForeignTraining(config)
     directory = foreign.directory
-    with directory.locked():
-        state = directory.state()
-        if config.run.rerun == "all" or foreign.missing() or state is None or not state.final:
-            _begin(foreign.run, directory, foreign.assembly, foreign, console)
-            foreign.note_origin()
-            for line in foreign.describe_files():
-                console.print(f"weights   {line}", soft_wrap=True, markup=False)
-            return _work_and_report(foreign, foreign.run, directory, console, stop, _measure_files)
-    console.print(f"run       {directory.path}", soft_wrap=True, markup=False)
-    console.print("nothing to measure: every file has its numbers; rerun=all measures them anew")
-    report_run(directory, console)
+    with follow(raw, [directory.path], console):  # only now is it known what the directory is called
+        with directory.locked():
+            state = directory.state()
+            if config.run.rerun == "all" or foreign.missing() or state is None or not state.final:
+                _begin(foreign.run, directory, foreign.assembly, foreign, console)
+                foreign.note_origin()
+                for line in foreign.describe_files():
+                    console.print(f"weights   {line}", soft_wrap=True, markup=False)
+                return _work_and_report(foreign, foreign.run, directory, console, stop, _measure_files)
+        console.print(f"run       {directory.path}", soft_wrap=True, markup=False)
+        console.print("nothing to measure: every file has its numbers; rerun=all measures them anew")
+        report_run(directory, console)
     return state
 
 

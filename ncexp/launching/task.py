@@ -15,7 +15,6 @@ from ncexp.config import (
     MeasureConfig,
     RunConfig,
     check,
-    check_checkpoints,
     check_measurement,
     check_outputs,
 )
@@ -75,16 +74,17 @@ def work_on(raw: Mapping[str, Any], console: Console, stop: StopRequest | None =
 
     stop, and what is raised: as for `ncexp.main.run`.
     """
-    with follow(raw, _runs_of(raw), console) if is_first_process() else nullcontext():
+    is_known = is_first_process() and "checkpoints" not in raw  # else `measure_checkpoints` says which run it is
+    with follow(raw, _run_of(raw), console) if is_known else nullcontext():
         from ncexp.main import measure, measure_checkpoints, run  # torch takes seconds
 
         work = measure if "run" in raw else measure_checkpoints if "checkpoints" in raw else run
         return work(raw, console, stop)
 
 
-def _runs_of(raw: Mapping[str, Any]) -> Iterator[Path]:
-    """The run directory, once what it is called is known, which takes seconds: torch is imported for it."""
-    yield check_checkpoints(raw).run.directory if "checkpoints" in raw else run_of(check_task(raw))
+def _run_of(raw: Mapping[str, Any]) -> Iterator[Path]:
+    """The run directory, once it is known what it is called, which takes seconds: torch is imported for it."""
+    yield run_of(check_task(raw))
 
 
 def attempt(raw: Mapping[str, Any], console: Console) -> State:
