@@ -17,12 +17,10 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 TAG = "mlflow.sharedViewState."
+NC1 = "train/collapse/nc1_trace"
 COLUMNS = [
     *(f"params.`{name}`" for name in ("architecture", "loss", "lr", "seed", "precision")),
-    *(
-        f"metrics.`{name}`"
-        for name in ("test/error", "train/collapse/nc1_trace", "train/path/perp_share", "zero/epoch")
-    ),
+    *(f"metrics.`{name}`" for name in ("test/error", NC1, "train/path/perp_share", "zero/epoch")),
     *(f"tags.`{name}`" for name in ("state", "reason", "sweep")),
 ]
 #: Name of a view → the parameters by which it groups runs (mean, and band); none: each run by itself.
@@ -67,33 +65,17 @@ def view_state(grouping: tuple[str, ...]) -> dict[str, Any]:
 
 def _parallel(section: str) -> dict[str, Any]:
     """Parallel coordinates: what was chosen, and what came of it at the end."""
-    return {
-        "type": "PARALLEL",
-        "uuid": "parallel",
-        "metricSectionId": section,
-        "displayName": "loss, rate, NC1 at the end",
-        "selectedParams": ["loss", "lr"],
-        "selectedMetrics": ["train/collapse/nc1_trace"],
-        "showAllRuns": False,
-        "isGenerated": True,
-        "deleted": False,
-        "runsCountToCompare": 20,
-    }
+    chosen = {"selectedParams": ["loss", "lr"], "selectedMetrics": [NC1], "showAllRuns": False}
+    return _drawn("PARALLEL", "parallel", section, "loss, rate, NC1 at the end") | chosen
 
 
 def _chart(metric: str, row: Quantity) -> dict[str, Any]:
-    return {
-        "type": "LINE",
-        "uuid": metric,
-        "metricSectionId": metric.partition("/")[0],
-        "metricKey": metric,
-        "selectedMetricKeys": [metric],
-        "displayName": row.short,
-        "scaleType": "log" if row.is_log else "linear",
-        "xAxisKey": "step",
-        "useGlobalXaxisKey": True,
-        "useGlobalLineSmoothing": True,
-        "isGenerated": True,
-        "deleted": False,
-        "runsCountToCompare": 20,
-    }
+    axes = {"scaleType": "log" if row.is_log else "linear", "xAxisKey": "step", "useGlobalXaxisKey": True}
+    lines = {"metricKey": metric, "selectedMetricKeys": [metric], "useGlobalLineSmoothing": True}
+    return _drawn("LINE", metric, metric.partition("/")[0], row.short) | axes | lines
+
+
+def _drawn(kind: str, name: str, section: str, title: str) -> dict[str, Any]:
+    """What every chart has."""
+    where = {"type": kind, "uuid": name, "metricSectionId": section, "displayName": title}
+    return where | {"isGenerated": True, "deleted": False, "runsCountToCompare": 20}

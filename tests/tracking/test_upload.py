@@ -382,16 +382,3 @@ def test_send_original_and_copy_that_both_go_on_are_one_run_on_a_server_until_th
     where = client.get_experiment_by_name("copied")
     assert where is not None
     assert len(client.search_runs([where.experiment_id])) == 2
-
-
-@pytest.mark.slow
-def test_mlflow_json_names_epochs_of_journals(tmp_path: Path) -> None:
-    path = write_run(tmp_path, state=State.INTERRUPTED)
-    cover(path, 3)
-    _send(path)
-    sent = json.loads((path / "mlflow.json").read_text())["embedded"]["epochs"]
-    assert {name.partition("_")[0] for name in sent} == {
-        "training.jsonl",
-        *(f"measurements/{analysis}" for analysis in ("errors", "collapse", "decisions", "decomposition", "central")),
-    }
-    assert [*sent["training.jsonl"]] == ["1", "2", "3"]
