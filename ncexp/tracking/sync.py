@@ -41,7 +41,8 @@ def sync_runs(
     Raises ValueError for a folder without any, and for a URI that none can have.
     """
     check_uri(uri)
-    return Counter(_send_all(counted(_find(paths), "runs"), uri, named, set(), report).values())
+    silent: set[str] = set()
+    return Counter(_send(path, uri, named, silent, report) for path in counted(_find(paths), "runs"))
 
 
 def _find(folders: Iterable[Path]) -> list[Path]:
@@ -61,21 +62,12 @@ def _find(folders: Iterable[Path]) -> list[Path]:
     return list(found)
 
 
-def _send_all(
-    paths: Iterable[Path],
-    uri: str | None,
-    named: Collection[str | None],
-    silent: set[str],
-    report: Callable[[str], object],
-) -> dict[Path, str]:
-    """What was done with each run, as a word for the count; silent: gets stores that do not respond, tried once."""
-    return {path: _send(path, uri, named, silent, report) for path in paths}
-
-
 def _send(
     path: Path, uri: str | None, named: Collection[str | None], silent: set[str], report: Callable[[str], object]
 ) -> str:
-    """One run, as `_send_all`."""
+    """One run; returns what was done, as a word for the count. silent: gets a store that does not respond, and is not
+    tried again.
+    """
     store = ""
     try:
         raw = read_run(path).raw
@@ -136,7 +128,7 @@ def follow_runs(
         again = [path for path in files if is_last and outcomes.get(path) == "not sent"]
         changed = [path for path in files if files[path] != seen.get(path) or path in again]
         seen |= files
-        outcomes |= _send_all(changed, uri, (), silent, report)
+        outcomes |= {path: _send(path, uri, (), silent, report) for path in changed}
         # A store that has failed just when the end came is not waited for once more.
         is_last |= bool(silent) and LAST in signal.sigpending()
     return Counter(outcomes.values())
