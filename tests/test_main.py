@@ -144,15 +144,15 @@ def test_run_completed_trains_nothing_and_rerun_all_trains_anew(
     composed: Compose, console: Console, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw = composed()
-    run(raw, console)
+    work_on(raw, console)
     directory = RunDirectory(check(raw).directory)
     before, clock = journals(directory.path), directory.clock.path.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr("ncexp.main.assemble", None)  # building anything would fail
-        assert run(raw, console) == "completed"
+        assert work_on(raw, console) == "completed"
     assert (journals(directory.path), directory.clock.path.read_bytes()) == (before, clock)
     assert "nothing to train" in console.file.getvalue()  # type: ignore[attr-defined]
-    assert run(composed("rerun=all"), console) == "completed"
+    assert work_on(composed("rerun=all"), console) == "completed"
     assert journals(directory.path) == before
     assert directory.clock.path.read_bytes() != clock
     _assert_uploaded(directory, outputs)
