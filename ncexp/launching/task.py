@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from ncexp.config import (
-    ConfigError,
-    MeasureConfig,
-    RunConfig,
-    check,
-    check_measurement,
-    check_outputs,
-)
+from ncexp.config import ConfigError, MeasureConfig, RunConfig, check, check_measurement, check_outputs
 from ncexp.launching.console import is_first_process, literal_console
 from ncexp.record import Busy, DamagedFile, State
 from ncexp.record.tensor_file import UnusableFile
