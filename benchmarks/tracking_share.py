@@ -3,9 +3,9 @@
     python benchmarks/tracking_share.py [--repeats 1] [--json FILE] [--short]
 
 trains the main job without tracking, with the embedded store and with a server that does not respond, each in a process
-and an outputs folder of its own. The waits are measured in the run: starting the uploader, a line to it after every
-evaluation, and the end. Beside the run the uploader imports MLflow, makes a new store and sends; where the training
-uses every core that makes it longer, by an amount that does not grow with the run.
+and an outputs folder of its own. The waits are measured in the run: starting the uploader, and the end. Beside the run
+the uploader imports MLflow, makes a new store and sends; where the training uses every core that makes it longer, by an
+amount that does not grow with the run.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ def main() -> None:
 def measure(overrides: list[str]) -> dict[str, float]:
     """One run in this process, which imports everything anew, as a command does."""
     from ncexp.__main__ import main as ncexp
-    from ncexp.tracking import uploader
+    from ncexp.tracking import follower
 
     waits: dict[str, float] = {}
-    for name in ("__init__", "notify", "finish"):
-        setattr(uploader.Uploader, name, _timed(name, getattr(uploader.Uploader, name), waits))
+    for name in ("_start", "_finish"):
+        setattr(follower, name, _timed(name, getattr(follower, name), waits))
     with tempfile.TemporaryDirectory() as folder:
         sys.argv = ["ncexp", f"outputs={folder}/outputs", *overrides]
         started = time.perf_counter()
@@ -65,16 +65,11 @@ def measure(overrides: list[str]) -> dict[str, float]:
         ncexp()
         sys.stdout = standard
         total = time.perf_counter() - started
-        for process in uploader._running.values():
-            assert process.stdin is not None
-            process.stdin.close()
-            process.wait()
     processor = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "run, s": total,
-        "start, s": waits.get("__init__", 0.0),
-        "during, s": waits.get("notify", 0.0),
-        "end, s": waits.get("finish", 0.0),
+        "start, s": waits.get("_start", 0.0),
+        "end, s": waits.get("_finish", 0.0),
         "share, %": 100 * sum(waits.values()) / total,
         "uploader's CPU, s": processor.ru_utime + processor.ru_stime,
     }

@@ -15,7 +15,6 @@ import yaml
 from rich.console import Console
 
 from ncexp.config import (
-    ConfigError,
     MeasureConfig,
     RunConfig,
     check,
@@ -28,8 +27,7 @@ from ncexp.record import RunDirectory, State, read_run, write_json, write_text
 from ncexp.record.measurements import names_of
 from ncexp.record.provenance import code_state
 from ncexp.report import ProgressLine, report_run
-from ncexp.tracking import check_uri, finish_tracking, mark_superseded, tracking_uri, uploader_of
-from ncexp.tracking.address import outputs_of, refuse_unnamed
+from ncexp.tracking import check_uri, follow, tracking_uri
 from ncexp.training import (
     Assembly,
     Diverged,
@@ -81,7 +79,6 @@ def run(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = Non
             progress.epoch_done(int(summary["epoch"]), summary["fit/loss"])
             if evaluated is not None:
                 progress.evaluated(summary | evaluated)
-                ending.notify(int(summary["epoch"]))
         if lost := training.lost():
             ending.end(State.FAILED, f"{config.epochs} epochs, but lost: {lost}. rerun=all trains it anew")
         else:
@@ -102,21 +99,7 @@ def measure(raw: Mapping[str, Any], console: Console, stop: StopRequest | None =
     state = _with_what_is_lost(directory, state, console)
     numbers = names_of(directory.measurements, config.analyses)
     report_run(directory, console, summary=False, figures=begun, measured=numbers)
-    if begun:
-        _send_measured(directory, console)
     return state
-
-
-def _send_measured(directory: RunDirectory, console: Console) -> None:
-    """To the store that the run's configuration names, if a person does, too: the run may be somebody else's."""
-    raw, outputs = read_run(directory.path).raw, outputs_of(directory.path)
-    try:
-        if raw.get("tracking", {"enabled": False})["enabled"]:
-            refuse_unnamed(tracking_uri(raw["tracking"]["uri"], outputs), outputs, ())
-    except ConfigError as error:
-        console.print(f"MLflow    not sent: {error}", soft_wrap=True, markup=False)
-    else:
-        finish_tracking(uploader_of(directory, raw), directory, console)
 
 
 def measure_checkpoints(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = None) -> State:
@@ -129,7 +112,7 @@ def measure_checkpoints(raw: Mapping[str, Any], console: Console, stop: StopRequ
     check_uri(config.run.tracking["uri"])
     foreign = ForeignTraining(config)
     directory = foreign.directory
-    with directory.locked():
+    with follow(raw, [directory.path], console), directory.locked():  # only now is it known what it is called
         state = directory.state()
         if config.run.rerun == "all" or foreign.missing() or state is None or not state.final:
             _begin(foreign.run, directory, foreign.assembly, foreign, console)
@@ -145,7 +128,6 @@ def measure_checkpoints(raw: Mapping[str, Any], console: Console, stop: StopRequ
     console.print(f"run       {directory.path}", soft_wrap=True, markup=False)
     console.print("nothing to measure: every file has its numbers; rerun=all measures them anew")
     report_run(directory, console)
-    finish_tracking(uploader_of(directory, foreign.run.raw), directory, console)
     return state
 
 
@@ -170,7 +152,6 @@ def _begin(
     """Write and print what is known before the first step, or the first file of another training."""
     if config.rerun == "all":
         directory.clear()
-        mark_superseded(directory)
     threads = set_threads(config.threads, assembly.training, directory)
     directory.identity()
     write_text(directory.config, yaml.safe_dump(dict(config.raw), sort_keys=False, allow_unicode=True))
@@ -211,7 +192,7 @@ def _steps(config: RunConfig) -> str:
 
 
 class _Ending:
-    """Around the work on a run: however it ends, status, figures and MLflow say so.
+    """Around the work on a run: however it ends, status and figures say so.
 
     `state`: how it ended, failed unless `end` says otherwise. Diverged and Interrupted end with the block; any other
     exception goes on. Of several processes rank 0 writes.
@@ -233,13 +214,7 @@ class _Ending:
         """So it ended, and why."""
         self.state, self._message = state, message
 
-    def notify(self, epoch: int) -> None:
-        """This epoch is on record."""
-        if self._uploader:
-            self._uploader.notify(epoch)
-
     def __enter__(self) -> _Ending:
-        self._uploader = uploader_of(self._directory, self._config.raw) if self._writes else None
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
@@ -268,7 +243,6 @@ class _Ending:
         if said:
             console.print(f"{state}: {self._message}", soft_wrap=True, markup=False)
         report_run(directory, console, figures=state is not State.INTERRUPTED)  # who stops a run does not wait for them
-        finish_tracking(self._uploader, directory, console)
 
 
 def _measure_files(
@@ -282,12 +256,11 @@ def _measure_files(
         record = foreign.measure(epoch)
         errors = f"train error {record['train/error']:.2%} test {record['test/error']:.2%}"
         console.print(f"epoch {epoch}  {errors}  {foreign.files[epoch]}", soft_wrap=True, markup=False)
-        ending.notify(epoch)
     ending.end(State.COMPLETED, f"{len(foreign.files)} files, {len(missing)} of them measured now")
 
 
 def _show(config: RunConfig, directory: RunDirectory, console: Console, stop: StopRequest | None) -> State:
-    """Nothing is to be trained: measure what is asked for and missing, print what is there, send MLflow what it lacks.
+    """Nothing is to be trained: measure what is asked for and missing, print what is there.
 
     Returns the run's state, or that of the measuring where something asked for cannot be had.
     """
@@ -302,7 +275,6 @@ def _show(config: RunConfig, directory: RunDirectory, console: Console, stop: St
         state = state if measured is State.COMPLETED else measured
     state = _with_what_is_lost(directory, state, console)
     report_run(directory, console)
-    finish_tracking(uploader_of(directory, config.raw), directory, console)
     return state
 
 

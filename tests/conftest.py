@@ -6,7 +6,6 @@ import atexit
 import gc
 import io
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,15 +42,6 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
     atexit.register(gc.unfreeze)  # else libraries that count their objects at the end report them all as leaked
-
-
-@pytest.fixture(scope="session", autouse=True)
-def uploader_closed() -> Iterator[None]:
-    """What sends the numbers of runs that this process trains ends when its pipe is closed."""
-    yield
-    if module := sys.modules.get("ncexp.tracking.uploader"):  # imported where a test tracks a run
-        for process in module._running.values():
-            process.communicate()
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def test_run_mlflow_run_has_parameters_state_and_figures(
     drawn: None, composed: Compose, console: Console, outputs: Path
 ) -> None:
     raw = composed()
-    run(raw, console)
+    attempt(raw, console)
     _assert_uploaded(RunDirectory(check(raw).directory), outputs)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert f"sqlite:///{outputs}/mlflow.db" in printed
@@ -144,15 +144,15 @@ def test_run_completed_trains_nothing_and_rerun_all_trains_anew(
     composed: Compose, console: Console, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw = composed()
-    run(raw, console)
+    attempt(raw, console)
     directory = RunDirectory(check(raw).directory)
     before, clock = journals(directory.path), directory.clock.path.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr("ncexp.main.assemble", None)  # building anything would fail
-        assert run(raw, console) == "completed"
+        assert attempt(raw, console) == "completed"
     assert (journals(directory.path), directory.clock.path.read_bytes()) == (before, clock)
     assert "nothing to train" in console.file.getvalue()  # type: ignore[attr-defined]
-    assert run(composed("rerun=all"), console) == "completed"
+    assert attempt(composed("rerun=all"), console) == "completed"
     assert journals(directory.path) == before
     assert directory.clock.path.read_bytes() != clock
     _assert_uploaded(directory, outputs)
@@ -222,7 +222,7 @@ def test_run_killed_anywhere_and_started_again_ends_the_same(
     command = [sys.executable, "-c", KILLED, module, function, str(count), *_arguments(raw)]
     killed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
-    assert run(raw, console) == "completed"
+    assert attempt(raw, console) == "completed"
     directory = RunDirectory(check(raw).directory)
     assert journals(directory.path) == journals(undisturbed.path)
     if tracked:
@@ -347,7 +347,7 @@ def test_run_under_a_path_of_odd_signs_prints_it_as_it_is_and_is_tracked(
     outputs = tmp_path / "it's [red] a [/x] :x: path"
     raw, text = composed(), io.StringIO()
     raw["outputs"] = str(outputs)
-    assert run(raw, literal_console(file=text, width=300)) == "completed"
+    assert attempt(raw, literal_console(file=text, width=300)) == "completed"
     directory = RunDirectory(check(raw).directory)
     assert f"run       {directory.path}\n" in text.getvalue()
     assert f"tracking  sqlite:///{outputs}/mlflow.db\n" in text.getvalue()

@@ -149,11 +149,12 @@ def _dataset(given: argparse.Namespace) -> str:
 
 
 def _tracking(given: argparse.Namespace) -> str:
-    from ncexp.tracking import not_from_here, prepare, tracking_uri
+    from ncexp.tracking import prepare, tracking_uri
+    from ncexp.tracking.address import NOT_FROM_JOBS, may_write
 
     uri = tracking_uri(given.uri, given.outputs)
-    if reason := not_from_here(uri):
-        return f"{uri}: {reason}"
+    if not may_write(uri):
+        return f"{uri}: {NOT_FROM_JOBS}"
     try:
         prepare(uri, [], given.outputs)
     except Exception as error:

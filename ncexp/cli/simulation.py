@@ -14,7 +14,7 @@ from ncexp.record import Record, RunDirectory, State, read_run, write_json, writ
 from ncexp.record.measurements import begin
 from ncexp.record.rows import count_rows
 from ncexp.report import report_simulation
-from ncexp.tracking import check_uri, finish_tracking, mark_superseded, uploader_of
+from ncexp.tracking import check_uri, follow
 
 
 def simulate(raw: Mapping[str, Any], console: Console) -> State:
@@ -28,22 +28,25 @@ def simulate(raw: Mapping[str, Any], console: Console) -> State:
     check_outputs(config.outputs)
     directory = RunDirectory(config.directory)
     console.print(f"run       {directory.path}", soft_wrap=True, markup=False)
-    if directory.state() is not State.COMPLETED or config.rerun == "all" or read_run(directory.path).state.exit_code:
-        try:
-            records: Iterable[Record] = config.simulation.build(seed=config.seed)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
-        with directory.locked():
-            _compute(config, directory, records)
-    report_simulation(directory, console)
-    finish_tracking(uploader_of(directory, config.raw), directory, console)
+    with follow(config.raw, [directory.path], console):
+        if (
+            directory.state() is not State.COMPLETED
+            or config.rerun == "all"
+            or read_run(directory.path).state.exit_code
+        ):
+            try:
+                records: Iterable[Record] = config.simulation.build(seed=config.seed)
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
+            with directory.locked():
+                _compute(config, directory, records)
+        report_simulation(directory, console)
     return State.COMPLETED
 
 
 def _compute(config: SimulationConfig, directory: RunDirectory, records: Iterable[Record]) -> None:
     if directory.state() is not None:
         directory.clear()
-        mark_superseded(directory)
     directory.identity()
     write_text(directory.config, yaml.safe_dump(config.raw, sort_keys=False, allow_unicode=True))
     write_json(directory.facts, _facts(config))

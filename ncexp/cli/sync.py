@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from ncexp.cli.words import add_outputs
 from ncexp.record import named_folders
@@ -15,7 +16,8 @@ default: all runs and simulations in outputs): runs that a dead server missed,
 jobs of a cluster that kept journals only, runs that were killed outright and
 would be shown as running for ever, and what `ncexp measure` added. Nothing is
 sent twice; every number bears the time at which its epoch ended. May be
-repeated, and interrupted, at will.
+repeated, and interrupted, at will. With --follow it goes on while one of RUNs
+is trained, and sends what is new.
 """
 
 
@@ -26,16 +28,22 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("runs", metavar="RUN", nargs="*")
     add_outputs(parser)
+    parser.add_argument("--follow", action="store_true", help="go on until none of RUNs is trained any more")
+    parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)  # whose runs the lines of standard input name
     parser.add_argument(
         "--uri",
         help="an MLflow tracking URI; default: the store beside each run, or the one that it was configured with if "
         "MLFLOW_TRACKING_URI names the same",
     )
     chosen = parser.parse_args(arguments)
-    from ncexp.tracking import sync_runs
+    from ncexp.tracking import follow_runs, sync_runs
 
     try:
-        counts = sync_runs(named_folders(chosen.runs, chosen.outputs) or [chosen.outputs], chosen.uri)
+        if chosen.parent:
+            counts = follow_runs((Path(line.removesuffix("\n")) for line in sys.stdin), chosen.uri, chosen.parent)
+        else:
+            folders = named_folders(chosen.runs, chosen.outputs) or [chosen.outputs]
+            counts = (follow_runs if chosen.follow else sync_runs)(folders, chosen.uri)
     except ValueError as error:
         say(f"ncexp sync: {error}", sys.stderr)
         return 2

@@ -6,10 +6,11 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from ncexp.launching.pool import work
+from ncexp.launching.pool import followed, work
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
 from ncexp.record import State
 from ncexp.record.console import literal_console
@@ -47,7 +48,9 @@ class Job:
         requeue: Any = signal.getsignal(signal.SIGUSR2)  # submitit's; called amid a step it would kill the training
         with StopRequest(JOB_SIGNALS, patient=True) as stop:
             name, rank = self._introduce(entries)
-            states = work(sweep, entries, len(entries), stop, name, literal_console(width=120), rank)
+            console = literal_console(width=120)
+            with followed(sweep, entries, console) if rank == 0 else nullcontext():
+                states = work(sweep, entries, len(entries), stop, name, console, rank)
             unfinished = len(states) < len(entries) or State.INTERRUPTED in states.values()
             if stop() and unfinished and signal.SIGUSR2 not in stop.received:
                 _linger()

@@ -25,7 +25,7 @@ from ncexp.launching.plan import (
     note_on_optimizers,
     prepare_tracking,
 )
-from ncexp.launching.pool import shares, work
+from ncexp.launching.pool import followed, shares, work
 from ncexp.launching.states import Standing, look, own_job
 from ncexp.launching.submission import Chunk, adopt_noted, cut, describe_estimate, refuse_options, submit
 from ncexp.launching.sweep_directory import SweepDirectory, environment
@@ -33,7 +33,7 @@ from ncexp.launching.table import labels, print_end, print_table, wait
 from ncexp.launching.task import attempt
 from ncexp.record import DamagedFile, State
 from ncexp.record.console import process_console
-from ncexp.tracking import sync_runs  # now: days later, at the end of the wait, its source may be another
+from ncexp.tracking import follow, sync_runs  # now: days later, at the end of the wait, its source may be another
 
 
 class CheckedLauncher(Launcher):
@@ -105,15 +105,16 @@ class InTurnLauncher(CheckedLauncher):
         """A failure stops nothing, Ctrl-C all: what has not begun stays new."""
         entries = [one.entry(num) for num, one in enumerate(asked)]
         states: list[State] = []
-        try:
-            for one, label in zip(asked, labels(entries), strict=True):
-                if len(asked) > 1:
-                    self.say(f"\nrun {len(states) + 1} of {len(asked)}  {label}")
-                states.append(attempt(one.task.raw, self.console))
-                if states[-1] is State.INTERRUPTED:
-                    break
-        except KeyboardInterrupt:
-            states.append(State.INTERRUPTED)
+        with follow(asked[0].task.raw, [Path(entry.run) for entry in entries], self.console):
+            try:
+                for one, label in zip(asked, labels(entries), strict=True):
+                    if len(asked) > 1:
+                        self.say(f"\nrun {len(states) + 1} of {len(asked)}  {label}")
+                    states.append(attempt(one.task.raw, self.console))
+                    if states[-1] is State.INTERRUPTED:
+                        break
+            except KeyboardInterrupt:
+                states.append(State.INTERRUPTED)
         states += [State.NEW] * (len(asked) - len(states))
         if several := len(asked) > 1:  # one alone has said what it came to
             self.say("")
@@ -243,7 +244,7 @@ class LocalLauncher(SweepLauncher):
         from ncexp.training import StopRequest  # torch takes seconds
 
         entries = [entry for entry in sweep.entries() if entry.num in plan.to_submit]
-        with StopRequest() as stop:
+        with StopRequest() as stop, followed(sweep, entries, self.console):
             work(sweep, entries, self.options["runs_at_once"], stop, own_job(), self.console)
         self.stopped, now = stop(), look(sweep.entries())
         for num in plan.to_submit:

@@ -20,7 +20,7 @@ from ncexp.launching.sweep_directory import Entry, SweepDirectory
 from ncexp.launching.task import Task, check_task, run_of
 from ncexp.record import DamagedFile, RunDirectory, State, TaskDirectory, format_counts, write_text
 from ncexp.record.measurements import journal_of
-from ncexp.tracking import mark_superseded, not_from_here, prepare, tracking_uri
+from ncexp.tracking import may_write, prepare, tracking_uri
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def prepare_tracking(tasks: Sequence[Task]) -> None:
             names = wanted.setdefault((tracking_uri(task.tracking["uri"], task.outputs), task.outputs), set())
             names.add(task.tracking["experiment"] or task.dataset.name)
     for (uri, outputs), experiments in wanted.items():
-        if not_from_here(uri):  # in a shell of a job, as with no launcher: each run says so, and keeps its journals
+        if not may_write(uri):  # in a shell of a job, as with no launcher: each run says so, and keeps its journals
             continue
         try:
             prepare(uri, sorted(experiments), outputs)
@@ -280,9 +280,7 @@ def freeze(sweep: SweepDirectory, asked: Sequence[Asked], plan: Plan, console: C
                 entry.task.status_path.unlink(missing_ok=True)  # it says how an earlier measuring ended
             else:
                 if task.rerun == "all" and state is not State.NEW:  # what is to be trained anew is removed
-                    directory = RunDirectory(task.directory)
-                    directory.clear()
-                    mark_superseded(directory)
+                    RunDirectory(task.directory).clear()
                 # Forgotten once, here: a requeued job must go on, not begin anew again.
                 frozen["rerun"] = "failed"
             write_text(sweep.configuration(num), yaml.safe_dump(frozen, sort_keys=False, allow_unicode=True))

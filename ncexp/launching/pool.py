@@ -7,16 +7,19 @@ import select
 import signal
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from glob import glob
 from pathlib import Path
+from typing import Any
 
+import yaml
 from rich.console import Console
 
 from ncexp.launching.states import LOCAL
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
 from ncexp.launching.worker import Worker
 from ncexp.record import JOB_VARIABLE, State, format_time
+from ncexp.tracking import follow
 
 #: How often the pool checks whether it was asked to stop, and whether a process has died.
 POLL_S = 0.2
@@ -41,6 +44,13 @@ def shares(at_once: int) -> list[dict[str, str]]:
         return [threads] * at_once
     gpus = [gpu for gpu in named.split(",") if gpu]
     return [threads | {"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]} for place in range(at_once)]
+
+
+def followed(sweep: SweepDirectory, entries: Sequence[Entry], console: Console) -> AbstractContextManager[None]:
+    """During which MLflow is brought up to the runs by one process, whichever process works on them."""
+    raws = (yaml.safe_load(sweep.configuration(entry.num).read_text(encoding="utf-8")) for entry in entries)
+    training: dict[str, Any] = next((raw for raw in raws if "tracking" in raw), {})
+    return follow(training, [Path(entry.run) for entry in entries], console)
 
 
 def work(

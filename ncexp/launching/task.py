@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from ncexp.record import Busy, DamagedFile, State, TaskDirectory
 from ncexp.record.console import is_first_process, literal_console
 from ncexp.record.tensor_file import UnusableFile
 from ncexp.record.text import say
-from ncexp.tracking import check_uri, start_uploader
+from ncexp.tracking import check_uri, follow
 
 if TYPE_CHECKING:
     from ncexp.training import StopRequest
@@ -65,12 +66,12 @@ def attempt(
     of a sweep, which looks there for the end of each: a failure that is not noted there yet is noted.
     """
     try:
-        if is_first_process():
-            _start_uploader_early(raw)
-        from ncexp.main import measure, measure_checkpoints, run  # torch takes seconds
+        is_known = is_first_process() and "checkpoints" not in raw  # else `measure_checkpoints` says which run it is
+        with follow(raw, _run_of(raw), console) if is_known else nullcontext():
+            from ncexp.main import measure, measure_checkpoints, run  # torch takes seconds
 
-        work = measure if "run" in raw else measure_checkpoints if "checkpoints" in raw else run
-        return work(raw, console, stop)
+            work = measure if "run" in raw else measure_checkpoints if "checkpoints" in raw else run
+            return work(raw, console, stop)
     except Exception as error:
         state, status = refuse(error), directory.noted() if directory else {}
         noted = (status.get("state"), status.get("pid")) == (State.FAILED, os.getpid())
@@ -83,9 +84,6 @@ def attempt(
         return State.FAILED
 
 
-def _start_uploader_early(raw: Mapping[str, Any]) -> None:
-    """MLflow takes seconds to import, as torch does: both at once. What is wrong with `raw` is found out later."""
-    tracking = raw.get("tracking")
-    if isinstance(tracking, Mapping) and tracking.get("enabled") is True:
-        uri = tracking.get("uri")
-        start_uploader(uri if isinstance(uri, str) else None)
+def _run_of(raw: Mapping[str, Any]) -> Iterator[Path]:
+    """The run directory, once it is known what it is called, which takes seconds: torch is imported for it."""
+    yield run_of(check_task(raw))

@@ -27,7 +27,7 @@ class Quantity:
     scale: of its axis, with percent for shares; at_collapse: its value there (– : none of its own); splits: where it
     exists. Places, each with the splits whose number it has: summary: the table after a run; report: the results of a
     sweep; view: the first charts in MLflow. panel: the figure panel that draws it; rows with one panel are its curves.
-    final: what MLflow calls it behind ``final/``, with {split}, or of train. of_layers: any layer's features have it.
+    of_layers: any layer's features have it.
     """
 
     name: str
@@ -41,7 +41,6 @@ class Quantity:
     report: tuple[str, ...] = ()
     view: tuple[str, ...] = ()
     panel: str = ""
-    final: str = ""
     of_layers: bool = False
 
     def on(self, split: str = "train") -> str:
@@ -116,12 +115,6 @@ def leading(panel: str) -> Quantity:
     return panels()[panel][0]
 
 
-def final_names() -> dict[str, str]:
-    """What MLflow calls the numbers of the last epoch, behind ``final/`` → full name."""
-    rows = [(row, row.splits if "{split}" in row.final else TRAIN) for row in QUANTITIES if row.final]
-    return {row.final.format(split=split): row.on(split) for row, splits in rows for split in splits}
-
-
 #: Panels of figures and reports.
 NC1, NC2_NORMS, NC2_ANGLES = "NC1: within-class variability", "NC2: equal norms", "NC2: equal angles"
 NC2_MAXIMAL, NC3, NC4 = "NC2: maximal angle", "NC3: self-duality", "NC4: nearest class center"
@@ -133,7 +126,7 @@ DECOMPOSITION, DISTANCE, ERROR = "MSE decomposition", "Distance to the central p
 # fmt: off
 _ERRORS = (
     Quantity("error", "error: share decided wrongly", "by the network, in eval mode", "–",
-             "percent", "0", BOTH, summary=BOTH, view=BOTH, panel=ERROR, final="{split}_error"),
+             "percent", "0", BOTH, summary=BOTH, view=BOTH, panel=ERROR),
     Quantity("loss", "loss", "training loss without decay, in eval mode", "–", "log", "–", BOTH, view=BOTH),
     Quantity("loss", "running loss", "training loss without decay, over the steps of the epoch", "–",
              "log", "–", FIT, view=FIT),
@@ -152,7 +145,7 @@ _ERRORS = (
 _COLLAPSE = (
     Quantity("collapse/nc1_trace", "NC1: tr(Σ_W Σ_B⁺)/C",
              "variability within classes, measured by that between them, in the directions of the class means", "PHD20",
-             "log", "0", BOTH, summary=TRAIN, report=TRAIN, view=BOTH, panel=NC1, final="nc1_trace", of_layers=True),
+             "log", "0", BOTH, summary=TRAIN, report=TRAIN, view=BOTH, panel=NC1, of_layers=True),
     Quantity("collapse/nc1_trace_on_range", "NC1 on the range: tr(Σ_W Σ_B⁺)/C on rank(Σ_B)",
              "the same where class means span fewer directions than C − 1, on those that they span", "PHD20",
              "log", "0", BOTH),
@@ -193,7 +186,7 @@ _COLLAPSE = (
              "the same of the classifier's rows", "Zhu et al. 2021", "linear", "0", TRAIN),
     Quantity("collapse/self_duality", "NC3 self-duality: ‖Wᵀ/‖W‖ − M̄/‖M̄‖‖²",
              "how far the classifier is from a multiple of the class means; from 0 to 4", "PHD20",
-             "log", "0", BOTH, summary=TRAIN, report=TRAIN, view=TRAIN, panel=NC3, final="self_duality"),
+             "log", "0", BOTH, summary=TRAIN, report=TRAIN, view=TRAIN, panel=NC3),
     Quantity("collapse/self_duality_product", "NC3 product: ‖G/‖G‖ − E‖, G = W M̄",
              "how far the products of classifier and class means are from the simplex ETF's", "Zhu et al. 2021",
              "log", "0", BOTH),
@@ -247,7 +240,7 @@ _GEOMETRY = (
 )
 _DECOMPOSITION = (
     Quantity("mse/loss", "L: ½ Ave ‖W̃h̃ − y‖² + λ/2 ‖W̃‖²", "the MSE objective of the last layer, with decay", "HPD22",
-             "log", "0 at λ = 0", BOTH, summary=TRAIN, report=TRAIN, view=TRAIN, panel=DECOMPOSITION, final="mse_loss"),
+             "log", "0 at λ = 0", BOTH, summary=TRAIN, report=TRAIN, view=TRAIN, panel=DECOMPOSITION),
     Quantity("mse/loss_ls", "L_LS: L_NC1 + L_NC2/3", "the least that any last layer reaches on these features",
              "HPD22 Prop. 1", "log", "0 at λ = 0", BOTH),
     Quantity("mse/loss_nc1", "L_NC1: ½ tr{W̃_LS (Σ̃_W + λI) W̃_LSᵀ}",
@@ -258,7 +251,7 @@ _DECOMPOSITION = (
              "log", "0 at λ = 0", BOTH, summary=TRAIN, report=TRAIN, view=TRAIN, panel=DECOMPOSITION),
     Quantity("mse/loss_ls_perp", "L_LS⊥: L − L_LS",
              "excess of the loss over that of W_LS: the distance from the central path", "HPD22 Thm. 1",
-             "log", "0", BOTH, summary=TRAIN, view=TRAIN, panel=DECOMPOSITION, final="mse_loss_ls_perp"),
+             "log", "0", BOTH, summary=TRAIN, view=TRAIN, panel=DECOMPOSITION),
     Quantity("mse/loss_data", "L, data part: ½ Ave ‖W̃h̃ − y‖²", "the mean squared error alone", "HPD22",
              "log", "0 at λ = 0", BOTH),
     Quantity("mse/loss_decay", "L, decay part: λ/2 ‖W̃‖²", "what the decay of the last layer has in L", "–",
@@ -289,7 +282,7 @@ _DECOMPOSITION = (
 _PATH = (
     Quantity("path/perp_share", "L_LS⊥/L: share of the loss off the path",
              "share of the loss that another last layer would save", "HPD22 Thm. 1",
-             "log percent", "0", TRAIN, report=TRAIN, view=TRAIN, panel=DISTANCE, final="perp_share"),
+             "log percent", "0", TRAIN, report=TRAIN, view=TRAIN, panel=DISTANCE),
     Quantity("path/classifier_distance", "distance to W_LS: ‖W̃ − W̃_LS‖ / ‖W̃_LS‖", "between last layer and W_LS", "–",
              "log", "0", TRAIN),
     Quantity("path/prediction_angle", "angle to W_LS, degrees",
@@ -361,7 +354,7 @@ _ROBUSTNESS = (
 
 #: The rows of `collapse` that any submodule has.
 OF_LAYERS = [
-    replace(row, name=f"layers/<module>/{row.quantity}", summary=(), report=(), view=(), panel="", final="")
+    replace(row, name=f"layers/<module>/{row.quantity}", summary=(), report=(), view=(), panel="")
     for row in _COLLAPSE
     if row.of_layers
 ]

@@ -8,7 +8,7 @@ import shlex
 import socket
 import threading
 import urllib.request
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -38,6 +38,8 @@ ARTIFACTS = "mlflow_artifacts"
 OUR_PLACE = re.compile(rf"file:///(?:.*/)?{ARTIFACTS}(/(?:[A-Za-z0-9_-]|%[89A-F][0-9A-F])+(?:/[0-9a-f]+/artifacts)?)")
 #: The variables by which people name a store, and the place of a server's files, to MLflow.
 URI_VARIABLE, PLACE_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_DEFAULT_ARTIFACT_ROOT"
+#: What is said where `may_write` is False.
+NOT_FROM_JOBS = "a cluster job does not write an SQLite store; `ncexp sync` on the submitting machine does"
 #: PostgreSQL's SSLRequest: to it a server says S or N before anything else.
 _SSL_REQUEST = bytes.fromhex("00000008 04d2162f")
 
@@ -59,10 +61,11 @@ def check_uri(uri: str | None) -> None:
         )
 
 
-def sync_command(uri: str, path: Path) -> str:
-    """The command that sends a run, or a folder of runs, to that store."""
-    chosen = "" if uri == tracking_uri(None, outputs_of(path)) else f"--uri {shlex.quote(uri)} "
-    return f"ncexp sync {chosen}{shlex.quote(str(path))}"
+def sync_command(uri: str, runs: Sequence[Path]) -> str:
+    """The command that sends a run, or the folder of several, to that store."""
+    outputs = outputs_of(runs[0])
+    chosen = "" if uri == tracking_uri(None, outputs) else f"--uri {shlex.quote(uri)} "
+    return f"ncexp sync {chosen}{shlex.quote(str(runs[0] if len(runs) == 1 else outputs))}"
 
 
 def outputs_of(directory: Path) -> Path:
@@ -133,15 +136,11 @@ def experiment_name(raw: Mapping[str, Any]) -> str:
     return str(raw["tracking"]["experiment"] or (raw["simulation"] if "simulation" in raw else raw["dataset"])["name"])
 
 
-def not_from_here(uri: str) -> str | None:
-    """Why this process must not write that store; None where it may.
-
-    Jobs of a cluster share SQLite's file over a network, where its locks do not hold: they leave it to the side that
-    submitted them.
+def may_write(uri: str) -> bool:
+    """Whether this process may write that store: jobs of a cluster share SQLite's file over a network, where its locks
+    do not hold.
     """
-    if uri.startswith(SQLITE) and "SLURM_JOB_ID" in os.environ:
-        return "a cluster job does not write an SQLite store; `ncexp sync` on the submitting machine does"
-    return None
+    return not (uri.startswith(SQLITE) and "SLURM_JOB_ID" in os.environ)
 
 
 def responds(uri: str) -> bool:

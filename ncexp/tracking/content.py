@@ -8,11 +8,11 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ncexp.record import Record, RunDirectory, SavedRun, State
 from ncexp.record.measurements import list_measurements
-from ncexp.record.quantities import final_names, selected
+from ncexp.record.quantities import selected
 
 #: (name, value, milliseconds since 1970, epoch)
 Point = tuple[str, float, int, int]
@@ -23,10 +23,7 @@ LONGEST_NAME = 250
 
 
 def sources(run: SavedRun) -> dict[str, list[Record]]:
-    """Every number of the run: journal → its lines.
-
-    Once the run is final also the closed form's fit, and each number of `outcome`, as a source of its own.
-    """
+    """Every number of the run: journal → its lines; of a final run also the closed form's fit, and its `milestones`."""
     directory = RunDirectory(run.path)
     found = {"training.jsonl": run.training}
     for measurement, plain in list_measurements(directory.measurements):
@@ -34,23 +31,22 @@ def sources(run: SavedRun) -> dict[str, list[Record]]:
     if run.state.final and run.records:
         last = run.records[-1]["epoch"]
         found["path_fit.json"] = run.path_fit
-        found |= {name: [{"epoch": last, name: value}] for name, value in outcome(run).items()}
+        found |= {name: [{"epoch": last, name: value}] for name, value in milestones(run).items()}
     return found
 
 
-def outcome(run: SavedRun) -> dict[str, float]:
-    """The run in a dozen numbers, for tables that show one value a run.
+def milestones(run: SavedRun) -> dict[str, float]:
+    """What a table with one row a run shows beside the last values, which MLflow shows itself.
 
-    ``final/`` at the last epoch; ``best/`` at the epoch of the lowest test error; ``zero/`` at the zero-error epoch,
-    with ``final/gain``, the test accuracy won from there to the end, in points; ``exact/`` and ``final/exact_gain`` the
-    same from the first evaluated epoch without a single train error. These only where they were reached.
+    ``best/`` at the epoch of the lowest test error; ``zero/`` at the zero-error epoch, with ``final/gain``, the test
+    accuracy won from there to the end, in points; ``exact/`` and ``final/exact_gain`` the same from the first evaluated
+    epoch without a single train error. These only where they were reached.
     """
-    last = run.records[-1]
-    numbers = {f"final/{key}": last[name] for key, name in final_names().items() if name in last}
     tested = [record for record in run.records if "test/error" in record]
-    if tested:
-        best = min(tested, key=lambda record: record["test/error"])
-        numbers |= {"best/test_error": best["test/error"], "best/epoch": best["epoch"]}
+    if not tested:
+        return {}
+    best = min(tested, key=lambda record: record["test/error"])
+    numbers = {"best/test_error": best["test/error"], "best/epoch": best["epoch"]}
     exact = next((record["epoch"] for record in tested if record["train/error"] == 0), None)
     for word, gain, epoch in (("zero", "gain", run.zero_error_epoch), ("exact", "exact_gain", exact)):
         for record in tested:
@@ -60,15 +56,15 @@ def outcome(run: SavedRun) -> dict[str, float]:
     return {name: value for name, value in numbers.items() if not math.isnan(value)}
 
 
-def points(rows: Iterable[tuple[str, Record]], times: dict[int, int], otherwise: int) -> list[Point]:
-    """Every defined value of (source, record); an undefined one is a gap in a chart.
+def points(lines: Iterable[Record], times: dict[int, int], otherwise: int) -> list[Point]:
+    """Every defined value; an undefined one is a gap in a chart.
 
     A value bears the time at which its epoch ended, however late it was measured; `otherwise` where no clock ran.
     """
     return [
-        (metric_name(name), value, times.get(int(record["epoch"]), otherwise), int(record["epoch"]))
-        for _, record in rows
-        for name, value in record.items()
+        (metric_name(name), value, times.get(int(line["epoch"]), otherwise), int(line["epoch"]))
+        for line in lines
+        for name, value in line.items()
         if name != "epoch" and not math.isnan(value)
     ]
 
@@ -145,11 +141,15 @@ def _seed(run: SavedRun) -> str:
     return "?" if run.seed is None else str(run.seed)
 
 
+def sizes(run: SavedRun) -> dict[str, Any]:
+    """Those of the data."""
+    return {name: run.facts.get(name) for name in ("num_train", "num_test", "num_classes")}
+
+
 def data_digest(run: SavedRun) -> str:
     """What determines the data, in sixteen hexadecimal digits: the choice, its options, and the sizes it came to."""
-    sizes = {name: run.facts.get(name) for name in ("num_classes", "num_train", "num_test")}
     chosen = {name: option for name, option in run.raw["dataset"].items() if name != "name"}
-    return hashlib.sha256(json.dumps([chosen, sizes], sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([chosen, sizes(run)], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def milliseconds(stamp: str) -> int:

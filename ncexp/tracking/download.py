@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from ncexp.config.names import is_file_name, shown
 from ncexp.record import RunDirectory
-from ncexp.record.tensor_file import write_tensors
 from ncexp.tracking.address import check_place, file_at
 from ncexp.tracking.store import connect
 from ncexp.tracking.upload import REPLACED
@@ -112,7 +111,3 @@ def _download(client: MlflowClient, run: Run, uri: str, folder: Path) -> None:
             raise ValueError(f"expected a file as its artifact {file}, got something else. Somebody changed it.")
         (directory.path / file).parent.mkdir(exist_ok=True)
         Path(fetched).replace(directory.path / file)  # some stores' clients make folders, some do not
-    state, epoch = directory.state(), run.data.tags.get("epoch", "")
-    if state is not None and not state.final and re.fullmatch(r"[0-9]{1,9}", epoch):
-        # The checkpoint itself is not in MLflow; how far it covers the journals is all that reading them needs.
-        write_tensors(directory.resume, {}, "resume", directory.key, position={"epoch": int(epoch) + 1, "step": 0})

@@ -9,118 +9,80 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from typing import Any
 
-from ncexp.record import DamagedFile, Record, RunDirectory, read_json, set_aside, write_json
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from ncexp.record import DamagedFile, Record, RunDirectory, read_json, set_aside
 from ncexp.tracking.address import OF_TRAININGS, outputs_of, store_name
 
-#: Where numbers come from: a file's name, or that of a single number → the records.
+#: Where numbers come from: a journal's name, or that of a number made of several → its lines.
 Sources = Mapping[str, list[Record]]
 
 
-class Memory:
-    """What one store was sent of one run; `content` is its part of mlflow.json."""
+class Memory(BaseModel):
+    """What one store was sent of one run. run_id: the run there, empty before the first upload; tags: a checksum of
+    them; files: name → checksum; epochs: source → epoch → checksum of the line.
+    """
 
-    def __init__(self, content: dict[str, Any]) -> None:
-        self.content = content
+    model_config = ConfigDict(strict=True)
 
-    @property
-    def run_id(self) -> str:
-        """The run in the store; empty before the first upload."""
-        return str(self.content.get("run_id", ""))
+    experiment_id: str = ""
+    run_id: str = ""
+    tags: int | None = None
+    files: dict[str, int] = {}
+    epochs: dict[str, dict[str, int]] = {}
 
-    def begin(self, experiment_id: str, run_id: str) -> None:
-        """Forget all but the runs that were replaced: nothing was sent to this one."""
-        superseded = {"superseded": self.superseded} if self.superseded else {}
-        self.content.clear()
-        self.content.update(experiment_id=experiment_id, run_id=run_id, tags=None, files={}, epochs={}, **superseded)
-
-    @property
-    def superseded(self) -> list[str]:
-        """Runs that were replaced: an upload deletes them in the store, again where somebody has restored them."""
-        found: list[str] = self.content.get("superseded", [])
-        return found
-
-    def supersede(self) -> None:
-        """From now on the run is another one in the store; the present one is replaced."""
-        superseded = [*self.superseded, *([self.run_id] if self.run_id else [])]
-        self.content.clear()
-        self.content["superseded"] = superseded
+    def forget(self) -> None:
+        """Nothing was sent to the run that comes next."""
+        self.run_id, self.tags, self.files, self.epochs = "", None, {}, {}
 
     def pending(self, sources: Sources) -> list[tuple[str, Record]]:
-        """(source, record) of all that was not sent."""
-        sent = self.content["epochs"]
+        """(source, line) of all that was not sent."""
         return [
-            (source, record)
-            for source, records in sources.items()
-            for record in records
-            if _epoch(record) not in sent.get(source, {})
+            (source, line)
+            for source, lines in sources.items()
+            for line in lines
+            if _epoch(line) not in self.epochs.get(source, {})
         ]
 
-    def mark(self, source: str, record: Record) -> None:
+    def mark(self, source: str, line: Record) -> None:
         """Note that this line was sent."""
-        self.content["epochs"].setdefault(source, {})[_epoch(record)] = _checksum(record)
+        self.epochs.setdefault(source, {})[_epoch(line)] = checksum(line)
 
     def contradicts(self, sources: Sources) -> bool:
         """Whether something was sent that is no longer so: a line that was replaced, a journal that is not read now.
 
-        A line that is missing does not count: a training that began anew will write it again.
+        A line that is missing does not count: it may be written again.
         """
-        for source, sent in self.content.get("epochs", {}).items():
-            if source not in sources:
-                if source.startswith("measurements/"):
-                    return True
-                continue
-            if any(sent.get(_epoch(record), _checksum(record)) != _checksum(record) for record in sources[source]):
-                return True
-        return False
+        gone = self.epochs.keys() - sources.keys()
+        return any(source.startswith("measurements/") for source in gone) or any(
+            self.epochs.get(source, {}).get(_epoch(line), checksum(line)) != checksum(line)
+            for source, lines in sources.items()
+            for line in lines
+        )
 
 
-def read_memory(directory: RunDirectory) -> dict[str, dict[str, Any]]:
+def read_memory(directory: RunDirectory) -> dict[str, Memory]:
     """mlflow.json: store → what it was sent. A damaged file is set aside: the run is found by its identity."""
     try:
-        stores = read_json(directory.tracking) or {}
-    except DamagedFile:
+        return TypeAdapter(dict[str, Memory]).validate_python(read_json(directory.tracking) or {})
+    except (DamagedFile, ValidationError):
         set_aside(directory.tracking)
         return {}
-    if all(isinstance(content, dict) and _is_sound(content) for content in stores.values()):
-        return stores
-    set_aside(directory.tracking)
-    return {}
-
-
-def mark_superseded(directory: RunDirectory) -> None:
-    """Before a run is trained anew: note, on disk only, that the next upload deletes its runs in MLflow."""
-    stores = read_memory(directory)
-    for content in stores.values():
-        Memory(content).supersede()
-    if stores:
-        write_json(directory.tracking, stores)
 
 
 def page_of(directory: RunDirectory, uri: str) -> str | None:
     """The run's page behind the address of the UI; None for a run that was never sent there."""
-    content = read_memory(directory).get(store_name(uri, outputs_of(directory.path)), {})
-    if "run_id" not in content:
+    memory = read_memory(directory).get(store_name(uri, outputs_of(directory.path)), Memory())
+    if not memory.run_id:
         return None
-    return f"#/experiments/{content['experiment_id']}/runs/{content['run_id']}?{OF_TRAININGS}"
+    return f"#/experiments/{memory.experiment_id}/runs/{memory.run_id}?{OF_TRAININGS}"
 
 
-def _is_sound(content: dict[str, Any]) -> bool:
-    """Whether this can be what one store was sent: nothing yet, or a run with what it got."""
-    kinds = {"experiment_id": str, "run_id": str, "files": dict, "epochs": dict}
-    begun = not content.keys() - {"superseded"} or (
-        "tags" in content
-        and all(isinstance(content.get(name), kinds[name]) for name in kinds)
-        and all(isinstance(sent, dict) for sent in content["epochs"].values())
-    )
-    superseded = content.get("superseded", [])
-    return begun and isinstance(superseded, list) and all(isinstance(run, str) for run in superseded)
+def checksum(content: Record | Mapping[str, str]) -> int:
+    """Of a line, or of tags."""
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
 
 
-def _epoch(record: Record) -> str:
-    return str(int(record["epoch"]))
-
-
-def _checksum(record: Record) -> int:
-    return zlib.crc32(json.dumps(record, sort_keys=True).encode())
+def _epoch(line: Record) -> str:
+    return str(int(line["epoch"]))

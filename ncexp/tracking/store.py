@@ -21,12 +21,13 @@ from ncexp.record import DamagedFile
 from ncexp.tracking.address import (
     ARTIFACTS,
     CALL_S,
+    NOT_FROM_JOBS,
     OUR_PLACE,
     RESPONSE_S,
     SQLITE,
     check_place,
     check_uri,
-    not_from_here,
+    may_write,
     responds,
     store_file,
 )
@@ -53,20 +54,23 @@ class Unreachable(ConnectionError):
 def connect(uri: str) -> MlflowClient:
     """A client of that store, which is there afterwards.
 
-    Raises ConfigError for a URI that no store has; RuntimeError where `not_from_here` says why, or the file is no store
-    of MLflow's; Unreachable.
+    Raises ConfigError for a URI that no store has; RuntimeError where this process may not write it, or the file is no
+    store of MLflow's; Unreachable.
     """
     check_uri(uri)
-    if reason := not_from_here(uri):
-        raise RuntimeError(f"{uri}: {reason}.")
+    if not may_write(uri):
+        raise RuntimeError(f"{uri}: {NOT_FROM_JOBS}.")
     if not responds(uri):
         raise Unreachable(f"{uri}: expected a server that responds within {RESPONSE_S:.0f} s, got none. Start it.")
     client = import_client()
     if uri.startswith(SQLITE):
-        _refuse_link(store_file(uri))
+        if (path := store_file(uri)).is_symlink():  # whoever made the link chose what is written
+            raise ConfigError(
+                f"{path}: expected a store, got a link to {path.resolve()}. Name that: --uri, tracking.uri."
+            )
         with only_writer(uri):
-            _create_store(store_file(uri))
-            _relocate(store_file(uri))
+            _create_store(path)
+            _relocate(path)
             return _opened(client, uri)
     return client(uri)
 
@@ -105,7 +109,7 @@ def import_client() -> type[MlflowClient]:
 
 
 def only_writer(uri: str) -> AbstractContextManager[Any]:
-    """SQLite takes one writer; the processes of this machine queue up here. Others' stores know what to do."""
+    """SQLite takes one writer: the processes of this machine wait here for each other. Other stores take several."""
     return FileLock(store_file(uri).parent / ".mlflow.lock") if uri.startswith(SQLITE) else nullcontext()
 
 
@@ -114,12 +118,18 @@ def experiment_id(client: MlflowClient, uri: str, name: str, outputs: Path) -> s
 
     Raises ConfigError where somebody deleted it in MLflow, which keeps the name: with how to restore it.
     """
-    if (existing := _experiment(client, uri, name)) is not None:
-        return existing
     with FileLock(outputs / ".mlflow_experiment.lock"):
-        if (existing := _experiment(client, uri, name)) is not None:
-            return existing
-        return str(client.create_experiment(name, artifact_location=_artifacts(uri, name, outputs)))
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            return str(client.create_experiment(name, artifact_location=_artifacts(uri, name, outputs)))
+    if found.lifecycle_stage == "deleted":
+        raise ConfigError(
+            f"tracking.experiment: expected one that is there, got {name!r}, which was deleted in MLflow. Restore it: "
+            f"`MLFLOW_TRACKING_URI={shlex.quote(uri)} mlflow experiments restore --experiment-id "
+            f"{found.experiment_id}`, or name another: tracking.experiment=NAME."
+        )
+    check_place(uri, found.artifact_location)
+    return str(found.experiment_id)
 
 
 def prepare(uri: str, experiments: Iterable[str], outputs: Path) -> None:
@@ -135,20 +145,6 @@ def prepare(uri: str, experiments: Iterable[str], outputs: Path) -> None:
             experiment_id(client, uri, name, outputs)
 
 
-def _experiment(client: MlflowClient, uri: str, name: str) -> str | None:
-    found = client.get_experiment_by_name(name)
-    if found is not None and found.lifecycle_stage == "deleted":
-        raise ConfigError(
-            f"tracking.experiment: expected one that is there, got {name!r}, which was deleted in MLflow. Restore it: "
-            f"`MLFLOW_TRACKING_URI={shlex.quote(uri)} mlflow experiments restore --experiment-id "
-            f"{found.experiment_id}`, or name another: tracking.experiment=NAME."
-        )
-    if found is None:
-        return None
-    check_place(uri, found.artifact_location)
-    return str(found.experiment_id)
-
-
 def describe(error: BaseException) -> str:
     """A failure in one line for people: ours whole, others' by class and beginning."""
     line = " ".join(str(error).split())
@@ -161,12 +157,6 @@ def _artifacts(uri: str, experiment: str, outputs: Path) -> str | None:
         return None
     beside = store_file(uri).parent if uri.startswith(SQLITE) else outputs.absolute()
     return (beside / ARTIFACTS / re.sub(r"[^\w-]", "_", experiment)).as_uri()
-
-
-def _refuse_link(path: Path) -> None:
-    """Raises ConfigError where an SQLite store lies elsewhere: whoever made the link chose what is written."""
-    if path.is_symlink():
-        raise ConfigError(f"{path}: expected a store, got a link to {path.resolve()}. Name that: --uri, tracking.uri.")
 
 
 def _create_store(path: Path) -> None:

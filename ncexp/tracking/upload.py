@@ -1,26 +1,26 @@
 """One run directory as a run in MLflow.
 
-`RunUpload.send` compares what MLflow was sent with what the run directory holds and sends the rest, with the times of
-the run's clock. It may be repeated at will: MLflow's SQL stores drop a point whose key, step, time and value they have.
+`send` compares what MLflow was sent with what the run directory holds and sends the rest, with the times of the run's
+clock. It may be repeated at will: MLflow's SQL stores drop a point whose key, step, time and value they have.
 What could not be sent stays in the journals and goes with the next attempt: of the run itself, of the same command
-later, or of `ncexp sync`. Nothing is sent that a resumed training may compute again.
+later, or of `ncexp sync`.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable
+from itertools import accumulate, groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from ncexp.record import DamagedFile, Record, RunDirectory, SavedRun, State, read_run, write_json
+from ncexp.record import DamagedFile, RunDirectory, State, read_run, write_json
 from ncexp.record.files import LARGEST_JOURNAL, read_file, refuse_links
 from ncexp.tracking import content
 from ncexp.tracking.address import check_place, file_at, outputs_of, store_name
-from ncexp.tracking.memory import Memory, read_memory
+from ncexp.tracking.memory import Memory, Sources, checksum, read_memory
 from ncexp.tracking.store import connect, experiment_id, only_writer
 
 if TYPE_CHECKING:
@@ -35,230 +35,186 @@ PASSING_TAGS = ("reason", "epoch", "sweep")
 REPLACED = "replaced"
 
 
-class RunUpload:
-    """One run and one store; mlflow.json in the run directory remembers what was sent."""
+def send(path: Path, uri: str, experiment: str) -> str:
+    """Bring an MLflow store up to a run's journals, status and files.
+
+    Returns "sent", "up to date", or "deleted" where somebody deleted the run in MLflow, which is respected. Raises
+    whatever MLflow raises; what was not sent is sent by the next call.
+    """
+    directory = RunDirectory(path)
+    refuse_links(path, _record_files(directory))
+    client = connect(uri)
+    with FileLock(path / ".mlflow.lock"):
+        stores = read_memory(directory)
+        memory = stores.setdefault(store_name(uri, outputs_of(path)), Memory())
+        before = memory.model_dump_json()
+        try:
+            return _Upload(client, uri, experiment, directory, memory).bring_up()
+        finally:
+            if memory.model_dump_json() != before:
+                write_json(directory.tracking, {name: one.model_dump() for name, one in stores.items()})
+
+
+class _Upload:
+    """One transfer of one run; `_there` is the run in MLflow."""
+
+    _there: Run
 
     def __init__(
-        self, path: Path, uri: str, experiment: str, note_progress: Callable[[], object] = lambda: None
+        self, client: MlflowClient, uri: str, experiment: str, directory: RunDirectory, memory: Memory
     ) -> None:
-        self._note_progress = note_progress  # after each call that brought something there
-        self._directory = RunDirectory(path)
-        self._uri, self._experiment = uri, experiment
-        self._outputs = outputs_of(path)
-        self._client: MlflowClient | None = None
-        self._verified: Run | None = None
-        self._deleted: set[str] = set()
+        self._client, self._uri, self._experiment = client, uri, experiment
+        self._directory, self._memory = directory, memory
+        self._identity, self._key = directory.identity(), directory.key
+        self._run = read_run(directory.path)
+        if (status := directory.status()) is None:
+            raise DamagedFile(
+                f"{directory.status_path}: expected the run's status, got none. The command that trained it writes it "
+                "again."
+            )
+        self._started, self._updated = (content.milliseconds(status[name]) for name in ("started", "updated"))
 
-    def send(self) -> str:
-        """Bring MLflow up to the journals, the status and the files.
-
-        Returns "sent", "up to date", or "deleted" where somebody deleted the run in MLflow, which is respected. Raises
-        whatever MLflow raises; what was not sent is sent by the next call.
-        """
-        refuse_links(self._directory.path, self._record_files())
-        self._client = self._client or connect(self._uri)
-        with FileLock(self._directory.path / ".mlflow.lock"):
-            stores = read_memory(self._directory)
-            before = json.dumps(stores)
-            memory = Memory(stores.setdefault(store_name(self._uri, self._outputs), {}))
-            try:
-                return self._bring_up(self._client, memory)
-            except Exception:
-                self._verified = None  # somebody may have deleted it
-                raise
-            finally:
-                if json.dumps(stores) != before:
-                    write_json(self._directory.tracking, stores)
-
-    def _bring_up(self, client: MlflowClient, memory: Memory) -> str:
-        run = read_run(self._directory.path)
-        sources = content.sources(run)
-        found = self._find(client, memory)
-        if found is not None and found.info.lifecycle_stage == "deleted":
+    def bring_up(self) -> str:
+        sources, found = content.sources(self._run), self._remembered()
+        is_current = found is not None and found.data.tags.get("identity") == self._identity
+        if found and is_current and found.info.lifecycle_stage == "deleted":
             return "deleted"
-        if found is not None and memory.contradicts(sources):
-            memory.supersede()
-            found = None
         with only_writer(self._uri):
-            self._delete_superseded(client, memory)
-            if found is None:
-                self._begin(client, run, memory)
-        sent = found is None
-        sent |= self._send_metrics(client, memory, memory.pending(sources))
-        sent |= self._send_tags(client, run, memory)
-        if run.state is not State.RUNNING:
-            sent |= self._send_files(client, memory, self._record_files())
-        return "sent" if sent else "up to date"
+            if found and (not is_current or self._memory.contradicts(sources)):
+                self._take_out(found)
+                found = None
+            self._there = found or self._begin()
+            self._take_out_restored()
+        if found is None:
+            self._describe()
+            self._memory.experiment_id, self._memory.run_id = self._there.info.experiment_id, self._run_id
+        sent = [found is None, self._send_metrics(sources), self._send_tags()]
+        if self._run.state is not State.RUNNING:
+            sent.append(self._send_files(_record_files(self._directory)))
+        return "sent" if any(sent) else "up to date"
 
-    def _delete_superseded(self, client: MlflowClient, memory: Memory) -> None:
-        """Once an upload: who restores an experiment restores them, too. The tag tells them from runs that count."""
-        key = self._directory.key
-        for run_id in set(memory.superseded) - self._deleted:
-            old = _get_run(client, run_id)
-            # mlflow.json may have come with the folder of somebody else: what it names may be another's run.
-            if old and old.info.lifecycle_stage != "deleted" and old.data.tags.get("key") == key:
-                client.set_tag(run_id, REPLACED, "true")
-                client.delete_run(run_id)
-            self._deleted.add(run_id)
+    def _remembered(self) -> Run | None:
+        """The run that mlflow.json names; None where it names none, or another's: it may be somebody else's file."""
+        from mlflow.exceptions import MlflowException
 
-    def _find(self, client: MlflowClient, memory: Memory) -> Run | None:
-        """The run as remembered, asked for once; None where the store has none of ours, or it was never sent."""
-        if not memory.run_id:
+        try:
+            found = self._client.get_run(self._memory.run_id) if self._memory.run_id else None
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
             return None
-        if self._verified is None or self._verified.info.run_id != memory.run_id:
-            found = _get_run(client, memory.run_id)
-            is_ours = found is not None and found.data.tags.get("identity") == self._directory.identity()
-            self._verified = found if is_ours else None
-        return self._verified
+        return found if found and found.data.tags.get("key") == self._key else None
 
-    def _begin(self, client: MlflowClient, run: SavedRun, memory: Memory) -> None:
-        """Make the run, or find the one that bears its identity, with all that is known before the first epoch."""
-        from mlflow.entities import Param
+    def _take_out(self, old: Run) -> None:
+        """A run of an earlier training in this directory, or with numbers that were replaced since."""
+        if old.info.lifecycle_stage != "deleted":
+            self._client.set_tag(old.info.run_id, REPLACED, "true")
+            self._client.delete_run(old.info.run_id)
 
-        identity, key = self._directory.identity(), self._directory.key
-        where = experiment_id(client, self._uri, self._experiment, self._outputs)
-        made = client.search_runs([where], f"tags.identity = '{identity}'")
-        mlflow_run = next(
-            (one for one in made if one.data.tags.get("key") == key),
-            None,
-        ) or client.create_run(
-            where,
-            start_time=self._started(),
-            run_name=content.short_name(run),
-            tags={"identity": identity, "key": key, "directory": self._directory.path.name},
+    def _take_out_restored(self) -> None:
+        """Who restores an experiment restores the runs that were replaced, too."""
+        where = [self._there.info.experiment_id]
+        for old in self._client.search_runs(where, f"tags.key = '{self._key}' and tags.{REPLACED} = 'true'"):
+            self._take_out(old)
+
+    def _begin(self) -> Run:
+        """The run that bears our identity, made where there is none."""
+        where = experiment_id(self._client, self._uri, self._experiment, outputs_of(self._directory.path))
+        wanted = f"tags.identity = '{self._identity}' and tags.key = '{self._key}'"
+        made = [one for one in self._client.search_runs([where], wanted) if REPLACED not in one.data.tags]
+        there = (
+            made[0]
+            if made
+            else self._client.create_run(
+                where,
+                start_time=self._started,
+                run_name=content.short_name(self._run),
+                tags={"identity": self._identity, "key": self._key, "directory": self._directory.path.name},
+            )
         )
-        memory.begin(where, mlflow_run.info.run_id)
-        self._verified = mlflow_run
-        known = mlflow_run.data.params
+        self._memory.forget()
+        return there
+
+    @property
+    def _run_id(self) -> str:
+        return str(self._there.info.run_id)
+
+    def _describe(self) -> None:
+        """Send all that is known before the first epoch."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+
+        run, run_id, known = self._run, self._run_id, self._there.data.params
         named = {content.metric_name(name): str(value) for name, value in run.parameters.items()}
         parameters = [Param(name, value) for name, value in named.items() if name not in known]
-        for part in content.chunks(parameters, SMALL_BATCH):
-            client.log_batch(mlflow_run.info.run_id, params=part)
-        if not run.is_simulation:
-            self._send_dataset(client, run, mlflow_run.info.run_id)
-        directory = self._directory
-        self._send_files(client, memory, [directory.config, directory.facts, directory.environment])
+        with only_writer(self._uri):
+            for part in content.chunks(parameters, SMALL_BATCH):
+                self._client.log_batch(run_id, params=part)
+            if not run.is_simulation:
+                chosen = run.raw["dataset"]
+                source = json.dumps({"tags": {"mlflow.source.name": chosen["_target_"]}})
+                sizes = json.dumps(content.sizes(run))
+                data = Dataset(chosen["name"], content.data_digest(run), "code", source, profile=sizes)
+                self._client.log_inputs(
+                    run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "train and test")])]
+                )
+        self._send_files([self._directory.config, self._directory.facts, self._directory.environment])
 
-    def _send_dataset(self, client: MlflowClient, run: SavedRun, run_id: str) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        chosen = run.raw["dataset"]
-        sizes = {name: run.facts.get(name) for name in ("num_train", "num_test", "num_classes")}
-        data = Dataset(
-            name=chosen["name"],
-            digest=content.data_digest(run),
-            source_type="code",
-            source=json.dumps({"tags": {"mlflow.source.name": chosen["_target_"]}}),
-            profile=json.dumps(sizes),
-        )
-        client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", "train and test")])])
-
-    def _send_metrics(self, client: MlflowClient, memory: Memory, rows: list[tuple[str, Record]]) -> bool:
-        """A batch at a time, each noted once it is there."""
+    def _send_metrics(self, sources: Sources) -> bool:
+        """About a batch of numbers at a time, each line noted once it is there."""
         from mlflow.entities import Metric
 
-        times, started = self._directory.clock.read(), self._started()
-        for some in _by_size(rows):
-            metrics = [Metric(*point) for point in content.points(some, times, started)]
+        rows, times = self._memory.pending(sources), self._directory.clock.read()
+        sizes = accumulate(len(line) for _, line in rows)
+        for _, some in groupby(zip(sizes, rows, strict=True), lambda pair: pair[0] // BATCH):
+            lines = [row for _, row in some]
+            metrics = [Metric(*point) for point in content.points((line for _, line in lines), times, self._started)]
             for part in content.chunks(metrics, BATCH):
                 with only_writer(self._uri):
-                    client.log_batch(memory.run_id, metrics=part)
-                self._note_progress()
-            for source, record in some:
-                memory.mark(source, record)
+                    self._client.log_batch(self._run_id, metrics=part)
+            for source, line in lines:
+                self._memory.mark(source, line)
         return bool(rows)
 
-    def _send_tags(self, client: MlflowClient, run: SavedRun, memory: Memory) -> bool:
-        """After the numbers, so that a run that says that it is over has them all."""
+    def _send_tags(self) -> bool:
+        """Tags and status, after the numbers, so that a run that says that it is over has them all."""
         from mlflow.entities import RunTag
 
-        tags = content.tags(run, memory.run_id)
-        checksum = zlib.crc32(json.dumps(tags).encode())
-        if memory.content["tags"] == checksum:
+        run, client, run_id = self._run, self._client, self._run_id
+        tags = content.tags(run, run_id)
+        if self._memory.tags == checksum(tags):
             return False
         with only_writer(self._uri):
-            there = client.get_run(memory.run_id).data.tags
-            client.log_batch(memory.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
-            for name in PASSING_TAGS:
-                if name in there and name not in tags:
-                    client.delete_tag(memory.run_id, name)
-            self._send_status(client, run, memory.run_id)
-        memory.content["tags"] = checksum
+            client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+            for name in self._there.data.tags.keys() & set(PASSING_TAGS) - tags.keys():
+                client.delete_tag(run_id, name)
+            if run.state.mlflow in ("RUNNING", "SCHEDULED"):
+                client.update_run(run_id, status=run.state.mlflow)
+            else:  # ended when the status says so; a killed run when it last wrote
+                times = self._directory.clock.read().values() if run.state is State.KILLED else ()
+                client.set_terminated(run_id, run.state.mlflow, max(times, default=self._updated))
+        self._memory.tags = checksum(tags)
         return True
 
-    def _send_status(self, client: MlflowClient, run: SavedRun, run_id: str) -> None:
-        if run.state.mlflow in ("RUNNING", "SCHEDULED"):
-            client.update_run(run_id, status=run.state.mlflow)
-        else:
-            client.set_terminated(run_id, status=run.state.mlflow, end_time=self._ended(run))
-
-    def _send_files(self, client: MlflowClient, memory: Memory, paths: list[Path]) -> bool:
+    def _send_files(self, paths: list[Path]) -> bool:
         """Those that are not there as they are here."""
-        assert self._verified is not None
-        place = self._verified.info.artifact_uri
+        place = self._there.info.artifact_uri
         check_place(self._uri, place)
         names = [path.relative_to(self._directory.path) for path in filter(Path.exists, paths)]
         if (there := file_at(place)) is not None:
             refuse_links(there, [there / name for name in names])
-        sent = False
-        for name in names:
-            path = self._directory.path / name
-            checksum = zlib.crc32(read_file(path, LARGEST_JOURNAL))
-            if memory.content["files"].get(str(name)) != checksum:
-                folder = None if name.parent == Path() else str(name.parent)
-                client.log_artifact(memory.run_id, str(path), folder)
-                self._note_progress()
-                memory.content["files"][str(name)] = checksum
-                sent = True
-        return sent
-
-    def _record_files(self) -> list[Path]:
-        directory = self._directory
-        record = [directory.config, directory.facts, directory.environment, directory.code_diff]
-        record += [directory.origin, directory.identity_path, directory.status_path, directory.log, directory.path_fit]
-        figures = sorted(path for path in directory.figures.glob("*.*") if path.suffix in (".png", ".pdf"))
-        journals = sorted([*directory.measurements.glob("*.json"), *directory.measurements.glob("[!.]*.jsonl")])
-        return [*record, directory.training.path, directory.clock.path, *journals, *figures]
-
-    def _started(self) -> int:
-        return content.milliseconds(self._status()["started"])
-
-    def _ended(self, run: SavedRun) -> int:
-        """When the status says so; of a killed run, when it last wrote."""
-        times = self._directory.clock.read().values()
-        if run.state is State.KILLED and times:
-            return max(times)
-        return content.milliseconds(self._status()["updated"])
-
-    def _status(self) -> dict[str, Any]:
-        status = self._directory.status()
-        if status is None:
-            raise DamagedFile(
-                f"{self._directory.status_path}: expected the run's status, got none. The command that trained it "
-                "writes it again."
-            )
-        return status
+        sums = {str(name): zlib.crc32(read_file(self._directory.path / name, LARGEST_JOURNAL)) for name in names}
+        changed = [name for name, sum_here in sums.items() if self._memory.files.get(name) != sum_here]
+        for name in changed:
+            folder = name.rpartition("/")[0] or None
+            self._client.log_artifact(self._run_id, str(self._directory.path / name), folder)
+            self._memory.files[name] = sums[name]
+        return bool(changed)
 
 
-def _by_size(rows: list[tuple[str, Record]]) -> list[list[tuple[str, Record]]]:
-    """Rows in lists of about a batch of numbers each."""
-    parts: list[list[tuple[str, Record]]] = []
-    room = 0
-    for row in rows:
-        if len(row[1]) > room:
-            parts.append([])
-            room = BATCH
-        parts[-1].append(row)
-        room -= len(row[1])
-    return parts
-
-
-def _get_run(client: MlflowClient, run_id: str) -> Run | None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
+def _record_files(directory: RunDirectory) -> list[Path]:
+    """All that makes a record, whether it is there or not, and the figures."""
+    record = [directory.config, directory.facts, directory.environment, directory.code_diff, directory.origin]
+    record += [directory.identity_path, directory.status_path, directory.log, directory.path_fit]
+    figures = sorted(path for path in directory.figures.glob("*.*") if path.suffix in (".png", ".pdf"))
+    journals = sorted([*directory.measurements.glob("*.json"), *directory.measurements.glob("[!.]*.jsonl")])
+    return [*record, directory.training.path, directory.clock.path, *journals, *figures]

@@ -9,19 +9,19 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ncexp.record.quantities import NC1, Quantity, leading, selected
+from ncexp.record.quantities import NC1 as NC1_PANEL
+from ncexp.record.quantities import Quantity, leading, selected
 from ncexp.tracking.address import OF_TRAININGS
 from ncexp.tracking.store import only_writer
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-#: NC1 at the end.
-FINAL_NC1 = f"final/{leading(NC1).final}"
 TAG = "mlflow.sharedViewState."
+NC1 = leading(NC1_PANEL).on()
 COLUMNS = [
     *(f"params.`{name}`" for name in ("architecture", "loss", "lr", "seed", "precision")),
-    *(f"metrics.`{name}`" for name in ("final/test_error", FINAL_NC1, "final/perp_share", "zero/epoch")),
+    *(f"metrics.`{name}`" for name in ("test/error", NC1, "train/path/perp_share", "zero/epoch")),
     *(f"tags.`{name}`" for name in ("state", "reason", "sweep")),
 ]
 #: Name of a view → the parameters by which it groups runs (mean, and band); none: each run by itself.
@@ -59,40 +59,24 @@ def view_state(grouping: tuple[str, ...]) -> dict[str, Any]:
         ],
         "compareRunCharts": [_parallel(next(iter(sections))), *(_chart(name, row) for name, row in charts)],
         "isAccordionReordered": True,
-        "orderByKey": "metrics.`final/test_error`",
+        "orderByKey": "metrics.`test/error`",
         "orderByAsc": True,
     }
 
 
 def _parallel(section: str) -> dict[str, Any]:
     """Parallel coordinates: what was chosen, and what came of it at the end."""
-    return {
-        "type": "PARALLEL",
-        "uuid": "parallel",
-        "metricSectionId": section,
-        "displayName": "loss, rate, NC1 at the end",
-        "selectedParams": ["loss", "lr"],
-        "selectedMetrics": [FINAL_NC1],
-        "showAllRuns": False,
-        "isGenerated": True,
-        "deleted": False,
-        "runsCountToCompare": 20,
-    }
+    chosen = {"selectedParams": ["loss", "lr"], "selectedMetrics": [NC1], "showAllRuns": False}
+    return _drawn("PARALLEL", "parallel", section, "loss, rate, NC1 at the end") | chosen
 
 
 def _chart(metric: str, row: Quantity) -> dict[str, Any]:
-    return {
-        "type": "LINE",
-        "uuid": metric,
-        "metricSectionId": metric.partition("/")[0],
-        "metricKey": metric,
-        "selectedMetricKeys": [metric],
-        "displayName": row.short,
-        "scaleType": "log" if row.is_log else "linear",
-        "xAxisKey": "step",
-        "useGlobalXaxisKey": True,
-        "useGlobalLineSmoothing": True,
-        "isGenerated": True,
-        "deleted": False,
-        "runsCountToCompare": 20,
-    }
+    axes = {"scaleType": "log" if row.is_log else "linear", "xAxisKey": "step", "useGlobalXaxisKey": True}
+    lines = {"metricKey": metric, "selectedMetricKeys": [metric], "useGlobalLineSmoothing": True}
+    return _drawn("LINE", metric, metric.partition("/")[0], row.short) | axes | lines
+
+
+def _drawn(kind: str, name: str, section: str, title: str) -> dict[str, Any]:
+    """What every chart has."""
+    where = {"type": kind, "uuid": name, "metricSectionId": section, "displayName": title}
+    return where | {"isGenerated": True, "deleted": False, "runsCountToCompare": 20}

@@ -52,7 +52,7 @@ LAUNCHERS = {
 #: What a process of a sweep is called by → what a command line of it contains.
 KINDS = {
     "worker": "run-frozen",
-    "uploader": "ncexp.tracking",
+    "uploader": "sync --follow",
     "job": "submitit.core._submit",
     "launcher": "ncexp --config-dir",
 }

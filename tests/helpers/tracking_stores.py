@@ -18,8 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from ncexp.record import RunDirectory
-from ncexp.record.tensor_file import write_tensors
+from ncexp.record import write_text
 
 Points = dict[str, list[tuple[int, float, int]]]
 #: Numbers that follow from those of the journals.
@@ -69,10 +68,15 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def cover(path: Path, epoch: int) -> None:
-    """Leave a checkpoint that covers the journals up to this epoch."""
-    directory = RunDirectory(path)
-    write_tensors(directory.resume, {}, "resume", directory.key, position={"epoch": epoch + 1, "step": 0})
+_whole: dict[Path, dict[Path, list[str]]] = {}
+
+
+def commit(path: Path, epoch: int) -> None:
+    """Leave of a run's journals what a training has written after the commit of this epoch."""
+    journals = [path / "training.jsonl", *(path / "measurements").glob("*.jsonl")]
+    whole = _whole.setdefault(path, {journal: journal.read_text().splitlines(keepends=True) for journal in journals})
+    for journal, lines in whole.items():
+        write_text(journal, "".join(line for line in lines if json.loads(line)["epoch"] <= epoch))
 
 
 def statuses(database: Path) -> list[tuple[str, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -84,9 +83,7 @@ def test_local_sweep_of_one_process_sends_every_run_to_mlflow(project: Project) 
     assert code == 0, printed
     entries = project.manifest()
     assert len({project.status(entry)["pid"] for entry in entries}) == 1
-    pages = [re.findall(r"MLflow .*#/experiments/1/runs/(\w+)", _log(entry)) for entry in entries]
-    assert [len(page) for page in pages] == [1, 1]
-    assert pages[0] != pages[1]
+    assert stored(project.outputs / "mlflow.db") == journalled([Path(entry["directory"]) for entry in entries])
 
 
 def test_local_sweep_sends_at_its_end_what_a_killed_uploader_did_not(project: Project) -> None:
@@ -112,7 +109,6 @@ def test_local_sweep_in_a_shell_of_a_job_keeps_to_the_journals(
     code, printed = project.sweep("seed=1", launcher="local", tracking=True)
     assert (code, project.states()) == (0, ["completed"]), printed
     assert "a cluster job does not write an SQLite store; `ncexp sync`" in printed
-    assert "a cluster job does not write an SQLite store" in _log(project.manifest()[0])
     assert not (project.outputs / "mlflow.db").exists()
 
 

@@ -14,7 +14,7 @@ from ncexp.config.composing import compose_plain
 from ncexp.main import run
 from ncexp.measure import compare_with_path
 from ncexp.record import read_run
-from ncexp.record.quantities import NC1, QUANTITIES, final_names, find, leading, panels, selected
+from ncexp.record.quantities import NC1, QUANTITIES, find, leading, panels, selected
 from ncexp.report.glossary import render_markdown
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -86,18 +86,6 @@ def test_find_returns_nothing_for_a_number_without_a_row(name: str) -> None:
 def test_find_tells_the_error_of_the_steps_from_that_of_an_evaluation() -> None:
     rows = [find("fit/error"), find("train/error")]
     assert [row.short for row in rows if row] == ["running error", "error"]
-
-
-def test_final_numbers_keep_their_names_in_mlflow() -> None:
-    assert final_names() == {
-        "train_error": "train/error",
-        "test_error": "test/error",
-        "nc1_trace": "train/collapse/nc1_trace",
-        "self_duality": "train/collapse/self_duality",
-        "mse_loss": "train/mse/loss",
-        "mse_loss_ls_perp": "train/mse/loss_ls_perp",
-        "perp_share": "train/path/perp_share",
-    }
 
 
 def test_a_number_is_chosen_by_its_row_and_not_by_its_name() -> None:

@@ -18,13 +18,13 @@ from mlflow.tracking import MlflowClient
 from rich.console import Console
 from support import Compose, compose
 from synthetic_sweep import write_run
-from tracking_stores import cover, journalled, stored
+from tracking_stores import commit, journalled, stored
 
 from ncexp.cli.report import main as report
-from ncexp.main import measure, run
+from ncexp.launching.task import attempt
 from ncexp.record import RunDirectory, State, read_json, read_run
 from ncexp.tracking import sync_runs, tracking_uri
-from ncexp.tracking.content import outcome
+from ncexp.tracking.content import milestones
 from ncexp.tracking.download import download_records
 
 
@@ -38,14 +38,14 @@ def test_every_number_of_every_journal_is_in_mlflow(
         *("dataset.separation=12", "epochs=16", "evaluate_at=[1,2,6,10,12,14]", "keep.checkpoints=evaluated"),
         *("analysis=[collapse,decisions,decomposition,central_path,layers]", "optimizer.lr=0.05"),
     )
-    assert run(raw, console) is State.COMPLETED
+    assert attempt(raw, console) is State.COMPLETED
     (path,) = outputs.glob("gaussian*")
     assert stored(outputs / "mlflow.db") == journalled([path])
     _check_derived(path, outputs / "mlflow.db")
 
     chosen = [f"run={path}", f"outputs={outputs}", "analysis=robustness", "analysis.robustness.num_examples=5"]
-    assert measure(compose("measure", chosen), console) is State.COMPLETED
-    assert measure(compose("measure", [*chosen, "analysis.robustness.sample_seed=1"]), console) is State.COMPLETED
+    assert attempt(compose("measure", chosen), console) is State.COMPLETED
+    assert attempt(compose("measure", [*chosen, "analysis.robustness.sample_seed=1"]), console) is State.COMPLETED
     expected = journalled([path])
     assert stored(outputs / "mlflow.db") == expected
     assert len([name for name in expected[path.name.rpartition("_")[2]] if "/robustness" in name]) == 4
@@ -64,7 +64,7 @@ def _check_derived(path: Path, database: Path) -> None:
     }
     saved = read_run(path)
     last = int(saved.records[-1]["epoch"])
-    expected = {(name, last): value for name, value in outcome(saved).items()}
+    expected = {(name, last): value for name, value in milestones(saved).items()}
     for record in fit["records"]:
         expected |= {(name, record["epoch"]): v for name, v in record.items() if name != "epoch" and v is not None}
     assert {"train/path_fit/time", "train/path_fit/predicted_3", "train/path_fit/explained"} <= {n for n, _ in expected}
@@ -101,7 +101,7 @@ def test_every_number_of_a_simulation_is_in_mlflow(
 @pytest.mark.slow
 def test_download_gives_the_same_numbers_as_the_folder(tmp_path: Path) -> None:
     paths = [write_run(tmp_path / "runs", rate=0.01), write_run(tmp_path / "runs", rate=0.02, state=State.INTERRUPTED)]
-    cover(paths[1], 8)
+    commit(paths[1], 8)
     sync_runs([tmp_path / "runs"])
     # In a process of its own, as on another machine.
     code = (

@@ -14,7 +14,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from support import Compose
 from synthetic_sweep import write_run, write_status
-from tracking_stores import cover, faulty_server, free_port, hanging_socket, journalled, statuses, stored
+from tracking_stores import commit, faulty_server, free_port, hanging_socket, journalled, statuses, stored
 
 from ncexp.cli.sync import main as sync
 from ncexp.config import ConfigError, MeasureConfig, check
@@ -112,7 +112,7 @@ def test_sync_brings_all_states_up_to_date(
     shutil.copy(store_template, tmp_path / "mlflow.db")
     done = write_run(tmp_path, rate=0.01)
     killed = write_run(tmp_path, rate=0.02, state=State.RUNNING)
-    cover(killed, 8)
+    commit(killed, 8)
     untracked = write_run(tmp_path, rate=0.03, enabled=False)
     assert sync([str(tmp_path)]) == 0
     assert "1 not tracked (tracking.enabled=false; --uri STORE sends them), 2 sent" in capsys.readouterr().out
@@ -350,5 +350,5 @@ def test_stores_that_a_sweep_may_send_to_are_those_of_its_trainings(composed: Co
 
 def test_sync_command_names_a_store_that_is_not_the_folders_own() -> None:
     path = Path("/a b/run_0")
-    assert sync_command(tracking_uri(None, path.parent), path) == "ncexp sync '/a b/run_0'"
-    assert sync_command("http://host", path) == "ncexp sync --uri http://host '/a b/run_0'"
+    assert sync_command(tracking_uri(None, path.parent), [path]) == "ncexp sync '/a b/run_0'"
+    assert sync_command("http://host", [path, path]) == "ncexp sync --uri http://host '/a b'"

@@ -15,8 +15,9 @@ from tracking_stores import journalled, stored
 
 from ncexp.cli.sync import main as sync
 from ncexp.record import RunDirectory
-from ncexp.tracking import RunUpload, mark_superseded, tracking_uri
+from ncexp.tracking import tracking_uri
 from ncexp.tracking.download import download_records
+from ncexp.tracking.upload import send
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +26,8 @@ def embedded_store(tmp_path: Path, store_template: Path) -> None:
     shutil.copy(store_template, tmp_path / "mlflow.db")
 
 
-def _upload(path: Path) -> RunUpload:
-    return RunUpload(path, tracking_uri(None, path.parent), "digits")
+def _send(path: Path) -> str:
+    return send(path, tracking_uri(None, path.parent), "digits")
 
 
 def _in_store(folder: Path, statement: str, *values: str) -> None:
@@ -41,7 +42,7 @@ def test_send_writes_to_no_place_that_a_strangers_store_names(
 ) -> None:
     outputs, victim = tmp_path, tmp_path / "victim"
     path = write_run(outputs, epochs=[1, 2, 3])
-    _upload(path).send()
+    _send(path)
     column = "artifact_location" if table == "experiments" else "artifact_uri"
     _in_store(outputs, f"update {table} set {column} = ?", victim.as_uri())
     if table == "experiments":
@@ -58,7 +59,7 @@ def test_send_overwrites_nothing_through_a_link_in_a_strangers_store(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write_run(tmp_path, epochs=[1, 2, 3])
-    _upload(path).send()
+    _send(path)
     (log,) = (file.with_name("run.log") for file in (tmp_path / "mlflow_artifacts").rglob("config.yaml"))
     (tmp_path / "victim").write_text("mine")
     log.symlink_to(tmp_path / "victim")
@@ -71,23 +72,22 @@ def test_send_overwrites_nothing_through_a_link_in_a_strangers_store(
 @pytest.mark.slow
 def test_send_touches_no_run_of_another_that_the_memory_names(tmp_path: Path) -> None:
     mine, *theirs = (write_run(tmp_path, seed=seed, epochs=[1, 2]) for seed in range(3))
-    _upload(mine).send()
+    _send(mine)
     memory = json.loads((mine / "mlflow.json").read_text())
     (theirs[0] / "mlflow.json").write_text(json.dumps(memory))
-    superseded = [memory["embedded"]["run_id"]]
-    (theirs[1] / "mlflow.json").write_text(json.dumps({"embedded": {"superseded": superseded}}))
-    assert [_upload(path).send() for path in theirs] == ["sent", "sent"]
+    (theirs[1] / "mlflow.json").write_text(json.dumps({"embedded": {"run_id": memory["embedded"]["run_id"]}}))
+    assert [_send(path) for path in theirs] == ["sent", "sent"]
     assert stored(tmp_path / "mlflow.db") == journalled([mine, *theirs])
-    assert [_upload(path).send() for path in (mine, *theirs)] == ["up to date"] * 3
+    assert [_send(path) for path in (mine, *theirs)] == ["up to date"] * 3
 
 
 @pytest.mark.slow
 def test_replaced_run_that_is_restored_with_its_experiment_counts_no_more(tmp_path: Path) -> None:
     path = write_run(tmp_path, epochs=[1, 2, 3])
-    _upload(path).send()
-    mark_superseded(RunDirectory(path))
+    _send(path)
+    RunDirectory(path).clear()
     write_run(tmp_path, epochs=[1, 2])
-    _upload(path).send()
+    _send(path)
     client = MlflowClient(tracking_uri(None, tmp_path))
     experiment = client.get_experiment_by_name("digits")
     assert experiment is not None
@@ -96,5 +96,5 @@ def test_replaced_run_that_is_restored_with_its_experiment_counts_no_more(tmp_pa
     assert len(client.search_runs([experiment.experiment_id])) == 2
     assert download_records(tracking_uri(None, tmp_path), [], tmp_path / "back") == []
     assert len(list((tmp_path / "back").glob("*/*"))) == 1
-    _upload(path).send()
+    _send(path)
     assert stored(tmp_path / "mlflow.db") == journalled([path])

@@ -16,13 +16,15 @@ import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 from synthetic_sweep import EPOCHS, curves, write_journals, write_run, write_status
-from tracking_stores import cover, journalled, statuses, stored
+from tracking_stores import commit, journalled, statuses, stored
 
 from ncexp.cli.sync import main as sync
 from ncexp.config import Component, ConfigError
 from ncexp.record import Journal, RunDirectory, State
 from ncexp.record.measurements import begin
-from ncexp.tracking import RunUpload, mark_superseded, page_of, prepare, tracking_uri
+from ncexp.tracking import prepare, tracking_uri
+from ncexp.tracking.memory import page_of
+from ncexp.tracking.upload import send
 
 
 @pytest.fixture(autouse=True)
@@ -31,8 +33,8 @@ def embedded_store(tmp_path: Path, store_template: Path) -> None:
     shutil.copy(store_template, tmp_path / "mlflow.db")
 
 
-def _upload(path: Path) -> RunUpload:
-    return RunUpload(path, tracking_uri(None, path.parent), "digits")
+def _send(path: Path) -> str:
+    return send(path, tracking_uri(None, path.parent), "digits")
 
 
 def _only_run(folder: Path) -> Any:
@@ -72,57 +74,42 @@ def _measure(path: Path, options: dict[str, Any], epochs: list[int]) -> Journal:
 @pytest.mark.slow
 def test_send_stores_every_value_once_however_often_it_is_repeated(tmp_path: Path) -> None:
     path = write_run(tmp_path)
-    assert _upload(path).send() == "sent"
-    assert _upload(path).send() == "up to date"
+    assert _send(path) == "sent"
+    assert _send(path) == "up to date"
     (path / "mlflow.json").unlink()  # killed before it could note what it had sent
-    assert _upload(path).send() == "sent"
+    assert _send(path) == "sent"
     assert stored(tmp_path / "mlflow.db") == journalled([path])
     assert statuses(tmp_path / "mlflow.db") == [("FINISHED", "completed")]
-
-
-@pytest.mark.slow
-def test_send_leaves_out_what_no_checkpoint_covers(tmp_path: Path) -> None:
-    path = write_run(tmp_path, state=State.RUNNING)
-    with RunDirectory(path).locked():
-        _upload(path).send()
-        assert stored(tmp_path / "mlflow.db") == {}
-        cover(path, 5)
-        _upload(path).send()
-        assert stored(tmp_path / "mlflow.db") == journalled([path], through=5)
-        assert statuses(tmp_path / "mlflow.db") == [("RUNNING", "running")]
-    _upload(path).send()
-    assert stored(tmp_path / "mlflow.db") == journalled([path], through=5)
-    assert statuses(tmp_path / "mlflow.db") == [("KILLED", "killed")]
 
 
 @pytest.mark.slow
 def test_send_measurements_added_later_alone(tmp_path: Path, sent_values: list[tuple[str, int]]) -> None:
     path = write_run(tmp_path)
     journal = _measure(path, {"num_examples": 100}, [1, 8])
-    _upload(path).send()
+    _send(path)
     sent_values.clear()
     _measure(path, {"num_examples": 100}, [3, 350])  # one of them in the middle of the journal
     assert journal.epochs() == {1, 3, 8, 350}
-    assert _upload(path).send() == "sent"
+    assert _send(path) == "sent"
     assert sorted(sent_values) == sorted(
         (f"test/robustness/{name}", epoch) for name in ("ratio", "not_crossed") for epoch in (3, 350)
     )
     sent_values.clear()
     other = _measure(path, {"num_examples": 7}, [1])
-    assert _upload(path).send() == "sent"
+    assert _send(path) == "sent"
     key = other.path.stem.rpartition("_")[2]
     assert sorted(sent_values) == [(f"test/robustness.{key}/not_crossed", 1), (f"test/robustness.{key}/ratio", 1)]
     assert stored(tmp_path / "mlflow.db") == journalled([path])
-    assert _upload(path).send() == "up to date"
+    assert _send(path) == "up to date"
 
 
 @pytest.mark.slow
 def test_send_value_that_was_measured_anew_replaces_the_run(tmp_path: Path) -> None:
     path = write_run(tmp_path)
     journal = _measure(path, {"num_examples": 100}, [1, 8])
-    _upload(path).send()
+    _send(path)
     journal.put({"epoch": 8, "test/robustness/ratio": 0.9, "test/robustness/not_crossed": 0.0}, replace=True)
-    assert _upload(path).send() == "sent"
+    assert _send(path) == "sent"
     assert stored(tmp_path / "mlflow.db") == journalled([path])
     assert len(statuses(tmp_path / "mlflow.db")) == 1
 
@@ -132,7 +119,7 @@ def test_send_run_can_be_filtered_and_read(tmp_path: Path) -> None:
     path = write_run(tmp_path, state=State.DIVERGED)
     (tmp_path / "sweeps" / "quick_1" / "runs").mkdir(parents=True)
     (tmp_path / "sweeps" / "quick_1" / "runs" / f"003_{path.name}").symlink_to(path)
-    _upload(path).send()
+    _send(path)
     client = MlflowClient(tracking_uri(None, tmp_path))
     experiment = client.get_experiment_by_name("digits")
     assert experiment is not None
@@ -148,7 +135,7 @@ def test_send_run_can_be_filtered_and_read(tmp_path: Path) -> None:
     assert "resnet** on **digits**" in found.data.tags["mlflow.note.content"]
     assert f"| test error | {last['test/error']:.4g} |" in found.data.tags["mlflow.note.content"]
     assert found.data.params["optimizer.schedule.decays"] == "2"
-    assert found.data.metrics["final/test_error"] == last["test/error"]
+    assert found.data.metrics["test/error"] == last["test/error"]
     assert found.info.start_time == 1_700_000_000_000
     assert found.inputs is not None
     assert len(found.inputs.dataset_inputs[0].dataset.digest) == 16
@@ -165,18 +152,17 @@ def test_send_infinite_value(tmp_path: Path) -> None:
     records = list(curves(0.02, 0, 1.0, list(range(1, 60))))
     records[3]["train/collapse/nc1_snr"] = float("inf")
     write_journals(path, records)
-    _upload(path).send()
+    _send(path)
     assert stored(tmp_path / "mlflow.db") == journalled([path])
 
 
 @pytest.mark.slow
 def test_send_rerun_takes_the_old_run_out_of_the_lists(tmp_path: Path) -> None:
     path = write_run(tmp_path)
-    _upload(path).send()
-    mark_superseded(RunDirectory(path))  # touches no store
+    _send(path)
     RunDirectory(path).clear()
     write_run(tmp_path, epochs=EPOCHS[:3])
-    _upload(path).send()
+    _send(path)
     assert stored(tmp_path / "mlflow.db") == journalled([path])
     assert len(statuses(tmp_path / "mlflow.db")) == 1
 
@@ -184,13 +170,13 @@ def test_send_rerun_takes_the_old_run_out_of_the_lists(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_send_resumed_run_goes_on_in_the_same_mlflow_run_and_loses_its_reason(tmp_path: Path) -> None:
     path = write_run(tmp_path, state=State.INTERRUPTED)
-    cover(path, EPOCHS[5])
+    commit(path, EPOCHS[5])
     write_status(path, State.INTERRUPTED, message="SIGTERM")
-    _upload(path).send()
+    _send(path)
     first = _only_run(tmp_path)
     assert (first.data.tags["reason"], first.data.tags["epoch"]) == ("SIGTERM", str(EPOCHS[5]))
     write_run(tmp_path)
-    _upload(path).send()
+    _send(path)
     last = _only_run(tmp_path)
     assert last.info.run_id == first.info.run_id
     assert "reason" not in last.data.tags
@@ -202,19 +188,19 @@ def test_send_resumed_run_goes_on_in_the_same_mlflow_run_and_loses_its_reason(tm
 @pytest.mark.slow
 def test_send_begins_anew_in_another_store_and_respects_deletion(tmp_path: Path) -> None:
     path = write_run(tmp_path)
-    _upload(path).send()
+    _send(path)
     database = sqlite3.connect(tmp_path / "mlflow.db")
     for table in ("metrics", "latest_metrics", "params", "tags", "runs"):  # as a store that was made anew has it
         database.execute(f"delete from {table}")
     database.commit()
-    assert _upload(path).send() == "sent"
+    assert _send(path) == "sent"
     assert stored(tmp_path / "mlflow.db") == journalled([path])
     page = page_of(RunDirectory(path), tracking_uri(None, tmp_path))
     assert page is not None
     address, question, query = page.partition("?")
     assert (question, query) == ("?", "workflowType=machine_learning")  # else MLflow shows a page for language models
     MlflowClient(tracking_uri(None, tmp_path)).delete_run(address.rpartition("/")[2])
-    assert _upload(path).send() == "deleted"
+    assert _send(path) == "deleted"
 
 
 @pytest.mark.slow
@@ -223,19 +209,19 @@ def test_send_from_a_cluster_job_never_opens_sqlite(tmp_path: Path, monkeypatch:
     (tmp_path / "mlflow.db").unlink()
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     with pytest.raises(RuntimeError, match="a cluster job does not write an SQLite store"):
-        _upload(path).send()
+        _send(path)
     assert not (tmp_path / "mlflow.db").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "content", ["", '{"embedded": {"run', "[1]", '{"embedded": 3}', '{"embedded": {"run_id": "0"}}', "\0"]
+    "content", ["", '{"embedded": {"run', "[1]", '{"embedded": 3}', '{"embedded": {"run_id": 0}}', "\0"]
 )
 def test_send_damaged_memory_is_set_aside_and_nothing_is_doubled(tmp_path: Path, content: str) -> None:
     path = write_run(tmp_path, epochs=[1, 2, 3])
-    _upload(path).send()
+    _send(path)
     (path / "mlflow.json").write_text(content)
-    assert _upload(path).send() == "sent"
+    assert _send(path) == "sent"
     assert (path / "mlflow.json.damaged").read_text() == content
     assert stored(tmp_path / "mlflow.db") == journalled([path])
 
@@ -245,11 +231,11 @@ def test_send_says_how_to_restore_a_deleted_experiment_and_then_sends_all(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = write_run(tmp_path, rate=0.01)
-    _upload(first).send()
+    _send(first)
     client = MlflowClient(tracking_uri(None, tmp_path))
     (deleted,) = [one.experiment_id for one in client.search_experiments() if one.name == "digits"]
     client.delete_experiment(deleted)
-    assert _upload(first).send() == "deleted"
+    assert _send(first) == "deleted"
     others = [write_run(tmp_path, rate=rate) for rate in (0.02, 0.03)]
     assert sync([str(tmp_path)]) == 1
     printed = capsys.readouterr().out
@@ -287,8 +273,8 @@ def test_send_moved_outputs_go_on_with_their_own_store_and_files(tmp_path: Path,
     old.mkdir()
     shutil.copy(store_template, old / "mlflow.db")
     path = write_run(old, state=State.INTERRUPTED)
-    cover(path, EPOCHS[5])
-    _upload(path).send()
+    commit(path, EPOCHS[5])
+    _send(path)
     assert str(tmp_path) not in (path / "mlflow.json").read_text()
     run_id = _only_run(old).info.run_id
     old.rename(new)
@@ -313,7 +299,7 @@ def test_send_copied_outputs_write_nothing_to_the_original(tmp_path: Path, store
     old.mkdir()
     shutil.copy(store_template, old / "mlflow.db")
     path = write_run(old)
-    _upload(path).send()
+    _send(path)
     shutil.copytree(old, new)
     before = {file: file.read_bytes() for file in old.rglob("*") if file.is_file()}
     copied = new / path.name
@@ -330,15 +316,15 @@ def test_send_moved_and_copied_runs_are_one_run_on_a_server(
 ) -> None:
     experiment = f"digits {with_memory}"
     path = write_run(tmp_path / "old", seed=int(with_memory), state=State.INTERRUPTED)
-    cover(path, EPOCHS[5])
-    RunUpload(path, mlflow_server.uri, experiment).send()
+    commit(path, EPOCHS[5])
+    send(path, mlflow_server.uri, experiment)
     (tmp_path / "old").rename(tmp_path / "moved")
     if not with_memory:
         (tmp_path / "moved" / path.name / "mlflow.json").unlink()
     write_run(tmp_path / "moved", seed=int(with_memory))
     shutil.copytree(tmp_path / "moved", tmp_path / "copy")
     for folder in ("moved", "copy"):
-        RunUpload(tmp_path / folder / path.name, mlflow_server.uri, experiment).send()
+        send(tmp_path / folder / path.name, mlflow_server.uri, experiment)
     client = MlflowClient(mlflow_server.uri)
     where = client.get_experiment_by_name(experiment)
     assert where is not None
@@ -354,7 +340,7 @@ def test_send_original_and_copy_that_both_go_on_are_one_run_on_a_server_until_th
     """Both train the same epochs: the values are the same, the times are not, so their points stand there twice."""
 
     def points(path: Path, where: str) -> list[tuple[int, float]]:
-        RunUpload(path, mlflow_server.uri, where).send()
+        send(path, mlflow_server.uri, where)
         found = client.search_runs([client.get_experiment_by_name(where).experiment_id])  # type: ignore[union-attr]
         numbers.append(len(found))
         history = client.get_metric_history(found[0].info.run_id, "fit/loss")
@@ -362,12 +348,12 @@ def test_send_original_and_copy_that_both_go_on_are_one_run_on_a_server_until_th
 
     client, numbers = MlflowClient(mlflow_server.uri), list[int]()
     original = write_run(tmp_path / "original", seed=77, state=State.INTERRUPTED)
-    cover(original, 5)
+    commit(original, 5)
     assert len(points(original, "copied")) == 5
     copy = tmp_path / "copy" / original.name
     shutil.copytree(original.parent, copy.parent)
     for path in (original, copy):
-        cover(path, 8)
+        commit(path, 8)
         lines = [json.loads(line) for line in (path / "clock.jsonl").read_text().splitlines()]
         later = [{**line, "timestamp_ms": line["timestamp_ms"] + 1000 * (path == copy)} for line in lines]
         (path / "clock.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines[:5] + later[5:]))
@@ -377,20 +363,7 @@ def test_send_original_and_copy_that_both_go_on_are_one_run_on_a_server_until_th
     assert numbers == [1, 1, 1]
     for name in ("identity.json", "mlflow.json"):
         (copy / name).unlink()
-    RunUpload(copy, mlflow_server.uri, "copied").send()
+    send(copy, mlflow_server.uri, "copied")
     where = client.get_experiment_by_name("copied")
     assert where is not None
     assert len(client.search_runs([where.experiment_id])) == 2
-
-
-@pytest.mark.slow
-def test_mlflow_json_names_epochs_of_journals(tmp_path: Path) -> None:
-    path = write_run(tmp_path, state=State.INTERRUPTED)
-    cover(path, 3)
-    _upload(path).send()
-    sent = json.loads((path / "mlflow.json").read_text())["embedded"]["epochs"]
-    assert {name.partition("_")[0] for name in sent} == {
-        "training.jsonl",
-        *(f"measurements/{analysis}" for analysis in ("errors", "collapse", "decisions", "decomposition", "central")),
-    }
-    assert [*sent["training.jsonl"]] == ["1", "2", "3"]
