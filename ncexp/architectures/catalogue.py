@@ -46,7 +46,7 @@ def describe_architectures(
 ) -> list[ArchitectureRow]:
     """One row per name in conf/architecture, in the order asked for; nothing is allocated or computed.
 
-    Raises ValueError for a name that is no choice, the valid ones listed.
+    Raises ConfigError for a name that is no choice, the valid ones listed.
     """
     rows = []
     for name in names:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from ncexp.config.components import nearest
+from ncexp.config.components import ConfigError, nearest
 
 #: The groups of choices in conf/ that a command may change.
 GROUPS = (
@@ -46,9 +46,9 @@ def _letters_and_numbers(name: str) -> list[str | int]:
 def read_choice(group: str, name: str, **options: Any) -> dict[str, Any]:
     """conf/<group>/<name>.yaml as a nested mapping, for callers that have no command line; options: set in it.
 
-    Raises ValueError for a choice that is not there.
+    Raises ConfigError for a choice that is not there.
     """
     files = choices(group)
     if name not in files:
-        raise ValueError(f"{group}: no such choice, {name!r}. {nearest(name, files)}")
+        raise ConfigError(f"{group}: no such choice, {name!r}. {nearest(name, files)}")
     return {**yaml.safe_load(files[name].read_text(encoding="utf-8")), **options}

@@ -28,7 +28,7 @@ class Glance:
     """parameters, state: as of `SavedRun`; epoch: the last one trained, of another's training the last one measured;
     record: loss, error and collapse of the last evaluated epoch, empty before the first.
 
-    A completed run whose journals end before one another is damaged; what they lack amid is not seen.
+    A completed run whose journals do not reach its last epoch is damaged; what they lack amid is not seen.
     """
 
     path: Path
@@ -72,8 +72,9 @@ def _glance(directory: RunDirectory) -> Glance:
             ends[f"{directory.measurements.name}/{one.journal.path.name}"] = one.last(plain)
     if state is State.COMPLETED:  # its last epoch was evaluated
         counted = directory.counted_rows()
-        lasts = {end["epoch"] if end else 0 for place, end in ends.items() if counted.get(place)}
-        state = State.DAMAGED if len(lasts) > 1 else state
+        lasts = {place: end["epoch"] if end else 0 for place, end in ends.items() if counted.get(place)}
+        if len({*lasts.values()}) > 1 or any(last < counted[place] for place, last in lasts.items()):
+            state = State.DAMAGED
     trained, *evaluated = (end for end in ends.values())
     last = max((end["epoch"] for end in evaluated if end), default=None)
     record: Record = {}

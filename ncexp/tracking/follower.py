@@ -87,7 +87,7 @@ def _start(uri: str | None) -> subprocess.Popen[str]:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            text=True,
+            encoding="utf-8",
             process_group=0,
             env={**os.environ, **({URI_VARIABLE: uri} if isinstance(uri, str) else {})},  # a store that a person names
         )

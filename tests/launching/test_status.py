@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -131,6 +132,7 @@ def test_job_put_back_when_its_runs_were_through_does_nothing(
         return {entry.num: State.COMPLETED for entry in entries}
 
     monkeypatch.setattr("ncexp.launching.job.work", work)
+    monkeypatch.setattr("ncexp.launching.job.followed", lambda *_: nullcontext())
     monkeypatch.setattr("ncexp.launching.job.Job._introduce", lambda *_: ("7_0", 0))
     environment = SimpleNamespace(job_id="7_0", num_tasks=1)
     monkeypatch.setattr("submitit.JobEnvironment", lambda: environment)

@@ -16,7 +16,7 @@ from support import Compose, compose, trained
 from ncexp.config import ConfigError, check_measurement
 from ncexp.config.composing import config_directory
 from ncexp.config.trusted_code import refuse_strange_code
-from ncexp.main import measure as measure_and_note
+from ncexp.launching.task import attempt
 from ncexp.measure import measure_stored
 from ncexp.record import DamagedFile, State, read_config
 
@@ -99,7 +99,9 @@ def test_measuring_contacts_no_store_that_only_the_run_names(run: Path, console:
         uri = f"http://127.0.0.1:{listener.getsockname()[1]}"
         rewritten(run, tracking__enabled=True, tracking__uri=uri)
         raw = compose("measure", [f"run={run}", "device=cpu", *ANALYSES])
-        assert measure_and_note(raw, console) is State.COMPLETED
+        assert attempt(raw, console) is State.COMPLETED
         with pytest.raises(BlockingIOError):
             listener.accept()
-    assert f"MLflow    not sent: tracking.uri: expected a store that you name, got {uri}" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert (
+        f"MLflow    not up to date: tracking.uri: expected a store that you name, got {uri}" in console.file.getvalue()
+    )  # type: ignore[attr-defined]

@@ -57,7 +57,7 @@ def test_cell_without_a_complete_rate_is_reported_as_such(tmp_path: Path) -> Non
     write_run(tmp_path, state=State.FAILED)
     sweep = gather(_read(tmp_path))
     (row,) = results(sweep).rows
-    assert row[3:5] == ["0.02 (failed, at epoch 24)", "0"]
+    assert row[3:5] == ["0.02 (failed, at epoch 24)", "1"]
     assert gains(sweep).rows == [["mse", "0 of 1", "–", "–", "0 of 1", "–", "–"]]
     assert troubles(sweep).rows[0][4] == "OutOfMemoryError: 12 GiB"
 
