@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from importlib import import_module
 
 import pytest
 
-from ncexp.cli import COMMANDS, help_text
+from ncexp.cli import COMMANDS, help_text, main
 from ncexp.config.installed import choices, home
 
 COLUMNS = 80
@@ -38,7 +37,7 @@ def test_command_has_help_that_fits_a_window(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(COLUMNS))
     with pytest.raises(SystemExit) as ended:
-        import_module(f"ncexp.cli.{word}").main(["--help"])
+        main([word, "--help"])
     assert ended.value.code == 0
     printed = capsys.readouterr().out
     assert f"usage: ncexp {word}" in printed

@@ -10,7 +10,7 @@ import pytest
 from synthetic_sweep import write_run, write_status
 
 from ncexp import cli
-from ncexp.cli import _call
+from ncexp.cli import main
 from ncexp.cli.words import with_outputs
 from ncexp.record import State, read_run
 
@@ -26,7 +26,7 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def call(capsys: pytest.CaptureFixture[str], command: str, *words: object) -> tuple[int, list[str], str]:
-    code = _call(command, [*map(str, words)])
+    code = main([command, *map(str, words)])
     said = capsys.readouterr()
     return code, said.out.splitlines(), said.err
 
@@ -72,7 +72,7 @@ def test_runs_is_also_called_ls(
 ) -> None:
     del outputs
     monkeypatch.setattr(sys, "argv", ["ncexp", "ls", "loss=mse"])
-    assert cli._command() == 0
+    assert cli.main() == 0
     assert capsys.readouterr().out.endswith("2 runs: 2 completed\n")
 
 

@@ -9,6 +9,7 @@ import re
 import select
 import sys
 import textwrap
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -33,6 +34,8 @@ COMMANDS: dict[str, str] = {
 }
 #: Other words for commands.
 ALIASES = {"ls": "runs"}
+#: Those that Hydra composes a configuration for; `composed` of their modules says which one, but for train.
+COMPOSED = ("train", "measure")
 #: What a sweep's worker starts; not for people.
 WORKER = "run-frozen"
 #: Exit code where what read our output has ended: as of a program that SIGPIPE ends.
@@ -112,17 +115,58 @@ def _choice(group: str, name: str, path: Path) -> str:
     return f"{folder}/..." if inside else "\u00a0".join([name, *(f"{group}.{key}=..." for key in needed)])
 
 
-def main() -> int:
-    """Carry out the command in sys.argv; returns the exit code. Without a command's name it is `train`."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out a command, that of sys.argv unless one is given; returns the exit code.
+
+    Without a command's name it is `train`. What a command refuses is explained in one message, whichever it is.
+    """
     _prepare_streams()
+    gc.set_threshold(50_000)  # of torch's import the garbage collector takes a third, and finds nothing
     try:
-        code = _command()
+        word, words = _split([*(sys.argv[1:] if arguments is None else arguments)])
+        if word in ("--help", "--version"):
+            version = import_module("ncexp").__version__
+            print(help_text() if word == "--help" else f"ncexp {version}\n", end="")
+            code = 0
+        elif word in COMPOSED:
+            from ncexp.cli.hydra_task import compose_and_work
+            from ncexp.record import exit_code
+
+            chosen = ("config", words) if word == "train" else import_module(f"{__name__}.{word}").composed(words)
+            code = exit_code(compose_and_work(*chosen))
+        else:
+            code = int(import_module(f"{__name__}.{word}").main(words))
         sys.stdout.flush()
         return code
     except BrokenPipeError:
         if not _output_is_closed():
             raise
         return READER_GONE
+    except Exception as error:
+        from ncexp.cli.errors import explain_or_raise
+
+        return explain_or_raise(error).exit_code
+    except KeyboardInterrupt:
+        from ncexp.record import State
+
+        return State.INTERRUPTED.exit_code
+
+
+def _split(arguments: list[str]) -> tuple[str, list[str]]:
+    """The module that carries out the command, and its arguments. Raises ConfigError for an unknown command."""
+    first, *rest = arguments or [""]
+    first = ALIASES.get(first, first)
+    if {"--help", "-h"} & {first, *rest} and first not in {*COMMANDS} - {"train"}:
+        return "--help", []
+    if first in ("--version", "--shell-completion", WORKER):
+        return first if first == "--version" else first.strip("-").replace("-", "_"), rest
+    if first not in COMMANDS:
+        if first[:1].isalpha() and "=" not in first:
+            from ncexp.config import ConfigError, nearest
+
+            raise ConfigError(f"{first}: expected a command or NAME=VALUE. {nearest(first, COMMANDS)}")
+        first, rest = "train", arguments
+    return first, import_module(f"{__name__}.words").with_outputs(first, rest)
 
 
 def _prepare_streams() -> None:
@@ -146,39 +190,3 @@ def _output_is_closed() -> bool:
     if closed:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains at its end
     return closed
-
-
-def _command() -> int:
-    gc.set_threshold(50_000)  # of torch's import the garbage collector takes a third, and finds nothing
-    first, *rest = sys.argv[1:] or [""]
-    first = ALIASES.get(first, first)
-    if {"--help", "-h"} & {first, *rest} and first not in {*COMMANDS} - {"train"}:
-        print(help_text(), end="")
-        return 0
-    if first in COMMANDS or first == WORKER:
-        return _call(first, rest)
-    if first == "--shell-completion":
-        return int(import_module(f"{__name__}.shell_completion").main(rest))
-    if first == "--version":
-        print("ncexp", import_module("ncexp").__version__)
-        return 0
-    return _call(first if first[:1].isalpha() and "=" not in first else "train", sys.argv[1:])
-
-
-def _call(word: str, arguments: list[str]) -> int:
-    """A command's exit code; what it refuses is explained in one message, whichever command it is."""
-    try:
-        if word not in COMMANDS and word != WORKER:
-            from ncexp.config import ConfigError, nearest
-
-            raise ConfigError(f"{word}: expected a command or NAME=VALUE. {nearest(word, COMMANDS)}")
-        arguments = import_module(f"{__name__}.words").with_outputs(word, arguments)
-        return int(import_module(f"{__name__}.{word.replace('-', '_')}").main(arguments))
-    except Exception as error:
-        from ncexp.cli.errors import explain_or_raise
-
-        return explain_or_raise(error).exit_code
-    except KeyboardInterrupt:
-        from ncexp.record import State
-
-        return State.INTERRUPTED.exit_code

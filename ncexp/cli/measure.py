@@ -6,10 +6,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ncexp.cli.hydra_task import compose_and_work
 from ncexp.config import ConfigError
 from ncexp.config.composing import compose_plain, quoted
-from ncexp.record import exit_code, named_runs
+from ncexp.record import named_runs
 
 HELP = """\
 Measure stored runs further, from the snapshots and weights that they kept.
@@ -29,8 +28,8 @@ measures what another training left, into a run directory like any other
 PATTERNS = ("checkpoints", "checkpoint.epoch", "checkpoint.key", "checkpoint.prefix")
 
 
-def main(arguments: list[str]) -> int:
-    """Measure; returns 0 only where every measuring is completed, else the worst one's code."""
+def composed(arguments: list[str]) -> tuple[str, list[str]]:
+    """Which configuration of conf/ is composed, and with which overrides; of stored runs as a sweep over them."""
     parser = argparse.ArgumentParser(
         prog="ncexp measure", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -44,11 +43,11 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_intermixed_args(arguments)
     folder = ["--config-dir", given.config_dir] if given.config_dir else []
     if any(word.startswith("checkpoints=") for word in given.words):
-        return exit_code(compose_and_work("checkpoints", [*folder, *_of_checkpoints(given.words, given.multirun)]))
+        return "checkpoints", [*folder, *_of_checkpoints(given.words, given.multirun)]
     overrides = [word for word in given.words if "=" in word or word.startswith("~")]
     runs = _named_runs([word for word in given.words if word not in overrides], overrides)
     chosen = "run=" + ",".join(quoted(str(run)) for run in runs)
-    return exit_code(compose_and_work("measure", [*folder, "-m", *overrides, chosen]))
+    return "measure", [*folder, "-m", *overrides, chosen]
 
 
 def _of_checkpoints(words: Sequence[str], multirun: bool) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,22 +50,14 @@ class CheckedLauncher(Launcher):
         """What Hydra hands over before `launch`."""
         self._context, self._config = hydra_context, config
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Carry out one sweep; returns a result for each task, its return value the State; none where nobody waits."""
+    def prepare(self, job_overrides: Sequence[Sequence[str]]) -> tuple[SweepDirectory, list[Asked]]:
+        """The sweep's folder, which may be there, and its tasks. Raises ConfigError for a task that is refused."""
         self._refuse_sweep(job_overrides)
         composer = Composer(self._context.config_loader, self._config)
         asked = check_all([(list(overrides), composer.compose(overrides)) for overrides in job_overrides])
         if note := note_on_optimizers(asked):
             self.say(note)
-        sweep = SweepDirectory.of(self._name(asked), [one.task for one in asked])
-        return [
-            JobReturn(overrides=one.overrides, status=JobStatus.COMPLETED, _return_value=state)
-            for one, state in zip(asked, self.carry_out(sweep, asked), strict=False)
-        ]
-
-    @abstractmethod
-    def carry_out(self, sweep: SweepDirectory, asked: Sequence[Asked]) -> list[State]:
-        """The states that all tasks ended in, or nothing."""
+        return SweepDirectory.of(self._name(asked), [one.task for one in asked]), asked
 
     def say(self, line: str) -> None:
         """Print it as it is."""
@@ -98,11 +90,20 @@ class CheckedLauncher(Launcher):
                 raise ConfigError(f"sweep: expected one sweep a command, got {asked}. Begin one after the other.")
 
 
+def _returned(asked: Sequence[Asked], states: Iterable[State]) -> Sequence[JobReturn]:
+    """What Hydra gets of each task."""
+    return [
+        JobReturn(overrides=one.overrides, status=JobStatus.COMPLETED, _return_value=state)
+        for one, state in zip(asked, states, strict=False)
+    ]
+
+
 class InTurnLauncher(CheckedLauncher):
     """A sweep for which no launcher was chosen: its tasks one after another, in this process, without a folder."""
 
-    def carry_out(self, sweep: SweepDirectory, asked: Sequence[Asked]) -> list[State]:
-        """A failure stops nothing, Ctrl-C all: what has not begun stays new."""
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Carry out one sweep; a failure stops nothing, Ctrl-C all: what has not begun stays new."""
+        sweep, asked = self.prepare(job_overrides)
         entries = [one.entry(num) for num, one in enumerate(asked)]
         states: list[State] = []
         with follow(asked[0].task.raw, [Path(entry.run) for entry in entries], self.console):
@@ -123,13 +124,15 @@ class InTurnLauncher(CheckedLauncher):
         outputs = asked[0].task.outputs
         trained = outputs if isinstance(asked[0].task, RunConfig) else None
         print_end(self.console, states, outputs, trained, [Path(entry.run) for entry in entries if several])
-        return states
+        return _returned(asked, states)
 
 
 class SweepLauncher(CheckedLauncher):
     """Plan, freeze, hand over, wait, print; what a subclass adds is who works on the tasks."""
 
-    def carry_out(self, sweep: SweepDirectory, asked: Sequence[Asked]) -> list[State]:
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Carry out one sweep; returns nothing where nobody waits."""
+        sweep, asked = self.prepare(job_overrides)
         check_outputs(asked[0].task.outputs)
         stores = configured_stores([one.task for one in asked])
         asked = [one.remaining() for one in asked]
@@ -160,7 +163,7 @@ class SweepLauncher(CheckedLauncher):
             text = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
             self.say(f"MLflow    {text or 'no run has begun'}")
         print_end(self.console, states, sweep.path.parent.parent, sweep.path if trained and runs else None, runs)
-        return [*states]
+        return _returned(asked, states)
 
     #: Whether a person stopped it, who waits for nothing more.
     stopped = False

@@ -109,7 +109,7 @@ def test_faults_are_refused_by_name(configure: Configure, overrides: list[str], 
 )
 def test_command_refuses_runs_and_sweeps_beside_checkpoints(words: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        measure.main(["checkpoints=ckpts/*.pt", *words])
+        measure.composed(["checkpoints=ckpts/*.pt", *words])
 
 
 def test_patterns_reach_hydra_in_quotes() -> None:

@@ -28,7 +28,7 @@ def test_sweep_in_turn_stops_at_an_interruption_and_prints_a_table(
     tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tasks = entries(tmp_path, 3)
-    config = SimpleNamespace(raw={}, outputs=tmp_path)
+    config = SimpleNamespace(raw={"tracking": {"enabled": False}}, outputs=tmp_path)
     asked = [SimpleNamespace(task=config, entry=lambda num: tasks[num], overrides=[]) for _ in tasks]
     ends = iter([State.COMPLETED, State.INTERRUPTED])
     tasks[1].task.path.mkdir()
@@ -36,8 +36,9 @@ def test_sweep_in_turn_stops_at_an_interruption_and_prints_a_table(
     monkeypatch.setattr(launcher, "attempt", lambda raw, console: next(ends))
     monkeypatch.setattr(launcher, "process_console", lambda: console)
     monkeypatch.setattr(launcher, "print_end", lambda *others: None)
-    states = InTurnLauncher().carry_out(SweepDirectory(tmp_path / "sweep"), asked)  # type: ignore[arg-type]
-    assert states == [State.COMPLETED, State.INTERRUPTED, State.NEW]
+    monkeypatch.setattr(InTurnLauncher, "prepare", lambda *_: (SweepDirectory(tmp_path / "sweep"), asked))
+    returned = InTurnLauncher().launch([], 0)
+    assert [one.return_value for one in returned] == [State.COMPLETED, State.INTERRUPTED, State.NEW]
     assert printed(console) == [
         "",
         "run 1 of 3  seed=0",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ncexp.cli import _call
+from ncexp.cli import main as command
 from ncexp.cli.list import GROUPS, main
 from ncexp.config.installed import config_directory
 from ncexp.record.quantities import QUANTITIES
@@ -56,5 +56,5 @@ def test_list_group_shows_each_choice_with_its_comment(group: str, capsys: pytes
     ],
 )
 def test_list_refuses_unknown_words(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _call("list", words) == 2
+    assert command(["list", *words]) == 2
     assert message in capsys.readouterr().err
