@@ -1,5 +1,7 @@
 """conf/architecture: each choice returns a network whose output is (logits, features)."""
 
+# ruff: noqa: F401 (what is imported here is the face of the package)
+
 from ncexp.architectures.by_name import ForeignNetwork
 from ncexp.architectures.network import (
     Network,
@@ -13,17 +15,3 @@ from ncexp.architectures.network import (
     refuse_single_examples,
 )
 from ncexp.architectures.pointwise import memory_format_for
-
-__all__ = [
-    "ForeignNetwork",
-    "Network",
-    "RenormalizedNetwork",
-    "answer_of",
-    "departure",
-    "last_layer",
-    "logits_of",
-    "memory_format_for",
-    "name_of",
-    "pooled",
-    "refuse_single_examples",
-]

@@ -1,5 +1,5 @@
 """conf/dataset: each choice returns a Dataset: a train and a test split, and the number of classes."""
 
-from ncexp.datasets.dataset import Dataset, Examples, Split, check_data, prepare
+# ruff: noqa: F401 (what is imported here is the face of the package)
 
-__all__ = ["Dataset", "Examples", "Split", "check_data", "prepare"]
+from ncexp.datasets.dataset import Dataset, Examples, Split, check_data, prepare

@@ -1,5 +1,7 @@
 """The second verb: a network, or what a run kept, and data → one evaluation pass → a snapshot → analyses → records."""
 
+# ruff: noqa: F401 (what is imported here is the face of the package)
+
 from ncexp.measure.evaluation import (
     Analysis,
     EpochEvaluator,
@@ -20,37 +22,3 @@ from ncexp.measure.ridge import Ridge, ridge_for, ridge_of
 from ncexp.measure.snapshot import Snapshot, load_snapshot, snapshot_bytes
 from ncexp.measure.stored import measure_stored, missing_epochs
 from ncexp.measure.tapped import TappedNetwork
-
-__all__ = [
-    "Analysis",
-    "Comparison",
-    "EpochEvaluator",
-    "Evaluation",
-    "ForeignTraining",
-    "LoadedData",
-    "LoadedExamples",
-    "Needs",
-    "Pass",
-    "Probe",
-    "RecordedTraining",
-    "Ridge",
-    "Snapshot",
-    "Subject",
-    "TappedNetwork",
-    "build_analyses",
-    "check_probes",
-    "compare_with_path",
-    "evaluate",
-    "forward",
-    "load_data",
-    "load_snapshot",
-    "measure_stored",
-    "missing_epochs",
-    "ridge_for",
-    "ridge_of",
-    "run_analysis",
-    "snapshot_bytes",
-    "subject_of",
-    "train_error_at_most",
-    "with_errors",
-]

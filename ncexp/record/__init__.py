@@ -1,5 +1,7 @@
 """What lies on the disk: a run's directory, its journals, states and snapshots' files, and a run as others read it."""
 
+# ruff: noqa: F401 (what is imported here is the face of the package)
+
 from ncexp.config import FAMILIES
 from ncexp.record.contents import read_config, read_environment, read_origin
 from ncexp.record.files import (
@@ -19,45 +21,3 @@ from ncexp.record.run_directory import JOB_VARIABLE, Busy, RunDirectory, TaskDir
 from ncexp.record.runs import Runs, load, read_all, select, split_name
 from ncexp.record.saved_run import ZERO_ERROR, SavedRun, read_run, zero_error_epoch
 from ncexp.record.states import State, exit_code, format_counts
-
-__all__ = [
-    "FAMILIES",
-    "JOB_VARIABLE",
-    "ZERO_ERROR",
-    "Busy",
-    "Clock",
-    "DamagedFile",
-    "Journal",
-    "Progress",
-    "Record",
-    "RunDirectory",
-    "Runs",
-    "SavedRun",
-    "State",
-    "TaskDirectory",
-    "UnusableFolder",
-    "acquire",
-    "column",
-    "counted",
-    "exit_code",
-    "find_runs",
-    "format_counts",
-    "format_rate",
-    "format_time",
-    "load",
-    "named_folders",
-    "named_runs",
-    "read_all",
-    "read_config",
-    "read_environment",
-    "read_json",
-    "read_origin",
-    "read_run",
-    "remove_unfinished",
-    "select",
-    "set_aside",
-    "split_name",
-    "write_json",
-    "write_text",
-    "zero_error_epoch",
-]

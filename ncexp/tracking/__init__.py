@@ -1,8 +1,8 @@
 """MLflow, brought up to the journals; the only package that imports mlflow."""
 
+# ruff: noqa: F401 (what is imported here is the face of the package)
+
 from ncexp.tracking.address import check_uri, may_write, tracking_uri
 from ncexp.tracking.follower import follow
 from ncexp.tracking.store import prepare
 from ncexp.tracking.sync import follow_runs, sync_runs
-
-__all__ = ["check_uri", "follow", "follow_runs", "may_write", "prepare", "sync_runs", "tracking_uri"]

@@ -1,5 +1,7 @@
 """conf/analysis: each reads an evaluated split and yields (family/quantity, value)."""
 
+# ruff: noqa: F401 (what is imported here is the face of the package)
+
 from ncexp.measure.analyses.from_examples import Decisions, RobustnessAnalysis
 from ncexp.measure.analyses.from_statistics import (
     CentralPathAnalysis,
@@ -9,14 +11,3 @@ from ncexp.measure.analyses.from_statistics import (
     NeuralCollapse,
 )
 from ncexp.measure.analyses.geometry import Geometry
-
-__all__ = [
-    "CentralPathAnalysis",
-    "Decisions",
-    "Geometry",
-    "LayerwiseCollapse",
-    "LossAndError",
-    "MSEDecompositionAnalysis",
-    "NeuralCollapse",
-    "RobustnessAnalysis",
-]
