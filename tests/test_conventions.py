@@ -67,7 +67,7 @@ def test_forms_of_nc1_are_what_the_page_says() -> None:
     assert np.mean(cdnv) == pytest.approx(found["cdnv"], rel=ROUNDING)
 
 
-def test_nc1_of_equal_weights_is_that_of_both_ancestors_for_unequal_classes() -> None:
+def test_nc1_of_equal_weights_is_that_of_both_codes_for_unequal_classes() -> None:
     features, labels, weight, _ = drawn([5, 10, 20, 40, 80])
     statistics, found = ours(features, labels, weight)
     names: dict[str, Any] = {"torch": torch}

@@ -229,9 +229,7 @@ def test_single_run_with_a_damaged_status_is_refused_by_name(composed: Compose, 
 
 
 @pytest.mark.slow
-def test_configuration_that_is_not_that_of_the_run_is_refused_before_it_is_measured(
-    composed: Compose, console: Console
-) -> None:
+def test_configuration_of_another_run_is_refused_before_it_is_measured(composed: Compose, console: Console) -> None:
     from ncexp.config.composing import compose_plain
     from ncexp.main import measure
 
@@ -274,7 +272,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_disk_full_at_the_status_leaves_a_run_that_is_killed_everywhere_and_goes_on(
+def test_disk_full_at_the_status_leaves_a_killed_run_that_goes_on(
     small_disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [*SMALL, QUIET, "analysis=[]", "device=cpu", f"outputs={small_disk}"]

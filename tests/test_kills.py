@@ -91,7 +91,7 @@ def _start(begin: tuple[str, str], command: list[str], calls: int) -> subprocess
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
-def test_thirty_kills_leave_every_journal_as_undisturbed_and_once_in_mlflow(
+def test_thirty_kills_leave_journals_as_undisturbed_and_once_in_mlflow(
     composed: Compose, seed: int, tmp_path: Path
 ) -> None:
     """Five of a training, five of a measuring and five of a loop with a Recorder, with each of two seeds."""

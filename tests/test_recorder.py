@@ -33,9 +33,7 @@ def generators() -> list[object]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("own_generator", [False, True])
-def test_trained_weights_are_the_same_to_the_last_bit_with_and_without_a_recorder(
-    tmp_path: Path, own_generator: bool
-) -> None:
+def test_trained_weights_are_the_same_bits_with_and_without_a_recorder(tmp_path: Path, own_generator: bool) -> None:
     """Dropout, batch normalisation, augmentation and shuffling; gradients and the next random numbers, too."""
     without, recorded = (
         trained_weights(folder, torch.Generator().manual_seed(7) if own_generator else None)

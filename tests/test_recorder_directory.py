@@ -141,7 +141,7 @@ def test_feature_that_is_not_finite_is_a_divergence(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_loop_that_was_stopped_goes_on_in_its_directory_and_leaves_the_same(tmp_path: Path) -> None:
+def test_stopped_loop_goes_on_in_its_directory_and_leaves_the_same(tmp_path: Path) -> None:
     """Started again from its beginning: the numbers of epochs that are there are replaced, by the same ones."""
     whole = {path.name: path.read_bytes() for path in measurements(record(tmp_path / "whole").path)}
     record(tmp_path / "stopped", range(1, 3))

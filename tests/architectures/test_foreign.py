@@ -256,7 +256,7 @@ IS_NOT = "the logits are not W h . b of its last linear layer, last, once its we
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
-def test_networks_whose_logits_are_no_linear_layers_are_refused_with_the_reason(model, reason: str) -> None:
+def test_networks_whose_logits_are_not_linear_are_refused_with_the_reason(model, reason: str) -> None:
     torch.manual_seed(0)
     classes = 4 if "2 times" in reason or "PReLU" in reason else 3
     with pytest.raises(ValueError, match=reason):
@@ -279,7 +279,7 @@ def test_layer_that_begins_at_zero_or_is_fixed_is_taken_unchanged() -> None:
 
 
 @pytest.mark.parametrize("after", [nn.Dropout(0.1), nn.BatchNorm1d(3, affine=False)])
-def test_what_changes_the_logits_in_train_mode_alone_is_refused_for_training(after: nn.Module) -> None:
+def test_what_changes_logits_in_train_mode_alone_is_refused(after: nn.Module) -> None:
     torch.manual_seed(0)
     network = ForeignNetwork(theirs(zero(), after), "theirs", (1, 2, 2), 3)
     inputs = images(1, 2, count=16)

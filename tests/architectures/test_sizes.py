@@ -64,7 +64,7 @@ def test_parameter_count_equals_torchvisions_with_the_imagenet_stem(name):
 
 
 @pytest.mark.parametrize("name", VGGS)
-def test_parameter_count_equals_torchvisions_but_for_the_norms_in_place_of_dropout(name):
+def test_parameter_count_is_torchvisions_but_for_norms_for_dropout(name):
     size = size_of(name, (3, 224, 224), 1000, head="fully_connected")
     assert size.num_parameters == TORCHVISION_IMAGENET[name] + 2 * 2 * 4096
     assert size.num_features == 4096
@@ -78,7 +78,7 @@ def test_parameter_count_of_the_average_head_leaves_out_the_published_head(name)
 
 
 @pytest.mark.parametrize("name", with_long_ones_slow(name for name in DEEP if name.startswith("resnet")))
-def test_parameter_count_of_the_small_stem_differs_by_its_kernel_and_the_classes(name):
+def test_parameter_count_of_the_small_stem_differs_by_kernel_and_classes(name):
     size = size_of(name, (3, 32, 32), 10)
     fewer_weights_in_the_stem = 64 * 3 * (7 * 7 - 3 * 3)
     fewer_classes = 990 * (size.num_features + 1)
@@ -87,7 +87,7 @@ def test_parameter_count_of_the_small_stem_differs_by_its_kernel_and_the_classes
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", with_long_ones_slow(IMGCLSMOB_CIFAR10))
-def test_parameter_count_equals_the_published_one_of_densenets_for_small_images(name):
+def test_parameter_count_of_small_densenets_is_the_published_one(name):
     assert size_of(name, (3, 32, 32), 10).num_parameters == IMGCLSMOB_CIFAR10[name]
 
 
@@ -100,13 +100,13 @@ def test_flops_are_twice_torchvisions_multiply_adds(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", with_long_ones_slow(IMGCLSMOB_CIFAR10_MULTIPLY_ADDS))
-def test_flops_of_small_densenets_are_near_twice_the_published_multiply_adds(name):
+def test_flops_of_small_densenets_are_twice_the_published_multiply_adds(name):
     size = size_of(name, (3, 32, 32), 10)
     assert size.flops / 2e6 == pytest.approx(IMGCLSMOB_CIFAR10_MULTIPLY_ADDS[name], rel=0.05)
 
 
 @pytest.mark.slow
-def test_description_holds_a_row_for_every_shipped_choice_in_order_of_depth():
+def test_description_has_a_row_for_every_choice_in_order_of_depth():
     names = list_architectures()
     assert names.index("densenet40") < names.index("densenet100") < names.index("densenet250")
     rows = describe_architectures(names, (1, 28, 28), 10)

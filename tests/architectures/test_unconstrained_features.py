@@ -53,7 +53,7 @@ def _global_minimum(scale: float, weight_decay: float) -> tuple[float, float, fl
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("scale", "weight_decay"), [("1.0", 0.02), slow("2/C", 0.01), slow("1.0", 0.2)])
-def test_unconstrained_features_train_to_the_global_minimum_of_regularised_mse(
+def test_unconstrained_features_train_to_the_minimum_of_regularised_mse(
     composed: Compose, scale: str, weight_decay: float
 ) -> None:
     """The third decay is beyond the threshold: features and classifier die, the bias alone is left."""

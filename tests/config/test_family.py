@@ -42,7 +42,7 @@ def test_family_stands_in_every_choice(path: Path) -> None:
         ("densenet40", None, "DenseNet"),
     ],
 )
-def test_family_of_a_foreign_network_is_the_letters_that_its_name_begins_with(
+def test_family_of_a_foreign_network_is_the_first_letters_of_its_name(
     name: str, model: str | None, family: str
 ) -> None:
     assert family_of({"name": name, **({"model": model} if model else {}), "family": None}) == family

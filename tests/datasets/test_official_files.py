@@ -44,7 +44,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-def test_packaged_fashion_mnist_is_the_official_one_and_nothing_is_written_there(packaged, cache):
+def test_packaged_fashion_mnist_is_official_and_nothing_is_written(packaged, cache):
     before = sorted(packaged.iterdir())
     dataset = images.load(source="fashion_mnist", examples_per_class=100, pad=32, root=str(packaged))
     assert dataset.facts["official_files"]

@@ -195,7 +195,7 @@ def test_table_in_other_separators_and_encodings_is_the_same(
     assert found.facts["columns"] == "höhe, b"
 
 
-def test_table_of_decimal_commas_or_of_another_encoding_says_the_line_that_repairs_it(tmp_path: Path) -> None:
+def test_table_that_is_read_wrongly_says_the_line_that_repairs_it(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("x;kind\n1,5;a\n2,5;b\n")
     with pytest.raises(ValueError, match=r"'x', got '1,5' in row 1. Write it with a point: sed 's/,/./g' OLD > NEW"):

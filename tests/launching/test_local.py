@@ -41,7 +41,7 @@ def test_local_sweep_trains_several_at_once_and_one_failing_stops_nothing(projec
     assert project.states() == ["completed", "completed", "completed", "diverged"]
 
 
-def test_run_that_leads_elsewhere_by_a_link_is_named_and_the_others_are_trained(project: Project) -> None:
+def test_run_with_a_link_is_named_and_the_others_are_trained(project: Project) -> None:
     """The log of the run was appended to whatever file the link named."""
     code, printed = project.sweep("seed=1,2", "architecture.behaviour=raise", launcher="local")
     assert (code, project.states()) == (1, ["failed"] * 2), printed

@@ -121,7 +121,7 @@ def test_slurm_03_job_without_a_result_is_lost_and_not_waited_for(project: Proje
     assert "resumed " in _run_log(first)
 
 
-def test_slurm_04_submitted_and_left_then_inspected_and_cancelled_from_elsewhere(project: Project) -> None:
+def test_slurm_04_left_sweep_is_inspected_and_cancelled_from_elsewhere(project: Project) -> None:
     project.hold()
     code, printed = project.sweep("seed=1,2", LONG, "hydra.launcher.wait=false")
     assert code == 0, printed

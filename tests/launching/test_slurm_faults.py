@@ -96,7 +96,7 @@ def test_run_of_two_processes_ends_when_one_of_them_fails(project: Project) -> N
     assert "a bug in the second process" in log.read_text()
 
 
-def test_job_that_slurm_ends_at_its_memory_limit_says_so_and_goes_on_with_more(tmp_path: Path) -> None:
+def test_job_ended_at_its_memory_limit_says_so_and_goes_on_with_more(tmp_path: Path) -> None:
     """It was "lost: node failure, kill -9, ...", with a log in which nothing stood."""
     project = Project(tmp_path, cold=True)  # what a job forks from another process, SLURM does not count
     try:

@@ -80,7 +80,7 @@ class Soak:
 
 
 @pytest.mark.parametrize("launcher", ["local", "slurm"])
-def test_killed_at_random_and_repeated_every_journal_and_every_stored_value_is_as_undisturbed(
+def test_random_kills_leave_every_journal_and_stored_value_as_undisturbed(
     project: Project, launcher: str, request: pytest.FixtureRequest
 ) -> None:
     if launcher == "slurm":

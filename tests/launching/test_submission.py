@@ -79,7 +79,7 @@ def listed(name: str, *jobs: str) -> Queue:
     return {job: QueuedJob("RUNNING", "", name) for job in jobs}
 
 
-def test_jobs_of_an_unconfirmed_submission_are_adopted_with_what_they_wait_for(sweep: SweepDirectory) -> None:
+def test_jobs_of_an_unconfirmed_submission_are_adopted(sweep: SweepDirectory) -> None:
     name = noted(sweep, [0, 1], [2]).name
     said: list[str] = []
     adopt_noted(sweep, listed(name, "12_1") | listed("quick_1:other", "13"), said.append)  # 12_0 is through

@@ -128,7 +128,7 @@ def test_label_weights_are_those_of_the_criterion(classes: int) -> None:
         assert label_weights(objective_of(CRITERIA[other]), layer) is None
 
 
-def test_loss_of_another_form_is_refused_where_a_set_cannot_be_taken_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loss_of_another_form_is_refused_for_a_set_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         ValueError, match=r"loss: expected a mean over the examples, .* and 2 processes, each with a share"
     ):

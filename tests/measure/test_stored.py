@@ -62,7 +62,7 @@ def run(composed: Compose, no_training: Any) -> Path:
     ],
     ids=["mlp", "convolutions"],
 )
-def test_measured_later_is_what_the_training_itself_would_have_measured_to_the_last_bit(
+def test_measured_later_is_what_the_training_measures_to_the_last_bit(
     composed: Compose, console: Console, tmp_path: Path, no_training: Any, network: list[str]
 ) -> None:
     base = {"base": []} if network else {}

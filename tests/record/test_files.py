@@ -30,7 +30,7 @@ def unfinished(folder: Path) -> list[Path]:
     return [path for path in folder.rglob(".*") if path.name.count(".") > 2]
 
 
-def test_file_whose_writer_was_killed_is_removed_by_who_holds_the_lock_next(tmp_path: Path) -> None:
+def test_file_of_a_killed_writer_is_removed_by_who_holds_the_lock_next(tmp_path: Path) -> None:
     """Of a large network it is as large as a checkpoint, and it stayed for good."""
     run, sweep = RunDirectory(tmp_path / "run_0123456789"), SweepDirectory(tmp_path / "sweep")
     hold = {run.locked: [run.status_path, run.resume], run.locked_measurements: [run.measurements / "a.jsonl"]}

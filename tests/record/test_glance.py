@@ -96,7 +96,7 @@ def test_half_a_line_is_left_out_and_a_wrong_one_is_named(tmp_path: Path) -> Non
         journal.last()
 
 
-def test_glance_of_a_recorded_or_foreign_training_has_the_last_measured_epoch(tmp_path: Path) -> None:
+def test_glance_of_a_foreign_training_has_the_last_measured_epoch(tmp_path: Path) -> None:
     path = write_run(tmp_path)
     shutil.move(path / "training.jsonl", tmp_path / "aside")
     ((run,), _) = glance_at_runs([path])

@@ -61,7 +61,7 @@ def test_journal_put_sorts_by_epoch_whatever_comes_first(journal: Journal, order
     assert journal.path.read_bytes() == ordered.path.read_bytes()
 
 
-def test_journal_put_leaves_an_epoch_that_is_there_unless_it_is_to_be_replaced(journal: Journal) -> None:
+def test_journal_put_leaves_an_epoch_unless_it_is_to_be_replaced(journal: Journal) -> None:
     for epoch in (1, 2, 3):
         journal.put({"epoch": epoch, "loss": 1.0})
     journal.put({"epoch": 2, "loss": 5.0})

@@ -51,7 +51,7 @@ def test_frame_holds_every_number_of_every_journal_once(tmp_path: Path) -> None:
             assert found[place] == value or (math.isnan(value) and math.isnan(found[place]))
 
 
-def test_frame_is_in_the_order_of_runs_and_epochs_with_the_facts_of_the_run_in_each_row(tmp_path: Path) -> None:
+def test_frame_is_in_the_order_of_runs_and_epochs_with_facts_in_each_row(tmp_path: Path) -> None:
     write_run(tmp_path, rate=0.01, seed=3)
     write_run(tmp_path, rate=0.02, loss="cross_entropy", state=State.DIVERGED)
     runs = load(tmp_path)

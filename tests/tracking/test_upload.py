@@ -168,7 +168,7 @@ def test_send_rerun_takes_the_old_run_out_of_the_lists(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_send_resumed_run_goes_on_in_the_same_mlflow_run_and_loses_its_reason(tmp_path: Path) -> None:
+def test_send_resumed_run_is_the_same_mlflow_run_and_loses_its_reason(tmp_path: Path) -> None:
     path = write_run(tmp_path, state=State.INTERRUPTED)
     commit(path, EPOCHS[5])
     write_status(path, State.INTERRUPTED, message="SIGTERM")
@@ -334,9 +334,7 @@ def test_send_moved_and_copied_runs_are_one_run_on_a_server(
 
 
 @pytest.mark.slow
-def test_send_original_and_copy_that_both_go_on_are_one_run_on_a_server_until_the_copy_is_a_run_of_its_own(
-    tmp_path: Path, mlflow_server: Any
-) -> None:
+def test_send_original_and_copy_are_one_run_until_the_copy_is_its_own(tmp_path: Path, mlflow_server: Any) -> None:
     """Both train the same epochs: the values are the same, the times are not, so their points stand there twice."""
 
     def points(path: Path, where: str) -> list[tuple[int, float]]:

@@ -173,9 +173,7 @@ class Normalised(nn.Module):
     ("weight", "bias"),
     [(0.0, 1.0), (0.0, 1e6), (1.0, 1e6), (1e6, 1.0), (1e19, 1.0), (1e30, 0.0)],
 )
-def test_check_gradients_does_not_judge_features_that_only_rounding_tells_apart(
-    precision: str, weight: float, bias: float
-) -> None:
+def test_check_gradients_leaves_features_apart_by_rounding_alone(precision: str, weight: float, bias: float) -> None:
     """Constant, far from 0, or beyond float32 in a sum of squares, whatever the inputs are: by the weights."""
     torch.manual_seed(0)
     network: Any = Normalised(nn.Identity(), nn.Linear(64, 64))
@@ -221,7 +219,7 @@ def test_check_gradients_names_the_broken_layer(where: str, named: str, factor: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", TOLERANCES)
-def test_check_gradients_of_a_compiled_network_passes_it_and_refuses_a_broken_one(precision: str) -> None:
+def test_check_gradients_passes_a_compiled_network_not_a_broken_one(precision: str) -> None:
     torch.manual_seed(0)
     inputs, labels = examples(DIGITS)
     for network, right in (
@@ -275,7 +273,7 @@ def test_check_gradients_leaves_everything_as_found_bit_for_bit(precision: str, 
     assert not any(module._forward_hooks for module in network.modules())
 
 
-def test_check_gradients_passes_float64_networks_and_gradients_that_are_exactly_zero() -> None:
+def test_check_gradients_passes_float64_networks_and_zero_gradients() -> None:
     torch.manual_seed(0)
     features = unconstrained_features((20,), NUM_CLASSES, num_features=3)
     rows, labels = torch.eye(20).double(), torch.arange(20) // 2
@@ -285,7 +283,7 @@ def test_check_gradients_passes_float64_networks_and_gradients_that_are_exactly_
     check_gradients(network, network, MSE_LOSS, *examples(DIGITS), precision="fp32")
 
 
-def test_check_gradients_judges_no_loss_that_is_not_finite_and_no_other_precision() -> None:
+def test_check_gradients_leaves_infinite_losses_and_other_precisions() -> None:
     network = mlp(DIGITS, NUM_CLASSES, hidden=[8])
     inputs, labels = examples(DIGITS)
     check_gradients(network, network, MSE_LOSS, inputs * math.nan, labels, precision="fp32")
@@ -325,7 +323,7 @@ def test_gradient_check_runs_once_for_each_shape_precision_and_compilation(monke
             check_gradients_once(broken, broken, MSE_LOSS, inputs, labels, **plain)
 
 
-def test_a_run_whose_gradients_are_wrong_is_refused_before_anything_is_written(
+def test_run_with_wrong_gradients_is_refused_before_anything_is_written(
     composed: Compose, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built = assemble

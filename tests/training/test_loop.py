@@ -67,7 +67,7 @@ def losses(of: Training, epochs: int = 2) -> list[float]:
     return [of.run_epoch(lambda: False)["fit/loss"] for _ in range(epochs)]
 
 
-def test_run_epoch_equals_the_plain_loop_bit_by_bit_short_last_batch_included() -> None:
+def test_run_epoch_equals_the_plain_loop_bit_by_bit() -> None:
     ours = training(examples())
     assert losses(ours) == plain_losses(ours, 2)
 
@@ -192,7 +192,7 @@ def test_non_finite_loss_stops_at_its_step() -> None:
     assert ours.position.step == 2
 
 
-def test_non_finite_loss_that_arrives_late_stops_the_same_epoch_and_names_its_step(
+def test_non_finite_loss_that_arrives_late_stops_the_epoch_and_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(step_log, "_Arriving", Late)
@@ -202,7 +202,7 @@ def test_non_finite_loss_that_arrives_late_stops_the_same_epoch_and_names_its_st
     assert 1 < ours.position.step < NUM_EXAMPLES // 5
 
 
-def test_non_finite_loss_that_never_arrives_is_met_at_a_stop_and_at_the_epochs_end(
+def test_non_finite_loss_that_never_arrives_is_met_at_the_epochs_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(step_log, "_Arriving", Never)

@@ -56,7 +56,7 @@ def test_per_step_schedule_is_called_with_the_epochs_done_plus_one() -> None:
     assert [summary["fit/lr"] for summary in summaries] == [rates[0], rates[STEPS]]  # of the epoch's first step
 
 
-def test_per_step_rates_of_a_resumed_epoch_are_those_of_an_uninterrupted_one(tmp_path: Path) -> None:
+def test_per_step_rates_of_a_resumed_epoch_are_as_uninterrupted(tmp_path: Path) -> None:
     whole, expected = training(warm_up)
     whole.run_epoch(lambda: False)
     stopped, first = training(warm_up)

@@ -142,7 +142,7 @@ def _spectrum(table: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.slow
-def test_renormalized_free_features_follow_the_closed_form_at_first_order_in_the_step(composed: Compose) -> None:
+def test_renormalized_free_features_follow_the_closed_form_at_first_order(composed: Compose) -> None:
     """Gradient descent is Euler's method for the flow: the error halves with the step, mode by mode."""
     errors = []
     for rate, steps in [(80.0, 25), (40.0, 50), (20.0, 100)]:
@@ -158,7 +158,7 @@ def test_renormalized_free_features_follow_the_closed_form_at_first_order_in_the
 
 
 @pytest.mark.slow
-def test_renormalized_free_features_keep_unit_noise_also_with_decay_and_momentum(composed: Compose) -> None:
+def test_renormalized_features_keep_unit_noise_with_decay_and_momentum(composed: Compose) -> None:
     options = ["regime=renormalized", "optimizer.lr=10.0", "optimizer.weight_decay=0.01", "optimizer.momentum=0.5"]
     _, table, recorded = _free(composed, *options)
     for _ in range(20):
@@ -168,7 +168,7 @@ def test_renormalized_free_features_keep_unit_noise_also_with_decay_and_momentum
 
 
 @pytest.mark.slow
-def test_renormalized_free_features_keep_unit_noise_with_classes_of_unequal_sizes(composed: Compose) -> None:
+def test_renormalized_features_keep_unit_noise_with_unequal_classes(composed: Compose) -> None:
     """20, 9, 4 and 2 examples: their statistics are those of the data set's labels."""
     options = ["dataset.imbalance=10", "batch_size=35", "regime=renormalized", "optimizer.lr=10.0"]
     _, table, recorded = _free(composed, *options)

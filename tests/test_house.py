@@ -1,7 +1,8 @@
-"""How many of our own functions a reader passes from a command to what it is about."""
+"""The size of the house: what a reader passes from a command to what it is about, files, names of tests."""
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -17,6 +18,7 @@ from ncexp.cli import main
 PACKAGE = str(Path(ncexp.__file__).parent)
 #: From the command to `optimizer.step()`, and from `ncexp measure` to tr(Σ_W Σ_B⁺), itself counted.
 MOST_TO_A_STEP, MOST_TO_A_FORMULA = 8, 10
+MOST_LINES, LONGEST_NAME = 400, 70
 
 
 def own_frames(owner: Any, name: str, *words: str) -> list[str]:
@@ -45,3 +47,11 @@ def test_few_frames_lead_to_a_step_and_to_a_formula(tmp_path: Path) -> None:
     formulas = sys.modules["ncexp.collapse.neural_collapse"]
     to_formula = own_frames(formulas, "within_between_trace", "measure", str(tmp_path), "analysis=[collapse]", *chosen)
     assert len([*to_formula, "within_between_trace"]) <= MOST_TO_A_FORMULA, to_formula
+
+
+def test_files_are_short_and_names_of_tests_too() -> None:
+    files = [*Path(PACKAGE).rglob("*.py"), *Path(__file__).parent.rglob("*.py")]
+    lines = {path.name: path.read_text().count("\n") for path in files}
+    assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}
+    names = [name for path in files for name in re.findall(r"def (test_\w+)", path.read_text())]
+    assert [name for name in names if len(name) > LONGEST_NAME] == []
