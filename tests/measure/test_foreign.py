@@ -94,7 +94,7 @@ def test_readers_cope_with_a_run_whose_rate_and_seed_are_not_known(measuring: Co
     assert set(frame["epoch"]) == {1, 2, 3}
     assert runs.table()["zero_error_epoch"].isna().all()
     (cell,) = gather(runs).cells.values()
-    assert [len(members) for members in cell.rates.values()] == [1]
+    assert [len(group.runs) for group in cell.rates.values()] == [1]
     assert len(cell.best) == 1
 
 

@@ -1,4 +1,4 @@
-"""A record of version 0.2.0, kept in version_0_2/: every later 0.2.x reads it, and finds it again by the same command.
+"""A record of version 0.2.0, kept in version_0_2/: every later version reads it, and finds it again by the same command.
 
 It was made by the command of `test_same_command_finds_the_run`, without tracking. Where this test fails, either the
 change is wrong, or the second number of the version is to be raised (docs/versions.md).
