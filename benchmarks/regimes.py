@@ -60,7 +60,7 @@ def trained(raw: dict[str, Any]) -> SavedRun:
             training.resume()
             for _ in training.epochs(lambda: False):
                 pass
-            directory.set_status(State.COMPLETED, epoch=training.epoch, record=training.record())
+            directory.set_status(State.COMPLETED, epoch=training.epoch, record=training.finish())
             print(f"{config.directory.name} trained", flush=True)
     return read_run(config.directory)
 
