@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 
-from ncexp.cli.words import add_outputs
+from ncexp.cli.words import add_outputs, command_parser
 from ncexp.record import SavedRun, State, named_folders
 from ncexp.record.console import literal_console
 from ncexp.record.saved_run import read_runs
@@ -31,9 +30,7 @@ def main(arguments: list[str]) -> int:
     """Print the comparison; returns 0, 1 where a run cannot be read or does not agree with the reference, 2 where one
     is not found or none can be read or compared.
     """
-    parser = argparse.ArgumentParser(
-        prog="ncexp compare", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("compare", HELP)
     parser.add_argument("runs", metavar="RUN", nargs="+")
     add_outputs(parser)
     parser.add_argument("--reference", metavar="NAME", help="hold each against this one: its name, or a file.json")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
-from ncexp.cli.words import add_outputs
+from ncexp.cli.words import add_outputs, command_parser
 from ncexp.record import State, named_folders, read_all
 from ncexp.record.files import replace_file
 from ncexp.record.text import csv_cell, say
@@ -23,9 +22,7 @@ test/error is errors.
 
 def main(arguments: list[str]) -> int:
     """Write the table; returns 0, 1 where a run is left out as it cannot be read, 2 where there is no table."""
-    parser = argparse.ArgumentParser(
-        prog="ncexp export", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("export", HELP)
     parser.add_argument("runs", metavar="RUN", nargs="*")
     add_outputs(parser)
     parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="a .csv or .parquet file")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 from rich.table import Table
 
+from ncexp.cli.words import command_parser
 from ncexp.config import ConfigError, nearest
 from ncexp.config.installed import GROUPS, choices
 from ncexp.record.console import literal_console
@@ -23,9 +23,7 @@ every number that is recorded, with what it means.
 
 def main(arguments: list[str]) -> int:
     """Print the list; returns 0. Raises ConfigError for an unknown word."""
-    parser = argparse.ArgumentParser(
-        prog="ncexp list", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("list", HELP)
     parser.add_argument("what", help=", ".join(WHAT))
     parser.add_argument("names", nargs="*", help="some of them, or families of quantities; default: all")
     parser.add_argument("--shape", type=int, nargs="+", default=[3, 32, 32], help="of one input; default: 3 32 32")

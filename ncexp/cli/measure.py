@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from ncexp.cli.words import command_parser
 from ncexp.config import ConfigError
 from ncexp.config.composing import compose_plain, quoted
 from ncexp.record import named_runs
@@ -30,9 +30,7 @@ PATTERNS = ("checkpoints", "checkpoint.epoch", "checkpoint.key", "checkpoint.pre
 
 def composed(arguments: list[str]) -> tuple[str, list[str]]:
     """Which configuration of conf/ is composed, and with which overrides; of stored runs as a sweep over them."""
-    parser = argparse.ArgumentParser(
-        prog="ncexp measure", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("measure", HELP)
     parser.add_argument(
         "words", nargs="*", metavar="RUN | NAME=VALUE",
         help="a run's directory, name or key, a beginning of either, a glob; a sweep; a folder of runs; and overrides: "

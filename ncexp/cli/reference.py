@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ncexp.cli.words import add_outputs
+from ncexp.cli.words import add_outputs, command_parser
 from ncexp.record import named_runs, read_run
 from ncexp.record.files import replace_text
 from ncexp.record.text import say
@@ -56,9 +56,7 @@ def _text(content: dict[str, Any]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ncexp reference", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("reference", HELP)
     parser.add_argument("runs", metavar="RUN", nargs="+")
     parser.add_argument("--name", required=True, help="what the reference is called")
     add_outputs(parser)

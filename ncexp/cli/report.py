@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ncexp.cli.words import add_outputs, pair
+from ncexp.cli.words import add_outputs, command_parser, pair
 from ncexp.record import Runs, State, named_folders, read_all
 from ncexp.record.console import literal_console
 from ncexp.record.text import say
@@ -76,9 +76,7 @@ def _from_mlflow(uri: str, experiments: list[str], where: dict[str, str]) -> Run
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ncexp report", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("report", HELP)
     parser.add_argument("runs", metavar="RUN", nargs="*")
     add_outputs(parser)
     parser.add_argument("--uri", help="read from this MLflow store instead of folders")

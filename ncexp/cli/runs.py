@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 
-from ncexp.cli.words import add_outputs, pair
+from ncexp.cli.words import add_outputs, command_parser, pair
 from ncexp.record import State, format_counts, named_folders, select
 from ncexp.record.glance import Glance, glance_at_runs
 from ncexp.record.text import say
@@ -25,9 +24,7 @@ def main(arguments: list[str]) -> int:
 
     Raises ValueError where there is no run, and for a parameter that none has.
     """
-    parser = argparse.ArgumentParser(
-        prog="ncexp runs", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("runs", HELP)
     parser.add_argument("words", metavar="RUN | NAME=VALUE", nargs="*")
     parser.add_argument("--where", metavar="NAME=VALUE", action="append", default=[], help="the same, as for report")
     add_outputs(parser)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ncexp.cli.words import add_outputs
+from ncexp.cli.words import add_outputs, command_parser
 from ncexp.record import named_folders
 from ncexp.record.text import say
 
@@ -23,9 +23,7 @@ is trained, and sends what is new.
 
 def main(arguments: list[str]) -> int:
     """Send all; returns 0, or 1 where something could not be sent, 2 where there is nothing to send from."""
-    parser = argparse.ArgumentParser(
-        prog="ncexp sync", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("sync", HELP)
     parser.add_argument("runs", metavar="RUN", nargs="*")
     add_outputs(parser)
     parser.add_argument("--follow", action="store_true", help="go on until none of RUNs is trained any more")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import socket
@@ -11,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from ncexp.cli.words import add_outputs
+from ncexp.cli.words import add_outputs, command_parser
 from ncexp.record.text import say
 
 HELP = """\
@@ -25,9 +24,7 @@ ssh -L 5000:127.0.0.1:5000 THIS_MACHINE.
 
 def main(arguments: list[str]) -> int:
     """Serve until stopped; returns 0, 1 where the server does not come up, 2 where there is nothing to show."""
-    parser = argparse.ArgumentParser(
-        prog="ncexp ui", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser("ui", HELP)
     parser.add_argument("where", metavar="OUTPUTS|URI", nargs="?")
     add_outputs(parser)
     parser.add_argument("--port", type=int, help="default: 5000, as in the addresses that runs print")

@@ -10,6 +10,12 @@ from pathlib import Path
 COMPOSED = ("train", "measure", "simulate", "prepare")
 
 
+def command_parser(command: str, text: str) -> argparse.ArgumentParser:
+    """A parser whose --help is this text as it stands, with its lines."""
+    raw = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(prog=f"ncexp {command}", description=text, formatter_class=raw)
+
+
 def add_outputs(parser: argparse.ArgumentParser) -> None:
     """--outputs FOLDER; `with_outputs` makes it of outputs=FOLDER."""
     parser.add_argument(
