@@ -16,7 +16,7 @@ from pathlib import Path
 from timing import interleaved_medians, parser, report
 
 from ncexp.config import check
-from ncexp.config.composing import compose_plain
+from ncexp.config.composing import compose_mapping
 from ncexp.record import RunDirectory
 from ncexp.record.rows import TrainingRows
 from ncexp.training import Training, assemble, save_resume
@@ -52,7 +52,7 @@ def commits(training: Training, folder: Path, epochs: int) -> Callable[[], None]
 def main() -> None:
     """Print the table."""
     options = parser(__doc__, repeats=20).parse_args()
-    training = assemble(check(compose_plain("config", ["device=cpu"]))).training
+    training = assemble(check(compose_mapping("config", ["device=cpu"]))).training
     with tempfile.TemporaryDirectory() as name:
         chosen = EPOCHS[:2] if options.short else EPOCHS
         contenders = {f"{epochs} epochs": commits(training, Path(name), epochs) for epochs in chosen}

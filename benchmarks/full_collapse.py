@@ -38,7 +38,7 @@ from torch import Tensor
 from ncexp.collapse import LinearClassifier, class_statistics, measure_collapse, snr_spectrum
 from ncexp.collapse.gradient_flow import renormalize
 from ncexp.config import check
-from ncexp.config.composing import compose_plain
+from ncexp.config.composing import compose_mapping
 from ncexp.training import Training, assemble
 
 C, N, P = 4, 10, 3
@@ -157,7 +157,7 @@ def _training(start: Start) -> Training:
     network = ["architecture=unconstrained_features", f"architecture.num_features={P}", "loss=mse"]
     steps = ["optimizer=sgd", f"optimizer.lr={start.rate}", "optimizer.momentum=0.0"]
     steps += [f"optimizer.weight_decay={start.decay}", "optimizer/schedule=constant", "device=cpu"]
-    raw = compose_plain("config", [*data, *network, *steps])
+    raw = compose_mapping("config", [*data, *network, *steps])
     training = assemble(check(raw)).training
     table, layer = training.network.backbone.table, training.network.classifier  # type: ignore[union-attr]
     with torch.no_grad():

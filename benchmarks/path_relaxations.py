@@ -20,7 +20,7 @@ from torch import Tensor
 from ncexp.collapse import CentralPath, class_statistics, fit_time_change, snr_singular_values
 from ncexp.collapse.gradient_flow import renormalize
 from ncexp.config import check
-from ncexp.config.composing import compose_plain
+from ncexp.config.composing import compose_mapping
 from ncexp.measure.ridge import ridge_of
 from ncexp.training import Training, assemble
 from ncexp.training.regimes import PathRegime
@@ -95,7 +95,7 @@ def _training(relaxation: Relaxation) -> tuple[Training, Tensor]:
     network = ["architecture=unconstrained_features", f"architecture.num_features={P}", "loss=mse"]
     steps = [f"batch_size={C * N}", "optimizer=sgd", f"optimizer.lr={relaxation.rate}", "optimizer.momentum=0.0"]
     decay = ["optimizer.weight_decay=0.0", "optimizer/schedule=constant", "device=cpu"]
-    config = check(compose_plain("config", [*data, *network, *steps, *decay, *relaxation.overrides]))
+    config = check(compose_mapping("config", [*data, *network, *steps, *decay, *relaxation.overrides]))
     assembly = assemble(config)
     training, network_built = assembly.training, assembly.training.network
     table = getattr(network_built, "network", network_built).backbone.table

@@ -20,7 +20,7 @@ from timing import parser, report
 
 from ncexp.collapse import PathFit
 from ncexp.config import check
-from ncexp.config.composing import compose_plain
+from ncexp.config.composing import compose_mapping
 from ncexp.measure import RecordedTraining, compare_with_path
 from ncexp.record import RunDirectory, SavedRun, State, read_run, write_json, write_text
 from ncexp.training import assemble
@@ -42,7 +42,7 @@ def main() -> None:
     rows: list[dict[str, object]] = []
     for experiment, regime in product(named or EXPERIMENTS, REGIMES):
         choices = [f"experiment={experiment}", f"regime={regime}", *overrides, f"outputs={arguments.outputs}"]
-        runs = [trained(compose_plain("config", [*choices, f"seed={seed}"])) for seed in seeds]
+        runs = [trained(compose_mapping("config", [*choices, f"seed={seed}"])) for seed in seeds]
         rows.append({"data": experiment.partition("/")[2], "regime": regime, **described(runs)})
     report("Theory against training in each regime; ranges over the seeds", rows, arguments.json)
 

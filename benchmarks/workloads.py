@@ -7,7 +7,7 @@ from timing import device
 from torch.utils.flop_counter import FlopCounterMode
 
 from ncexp.config import RunConfig, check
-from ncexp.config.composing import compose_plain
+from ncexp.config.composing import compose_mapping
 from ncexp.datasets import Dataset, Split
 from ncexp.measure import Subject, build_analyses, evaluate, ridge_of, run_analysis, with_errors
 from ncexp.training import Assembly, assemble
@@ -27,7 +27,7 @@ def generated(num_examples: int, shape: tuple[int, int, int], num_test: int = 25
 
 def configured(*overrides: str) -> RunConfig:
     """A run with these overrides on the benchmark's device."""
-    return check(compose_plain("config", [f"device={device().type}", *overrides]))
+    return check(compose_mapping("config", [f"device={device().type}", *overrides]))
 
 
 def assembled(data: Dataset, *overrides: str) -> Assembly:

@@ -230,13 +230,13 @@ def test_single_run_with_a_damaged_status_is_refused_by_name(composed: Compose, 
 
 @pytest.mark.slow
 def test_configuration_of_another_run_is_refused_before_it_is_measured(composed: Compose, console: Console) -> None:
-    from ncexp.config.composing import compose_plain
+    from ncexp.config.composing import compose_mapping
     from ncexp.main import measure
 
     directory = train(composed(QUIET, "epochs=2", "analysis=[]", "keep.snapshots=[]"))
     directory.config.write_text(directory.config.read_text().replace("separation: 4", "separation: 7"))
     with pytest.raises(DamagedFile, match=f"{directory.config}: expected the configuration of training"):
-        measure(compose_plain("measure", [f"run={directory.path}", "analysis=[collapse]", "device=cpu"]), console)
+        measure(compose_mapping("measure", [f"run={directory.path}", "analysis=[collapse]", "device=cpu"]), console)
 
 
 #: The command; before the status that says how the training ended, the disk is filled to its last byte.

@@ -20,7 +20,7 @@ from torchvision.models import resnet18
 
 from ncexp.cli import COMMANDS
 from ncexp.config import check
-from ncexp.config.composing import compose_plain
+from ncexp.config.composing import compose_mapping
 from ncexp.datasets import images
 from ncexp.datasets.official import OfficialSet
 from ncexp.record import State, load
@@ -95,7 +95,7 @@ def test_every_step_is_a_command_or_python() -> None:
 
 @pytest.mark.parametrize("words", [words for words in WORDS if words and "=" in words[0]], ids=" ".join)
 def test_choices_are_accepted(words: list[str]) -> None:
-    check(compose_plain("config", words))
+    check(compose_mapping("config", words))
 
 
 @pytest.fixture

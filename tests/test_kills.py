@@ -17,7 +17,7 @@ from support import PATIENCE_S, SMALL, Compose, journals, train
 from tracking_stores import journalled, stored
 
 from ncexp.config import check
-from ncexp.config.composing import compose_plain
+from ncexp.config.composing import compose_mapping
 from ncexp.main import measure, run
 from ncexp.record import RunDirectory, State
 from ncexp.tracking import sync_runs
@@ -128,7 +128,7 @@ def test_measuring_beside_a_training_that_goes_on(composed: Compose, console: Co
         while len(directory.training.epochs()) < 2:  # epoch 3 is trained, 4 is held
             assert training.poll() is None
             time.sleep(0.05)
-        asked = compose_plain("measure", [f"run={directory.path}", "device=cpu", *MORE])
+        asked = compose_mapping("measure", [f"run={directory.path}", "device=cpu", *MORE])
         assert measure(asked, console) == "completed"
         (beside,) = directory.measurements.glob("robustness_*.jsonl")
         assert [line[:11] for line in beside.read_text().splitlines()] == ['{"epoch": 1', '{"epoch": 2']

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 import ncexp
-from ncexp.config.composing import compose_plain
+from ncexp.config.composing import compose_mapping
 from ncexp.main import run
 from ncexp.record import Record, State
 
@@ -20,7 +20,7 @@ README = Path(__file__).parents[1] / "README.md"
 def records(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
     """The evaluated epochs of `ncexp`, from the first without training error on; last the whole run's last."""
     outputs = tmp_path_factory.mktemp("main_job")
-    raw = compose_plain("config", [f"outputs={outputs}", "tracking.enabled=false"])
+    raw = compose_mapping("config", [f"outputs={outputs}", "tracking.enabled=false"])
     assert run(raw, Console(quiet=True)) is State.COMPLETED
     (saved,) = ncexp.load(outputs)
     return [record for record in saved.records if record["epoch"] >= saved.zero_error_epoch]

@@ -22,7 +22,7 @@ from support import SMALL, compose, train
 
 import ncexp
 from ncexp.cli import _call
-from ncexp.config.composing import compose_plain
+from ncexp.config.composing import compose_mapping
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
 from ncexp.launching.task import attempt
 from ncexp.measure import compare_with_path
@@ -312,7 +312,7 @@ class Strange:
 @pytest.mark.parametrize("part", range(PARTS))
 def test_each_command_reads_a_strange_folder_right_or_names_it(template: Path, tmp_path: Path, part: int) -> None:
     expected = ncexp.load(template).frame()
-    measuring = compose_plain("measure", ["run=none", "analysis=[collapse,decisions]", "device=cpu"])
+    measuring = compose_mapping("measure", ["run=none", "analysis=[collapse,decisions]", "device=cpu"])
     failed = []
     for number in range(part, CASES, PARTS):
         strange = Strange(template, tmp_path / f"{number}" / "outputs", number)

@@ -13,7 +13,7 @@ from importlib.metadata import version
 
 from ncexp.cli.words import add_outputs
 from ncexp.config import Component
-from ncexp.config.composing import REFUSALS, compose_plain, explain
+from ncexp.config.composing import REFUSALS, compose_mapping, explain
 from ncexp.launching import slurm
 from ncexp.record.text import say
 
@@ -116,7 +116,7 @@ def _gradients(_: argparse.Namespace) -> str:
         for precision in ("fp32", "bf16"):
             chosen = [f"experiment={name}", "device=cpu", f"precision={precision}"]
             try:
-                assemble(check(compose_plain("config", chosen))).check_gradients()
+                assemble(check(compose_mapping("config", chosen))).check_gradients()
             except ConfigError as error:
                 raise CheckFailed(f"{name}: {error}") from error
     return f"right on the CPU, in fp32 and bf16: {', '.join(names)}"
@@ -141,7 +141,7 @@ def _shared_path(given: argparse.Namespace) -> str:
 
 def _dataset(given: argparse.Namespace) -> str:
     try:
-        chosen = compose_plain("config", [f"dataset={given.dataset}"])["dataset"]
+        chosen = compose_mapping("config", [f"dataset={given.dataset}"])["dataset"]
         dataset = Component.check("dataset", chosen).build()
     except REFUSALS as error:
         raise CheckFailed(explain(error)) from error

@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from ncexp.config import ConfigError, check
-from ncexp.config.composing import REFUSALS, composing, config_directory, plain, quoted, refusals_named
+from ncexp.config.composing import REFUSALS, as_mapping, composing, config_directory, quoted, refusals_named
 from ncexp.launching.table import TYPED, print_end
 from ncexp.launching.task import attempt
 from ncexp.record import State
@@ -86,7 +86,7 @@ class _Task:
         try:
             _refuse_launcher()
             words: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # as they were typed
-            raw = plain(config, words)
+            raw = as_mapping(config, words)
         except REFUSALS as error:
             self.refusal = error
         else:

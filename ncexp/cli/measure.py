@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ncexp.cli.words import command_parser
 from ncexp.config import ConfigError
-from ncexp.config.composing import compose_plain, quoted
+from ncexp.config.composing import compose_mapping, quoted
 from ncexp.record import named_runs
 
 HELP = """\
@@ -73,5 +73,5 @@ def _named_runs(words: Sequence[str], overrides: Sequence[str]) -> list[Path]:
             "outputs` measures all runs there."
         )
     where = [override for override in overrides if override.startswith("outputs=")]
-    outputs = Path(compose_plain("measure", [*where, "run=none"])["outputs"])
+    outputs = Path(compose_mapping("measure", [*where, "run=none"])["outputs"])
     return named_runs(words, outputs)

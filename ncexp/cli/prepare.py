@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ncexp.config import Component
-from ncexp.config.composing import compose_plain
+from ncexp.config.composing import compose_mapping
 from ncexp.record.text import say
 
 
@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("overrides", nargs="+", metavar="dataset=NAME", help="the dataset, and its options by path")
     overrides = parser.parse_args(arguments).overrides
-    chosen = compose_plain("config", overrides)["dataset"]
+    chosen = compose_mapping("config", overrides)["dataset"]
     from ncexp.datasets import prepare  # torch takes two seconds: not for --help
 
     for name, value in prepare(Component.check("dataset", chosen)).items():

@@ -16,7 +16,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("overrides", nargs="*", metavar="NAME=VALUE", help="of conf/simulate.yaml, by path")
     overrides = parser.parse_args(arguments).overrides
     from ncexp.cli.simulation import simulate  # torch takes seconds: not for --help
-    from ncexp.config.composing import compose_plain
+    from ncexp.config.composing import compose_mapping
     from ncexp.record.console import literal_console
 
-    return simulate(compose_plain("simulate", overrides), literal_console()).exit_code
+    return simulate(compose_mapping("simulate", overrides), literal_console()).exit_code

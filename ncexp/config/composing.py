@@ -56,15 +56,15 @@ OmegaConf.register_new_resolver("either", lambda one, other, same, otherwise: sa
 OmegaConf.register_new_resolver("changes", _changes)
 
 
-def compose_plain(name: str, overrides: Sequence[str]) -> dict[str, Any]:
+def compose_mapping(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     """conf/<name>.yaml with these overrides, as a nested mapping; raises what Hydra raises."""
     where = initialize_config_dir(version_base="1.3", config_dir=str(config_directory()))
     with where, refusals_named(overrides), composing(overrides):
         config = compose(name, overrides=list(overrides))
-    return plain(config, overrides)
+    return as_mapping(config, overrides)
 
 
-def plain(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+def as_mapping(config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     """A composed configuration as a nested mapping, interpolations resolved, without Hydra's node and the selectors.
 
     Raises ConfigError for an experiment or a sweep whose file is not of the package _global_: none of its lines counts.
@@ -188,7 +188,7 @@ class Composer:
             files = [one for one in parsed if one.is_hydra_override() or groups.group_exists(one.key_or_group)]
             config = copy.deepcopy(self._base(tuple(str(one.input_line) for one in files)))
             ConfigLoaderImpl._apply_overrides_to_config([one for one in parsed if one not in files], config)
-        return plain(config, overrides)
+        return as_mapping(config, overrides)
 
     def _base(self, files: tuple[str, ...]) -> DictConfig:
         key = (*files, _changes())

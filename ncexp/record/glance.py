@@ -67,9 +67,9 @@ def _glance(directory: RunDirectory) -> Glance:
     raw = read_config(directory.config)
     state = directory.actual_state() or State.NEW  # first: a final state says that all that follows is there
     ends = {directory.training.path.name: directory.training.last()}
-    for one, plain in list_measurements(directory.measurements):
-        if one.analysis in ANALYSES and plain:
-            ends[f"{directory.measurements.name}/{one.journal.path.name}"] = one.last(plain)
+    for one in list_measurements(directory.measurements):
+        if one.analysis in ANALYSES and not one.distinct:
+            ends[f"{directory.measurements.name}/{one.journal.path.name}"] = one.last()
     if state is State.COMPLETED:  # its last epoch was evaluated
         counted = directory.counted_rows()
         lasts = {place: end["epoch"] if end else 0 for place, end in ends.items() if counted.get(place)}

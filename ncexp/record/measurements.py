@@ -1,7 +1,7 @@
 """The folder measurements/ of a run: what each analysis found, a journal for every set of options.
 
 Beside each `<analysis>_<key>.jsonl` lies `<analysis>_<key>.json` with what the key stands for. Where one analysis was
-measured with several sets of options, that begun first keeps the plain names of its numbers; in the names of the others
+measured with several sets of options, that begun first keeps the names of its numbers; in the names of the others
 the family bears the key: ``test/robustness.0123456789/ratio``. Of one set of options the latest version of the analysis
 is read.
 """
@@ -9,8 +9,8 @@ is read.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,10 @@ from ncexp.record.journal import Journal, Record
 
 @dataclass(frozen=True)
 class Measurement:
-    """One journal: the analysis, its options and version, when it was begun, and under which names it is read."""
+    """One journal: the analysis, its options and version, and when it was begun.
+
+    distinct: whether the names of its numbers bear the key.
+    """
 
     analysis: str
     key: str
@@ -31,18 +34,21 @@ class Measurement:
     version: int
     began: float
     journal: Journal
+    distinct: bool = False
 
-    def records(self, plain: bool) -> Iterator[Record]:
-        """The lines; not `plain`: with the key in the family of every name."""
-        for record in self.journal.read():
-            yield record if plain else {self._distinct(name): value for name, value in record.items()}
+    def records(self) -> list[Record]:
+        """The lines, their numbers by the names under which they are read."""
+        return [*map(self._named, self.journal.read())]
 
-    def last(self, plain: bool) -> Record | None:
+    def last(self) -> Record | None:
         """As `records`, the line of the last epoch; None where there is none."""
         record = self.journal.last()
-        return record if plain or record is None else {self._distinct(name): value for name, value in record.items()}
+        return None if record is None else self._named(record)
 
-    def _distinct(self, name: str) -> str:
+    def _named(self, record: Record) -> Record:
+        return {self._with_key(name): value for name, value in record.items()} if self.distinct else record
+
+    def _with_key(self, name: str) -> str:
         if name == "epoch":
             return name
         *place, quantity = name.split("/")
@@ -65,8 +71,8 @@ def begin(folder: Path, analysis: str, component: Component) -> Journal:
     return journal
 
 
-def list_measurements(folder: Path) -> list[tuple[Measurement, bool]]:
-    """Those to read, by analysis and by when they were begun; with each, whether its names are plain.
+def list_measurements(folder: Path) -> list[Measurement]:
+    """Those to read, by analysis and by when they were begun.
 
     Raises DamagedFile for a journal without, or with a damaged, description beside it.
     """
@@ -78,13 +84,13 @@ def list_measurements(folder: Path) -> list[tuple[Measurement, bool]]:
             latest[options] = one
     ordered = sorted(latest.values(), key=lambda one: (one.analysis, one.began, one.key))
     first = {one.analysis: one for one in reversed(ordered)}
-    return [(one, first[one.analysis] is one) for one in ordered]
+    return [replace(one, distinct=first[one.analysis] is not one) for one in ordered]
 
 
 def names_of(folder: Path, components: Mapping[str, Component]) -> list[str]:
     """The full names of the numbers that these analyses found last."""
     paths = {journal_of(folder, name, component).path for name, component in components.items()}
-    found = [one.last(plain) or {} for one, plain in list_measurements(folder) if one.journal.path in paths]
+    found = [one.last() or {} for one in list_measurements(folder) if one.journal.path in paths]
     return [name for record in found for name in record if name != "epoch"]
 
 

@@ -220,8 +220,8 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[SavedRun], list[str]]:
 def _measured(directory: RunDirectory) -> dict[str, list[Record]]:
     """Journal → its rows."""
     return {
-        f"{directory.measurements.name}/{measurement.journal.path.name}": [*measurement.records(plain)]
-        for measurement, plain in list_measurements(directory.measurements)
+        f"{directory.measurements.name}/{measurement.journal.path.name}": measurement.records()
+        for measurement in list_measurements(directory.measurements)
     }
 
 

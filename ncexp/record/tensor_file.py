@@ -43,10 +43,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], kind: str, training
     """
     from safetensors.torch import save
 
-    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     content = {"kind": kind, "format": FORMAT, "training": training, **header}
-    content["sha256"] = _digest(plain, content)
-    data = save(plain, metadata={_ENTRY: json.dumps(content, sort_keys=True)})
+    content["sha256"] = _digest(copies, content)
+    data = save(copies, metadata={_ENTRY: json.dumps(content, sort_keys=True)})
     write_atomically(path, lambda file: file.write(data))
 
 

@@ -26,8 +26,8 @@ def sources(run: SavedRun) -> dict[str, list[Record]]:
     """Every number of the run: journal → its lines; of a final run also the closed form's fit, and its `milestones`."""
     directory = RunDirectory(run.path)
     found = {"training.jsonl": run.training}
-    for measurement, plain in list_measurements(directory.measurements):
-        found[f"measurements/{measurement.journal.path.name}"] = [*measurement.records(plain)]
+    for measurement in list_measurements(directory.measurements):
+        found[f"measurements/{measurement.journal.path.name}"] = measurement.records()
     if run.state.final and run.records:
         last = run.records[-1]["epoch"]
         found["path_fit.json"] = run.path_fit

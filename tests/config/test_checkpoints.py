@@ -12,7 +12,7 @@ from support import compose
 
 from ncexp.cli import measure
 from ncexp.config import CheckpointsConfig, ConfigError, check_checkpoints, stored_run
-from ncexp.config.composing import REFUSALS, compose_plain, explain
+from ncexp.config.composing import REFUSALS, compose_mapping, explain
 
 SAID = [
     "checkpoints='ckpts/*.pt'", "dataset=digits", "architecture=torchvision", "architecture.model=resnet18", "loss=mse",
@@ -121,5 +121,5 @@ def test_patterns_reach_hydra_in_quotes() -> None:
         "checkpoint.key=null",
         "checkpoint.key='x'",
     ]
-    said: dict[str, Any] = compose_plain("checkpoints", [*SAID, *quoted[:2]])
+    said: dict[str, Any] = compose_mapping("checkpoints", [*SAID, *quoted[:2]])
     assert (said["checkpoint"]["epoch"], said["checkpoints"]) == (r"step_(\d+)", "a b/*.pt")

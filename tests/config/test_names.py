@@ -9,7 +9,7 @@ import pytest
 from support import SMALL, Compose, compose
 
 from ncexp.config import ConfigError, check, check_analyses, check_measurement, check_outputs, check_simulation
-from ncexp.config.composing import compose_plain, quoted
+from ncexp.config.composing import compose_mapping, quoted
 from ncexp.config.names import LONGEST_NAME, is_file_name, is_name
 
 BAD = [
@@ -118,7 +118,7 @@ def test_outputs_that_can_be_made_are_taken_and_not_made(tmp_path: Path, name: s
 @pytest.mark.slow
 def test_quoted_word_is_what_hydra_reads(tmp_path: Path) -> None:
     for word in ["it's", r"a\b", r"a\'b", "a\\", "[/x]", "a, b", "${x", "{a: 1}", ' "x" ']:
-        assert compose_plain("measure", [f"outputs={quoted(word)}", "run=x"])["outputs"] == word
+        assert compose_mapping("measure", [f"outputs={quoted(word)}", "run=x"])["outputs"] == word
 
 
 def test_measuring_whose_name_is_too_long_for_a_link_is_refused() -> None:

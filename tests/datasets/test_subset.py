@@ -14,7 +14,7 @@ from official_files import write
 from PIL import Image
 
 from ncexp.config import check
-from ncexp.config.composing import compose_plain
+from ncexp.config.composing import compose_mapping
 from ncexp.datasets import Dataset, digits, imagenet, images
 from ncexp.datasets.subset import choose, mislabel, training_subset
 
@@ -151,5 +151,5 @@ KEYS = {"digits": "6bca22af0a", "mnist": "8311a893f1", "imagenet": "b89c9fde64"}
 @pytest.mark.parametrize("name", KEYS)
 def test_training_key_is_that_of_earlier_runs_unless_a_subset_is_asked_for(name: str) -> None:
     words = [f"dataset={name}", "optimizer=sgd"]
-    assert check(compose_plain("config", words)).key == KEYS[name]
-    assert check(compose_plain("config", [*words, "dataset.test_examples_per_class=1"])).key != KEYS[name]
+    assert check(compose_mapping("config", words)).key == KEYS[name]
+    assert check(compose_mapping("config", [*words, "dataset.test_examples_per_class=1"])).key != KEYS[name]

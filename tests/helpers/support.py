@@ -73,7 +73,7 @@ TRAINING = "0123456789"
 
 
 def compose(name: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """What `compose_plain` returns, as a sweep composes its runs: Hydra is asked once for each choice of files.
+    """What `compose_mapping` returns, as a sweep composes its runs: Hydra is asked once for each choice of files.
 
     tests/launching/test_composition.py compares the two.
     """

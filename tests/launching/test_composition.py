@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from support import compose
 
 from ncexp.config import ConfigError
-from ncexp.config.composing import Composer, compose_plain, composing, config_directory, plain
+from ncexp.config.composing import Composer, as_mapping, compose_mapping, composing, config_directory
 
 #: Files and values, in orders that matter: a value before the file it belongs to, the same value twice, a new key.
 OVERRIDES = [
@@ -43,7 +43,7 @@ def test_composition_is_hydras(loader_and_master: Any, overrides: list[str]) -> 
     with composing(overrides):
         composed = loader.load_sweep_config(master, overrides)
     theirs = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
-    assert composer.compose(overrides) == plain(theirs, overrides)
+    assert composer.compose(overrides) == as_mapping(theirs, overrides)
 
 
 @pytest.mark.slow
@@ -59,7 +59,7 @@ def test_composition_is_hydras(loader_and_master: Any, overrides: list[str]) -> 
 )
 def test_composition_of_the_tests_is_that_of_the_command(name: str, overrides: list[str]) -> None:
     for given in (["+earlier=1", *overrides], overrides):  # an earlier run leaves nothing behind
-        assert compose(name, given) == compose_plain(name, given)
+        assert compose(name, given) == compose_mapping(name, given)
 
 
 @pytest.mark.slow

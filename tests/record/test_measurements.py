@@ -22,7 +22,7 @@ FEWER = replace(ROBUSTNESS, options={"num_examples": 7, "sample_seed": 0})
 
 def names(folder: Path) -> list[str]:
     """Of every number that is read, in order."""
-    records = [record for one, plain in list_measurements(folder) for record in one.records(plain)]
+    records = [record for one in list_measurements(folder) for record in one.records()]
     return [name for record in records for name in record if name != "epoch"]
 
 
@@ -36,9 +36,9 @@ def test_journal_is_named_by_analysis_and_key_and_says_what_it_stands_for(tmp_pa
     assert journal.path.name == f"robustness_{ROBUSTNESS.key}.jsonl"
     assert list_measurements(tmp_path) == []  # nothing is measured yet
     put(tmp_path, ROBUSTNESS)
-    ((one, plain),) = list_measurements(tmp_path)
+    (one,) = list_measurements(tmp_path)
     assert (one.analysis, one.key, one.target) == ("robustness", ROBUSTNESS.key, ROBUSTNESS.target)
-    assert (one.options, one.version, plain) == (ROBUSTNESS.options, 1, True)
+    assert (one.options, one.version, one.distinct) == (ROBUSTNESS.options, 1, False)
 
 
 @pytest.mark.parametrize("order", [(ROBUSTNESS, FEWER), (FEWER, ROBUSTNESS)])
@@ -57,9 +57,9 @@ def test_latest_version_of_the_same_options_is_read_under_the_plain_names(
     monkeypatch.setattr(RobustnessAnalysis, "version", 2, raising=False)
     put(tmp_path, ROBUSTNESS, 2.0)
     assert len(list(tmp_path.glob("*.jsonl"))) == 2
-    ((one, plain),) = list_measurements(tmp_path)
-    assert plain
-    assert [record["test/robustness/ratio"] for record in one.records(plain)] == [2.0]
+    (one,) = list_measurements(tmp_path)
+    assert not one.distinct
+    assert [record["test/robustness/ratio"] for record in one.records()] == [2.0]
 
 
 def test_journal_without_its_description_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A record of version 0.2.0, kept in version_0_2/: every later version reads it, and finds it again by the same command.
+"""A record of version 0.2.0, kept in version_0_2/: every later version reads it, and the same command finds it again.
 
 It was made by the command of `test_same_command_finds_the_run`, without tracking. Where this test fails, either the
 change is wrong, or the second number of the version is to be raised (docs/versions.md).
@@ -12,7 +12,7 @@ import pytest
 
 from ncexp.collapse import measure_collapse
 from ncexp.config import check
-from ncexp.config.composing import compose_plain
+from ncexp.config.composing import compose_mapping
 from ncexp.measure import load_snapshot
 from ncexp.record import RunDirectory, State, load
 
@@ -47,4 +47,4 @@ def test_same_command_finds_the_run() -> None:
         "dataset.test_examples_per_class=5 architecture=mlp architecture.hidden=[6,4] loss=mse optimizer=sgd "
         "optimizer.lr=0.05 epochs=3 batch_size=10 evaluate_at=[1,2]"
     )
-    assert check(compose_plain("config", command.split())).directory.name == next(STORE.iterdir()).name
+    assert check(compose_mapping("config", command.split())).directory.name == next(STORE.iterdir()).name

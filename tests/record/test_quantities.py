@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from ncexp.collapse import CollapseMetrics, MSEDecomposition
-from ncexp.config.composing import compose_plain
+from ncexp.config.composing import compose_mapping
 from ncexp.main import run
 from ncexp.measure import compare_with_path
 from ncexp.record import read_run
@@ -32,7 +32,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     few = ["epochs=20", "batch_size=20", "dataset.examples_per_class=20", "analysis.robustness.num_examples=4"]
     few.append("regime=on_path")  # plain runs have no fit/perp_share
     where = [f"outputs={outputs}", "tracking.enabled=false"]
-    raw = compose_plain("config", [*data, *network, *few, *where, analyses])
+    raw = compose_mapping("config", [*data, *network, *few, *where, analyses])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ncexp.main.report_run", lambda *_, **__: None)  # figures take seconds
         run(raw, Console(file=io.StringIO()))

@@ -42,7 +42,7 @@ print(run_along([running(Path(sys.argv[1]), float(sys.argv[2]))], between))
 TRAINING = """
 import os, signal, sys
 from ncexp.launching.task import attempt
-from ncexp.config.composing import compose_plain
+from ncexp.config.composing import compose_mapping
 from rich.console import Console
 moment, kill, count, fsync = sys.argv.pop(1), int(sys.argv[1]), 0, os.fsync
 def killing_fsync(descriptor):
@@ -53,7 +53,7 @@ def killing_fsync(descriptor):
         os.kill(os.getpid(), signal.SIGKILL)
     fsync(descriptor)
 os.fsync = killing_fsync
-attempt(compose_plain("config", sys.argv[2:]), Console())
+attempt(compose_mapping("config", sys.argv[2:]), Console())
 """
 
 

@@ -13,7 +13,7 @@ from support import SMALL, Compose, journals, measured, train
 from ncexp.collapse import CentralPath, class_statistics, snr_singular_values
 from ncexp.collapse.gradient_flow import renormalize
 from ncexp.config import ConfigError, RunConfig, check
-from ncexp.config.composing import compose_plain
+from ncexp.config.composing import compose_mapping
 from ncexp.measure import RecordedTraining
 from ncexp.record import RunDirectory, read_run
 from ncexp.training import Interrupted, assemble, load_weights
@@ -32,7 +32,7 @@ FREE = [
 
 
 def small(outputs: Path, *overrides: str) -> dict[str, Any]:
-    return compose_plain("config", [*SMALL, "batch_size=40", f"outputs={outputs}", *overrides])
+    return compose_mapping("config", [*SMALL, "batch_size=40", f"outputs={outputs}", *overrides])
 
 
 @pytest.fixture(scope="module", params=REGIMES)
