@@ -21,7 +21,7 @@ from rich.console import Console
 from support import SMALL, compose, train
 
 import ncexp
-from ncexp.cli import main as command
+from ncexp.cli import main
 from ncexp.config.composing import compose_mapping
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
 from ncexp.launching.task import attempt
@@ -203,7 +203,7 @@ def command(word: str, *arguments: object) -> tuple[int, str]:
     """A command's exit code and what it printed; a traceback is no way to end."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-        code = command([word, *map(str, arguments)])
+        code = main([word, *map(str, arguments)])
     printed.getvalue().encode()
     return code, printed.getvalue()
 
