@@ -189,7 +189,7 @@ def test_report_from_a_store_names_what_is_wrong_and_shows_the_others(
         with pytest.raises(BlockingIOError):
             listener.accept()
     said = capsys.readouterr().err
-    assert re.search(rf"left out: run {damaged.info.run_id}: .*status\.json: expected JSON", said)
+    assert re.search(rf"left out: run {damaged.info.run_id}/.*status\.json: expected JSON", said)
     assert re.search(rf"left out: run {named.info.run_id}/.*config\.yaml: expected as loss\.name 1 to 64 letters", said)
     assert f"left out: run {copy.info.run_id}: expected one run of key {twice.data.tags['key']}" in said
     assert f"left out: run {elsewhere.info.run_id}: {uri}: expected a store that keeps its files itself, got " in said

@@ -107,7 +107,7 @@ def test_killed_run_is_marked_at_once_and_resumes_in_the_same_mlflow_run(tmp_pat
     assert statuses(tmp_path / "mlflow.db") == [("FINISHED", "completed")]
 
 
-@pytest.mark.parametrize(("moment", "kill", "covered"), [("before", 1, 0), ("before", 3, 3), ("after", 3, 5)])
+@pytest.mark.parametrize(("moment", "kill", "covered"), [("before", 1, 0), ("before", 3, 3), ("after", 3, 3)])
 def test_training_killed_at_its_checkpoint_sends_nothing_computed_again(
     tmp_path: Path, moment: str, kill: int, covered: int
 ) -> None:
@@ -120,7 +120,7 @@ def test_training_killed_at_its_checkpoint_sends_nothing_computed_again(
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL
     (path,) = tmp_path.glob("gaussian*")
-    assert max(Journal(path / "training.jsonl").epochs()) >= covered
+    assert max(Journal(path / "training.jsonl").epochs(), default=0) == covered
     _until(lambda: ("KILLED", "killed") in _statuses(tmp_path))
     assert sync([str(tmp_path)]) == 0
     expected = journalled([path], through=covered)
