@@ -44,7 +44,7 @@ def journalled(paths: list[Path], through: float = math.inf) -> dict[str, Points
     for path in paths:
         times = {line["epoch"]: line["timestamp_ms"] for line in _lines(path / "clock.jsonl")}
         points = expected.setdefault(path.name.rpartition("_")[2], {})
-        for journal in (path / "training.jsonl", *sorted((path / "measurements").glob("*.jsonl"))):
+        for journal in (*path.glob("training.jsonl"), *sorted((path / "measurements").glob("*.jsonl"))):
             for line in _lines(journal):
                 epoch = line.pop("epoch")
                 for name, value in line.items():
