@@ -167,7 +167,9 @@ def test_faulty_server_neither_stops_nor_falsifies_a_run(tmp_path: Path, status:
     with faulty_server(None if isinstance(status, str) else status) as uri:
         uri = f"http://127.0.0.1:{free_port()}" if status == "dead" else uri
         path = running(tmp_path, uri=uri)
+        commit(path, 12)
         before = {file: file.read_bytes() for file in path.rglob("*.jsonl")}
+        commit(path, 0)
         said = run_along([path], lambda epoch: epoch != 6 or _until((path / FAILURE).exists), uri)
     assert f"The journals have it all; `ncexp sync --uri {uri} {path}` uploads it then." in said
     assert RunDirectory(path).state() is State.COMPLETED
