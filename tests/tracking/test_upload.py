@@ -349,6 +349,7 @@ def test_send_original_and_copy_are_one_run_until_the_copy_is_its_own(tmp_path: 
     commit(original, 5)
     assert len(points(original, "copied")) == 5
     copy = tmp_path / "copy" / original.name
+    commit(original, 350)
     shutil.copytree(original.parent, copy.parent)
     for path in (original, copy):
         commit(path, 8)
