@@ -36,8 +36,8 @@ class TrainingRows:
     def __init__(self, directory: RunDirectory) -> None:
         self.counted: dict[str, int] = {}
         self._directory = directory
-        self._tail: dict[str, bytes] = {}
-        self._new: dict[str, bytes] = {}
+        self._tail: dict[str, bytearray] = {}  # to which a row is added without a copy of those before it
+        self._new: dict[str, bytearray] = {}
         #: The rows that there are, of `counted`; the size of each journal as this process left it.
         self._there: dict[str, int] = {}
         self._sizes: dict[str, int] = {}
@@ -50,7 +50,7 @@ class TrainingRows:
 
     def tensors(self) -> dict[str, Tensor]:
         """The tail, as the file to resume from holds it; a long one is first moved to a part."""
-        tensors = {PREFIX + place: _tensor(rows) for place, rows in self._tail.items()}
+        tensors = {PREFIX + place: _tensor(rows) for place, rows in self._tail.items() if rows}
         if sum(map(len, self._tail.values())) <= LARGEST_TAIL:
             return tensors
         path = self._directory.checkpoints / f"rows_{len(self._parts()) + 1:04d}.safetensors"
@@ -110,8 +110,8 @@ class TrainingRows:
         return describe_lacking(self.counted, self._there)
 
     def _extend(self, place: str, rows: bytes) -> None:
-        self._tail[place] = self._tail.get(place, b"") + rows
-        self._new[place] = self._new.get(place, b"") + rows
+        self._tail.setdefault(place, bytearray()).extend(rows)
+        self._new.setdefault(place, bytearray()).extend(rows)
         self._there[place] = self._there.get(place, 0) + rows.count(b"\n")
 
     def _whole(self, place: str) -> bytes:
@@ -119,7 +119,7 @@ class TrainingRows:
         for path in self._own_parts:
             kept = self._read_part(path, []).get(PREFIX + place)
             rows |= {} if kept is None else rows_by_epoch(bytes(kept.numpy()))
-        rows |= rows_by_epoch(self._tail.get(place, b""))
+        rows |= rows_by_epoch(bytes(self._tail.get(place, b"")))
         return b"".join(rows[epoch] for epoch in sorted(rows))
 
     def _parts(self) -> list[Path]:
@@ -156,7 +156,7 @@ def describe_lacking(counted: Mapping[str, int], there: Mapping[str, int]) -> st
     return "; ".join(f"{place} has {now} of {count} rows" for place, now, count in found if now < count)
 
 
-def _tensor(rows: bytes) -> Tensor:
+def _tensor(rows: bytearray) -> Tensor:
     import torch
 
-    return torch.frombuffer(bytearray(rows), dtype=torch.uint8)
+    return torch.frombuffer(bytearray(rows), dtype=torch.uint8)  # of a copy: a row may be added while it is written
