@@ -39,7 +39,6 @@ ONLY = {
     "mlflow": {"tracking"},
     "matplotlib": {"report"},
     "hydra": {"config", "cli", "launching"},
-    "submitit": {"launching", "cli"},
     "lightning": {"integrations"},
     "transformers": {"integrations"},
     "torchmetrics": {"integrations"},

@@ -36,8 +36,8 @@ COMMANDS: dict[str, str] = {
 ALIASES = {"ls": "runs"}
 #: Those that Hydra composes a configuration for; `composed` of their modules says which one, but for train.
 COMPOSED = ("train", "measure")
-#: What a sweep's worker starts; not for people.
-WORKER = "run-frozen"
+#: What a sweep's worker and job are started as; not for people.
+HIDDEN = ("run-frozen", "run-job")
 #: Exit code where what read our output has ended: as of a program that SIGPIPE ends.
 READER_GONE = 141
 
@@ -158,7 +158,7 @@ def _split(arguments: list[str]) -> tuple[str, list[str]]:
     first = ALIASES.get(first, first)
     if {"--help", "-h"} & {first, *rest} and first not in {*COMMANDS} - {"train"}:
         return "--help", []
-    if first in ("--version", "--shell-completion", WORKER):
+    if first in ("--version", "--shell-completion", *HIDDEN):
         return first if first == "--version" else first.strip("-").replace("-", "_"), rest
     if first not in COMMANDS:
         if first[:1].isalpha() and "=" not in first:

@@ -21,12 +21,12 @@ def main(arguments: list[str]) -> int:
     given = parser("cancel", "End the sweep's jobs; running ones save themselves first.").parse_args(arguments)
     sweep = find_sweep(given.outputs.absolute(), given.sweep)
     try:
-        count, faults = cancel_sweep(sweep, say)
+        count = cancel_sweep(sweep)
     except SlurmUnavailable as error:
         say(f"ncexp cancel: {error} The sweep's jobs go on; cancel again once SLURM responds.", sys.stderr)
         return State.FAILED.exit_code
     say(f"{count} jobs are being ended; the same command as before goes on with what is not finished")
-    faults += [fault for entry in sweep.entries() if (fault := fault_of(entry.task))]
+    faults = [fault for entry in sweep.entries() if (fault := fault_of(entry.task))]
     for fault in faults:
         say(f"ncexp cancel: {fault}", sys.stderr)
     return State.DAMAGED.exit_code if faults else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from ncexp.config import ConfigError, RunConfig, check_outputs
+from ncexp.config import ConfigError, Count, RunConfig, check_outputs
+from ncexp.config.components import read_part
 from ncexp.config.composing import Composer
 from ncexp.launching import slurm
 from ncexp.launching.plan import (
@@ -27,11 +29,11 @@ from ncexp.launching.plan import (
 )
 from ncexp.launching.pool import followed, shares, work
 from ncexp.launching.states import Standing, look, own_job
-from ncexp.launching.submission import Chunk, adopt_noted, cut, describe_estimate, refuse_options, submit
+from ncexp.launching.submission import Chunk, SlurmOptions, cut, describe_estimate, submit
 from ncexp.launching.sweep_directory import SweepDirectory, environment
 from ncexp.launching.table import labels, print_end, print_table, wait
 from ncexp.launching.task import attempt
-from ncexp.record import DamagedFile, State
+from ncexp.record import State
 from ncexp.record.console import process_console
 from ncexp.tracking import follow, sync_runs  # now: days later, at the end of the wait, its source may be another
 
@@ -39,11 +41,7 @@ from ncexp.tracking import follow, sync_runs  # now: days later, at the end of t
 class CheckedLauncher(Launcher):
     """Composes and checks every task before any of them begins."""
 
-    def __init__(self, **options: Any) -> None:
-        self.options: dict[str, Any] = {
-            name: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-            for name, value in options.items()
-        }
+    def __init__(self) -> None:
         self.console = process_console()
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
@@ -130,6 +128,14 @@ class InTurnLauncher(CheckedLauncher):
 class SweepLauncher(CheckedLauncher):
     """Plan, freeze, hand over, wait, print; what a subclass adds is who works on the tasks."""
 
+    #: The class of the options.
+    kind: type[SlurmOptions] | type[LocalOptions]
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        words = OmegaConf.to_container(OmegaConf.create(options), resolve=True)
+        self.options: Any = read_part("hydra.launcher", self.kind, words)
+
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Carry out one sweep; returns nothing where nobody waits."""
         sweep, asked = self.prepare(job_overrides)
@@ -137,13 +143,11 @@ class SweepLauncher(CheckedLauncher):
         stores = configured_stores([one.task for one in asked])
         asked = [one.remaining() for one in asked]
         self.say(f"sweep     {sweep.path}")
-        if self.options["dry_run"]:
+        if self.options.dry_run:
             self._print_plan(make_plan(sweep, asked, self.queue()))
             return []
         with sweep.locked():
-            if (queue := self.queue()) is not None and (faults := adopt_noted(sweep, queue, self.say)):
-                raise DamagedFile(faults[0])
-            plan = make_plan(sweep, asked, queue)
+            plan = make_plan(sweep, asked, self.queue())
             self._print_plan(plan)
             prepare_tracking([asked[num].task for num in plan.to_submit])
             freeze(sweep, asked, plan, self.console)
@@ -192,51 +196,55 @@ class SweepLauncher(CheckedLauncher):
 class SlurmLauncher(SweepLauncher):
     """hydra/launcher=slurm."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        refuse_options(self.options)
+    kind = SlurmOptions
+    options: SlurmOptions
 
     def queue(self) -> slurm.Queue:
         return slurm.jobs_in_queue()
 
     def estimate(self, plan: Plan) -> str:
-        return describe_estimate(plan, self._chunks(plan), self.options["timeout_min"])
+        return describe_estimate(plan, self._chunks(plan), self.options.timeout_min)
 
     def _chunks(self, plan: Plan) -> list[Chunk]:
         # Jobs of an earlier submission count as well, and one more at least may run.
         earlier = {entry.task.job() for entry in plan.entries if plan.states[entry.num].active}
-        at_once = max(1, self.options["array_parallelism"] - len(earlier))
-        return cut(plan.to_submit, self.options["runs_per_task"], slurm.max_array_size(), at_once)
+        at_once = max(1, self.options.array_parallelism - len(earlier))
+        return cut(plan.to_submit, self.options.runs_per_task, slurm.max_array_size(), at_once)
 
     def hand_over(self, sweep: SweepDirectory, plan: Plan) -> None:
         if plan.to_submit:
-            count = submit(sweep, self._chunks(plan), sweep.freeze_code(), self.options, self.say)
-            self.say(f"submitted {count} jobs")
+            submit(sweep, self._chunks(plan), sweep.freeze_code(), self.options, self.say)
         self.say(f"status    ncexp status {sweep.path.name}\ncancel    ncexp cancel {sweep.path.name}")
 
     def finish(self, sweep: SweepDirectory, plan: Plan) -> Standing | None:
-        if not self.options["wait"]:
+        if not self.options.wait:
             return None
         try:
-            return wait(sweep, self.console, self.options["poll_s"], self.options["grace_s"])
+            return wait(sweep, self.console, self.options.poll_s, self.options.grace_s)
         except KeyboardInterrupt:
             self.say("stopped waiting; the jobs go on")
             raise
 
 
+@dataclass(frozen=True)
+class LocalOptions:
+    """What hydra/launcher=local takes; conf/hydra/launcher/local.yaml says what each means."""
+
+    runs_at_once: Count
+    dry_run: bool
+
+
 class LocalLauncher(SweepLauncher):
     """hydra/launcher=local."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        if self.options["runs_at_once"] < 1:
-            raise ValueError(f"hydra.launcher.runs_at_once: expected at least 1, got {self.options['runs_at_once']}.")
+    kind = LocalOptions
+    options: LocalOptions
 
     def queue(self) -> slurm.Queue | None:
         return slurm.known_queue()  # a task may have a job in a cluster as well
 
     def estimate(self, plan: Plan) -> str:
-        at_once = self.options["runs_at_once"]
+        at_once = self.options.runs_at_once
         return f"{at_once} runs at once, {shares(at_once)[0]['OMP_NUM_THREADS']} CPUs each"
 
     def hand_over(self, sweep: SweepDirectory, plan: Plan) -> None:
@@ -248,7 +256,7 @@ class LocalLauncher(SweepLauncher):
 
         entries = [entry for entry in sweep.entries() if entry.num in plan.to_submit]
         with StopRequest() as stop, followed(sweep, entries, self.console):
-            work(sweep, entries, self.options["runs_at_once"], stop, own_job(), self.console)
+            work(sweep, entries, self.options.runs_at_once, stop, own_job(), self.console)
         self.stopped, now = stop(), look(sweep.entries())
         for num in plan.to_submit:
             if now.states[num] is State.QUEUED:  # this process lives, but works no more: it was stopped before this one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
@@ -46,13 +47,11 @@ def call(*command: str) -> str:
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """What squeue says of a job: its state; why it waits, empty where it does not; the name of its submission, None
-    where it has none: the last word of its comment.
-    """
+    """What squeue says of a job: SLURM's number for it, its state, and why it waits, empty where it does not."""
 
+    number: str
     state: str
     reason: str
-    submission: str | None
 
     @property
     def waits(self) -> bool:
@@ -60,15 +59,27 @@ class QueuedJob:
         return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 
 
-#: Job (``12``, or ``12_3`` of an array) → what the queue says of it.
+#: Job → what the queue says of it. A job is called by the name that the last word of its comment is, and by its place
+#: in an array: ``ncexp-0123456789ab_3``. SLURM's own numbers would not do: after a restart it counts from 1 again.
 Queue = Mapping[str, QueuedJob]
 
 
+def new_name() -> str:
+    """A name for a job or an array of them that no other has."""
+    return f"ncexp-{secrets.token_hex(6)}"
+
+
 def jobs_in_queue() -> Queue:
-    """This user's jobs that wait or run. Raises SlurmUnavailable."""
+    """This user's jobs that wait or run, as far as they bear a name of ours. Raises SlurmUnavailable."""
     # The user by number, as the system knows us: names in variables may say something else.
     listing = call("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i|%T|%r|%k")
-    return dict(_parse(line) for line in listing.splitlines() if line.strip())
+    found = {}
+    for line in listing.splitlines():
+        number, state, reason, comment = line.strip().split("|", maxsplit=3)
+        if name := re.search(r"(?:^|\s)(ncexp-[0-9a-f]{12})$", comment.strip()):
+            job = "_".join([name[1], *number.split("_")[1:]])
+            found[job] = QueuedJob(number, state, "" if reason == "None" else reason)
+    return found
 
 
 def known_queue() -> Queue | None:
@@ -77,13 +88,6 @@ def known_queue() -> Queue | None:
         return jobs_in_queue()
     except SlurmUnavailable:
         return None
-
-
-def _parse(line: str) -> tuple[str, QueuedJob]:
-    job, state, reason, comment = line.strip().split("|", maxsplit=3)
-    *_, submission = ["", *comment.split()]
-    waits_for = "" if reason == "None" else reason
-    return job, QueuedJob(state, waits_for, None if submission in ("", "(null)") else submission)
 
 
 def max_array_size() -> int:
