@@ -1,4 +1,4 @@
-"""The command line: one subcommand a file, imported only when it is asked for, so that --help is instant."""
+"""The command line: a subcommand is a function, imported only when it is asked for, so that --help is instant."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-#: Word → what it does; the module of the same name has `main(arguments) -> exit code`.
+#: Word → what it does. Its function, arguments → exit code, is `main` of the module of the same name, or see BESIDE.
 COMMANDS: dict[str, str] = {
     "train": "the default: what the overrides describe; with -m a sweep",
     "measure": "RUN... [analysis=...]: more analyses; nothing is trained",
@@ -34,10 +34,11 @@ COMMANDS: dict[str, str] = {
 }
 #: Other words for commands.
 ALIASES = {"ls": "runs"}
-#: Those that Hydra composes a configuration for; `composed` of their modules says which one, but for train.
+#: Commands whose functions, of their own names, stand in another module; the last two are for a sweep's processes.
+BESIDE = {"logs": "status", "cancel": "status", "export": "runs", "reference": "compare", "prepare": "simulate",
+          "run_frozen": "started", "run_job": "started"}  # fmt: skip
+#: Those that Hydra composes a configuration for.
 COMPOSED = ("train", "measure")
-#: What a sweep's worker and job are started as; not for people.
-HIDDEN = ("run-frozen", "run-job")
 #: Exit code where what read our output has ended: as of a program that SIGPIPE ends.
 READER_GONE = 141
 
@@ -129,13 +130,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(help_text() if word == "--help" else f"ncexp {version}\n", end="")
             code = 0
         elif word in COMPOSED:
-            from ncexp.cli.hydra_task import compose_and_work
+            from ncexp.cli.hydra_task import compose_and_work, measuring
             from ncexp.record import exit_code
 
-            chosen = ("config", words) if word == "train" else import_module(f"{__name__}.{word}").composed(words)
-            code = exit_code(compose_and_work(*chosen))
+            code = exit_code(compose_and_work(*(("config", words) if word == "train" else measuring(words))))
         else:
-            code = int(import_module(f"{__name__}.{word}").main(words))
+            module = import_module(f"{__name__}.{BESIDE.get(word, word)}")
+            code = int(getattr(module, word if word in BESIDE else "main")(words))
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -143,13 +144,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return READER_GONE
     except Exception as error:
-        from ncexp.cli.errors import explain_or_raise
-
-        return explain_or_raise(error).exit_code
+        return _refused(error)
     except KeyboardInterrupt:
         from ncexp.record import State
 
         return State.INTERRUPTED.exit_code
+
+
+def _refused(error: Exception) -> int:
+    """Print why a command refused; returns its exit code. Raises any other exception again: a defect of ours."""
+    from ncexp.config.composing import REFUSALS
+    from ncexp.launching import task
+    from ncexp.record import State
+
+    if (state := task.refuse(error, task.REFUSALS | dict.fromkeys(REFUSALS, State.REFUSED))) is None:
+        raise error
+    return state.exit_code
 
 
 def _split(arguments: list[str]) -> tuple[str, list[str]]:
@@ -158,7 +168,7 @@ def _split(arguments: list[str]) -> tuple[str, list[str]]:
     first = ALIASES.get(first, first)
     if {"--help", "-h"} & {first, *rest} and first not in {*COMMANDS} - {"train"}:
         return "--help", []
-    if first in ("--version", "--shell-completion", *HIDDEN):
+    if first in ("--version", "--shell-completion", "run-frozen", "run-job"):
         return first if first == "--version" else first.strip("-").replace("-", "_"), rest
     if first not in COMMANDS:
         if first[:1].isalpha() and "=" not in first:

@@ -8,11 +8,11 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import version
 
 from ncexp.cli.words import add_outputs
-from ncexp.config import Component
+from ncexp.config import Component, ConfigError, check, check_outputs
 from ncexp.config.composing import REFUSALS, compose_mapping, explain
 from ncexp.launching import slurm
 from ncexp.record.text import say
@@ -20,12 +20,7 @@ from ncexp.record.text import say
 #: What a job checks anew: it may run on another machine, with another disk and another network.
 INSIDE = ("cpus", "gpus", "gradients", "shared path", "dataset", "tracking", "versions")
 #: What is asked of SLURM.
-OF_SLURM = ("slurm", "requeue", "limits", "partitions")
-Check = Callable[[argparse.Namespace], str]
-
-
-class CheckFailed(Exception):
-    """A check failed; the message says what was found and what to do."""
+OF_SLURM = ("slurm", "limits", "partitions")
 
 
 def main(arguments: list[str]) -> int:
@@ -58,8 +53,8 @@ def _print_checks(where: str, given: argparse.Namespace, names: tuple[str, ...])
     for name in names:
         try:
             mark, finding = "ok  ", CHECKS[name](given)
-        except (CheckFailed, slurm.SlurmUnavailable) as error:
-            mark, finding, code = "FAIL", str(error), 1
+        except (*REFUSALS, OSError, slurm.SlurmUnavailable) as error:
+            mark, finding, code = "FAIL", explain(error), 1
         say(f"{mark} {where:9} {name:12} {finding}")
     return code
 
@@ -68,32 +63,25 @@ def _slurm(_: argparse.Namespace) -> str:
     return " ".join(slurm.call("scontrol", "ping").split()) + "; " + slurm.call("sinfo", "--version").strip()
 
 
-def _setting(name: str) -> str:
-    found = re.search(rf"^{name}\s*=\s*(.*)$", slurm.call("scontrol", "show", "config"), re.MULTILINE)
-    return found[1].strip() if found else "not given"
-
-
-def _requeue(_: argparse.Namespace) -> str:
-    allowed = _setting("JobRequeue")
-    return f"JobRequeue={allowed}" + ("" if allowed == "1" else "; we ask for it job by job, which the site may refuse")
-
-
 def _limits(_: argparse.Namespace) -> str:
-    names = ("MaxArraySize", "MaxJobCount", "KillWait", "AccountingStorageType")
-    return ", ".join(f"{name}={_setting(name)}" for name in names)
+    names = ("JobRequeue", "MaxArraySize", "MaxJobCount", "KillWait", "AccountingStorageType")
+    settings = dict(re.findall(r"^(\w+)\s*=\s*(.*?) *$", slurm.call("scontrol", "show", "config"), re.MULTILINE))
+    refused = settings.get("JobRequeue") == "0"
+    note = "; requeueing is asked for job by job, which the site may refuse" if refused else ""
+    return ", ".join(f"{name}={settings.get(name, 'not given')}" for name in names) + note
 
 
 def _partitions(_: argparse.Namespace) -> str:
     listing = slurm.call("sinfo", "--noheader", "--format=%P up to %l, %c CPUs %G").splitlines()
     if not listing:
-        raise CheckFailed("no partition is open to you. Ask the site which one, and set hydra.launcher.partition.")
+        raise ConfigError("no partition is open to you. Ask the site which one, and set hydra.launcher.partition.")
     return "; ".join(line.strip() for line in listing)
 
 
 def _cpus(_: argparse.Namespace) -> str:
     allowed, asked = len(os.sched_getaffinity(0)), os.environ.get("SLURM_CPUS_PER_TASK")
     if asked and int(asked) > allowed:
-        raise CheckFailed(
+        raise ConfigError(
             f"{allowed} allowed, {asked} asked for. The step did not inherit them; update ncexp or SLURM."
         )
     return f"{allowed} allowed" + (f", {asked} asked for" if asked else "")
@@ -108,7 +96,6 @@ def _gpus(_: argparse.Namespace) -> str:
 
 def _gradients(_: argparse.Namespace) -> str:
     """Of small networks with the kinds of layers that the paper's have, against float64, on this processor."""
-    from ncexp.config import ConfigError, check
     from ncexp.training import assemble
 
     names = ("quick/resnet", "quick/vgg", "quick/densenet")
@@ -118,7 +105,7 @@ def _gradients(_: argparse.Namespace) -> str:
             try:
                 assemble(check(compose_mapping("config", chosen))).check_gradients()
             except ConfigError as error:
-                raise CheckFailed(f"{name}: {error}") from error
+                raise ConfigError(f"{name}: {error}") from error
     return f"right on the CPU, in fp32 and bf16: {', '.join(names)}"
 
 
@@ -127,24 +114,18 @@ def _shared_path(given: argparse.Namespace) -> str:
     note = given.outputs / ".doctor"
     if given.inside:
         if not note.exists() or note.read_text(encoding="utf-8") != given.inside:
-            raise CheckFailed(
+            raise ConfigError(
                 f"{note} is not what was written where the job was submitted. Keep outputs on a shared disk."
             )
         return f"{given.outputs} is the same as where the job was submitted"
-    try:
-        given.outputs.mkdir(parents=True, exist_ok=True)
-        note.write_text(_this_process(), encoding="utf-8")
-    except OSError as error:
-        raise CheckFailed(f"{given.outputs}: {error}. Choose another with outputs=...") from error
+    check_outputs(given.outputs)
+    given.outputs.mkdir(parents=True, exist_ok=True)
+    note.write_text(_this_process(), encoding="utf-8")
     return f"{given.outputs} can be written"
 
 
 def _dataset(given: argparse.Namespace) -> str:
-    try:
-        chosen = compose_mapping("config", [f"dataset={given.dataset}"])["dataset"]
-        dataset = Component.check("dataset", chosen).build()
-    except REFUSALS as error:
-        raise CheckFailed(explain(error)) from error
+    dataset = Component.check("dataset", compose_mapping("config", [f"dataset={given.dataset}"])["dataset"]).build()
     return f"{given.dataset}: {len(dataset.train)} training and {len(dataset.test)} test examples"
 
 
@@ -158,7 +139,7 @@ def _tracking(given: argparse.Namespace) -> str:
     try:
         prepare(uri, [], given.outputs)
     except Exception as error:
-        raise CheckFailed(
+        raise ConfigError(
             f"{uri}: {type(error).__name__}: {error}. Start the server, or correct tracking.uri."
         ) from error
     return f"{uri} responds"
@@ -169,19 +150,8 @@ def _versions(_: argparse.Namespace) -> str:
     return f"{sys.executable}; " + ", ".join(f"{package} {version(package)}" for package in packages)
 
 
-CHECKS: dict[str, Check] = {
-    "slurm": _slurm,
-    "requeue": _requeue,
-    "limits": _limits,
-    "partitions": _partitions,
-    "cpus": _cpus,
-    "gpus": _gpus,
-    "gradients": _gradients,
-    "shared path": _shared_path,
-    "dataset": _dataset,
-    "tracking": _tracking,
-    "versions": _versions,
-}
+_ALL = (_slurm, _limits, _partitions, _cpus, _gpus, _gradients, _shared_path, _dataset, _tracking, _versions)
+CHECKS = {check.__name__[1:].replace("_", " "): check for check in _ALL}
 
 
 def _this_process() -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
-from ncexp.cli.words import add_outputs, command_parser, pair
-from ncexp.record import Runs, State, named_folders, read_all
+from ncexp.cli.words import command_parser, name_faults, pair
+from ncexp.record import Runs, named_folders, read_all
 from ncexp.record.console import literal_console
 from ncexp.record.text import say
 
@@ -26,59 +25,52 @@ and .tex, every figure as .pdf and .png.
 
 
 def main(arguments: list[str]) -> int:
-    """Write the report; returns 0, 1 where a run is left out that cannot be read, 2 where nothing is to be reported."""
+    """Write the report; returns 0, or 1 where a run is left out that cannot be read.
+
+    Raises ValueError where nothing is to be reported, or nowhere to.
+    """
     given = _parser().parse_args(arguments)
     from ncexp.report.page import write_report
     from ncexp.report.sweep import describe_settings, gather
     from ncexp.report.tables import results, settings
     from ncexp.report.verdict import outcome, print_verdict
 
-    try:
-        where = dict(map(pair, given.where))
-        if given.uri is None:
-            runs = read_all(named_folders(given.runs, given.outputs) or given.outputs, where)
-        elif given.runs:
-            raise ValueError(f"--uri: expected no RUN beside it, got {given.runs[0]}. Leave one out.")
-        else:
-            runs = _from_mlflow(given.uri, given.experiment, where)
-        for fault in runs.faults:
-            say(f"ncexp report: left out: {fault}", sys.stderr)
-        sweep = gather(runs)
-    except (ValueError, ConnectionError, RuntimeError) as error:  # of a store that cannot be reached or used, too
-        say(f"ncexp report: {error}", sys.stderr)
-        return 2
+    where = dict(map(pair, given.where))
+    if given.uri and given.runs:
+        raise ValueError(f"--uri: expected no RUN beside it, got {given.runs[0]}. Leave one out.")
+    if given.uri:
+        runs = _from_mlflow(given.uri, given.experiment, where)
+    else:
+        runs = read_all(named_folders(given.runs, given.outputs) or given.outputs, where)
+    code = name_faults(runs.faults)
+    sweep = gather(runs)
     try:
         page = write_report(sweep, given.to, given.width)
-    except ValueError as error:
-        if given.width is None:
-            raise
-        say(f"ncexp report: --{error}", sys.stderr)
-        return 2
     except OSError as error:
-        say(f"ncexp report: --to: expected a folder that takes files, got {error}. Name another.", sys.stderr)
-        return 2
+        raise ValueError(f"--to: expected a folder that takes files, got {error}. Name another.") from error
     if sweep.settings:
         say(describe_settings(sweep))
         say(settings(sweep).markdown())
     say(results(sweep).markdown())
     say(f"{page}, with the tables and figures beside it")
     print_verdict(literal_console(), outcome(sweep.runs))
-    return State.DAMAGED.exit_code if runs.faults else 0
+    return code
 
 
 def _from_mlflow(uri: str, experiments: list[str], where: dict[str, str]) -> Runs:
     from ncexp.tracking.download import download_records, without_folder
 
     with tempfile.TemporaryDirectory() as folder:
-        faults = download_records(uri, experiments, Path(folder))
+        try:
+            faults = download_records(uri, experiments, Path(folder))
+        except (ConnectionError, RuntimeError) as error:  # of a store that cannot be reached or used
+            raise ValueError(str(error)) from error
         runs = read_all(folder, where) if any(Path(folder).iterdir()) else Runs([])
         return Runs(runs, [*faults, *(f"run {without_folder(fault, Path(folder))}" for fault in runs.faults)])
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = command_parser("report", HELP)
-    parser.add_argument("runs", metavar="RUN", nargs="*")
-    add_outputs(parser)
+    parser = command_parser("report", HELP, runs="*")
     parser.add_argument("--uri", help="read from this MLflow store instead of folders")
     parser.add_argument(
         "--experiment", action="append", default=[], help="only this MLflow experiment; may be repeated"

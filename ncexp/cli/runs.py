@@ -1,14 +1,15 @@
-"""`ncexp runs`, also `ncexp ls`: what runs there are, how each stands and what it came to, a line each."""
+"""`ncexp runs`, also `ncexp ls`: how each run stands and what it came to; `ncexp export`: all its numbers."""
 
 from __future__ import annotations
 
 import math
-import sys
+from pathlib import Path
 
-from ncexp.cli.words import add_outputs, command_parser, pair
-from ncexp.record import State, format_counts, named_folders, select
+from ncexp.cli.words import add_outputs, command_parser, name_faults, pair
+from ncexp.record import State, format_counts, named_folders, read_all, select
+from ncexp.record.files import replace_file
 from ncexp.record.glance import Glance, glance_at_runs
-from ncexp.record.text import say
+from ncexp.record.text import csv_cell, say
 
 HELP = """\
 List runs, a line each: state, last trained epoch, test error and NC1 on train
@@ -16,6 +17,14 @@ features at the last evaluated epoch, name. A RUN is a folder, a sweep, a name,
 a key, the beginning of either, or a glob ('digits-mlp*'); without any all runs
 are listed. NAME=VALUE leaves those of this parameter: loss=mse lr=0.1 seed=0.
 Only the ends of the journals are read.
+"""
+EXPORT = """\
+Write every number of RUNs (folders, sweeps, names, keys, globs; default: all in
+outputs) as one table with a row a number, as ncexp.load(...).frame(). Columns:
+run (the key), dataset, architecture, loss, lr, seed, state, epoch, split,
+family, quantity, value, doubt. An undefined value, and a rate or seed that is
+not known, is an empty field; what there is not is none; the family of
+test/error is errors.
 """
 
 
@@ -38,9 +47,8 @@ def main(arguments: list[str]) -> int:
     for run in runs:
         say(_line(run, width))
     say(f"{len(runs)} runs: {format_counts(run.state for run in runs)}")
-    for fault in faults:
-        say(f"ncexp runs: left out: {fault}", sys.stderr)
-    return State.DAMAGED.exit_code if faults or State.DAMAGED in {run.state for run in runs} else 0
+    code = name_faults(faults)
+    return State.DAMAGED.exit_code if any(run.state is State.DAMAGED for run in runs) else code
 
 
 def _line(run: Glance, width: int) -> str:
@@ -48,3 +56,25 @@ def _line(run: Glance, width: int) -> str:
     error = "–" if math.isnan(run.error) else f"{run.error:.2%}"
     nc1 = "–" if math.isnan(run.nc1) else f"{run.nc1:.3g}"
     return f"{run.state:{width}}  {epoch:>5}  {error:>10}  {nc1:>9}  {run.path.name}"
+
+
+def export(arguments: list[str]) -> int:
+    """Write the table; returns 0, or 1 where a run is left out as it cannot be read. Raises ValueError for no table."""
+    parser = command_parser("export", EXPORT, runs="*")
+    parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="a .csv or .parquet file")
+    given = parser.parse_args(arguments)
+    if given.to.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"--to: expected a file in .csv or .parquet, got {given.to}. Name it so.")
+    runs = read_all(named_folders(given.runs, given.outputs) or given.outputs, {})
+    frame = runs.frame()
+    if given.to.suffix == ".csv":
+        words = [name for name in frame if frame[name].dtype.kind == "O"]
+        write = frame.assign(**{name: frame[name].map(csv_cell) for name in words}).to_csv
+    else:
+        write = frame.to_parquet
+    try:
+        replace_file(given.to, lambda file: write(file, index=False))
+    except OSError as error:
+        raise ValueError(f"--to: expected a file that can be written, got {error}. Name another.") from error
+    say(f"{given.to}: {len(frame)} values")
+    return name_faults(runs.faults)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ncexp.cli.words import add_outputs, command_parser
+from ncexp.cli.words import command_parser
 from ncexp.record import named_folders
 from ncexp.record.text import say
 
@@ -22,10 +22,8 @@ is trained, and sends what is new.
 
 
 def main(arguments: list[str]) -> int:
-    """Send all; returns 0, or 1 where something could not be sent, 2 where there is nothing to send from."""
-    parser = command_parser("sync", HELP)
-    parser.add_argument("runs", metavar="RUN", nargs="*")
-    add_outputs(parser)
+    """Send all; returns 0, or 1 where something could not be sent. Raises ValueError for nothing to send from."""
+    parser = command_parser("sync", HELP, runs="*")
     parser.add_argument("--follow", action="store_true", help="go on until none of RUNs is trained any more")
     parser.add_argument("--parent", type=int, help=argparse.SUPPRESS)  # whose runs the lines of standard input name
     parser.add_argument(
@@ -36,14 +34,10 @@ def main(arguments: list[str]) -> int:
     chosen = parser.parse_args(arguments)
     from ncexp.tracking import follow_runs, sync_runs
 
-    try:
-        if chosen.parent:
-            counts = follow_runs((Path(line.removesuffix("\n")) for line in sys.stdin), chosen.uri, chosen.parent)
-        else:
-            folders = named_folders(chosen.runs, chosen.outputs) or [chosen.outputs]
-            counts = (follow_runs if chosen.follow else sync_runs)(folders, chosen.uri)
-    except ValueError as error:
-        say(f"ncexp sync: {error}", sys.stderr)
-        return 2
+    if chosen.parent:
+        counts = follow_runs((Path(line.removesuffix("\n")) for line in sys.stdin), chosen.uri, chosen.parent)
+    else:
+        folders = named_folders(chosen.runs, chosen.outputs) or [chosen.outputs]
+        counts = (follow_runs if chosen.follow else sync_runs)(folders, chosen.uri)
     say(", ".join(f"{count} {what}" for what, count in sorted(counts.items())))
     return 1 if counts["not sent"] else 0

@@ -23,7 +23,7 @@ ssh -L 5000:127.0.0.1:5000 THIS_MACHINE.
 
 
 def main(arguments: list[str]) -> int:
-    """Serve until stopped; returns 0, 1 where the server does not come up, 2 where there is nothing to show."""
+    """Serve until stopped; returns 0, or 1 where the server does not come up. Raises ValueError for nothing to show."""
     parser = command_parser("ui", HELP)
     parser.add_argument("where", metavar="OUTPUTS|URI", nargs="?")
     add_outputs(parser)
@@ -32,18 +32,17 @@ def main(arguments: list[str]) -> int:
     where = chosen.where or str(chosen.outputs)
     from ncexp.tracking.address import SQLITE, UI_PORT, check_uri, tracking_uri
 
-    try:
-        uri = where if "://" in where else tracking_uri(None, Path(where))
-        check_uri(uri)
-        if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
-            raise ValueError(f"expected an MLflow store, got no {uri}. Train something, or `ncexp sync`.")
-        if uri.startswith("http"):
-            print_links(uri, uri.rstrip("/"))
-            return 0
+    uri = where if "://" in where else tracking_uri(None, Path(where))
+    check_uri(uri)
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
+        raise ValueError(f"expected an MLflow store, got no {uri}. Train something, or `ncexp sync`.")
+    if not uri.startswith("http"):
         return _serve(uri, chosen.port or UI_PORT)
-    except (ValueError, ConnectionError) as error:
-        say(f"ncexp ui: {error}", sys.stderr)
-        return 2
+    try:
+        print_links(uri, uri.rstrip("/"))
+    except ConnectionError as error:
+        raise ValueError(str(error)) from error
+    return 0
 
 
 def print_links(uri: str, address: str) -> None:

@@ -1,19 +1,27 @@
-"""Words that several commands take, under one name and read in one way: the folder of the runs, and NAME=VALUE."""
+"""What several commands take and print: RUN, the folder of the runs, NAME=VALUE, and what could not be read."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from ncexp.record import State
+from ncexp.record.text import say
 
 #: Commands that Hydra composes: there the folder of the runs is a key, outputs=FOLDER; elsewhere an option.
 COMPOSED = ("train", "measure", "simulate", "prepare")
 
 
-def command_parser(command: str, text: str) -> argparse.ArgumentParser:
-    """A parser whose --help is this text as it stands, with its lines."""
+def command_parser(command: str, text: str, runs: str = "") -> argparse.ArgumentParser:
+    """A parser whose --help is this text as it stands, with its lines; runs: it takes RUN, ``*`` or ``+`` of them."""
     raw = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(prog=f"ncexp {command}", description=text, formatter_class=raw)
+    parser = argparse.ArgumentParser(prog=f"ncexp {command}", description=text, formatter_class=raw)
+    if runs:
+        parser.add_argument("runs", metavar="RUN", nargs=runs)
+        add_outputs(parser)
+    return parser
 
 
 def add_outputs(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +48,15 @@ def with_outputs(command: str, words: Sequence[str]) -> list[str]:
         else:
             joined.append(word.removeprefix("--") if word.startswith("--outputs=") else word)
     return joined
+
+
+def name_faults(faults: Iterable[str]) -> int:
+    """Print what could not be read and was left out; returns the exit code: 0 where there is nothing."""
+    code = 0
+    for fault in faults:
+        say(f"ncexp: left out: {fault}", sys.stderr)
+        code = State.DAMAGED.exit_code
+    return code
 
 
 def pair(text: str) -> tuple[str, str]:
