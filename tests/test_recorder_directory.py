@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from commands import compare, export, report
 from own_loops import loaders, network
 from recorded_loops import OPTIONS, measurements, record
 from rich.console import Console
@@ -25,9 +26,6 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import ncexp
 from ncexp import recorder as recorder_module
-from ncexp.cli.compare import main as compare
-from ncexp.cli.export import main as export
-from ncexp.cli.report import main as report
 from ncexp.config import ConfigError, MeasureConfig, check_measurement
 from ncexp.measure import measure_stored
 from ncexp.record import Busy, RunDirectory, State, read_json, read_run

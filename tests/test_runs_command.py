@@ -88,7 +88,7 @@ def test_runs_of_a_stranger_are_named_and_no_terminal_obeys_them(
         os.mkfifo(path)
     code, lines, said = call(capsys, "runs")
     assert (code, lines[-1]) == (1, "3 runs: 2 completed, 1 diverged")
-    assert said.count("ncexp runs: left out: ") == 3
+    assert said.count("ncexp: left out: ") == 3
     assert r"\x1b[31m" in said
     assert "\x1b" not in said
 
@@ -147,7 +147,7 @@ def test_commands_find_runs_in_a_named_folder(
 def test_compare_lists_what_a_beginning_may_mean(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, said = call(capsys, "compare", "digits-resnet-mse")
     assert code == 2
-    assert "ncexp compare: digits-resnet-mse: expected one run, got 2:\n  digits-resnet-mse_lr0.02_seed0_" in said
+    assert "ncexp: digits-resnet-mse: expected one run, got 2:\n  digits-resnet-mse_lr0.02_seed0_" in said
 
 
 def test_status_without_a_sweep_says_what_there_is(

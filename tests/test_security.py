@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 import yaml
+from commands import cancel, export, logs, report, status
 from rich.table import Table
 from support import SMALL, Compose, train
 from synthetic_sweep import write_run, write_status
 
-from ncexp.cli import cancel, export, logs, report, status
+from ncexp.launching.slurm import QueuedJob
 from ncexp.launching.states import fault_of
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
 from ncexp.record import DamagedFile, State, contents, load, read_all
@@ -81,9 +82,9 @@ def test_reading_a_run_runs_nothing_that_it_names(
     directory.config.write_text(yaml.safe_dump(raw))
     outputs = directory.path.parent
     assert len(load(outputs).frame()) > 0
-    assert report.main([str(outputs), "--to", str(tmp_path / "report")]) == 0
-    assert export.main([str(outputs), "--to", str(tmp_path / "all.csv")]) == 0
-    assert status.main(["--outputs", str(outputs)]) == 0
+    assert report([str(outputs), "--to", str(tmp_path / "report")]) == 0
+    assert export([str(outputs), "--to", str(tmp_path / "all.csv")]) == 0
+    assert status(["--outputs", str(outputs)]) == 0
     assert not (tmp_path / "imported").exists()
 
 
@@ -167,7 +168,7 @@ def test_sweep_of_a_stranger_is_shown_without_control_characters(
     sweep = SweepDirectory(tmp_path / "sweeps" / "quick_1")
     sweep.path.mkdir(parents=True)
     sweep.write_entries([Entry(num=0, name="run", key="0", directory=str(path), run=str(path), overrides=[])])
-    for command in (status.main, logs.main):
+    for command in (status, logs):
         command(["--outputs", str(tmp_path), "quick_1"])
         said = capsys.readouterr()
         assert SHOWN in said.out
@@ -190,7 +191,7 @@ def test_words_of_a_record_are_no_formulas_in_csv(tmp_path: Path, capsys: pytest
     path = write_run(tmp_path, epochs=[1, 2])
     (errors,) = path.glob("measurements/errors_*.jsonl")
     errors.write_text(errors.read_text().replace('"train/error"', '"=1+1/@a/+b": -2.5, "train/error"', 1))
-    assert export.main([str(tmp_path), "--to", str(tmp_path / "all.csv")]) == 0
+    assert export([str(tmp_path), "--to", str(tmp_path / "all.csv")]) == 0
     capsys.readouterr()
     with (tmp_path / "all.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -212,7 +213,7 @@ def test_report_on_a_stranger_stays_in_its_folder_and_is_printable(
     bad = _stranger(outputs, before="", seed=1)
     (bad / "config.yaml").write_text((bad / "config.yaml").read_text().replace("name: mse", "name: ../../../out"))
     before = set(tmp_path.rglob("*"))
-    assert report.main([str(outputs), "--to", str(tmp_path / "report")]) == 1
+    assert report([str(outputs), "--to", str(tmp_path / "report")]) == 1
     said = capsys.readouterr()
     assert "expected as loss.name" in said.err
     assert f"outputs/{SHOWN}" in said.err
@@ -226,28 +227,26 @@ def test_report_on_a_stranger_stays_in_its_folder_and_is_printable(
 
 def _submitted(tmp_path: Path) -> SweepDirectory:
     sweep = SweepDirectory(tmp_path / "sweeps" / "quick_1")
-    sweep.submissions.mkdir(parents=True)
+    sweep.path.mkdir(parents=True)
     run = str(tmp_path / "run_0")
     sweep.write_entries([Entry(num=0, name="run", key="0", directory=run, run=run, overrides=[])])
     return sweep
 
 
-def test_cancel_deletes_nothing_that_a_submission_names(
+def test_cancel_ends_nothing_but_jobs_of_its_own_names(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ncexp.launching.slurm.jobs_in_queue", dict)
-    sweep, victim = _submitted(tmp_path), tmp_path / "victim.json"
-    victim.write_text("{}")
-    noted = {"name": "1:../../../victim", "jobs": [[0]], "timeout_min": 60, "max_num_timeout": 3}
-    for content in (json.dumps(noted), json.dumps({**noted, "name": "1:ab", "jobs": 3}), "{", "[]"):
-        (sweep.submissions / "ab.json").write_text(content)
-        assert cancel.main(["--outputs", str(tmp_path), "quick_1"]) == 1
-        assert "submissions/ab.json: expected a submission of its name" in capsys.readouterr().err
-        assert victim.exists()
-    (sweep.submissions / "ab.json").write_text(json.dumps({**noted, "name": "1:ab"}))
-    assert cancel.main(["--outputs", str(tmp_path), "quick_1"]) == 0
-    assert not list(sweep.submissions.iterdir())
-    assert "0 jobs are being ended" in capsys.readouterr().out
+    """What a file calls a job is looked up among the names in the queue; scancel gets the queue's own numbers."""
+    ours, ended = "ncexp-0123456789ab_0", list[str]()
+    queue = {ours: QueuedJob("12_0", "PENDING", ""), "ncexp-ba9876543210_0": QueuedJob("13_0", "PENDING", "")}
+    monkeypatch.setattr("ncexp.launching.slurm.jobs_in_queue", lambda: queue)
+    monkeypatch.setattr("ncexp.launching.slurm.cancel", ended.extend)
+    sweep = _submitted(tmp_path)
+    for job, expected in (("12_0", []), ("13_0", []), (ours, ["12_0"])):
+        sweep.record_jobs({0: job})
+        assert cancel(["--outputs", str(tmp_path), "quick_1"]) == 0
+        assert ended == expected
+        assert f"{len(expected)} jobs are being ended" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("job", ["--me", "7;ls", "../../7", "", "7 8", "local:zzz", "local:a:1", "7_", "--user=root"])

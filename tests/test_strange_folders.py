@@ -148,9 +148,9 @@ class Store:
 
 
 def write_sweep(outputs: Path, runs: list[Path]) -> None:
-    """A sweep that asked for these runs, with a submission of which nothing is known."""
+    """A sweep that asked for these runs."""
     sweep = SweepDirectory(outputs / "sweeps" / "two_01234567")
-    (sweep.path / "submissions").mkdir(parents=True)
+    sweep.path.mkdir(parents=True)
     parts = [(num, run, run.name.rpartition("_")) for num, run in enumerate(runs)]
     sweep.write_entries(
         [
@@ -160,8 +160,6 @@ def write_sweep(outputs: Path, runs: list[Path]) -> None:
             for num, run, (name, _, key) in parts
         ]
     )
-    noted = {"name": "01234567:0a", "jobs": [[0], [1]], "timeout_min": 5, "max_num_timeout": 1}
-    write_json(sweep.submissions / "0a.json", noted)
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +222,7 @@ class Strange:
         self.outputs = outputs
         self.sound, self.run = sorted(outputs.glob("*_seed?_*"))
         files = sorted(path for path in self.run.rglob("*") if path.is_file() and ".lock" not in path.name)
-        files += [self.run / ".lock", *outputs.glob("sweeps/*/manifest.jsonl"), *outputs.glob("sweeps/*/*/0a.json")]
+        files += [self.run / ".lock", *outputs.glob("sweeps/*/manifest.jsonl")]
         self.file = self.draw.choice(files)
         self.change = self.draw.choice([change_content, change_content, change_content, change_bytes, change_kind])
         self.change(self.file, self.draw)

@@ -6,8 +6,8 @@ import socket
 from pathlib import Path
 
 import pytest
+from commands import ui
 
-from ncexp.cli import ui
 from ncexp.tracking.address import UI_ADDRESS, UI_HOST
 
 
@@ -17,8 +17,8 @@ def test_ui_refuses_a_port_on_which_something_listens(tmp_path: Path, capsys: py
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        assert ui.main([str(tmp_path), "--port", str(port)]) == 2
-    assert f"ncexp ui: --port: expected a free one, got {port}" in capsys.readouterr().err
+        assert ui([str(tmp_path), "--port", str(port)]) == 2
+    assert f"ncexp: --port: expected a free one, got {port}" in capsys.readouterr().err
 
 
 def test_ui_address_is_none_under_which_mlflow_opens_its_assistant() -> None:

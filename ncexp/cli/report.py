@@ -36,12 +36,12 @@ def main(arguments: list[str]) -> int:
     from ncexp.report.verdict import outcome, print_verdict
 
     where = dict(map(pair, given.where))
-    if given.uri and given.runs:
-        raise ValueError(f"--uri: expected no RUN beside it, got {given.runs[0]}. Leave one out.")
-    if given.uri:
-        runs = _from_mlflow(given.uri, given.experiment, where)
-    else:
+    if given.uri is None:
         runs = read_all(named_folders(given.runs, given.outputs) or given.outputs, where)
+    elif given.runs:
+        raise ValueError(f"--uri: expected no RUN beside it, got {given.runs[0]}. Leave one out.")
+    else:
+        runs = _from_mlflow(given.uri, given.experiment, where)
     code = name_faults(runs.faults)
     sweep = gather(runs)
     try:

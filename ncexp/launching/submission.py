@@ -224,10 +224,12 @@ def batch_script(
         step.append("--kill-on-bad-exit=1")  # else the others wait half an hour for a task that has failed
     work = [sys.executable, "-u", "-m", "ncexp", "run-job", str(sweep.path), name]
     limits = (options.timeout_min, options.signal_delay_s, options.max_num_timeout)
-    given = {flag: value for flag, value in flags.items() if value not in (None, False)}
-    lines = [f"#SBATCH --{flag}" + ("" if value is True else f"={shlex.quote(str(value))}") for flag, value in given.items()]
+    lines = ["#!/bin/bash"]
+    for flag, value in flags.items():
+        if value not in (None, False):
+            lines.append(f"#SBATCH --{flag}" if value is True else f"#SBATCH --{flag}={shlex.quote(str(value))}")
     lines += [f"export {variable}={shlex.quote(value)}" for variable, value in environment(code).items()]
-    return "\n".join(["#!/bin/bash", *lines, *(options.setup or []), shlex.join([*step, *work, *map(str, limits)]), ""])
+    return "\n".join([*lines, *(options.setup or []), shlex.join([*step, *work, *map(str, limits)]), ""])
 
 
 def cancel_sweep(sweep: SweepDirectory) -> int:

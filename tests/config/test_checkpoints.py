@@ -10,7 +10,7 @@ import pytest
 import yaml
 from support import compose
 
-from ncexp.cli import measure
+from ncexp.cli.hydra_task import _of_checkpoints, measuring
 from ncexp.config import CheckpointsConfig, ConfigError, check_checkpoints, stored_run
 from ncexp.config.composing import REFUSALS, compose_mapping, explain
 
@@ -109,12 +109,12 @@ def test_faults_are_refused_by_name(configure: Configure, overrides: list[str], 
 )
 def test_command_refuses_runs_and_sweeps_beside_checkpoints(words: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        measure.composed(["checkpoints=ckpts/*.pt", *words])
+        measuring(["checkpoints=ckpts/*.pt", *words])
 
 
 def test_patterns_reach_hydra_in_quotes() -> None:
     words = [r"checkpoint.epoch=step_(\d+)", "checkpoints=a b/*.pt", "checkpoint.key=null", "checkpoint.key='x'"]
-    quoted = measure._of_checkpoints(words, multirun=False)
+    quoted = _of_checkpoints(words, multirun=False)
     assert quoted == [
         r"checkpoint.epoch='step_(\d+)'",
         "checkpoints='a b/*.pt'",

@@ -51,7 +51,7 @@ def test_doctor_without_the_slurm_that_is_asked_for_fails(
     assert doctor.main([*no_slurm, "--sbatch", "partition=gpu"]) == 1
     printed = capsys.readouterr().out
     assert re.search(r"FAIL here +slurm +scontrol: expected SLURM's commands on this machine, got none", printed)
-    assert [line.split("here")[0].strip() for line in printed.splitlines()] == ["FAIL"] * 4 + ["ok"] * 7
+    assert [line.split("here")[0].strip() for line in printed.splitlines()] == ["FAIL"] * 3 + ["ok"] * 7
 
 
 def test_doctor_fails_where_slurm_is_there_and_does_not_respond(

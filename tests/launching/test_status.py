@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from commands import cancel
 from rich.console import Console
 from scripted_workers import JOBS
 
-from ncexp.cli.cancel import main as cancel
-from ncexp.cli.logs import chosen
+from ncexp.cli.status import chosen
 from ncexp.launching import job
 from ncexp.launching.slurm import Queue, QueuedJob
 from ncexp.launching.states import standing
@@ -119,7 +119,7 @@ def test_cancel_without_a_controller_says_that_the_jobs_go_on(
         "squeue: expected SLURM to do it, got exit code 1 (slurm_load_jobs error: Unable to contact slurm controller)"
     )
     end = "Try again, or see sinfo. The sweep's jobs go on; cancel again once SLURM responds."
-    assert capfd.readouterr() == ("", f"ncexp cancel: {said}. {end}\n")
+    assert capfd.readouterr() == ("", f"ncexp: {said}. {end}\n")
 
 
 def test_job_put_back_when_its_runs_were_through_does_nothing(

@@ -14,10 +14,10 @@ from typing import BinaryIO
 import pandas
 import pytest
 import yaml
+from commands import export
 from synthetic_sweep import EPOCHS, RATES, write_run
 
 import ncexp
-from ncexp.cli.export import main as export
 from ncexp.record import Runs, State, load, read_run, select, split_name
 from ncexp.record.quantities import QUANTITIES
 from ncexp.record.runs import ERRORS, NONE

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy
 import pytest
+from commands import report
 from drawn_figures import draw_alone
 from matplotlib import pyplot
 from synthetic_sweep import EPOCHS, write_run, write_status
 
-from ncexp.cli.report import main as report
 from ncexp.measure import compare_with_path
 from ncexp.record import Record, SavedRun, State, find_runs, read_run
 from ncexp.record.quantities import ERROR, NC1, panels

@@ -14,12 +14,11 @@ from typing import Any
 import numpy
 import pytest
 import yaml
+from commands import compare, reference
 from scipy import stats
 from support import compose
 from synthetic_sweep import configuration, curves, with_more, write_journals, write_run
 
-from ncexp.cli.compare import main as compare
-from ncexp.cli.reference import main as reference
 from ncexp.record import SavedRun, State, read_run
 from ncexp.record.saved_run import _choices
 from ncexp.report.compare import verdict_words

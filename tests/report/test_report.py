@@ -12,11 +12,10 @@ import statistics
 from pathlib import Path
 
 import pytest
+from commands import compare, report
 from markupsafe import escape
 from synthetic_sweep import RATES, curves, write_journals, write_run, write_sweep
 
-from ncexp.cli.compare import main as compare
-from ncexp.cli.report import main as report
 from ncexp.record import SavedRun, State, find_runs, load, read_run
 from ncexp.record.quantities import selected
 from ncexp.report.compare import last_common_epoch

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
+from commands import report
 from drawn_figures import assert_nothing_sticks_out
 from matplotlib import pyplot
 from synthetic_sweep import write_run
 
-from ncexp.cli.report import main as report
 from ncexp.record import find_runs, load, read_run
 from ncexp.record.quantities import NC1, panels
 from ncexp.report.grids import figures_of, panel_grid

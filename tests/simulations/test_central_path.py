@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from support import compose
 
-from ncexp.cli.simulation import simulate
+from ncexp.cli.simulate import simulate
 from ncexp.config import ConfigError, check_simulation
 from ncexp.record import Busy, RunDirectory, State, find_runs, read_json, read_run
 from ncexp.record.measurements import list_measurements

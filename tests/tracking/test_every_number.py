@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from commands import report
 from mlflow.tracking import MlflowClient
 from rich.console import Console
 from support import Compose, compose
 from synthetic_sweep import write_run
 from tracking_stores import commit, journalled, stored
 
-from ncexp.cli.report import main as report
 from ncexp.launching.task import attempt
 from ncexp.record import RunDirectory, State, read_json, read_run
 from ncexp.tracking import sync_runs, tracking_uri
@@ -75,9 +75,9 @@ def _check_derived(path: Path, database: Path) -> None:
 def test_every_number_of_a_simulation_is_in_mlflow(
     tmp_path: Path, console: Console, store_template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ncexp.cli.simulation import simulate
+    from ncexp.cli.simulate import simulate
 
-    monkeypatch.setattr("ncexp.cli.simulation.report_simulation", lambda *_: None)  # figures take seconds
+    monkeypatch.setattr("ncexp.report.report_simulation", lambda *_: None)  # figures take seconds
     shutil.copy(store_template, tmp_path / "mlflow.db")
     few = ["simulation.num_classes=3", "simulation.num_features=4", "simulation.examples_per_class=6"]
     raw = compose("simulate", [f"outputs={tmp_path}", *few, "simulation.num_times=5"])

@@ -13,12 +13,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from commands import sync
 from rich.console import Console
 from support import SMALL_DATA, journals
 from synthetic_sweep import write_run, write_status
 from tracking_stores import commit, faulty_server, free_port, journalled, server, server_and_group, statuses, stored
 
-from ncexp.cli.sync import main as sync
 from ncexp.record import Journal, RunDirectory, State
 from ncexp.tracking import follow
 from ncexp.tracking.sync import FAILURE

@@ -11,12 +11,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from commands import sync
 from mlflow.tracking import MlflowClient
 from support import Compose
 from synthetic_sweep import write_run, write_status
 from tracking_stores import commit, faulty_server, free_port, hanging_socket, journalled, statuses, stored
 
-from ncexp.cli.sync import main as sync
 from ncexp.config import ConfigError, MeasureConfig, check
 from ncexp.launching.plan import configured_stores, prepare_tracking
 from ncexp.record import RunDirectory, State, write_json

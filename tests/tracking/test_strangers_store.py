@@ -9,11 +9,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from commands import sync
 from mlflow.tracking import MlflowClient
 from synthetic_sweep import write_run
 from tracking_stores import journalled, stored
 
-from ncexp.cli.sync import main as sync
 from ncexp.record import RunDirectory
 from ncexp.tracking import tracking_uri
 from ncexp.tracking.download import download_records

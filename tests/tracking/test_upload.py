@@ -14,11 +14,11 @@ from typing import Any
 
 import mlflow
 import pytest
+from commands import sync
 from mlflow.tracking import MlflowClient
 from synthetic_sweep import EPOCHS, curves, write_journals, write_run, write_status
 from tracking_stores import commit, journalled, statuses, stored
 
-from ncexp.cli.sync import main as sync
 from ncexp.config import Component, ConfigError
 from ncexp.record import Journal, RunDirectory, State
 from ncexp.record.measurements import begin
@@ -263,7 +263,7 @@ def _path_with_python() -> str:
 
 def _sync(folder: Path) -> None:
     """In a process of its own, as after a move: MLflow's client remembers where the files of a run lie."""
-    code = "import sys; from ncexp.cli.sync import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from ncexp.cli import main; sys.exit(main(['sync', *sys.argv[1:]]))"
     subprocess.run([sys.executable, "-c", code, str(folder)], check=True)
 
 
