@@ -76,7 +76,8 @@ def options(**changed: Any) -> SlurmOptions:
 def test_batch_script_has_every_option_and_the_words_of_the_site(sweep: SweepDirectory) -> None:
     site: dict[str, Any] = {
         "gres": "gpu:a100:1", "constraint": "a100", "account": "us", "qos": "short", "mem_gb": 32, "cpus_per_task": 8,
-        "gpus_per_node": 4, "mem_per_cpu": "4G", "mem_per_gpu": "40G", "tasks_per_node": 4, "setup": ["module load cuda"], "comment": "theirs", "timeout_min": 60,
+        "gpus_per_node": 4, "mem_per_cpu": "4G", "mem_per_gpu": "40G",
+        "tasks_per_node": 4, "setup": ["module load cuda"], "comment": "theirs", "timeout_min": 60,
         "additional_parameters": {"mail-type": "FAIL", "hold": True},
     }  # fmt: skip
     lines = batch_script(
@@ -85,7 +86,8 @@ def test_batch_script_has_every_option_and_the_words_of_the_site(sweep: SweepDir
     assert {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")} == {
         "job-name=quick_1", "array=0-1%2", "dependency=afterany:17", "signal=USR2@120", "open-mode=append", "requeue",
         f"output={sweep.jobs}/ncexp-0a_%a_0_log.out", "time=60", "nodes=1", "ntasks-per-node=4", "cpus-per-task=8",
-        "mem=32GB", "mem-per-cpu=4G", "mem-per-gpu=40G", "gpus-per-node=4", "gres=gpu:a100:1", "account=us", "qos=short", "constraint=a100",
+        "mem=32GB", "mem-per-cpu=4G", "mem-per-gpu=40G",
+        "gpus-per-node=4", "gres=gpu:a100:1", "account=us", "qos=short", "constraint=a100",
         "mail-type=FAIL", "hold", "comment='theirs ncexp-0a'",
     }  # fmt: skip
     *_, loaded, work = lines
