@@ -21,7 +21,6 @@ from ncexp.launching.plan import (
     Asked,
     Plan,
     check_all,
-    configured_stores,
     freeze,
     make_plan,
     note_on_optimizers,
@@ -140,7 +139,8 @@ class SweepLauncher(CheckedLauncher):
         """Carry out one sweep; returns nothing where nobody waits."""
         sweep, asked = self.prepare(job_overrides)
         check_outputs(asked[0].task.outputs)
-        stores = configured_stores([one.task for one in asked])
+        # A run that is measured may be somebody else's, with a store of theirs.
+        stores = {one.task.tracking["uri"] for one in asked if isinstance(one.task, RunConfig)}
         asked = [one.remaining() for one in asked]
         self.say(f"sweep     {sweep.path}")
         if self.options.dry_run:

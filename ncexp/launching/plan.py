@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,25 +42,22 @@ class Asked:
 
         Otherwise, and where nothing is left, the task itself.
         """
-        if not isinstance(self.task, RunConfig) or self.task.rerun == "all":
+        task = self.task
+        if not isinstance(task, RunConfig) or task.rerun == "all":
             return self
-        directory, measuring = RunDirectory(self.task.directory), _measuring_of(self.task)
+        directory, asked = RunDirectory(task.directory), {"analysis": task.raw.get("analysis"), "rerun": "missing"}
+        measuring = check_measurement(
+            {**asked, "run": str(task.directory), "device": task.device, "outputs": str(task.outputs)}
+        )
         try:
             state, begun = directory.state(), TaskDirectory(measuring.directory).state()
         except DamagedFile:
             return self  # the plan says that it is damaged
-        if state is None or not state.final:
-            return self
         journals = [journal_of(directory.measurements, name, one) for name, one in measuring.analyses.items()]
-        if all(journal.path.exists() for journal in journals) and (begun is None or begun.final):
+        has_all = all(journal.path.exists() for journal in journals) and (begun is None or begun.final)
+        if state is None or not state.final or has_all or not _is_left(measuring):
             return self
-        return Asked(measuring, self.overrides) if _is_left(measuring) else self
-
-
-def _measuring_of(training: RunConfig) -> MeasureConfig:
-    """The measuring of everything that a training's configuration asks for."""
-    raw = {"run": str(training.directory), "analysis": training.raw.get("analysis"), "device": training.device}
-    return check_measurement({**raw, "outputs": str(training.outputs), "rerun": "missing"})
+        return Asked(measuring, self.overrides)
 
 
 def check_all(composed: Sequence[tuple[list[str], Mapping[str, Any]]]) -> list[Asked]:
@@ -78,7 +75,7 @@ def check_all(composed: Sequence[tuple[list[str], Mapping[str, Any]]]) -> list[A
             asked[place] = _merged(asked[place], one) if place in asked else one
         except ConfigError as error:
             faults.setdefault(str(error), " ".join(overrides))
-    faults = faults or _faults(list(asked.values()))
+    faults = faults or faults_of_parts(list(asked.values()))
     if faults:
         lines = "\n".join(f"  {overrides}\n    {message}" for message, overrides in faults.items())
         raise ConfigError(f"nothing was begun; expected {len(composed)} runs that can be run, got\n{lines}")
@@ -125,46 +122,41 @@ def _differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], of: str = "
             yield f"{of}{key}", one, other
 
 
-def _faults(asked: Sequence[Asked]) -> dict[str, str]:
-    """Faults that are found only by building the parts, or by reading the stored run: message → overrides."""
-    overrides = {str(one.task.directory): " ".join(one.overrides) for one in asked}
-    found = faults_of_parts(one.task for one in asked if isinstance(one.task, RunConfig))
-    faults = {message: overrides[str(config.directory)] for config, message in reversed(found)}
-    for one in asked:
-        if isinstance(one.task, MeasureConfig):
-            try:
-                _is_left(one.task)
-            except ConfigError as error:
-                faults.setdefault(str(error), " ".join(one.overrides))
-    return faults
+def faults_of_parts(asked: Sequence[Asked]) -> dict[str, str]:
+    """Faults that are found only by building the parts, or by reading the stored run: message → overrides.
 
-
-def faults_of_parts(configs: Iterable[RunConfig]) -> list[tuple[RunConfig, str]]:
-    """The trainings whose parts do not fit together, or whose data are not there, and why.
-
-    The parts are built once for each combination of them; each data set is opened once.
+    The parts are built once for each combination of them, each data set is opened once, and one at a time.
     """
     from ncexp.training import build_dataset  # torch takes seconds
 
-    combinations: dict[str, dict[str, RunConfig]] = {}
-    for config in configs:
-        parts = (config.architecture, config.loss, *config.analyses.values())
-        choices = [value for value in config.optimizer.options.values() if not isinstance(value, float)]
-        together = [config.batch_size, config.optimizer.target, choices, *(part.identity() for part in parts)]
-        same_data = combinations.setdefault(json.dumps(config.dataset.identity(), sort_keys=True), {})
-        same_data.setdefault(json.dumps(together, sort_keys=True), config)
-    faults: list[tuple[RunConfig, str]] = []
-    for same_data in combinations.values():
-        dataset = None
-        for config in same_data.values():
-            try:
-                dataset = dataset or build_dataset(config)
-                _build(config, dataset)
-            except ConfigError as error:
-                faults.append((config, str(error)))
-                if dataset is None:
-                    break
+    faults: dict[str, str] = {}
+    built: set[str] = set()
+    opened, dataset = "", None
+    for one in sorted(asked, key=_data_of):
+        try:
+            if isinstance(one.task, MeasureConfig):
+                _is_left(one.task)
+            elif (parts := _parts_of(one.task)) not in built:
+                built.add(parts)
+                if opened != _data_of(one):
+                    opened, dataset = _data_of(one), None
+                dataset = dataset or build_dataset(one.task)
+                _build(one.task, dataset)
+        except ConfigError as error:
+            faults.setdefault(str(error), " ".join(one.overrides))
     return faults
+
+
+def _data_of(one: Asked) -> str:
+    return json.dumps(one.task.dataset.identity(), sort_keys=True) if isinstance(one.task, RunConfig) else ""
+
+
+def _parts_of(config: RunConfig) -> str:
+    """What has to fit together, as one word."""
+    parts = (config.dataset, config.architecture, config.loss, *config.analyses.values())
+    choices = [value for value in config.optimizer.options.values() if not isinstance(value, float)]
+    together = [config.batch_size, config.optimizer.target, choices, *(part.identity() for part in parts)]
+    return json.dumps(together, sort_keys=True)
 
 
 def _build(config: RunConfig, dataset: Any) -> None:
@@ -234,11 +226,6 @@ def _is_left(task: MeasureConfig) -> bool:
         return bool(missing_epochs(task))
     except DamagedFile:
         return True
-
-
-def configured_stores(tasks: Sequence[Task]) -> set[str | None]:
-    """The stores that the trainings among these tasks name; a run that is measured may be somebody else's."""
-    return {task.tracking["uri"] for task in tasks if isinstance(task, RunConfig)}
 
 
 def prepare_tracking(tasks: Sequence[Task]) -> None:

@@ -14,7 +14,7 @@ from ncexp.launching.plan import Asked, check_all, note_on_optimizers
 @pytest.fixture(autouse=True)
 def parts_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     """They take seconds, and are not meant here."""
-    monkeypatch.setattr("ncexp.launching.plan.faults_of_parts", lambda configs: [])
+    monkeypatch.setattr("ncexp.launching.plan.faults_of_parts", lambda asked: {})
 
 
 @pytest.fixture
