@@ -20,8 +20,6 @@ from ncexp.cli import COMMANDS
 from ncexp.cli.list import WHAT
 from ncexp.cli.shell_completion import candidates
 
-#: Modules that take 0.1 s of processor time or more to import.
-HEAVY = {"torch", "hydra", "mlflow", "omegaconf", "rich", "pandas", "numpy"}
 RUNS = ["digits-mlp-mse_lr0.1_seed0_0123456789", "digits-vgg-mse_lr0.1_seed0_abcdef0123"]
 
 
@@ -42,6 +40,7 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_first_word_is_a_command_a_group_or_a_key() -> None:
     assert set(COMMANDS) < set(candidates("ncexp "))
     assert "status" not in candidates("ncexp seed=1 ")
+    assert set(candidates("ncexp list ")) == set(WHAT)
 
 
 @pytest.mark.parametrize(
@@ -83,10 +82,6 @@ def test_overrides_are_completed(line: str, offered: list[str]) -> None:
     assert candidates(line) == offered
 
 
-def test_list_offers_what_list_takes() -> None:
-    assert set(candidates("ncexp list ")) == set(WHAT)
-
-
 def test_choice_of_a_folder_of_ones_own_is_offered(tmp_path: Path) -> None:
     (tmp_path / "loss").mkdir()
     (tmp_path / "loss" / "pull.yaml").write_text("name: pull\n_target_: pull.pull\nstrength: 1.0\n")
@@ -95,37 +90,35 @@ def test_choice_of_a_folder_of_ones_own_is_offered(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("outputs")
-def test_runs_and_sweeps_are_offered() -> None:
-    assert candidates("ncexp compare digits-v") == [RUNS[1]]
-    assert candidates("ncexp compare ") == RUNS
-    assert candidates("ncexp reference d") == candidates("ncexp runs d") == candidates("ncexp ls d") == RUNS
-    assert candidates("ncexp measure digits-m") == [RUNS[0]]
-    assert candidates("ncexp measure q") == ["quick_1234"]
-    assert candidates("ncexp status ") == ["last", "quick_1234"]
-    assert candidates("ncexp cancel q") == ["quick_1234"]
-    assert candidates("ncexp logs ") == ["last", "quick_1234"]
-    assert candidates("ncexp logs quick_1234 ") == ["0123456789"]
-    assert candidates("ncexp logs last 0") == ["0123456789"]
-    assert candidates("ncexp report ") == ["outputs/"] + [f"outputs/{name}/" for name in RUNS]
-    assert candidates("ncexp export outputs/digits-v") == [f"outputs/{RUNS[1]}/"]
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("compare digits-v", RUNS[1:]),
+        ("compare ", RUNS),
+        ("reference d", RUNS),
+        ("runs d", RUNS),
+        ("ls d", RUNS),
+        ("measure digits-m", RUNS[:1]),
+        ("measure q", ["quick_1234"]),
+        ("status ", ["last", "quick_1234"]),
+        ("cancel q", ["quick_1234"]),
+        ("logs ", ["last", "quick_1234"]),
+        ("logs quick_1234 ", ["0123456789"]),
+        ("logs last 0", ["0123456789"]),
+        ("report ", ["outputs/", *(f"outputs/{name}/" for name in RUNS)]),
+        ("export outputs/digits-v", [f"outputs/{RUNS[1]}/"]),
+    ],
+)
+def test_runs_and_sweeps_are_offered(line: str, offered: list[str]) -> None:
+    assert candidates(f"ncexp {line}") == offered
 
 
 def test_runs_are_searched_where_the_command_searches(outputs: Path) -> None:
     outputs.rename(outputs.with_name("elsewhere"))
-    assert candidates("ncexp measure outputs=elsewhere digits-m") == [RUNS[0]]
-    assert candidates("ncexp compare --outputs elsewhere digits-m") == [RUNS[0]]
-    assert candidates("ncexp runs outputs=elsewhere digits-m") == [RUNS[0]]
+    for words in ("measure outputs=elsewhere", "compare --outputs elsewhere", "runs outputs=elsewhere"):
+        assert candidates(f"ncexp {words} digits-m") == [RUNS[0]]
     assert candidates("ncexp status --outputs elsewhere q") == ["quick_1234"]
     assert candidates("ncexp compare digits-m") == []
-
-
-def test_completion_of_choices_imports_nothing_slow(tmp_path: Path) -> None:
-    code = (
-        "import sys; from ncexp.__main__ import main; sys.argv = ['ncexp', '--shell-completion', 'ncexp loss=f']; "
-        f"main(); print(sorted({HEAVY} & set(sys.modules)))"
-    )
-    shown = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert shown.stdout == "loss=focal\n[]\n"
 
 
 @pytest.fixture

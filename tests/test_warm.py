@@ -40,6 +40,17 @@ def test_fork_is_a_child_with_its_own_number_folder_environment_and_files(tmp_pa
     assert (who["read"], who["torch"], who["ncexp"], who["threads"]) == ("given", True, False, 1)
 
 
+#: Its parent may ignore the interruption, as what a shell starts with & does.
+INTERRUPTED = """
+import os, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    os._exit(7)
+"""
+
+
 @pytest.mark.parametrize(
     ("code", "returned", "shown"),
     [
@@ -49,6 +60,7 @@ def test_fork_is_a_child_with_its_own_number_folder_environment_and_files(tmp_pa
         ("1 / 0", 1, "ZeroDivisionError: division by zero\n"),
         ("import os; os.kill(os.getpid(), 9)", -9, ""),
         ("import os; os.kill(os.getpid(), 15)", -15, ""),
+        (INTERRUPTED, 7, ""),
         ("import atexit, sys; atexit.register(print, 'ended', file=sys.stderr)", 0, "ended\n"),
     ],
 )
@@ -58,21 +70,6 @@ def test_fork_ends_as_python_ends(code: str, returned: int, shown: str) -> None:
     assert done.stderr.endswith(shown)
 
 
-def test_fork_that_is_killed_or_interrupted_is_seen_to_be() -> None:
-    # Its parent may ignore the interruption, as what a shell starts with & does.
-    waiting = (
-        "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "try:\n    print('ready', flush=True)\n    time.sleep(600)\nexcept KeyboardInterrupt:\n    print('stopped')"
-    )
-    for sent, code, said in ((signal.SIGKILL, -9, ""), (signal.SIGINT, 0, "stopped\n")):
-        process = subprocess.Popen([sys.executable, "-c", waiting], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(sent)
-        printed, _ = process.communicate()
-        assert (process.returncode, printed) == (code, said)
-
-
 def test_commands_of_a_shell_are_forks_too(tmp_path: Path) -> None:
     warm.commands(tmp_path / "bin")
     script = (
@@ -80,10 +77,7 @@ def test_commands_of_a_shell_are_forks_too(tmp_path: Path) -> None:
         "python -c 'import os; os.abort()'; echo $?"
     )
     (tmp_path / "text").write_text("piped")
-    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    command = ["bash", "-c", script]
-    done = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
-    )
+    there = {**os.environ, "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=there, capture_output=True, text=True, check=False)
     version, code, piped, aborted = done.stdout.splitlines()
     assert (version.split()[0], code, piped, aborted) == ("ncexp", "2", "piped", str(128 + signal.SIGABRT))
