@@ -102,10 +102,7 @@ def test_run_whose_journal_lost_its_end_is_listed_as_damaged(outputs: Path, caps
     [
         (["runs", "los=mse"], r"expected a parameter of the runs, got 'los'.*Did you mean loss\?"),
         (["runs", "outputs=none"], "expected run directories, got none"),
-        (
-            ["compare", "digits-resnet-mse"],
-            r"^ncexp: digits-resnet-mse: expected one run, got 2:\n  digits-",
-        ),
+        (["compare", "digits-resnet-mse"], r"^ncexp: digits-resnet-mse: expected one run, got 2:\n  digits-"),
         (["status", "last"], "outputs, got 'last'. There are none. `ncexp runs` lists the runs.\n$"),
     ],
 )

@@ -12,18 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasPath, Field, PlainValidator
 
-from ncexp.config.components import (
-    Component,
-    ConfigError,
-    Count,
-    Precision,
-    Regime,
-    Seed,
-    choice,
-    digest,
-    part,
-    read,
-)
+from ncexp.config.components import Component, ConfigError, Count, Precision, Regime, Seed, choice, digest, part, read
 from ncexp.config.names import NAME_CONTRACT, Folder, Name, is_name, shown
 
 #: Which epochs' files are kept: the last one's, those of every evaluated epoch, or those of the epochs named.

@@ -17,15 +17,7 @@ from ncexp.config import ConfigError, Count, RunConfig, check_outputs
 from ncexp.config.components import read_part
 from ncexp.config.composing import Composer
 from ncexp.launching import slurm
-from ncexp.launching.plan import (
-    Asked,
-    Plan,
-    check_all,
-    freeze,
-    make_plan,
-    note_on_optimizers,
-    prepare_tracking,
-)
+from ncexp.launching.plan import Asked, Plan, check_all, freeze, make_plan, note_on_optimizers, prepare_tracking
 from ncexp.launching.pool import followed, shares, work
 from ncexp.launching.states import Standing, look, own_job
 from ncexp.launching.submission import Chunk, SlurmOptions, cut, describe_estimate, submit

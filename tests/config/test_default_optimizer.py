@@ -38,16 +38,13 @@ ADAM = ("adam", 1e-3, 5e-4)
     ],
 )  # fmt: skip
 def test_default_follows_from_dataset_network_and_loss(words: str, expected: tuple[str, float, float]) -> None:
+    assert compose("config", [*words.split(), "optimizer/schedule=cosine"])["optimizer"]["schedule"]["name"] == "cosine"
     options = compose("config", words.split())["optimizer"]
     assert (options["name"], options["lr"], options["weight_decay"]) == expected
 
 
 def test_main_job_keeps_its_key() -> None:
     assert check(compose("config", [])).directory.name == MAIN
-
-
-def test_schedule_is_chosen_beside_a_default_optimizer() -> None:
-    assert compose("config", ["loss=mse", "optimizer/schedule=cosine"])["optimizer"]["schedule"]["name"] == "cosine"
 
 
 #: Deep networks begin with large features: the MSE, whose curvature grows with them, is what a rate fails at first.

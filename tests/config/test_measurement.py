@@ -23,10 +23,7 @@ def test_measure_config_names_the_run_and_its_analyses() -> None:
     assert (config.device, config.rerun) == ("cpu", "all")
     assert config.name == "a_0123456789-layers-robustness"
     assert config.directory.parent.parent == config.run
-
-
-def test_measure_config_without_analyses_leaves_the_choice_to_the_run() -> None:
-    assert check_measurement(asked()).analyses == {}
+    assert check_measurement(asked()).analyses == {}  # the run's own
 
 
 @pytest.mark.parametrize(

@@ -69,9 +69,7 @@ def still(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("still")
 def test_local_sweep_says_what_begins_what_ends_and_the_time_left(
-    tmp_path: Path,
-    console: Console,
-    workers: type[Scripted],
+    tmp_path: Path, console: Console, workers: type[Scripted]
 ) -> None:
     workers.ends = {0: State.COMPLETED, 1: State.FAILED, 2: State.COMPLETED}
     tasks = entries(tmp_path, 3)
@@ -87,11 +85,7 @@ def test_local_sweep_says_what_begins_what_ends_and_the_time_left(
 
 
 @pytest.mark.usefixtures("still")
-def test_local_sweep_says_at_once_that_it_stops(
-    tmp_path: Path,
-    console: Console,
-    workers: type[Scripted],
-) -> None:
+def test_local_sweep_says_at_once_that_it_stops(tmp_path: Path, console: Console, workers: type[Scripted]) -> None:
     workers.ends = {}
     tasks = entries(tmp_path, 3)
     stops = iter([False, False, False, False, True, True])
