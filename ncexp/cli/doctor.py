@@ -167,9 +167,7 @@ def _in_job(given: argparse.Namespace) -> int:
     name = slurm.new_name()
     own = ("job-name=ncexp-doctor", f"comment={name}", "time=10", f"output={log}")
     options = [f"--{option}" for option in (*own, *given.sbatch)]
-    with slurm.outside_of_any_job():
-        printed = slurm.call("sbatch", "--parsable", *options, "--wrap", shlex.join(again))
-    job = printed.strip().partition(";")[0]
+    job = slurm.call("sbatch", "--parsable", *options, "--wrap", shlex.join(again)).strip().partition(";")[0]
     say(f"     in a job  {'':12} job {job} waits; interrupt me if the queue is long")
     for state in _states(name):
         say(f"     in a job  {'':12} {state}")

@@ -19,7 +19,6 @@ from ncexp.config.components import (
     labels_of,
     nearest,
 )
-from ncexp.config.measurement import MeasureConfig, check_measurement
+from ncexp.config.measurement import MeasureConfig, SimulationConfig, check_measurement, check_simulation
 from ncexp.config.names import FAMILIES, family_of
 from ncexp.config.run import Keep, RunConfig, check, check_analyses, check_outputs
-from ncexp.config.simulation import SimulationConfig, check_simulation

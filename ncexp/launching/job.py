@@ -73,7 +73,7 @@ def _place() -> tuple[int, int]:
     rank, processes = int(os.environ["SLURM_PROCID"]), int(os.environ["SLURM_NTASKS"])
     if processes > 1:
         os.environ.update(
-            MASTER_ADDR=slurm.call("scontrol", "show", "hostnames").split()[0],
+            MASTER_ADDR=slurm.call("scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()[0],
             MASTER_PORT=str(20_000 + int(os.environ["SLURM_JOB_ID"]) % 40_000),
             RANK=str(rank),
             WORLD_SIZE=str(processes),

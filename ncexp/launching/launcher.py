@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,12 +136,11 @@ class SweepLauncher(CheckedLauncher):
         stores = {one.task.tracking["uri"] for one in asked if isinstance(one.task, RunConfig)}
         asked = [one.remaining() for one in asked]
         self.say(f"sweep     {sweep.path}")
-        if self.options.dry_run:
-            self._print_plan(make_plan(sweep, asked, self.queue()))
-            return []
-        with sweep.locked():
+        with nullcontext() if self.options.dry_run else sweep.locked():
             plan = make_plan(sweep, asked, self.queue())
-            self._print_plan(plan)
+            self.say(f"{plan.describe()}\n{self.estimate(plan)}")
+            if self.options.dry_run:
+                return []
             prepare_tracking([asked[num].task for num in plan.to_submit])
             freeze(sweep, asked, plan, self.console)
             self.hand_over(sweep, plan)
@@ -179,10 +179,6 @@ class SweepLauncher(CheckedLauncher):
     @abstractmethod
     def finish(self, sweep: SweepDirectory, plan: Plan) -> Standing | None:
         """How the tasks stand at the end; None where it is not waited for."""
-
-    def _print_plan(self, plan: Plan) -> None:
-        self.say(plan.describe())
-        self.say(self.estimate(plan))
 
 
 class SlurmLauncher(SweepLauncher):

@@ -7,12 +7,13 @@ import re
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 #: Longest wait for a controller that does not respond.
 PATIENCE_S = 30.0
+#: Variables of a job that this process may run in: sbatch would hand them on, and srun in the new job would obey them.
+_OF_JOBS = ("SLURM_", "SRUN_", "SBATCH_")
 
 
 class SlurmUnavailable(RuntimeError):
@@ -25,10 +26,11 @@ def is_installed() -> bool:
 
 
 def call(*command: str) -> str:
-    """What a command of SLURM prints. Raises SlurmUnavailable with what it complained of."""
+    """What a command of SLURM prints, outside of any job. Raises SlurmUnavailable with what it complained of."""
+    ours = {name: word for name, word in os.environ.items() if name == "SLURM_CONF" or not name.startswith(_OF_JOBS)}
     try:
         done = subprocess.run(
-            command, capture_output=True, encoding="utf-8", errors="replace", timeout=PATIENCE_S, check=False
+            command, env=ours, capture_output=True, encoding="utf-8", errors="replace", timeout=PATIENCE_S, check=False
         )
     except FileNotFoundError:
         raise SlurmUnavailable(
@@ -103,17 +105,3 @@ def cancel(jobs: Iterable[str]) -> None:
     ids = list(jobs)
     for first in range(0, len(ids), 200):
         call("scancel", *ids[first : first + 200])
-
-
-@contextmanager
-def outside_of_any_job() -> Iterator[None]:
-    """Hide the surrounding job's variables: sbatch would hand them on, and srun in the new job would obey them."""
-    hidden = {
-        name: os.environ.pop(name)
-        for name in list(os.environ)
-        if name.startswith(("SLURM_", "SRUN_", "SBATCH_", "SUBMITIT_")) and name != "SLURM_CONF"
-    }
-    try:
-        yield
-    finally:
-        os.environ.update(hidden)

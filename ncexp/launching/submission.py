@@ -162,8 +162,7 @@ def submit(sweep: SweepDirectory, chunks: Sequence[Chunk], code: Path, options: 
         write_text(script, batch_script(sweep, name, chunk, after, code, options))
         sweep.record_jobs(owners)
         try:
-            with slurm.outside_of_any_job():
-                firsts.append(slurm.call("sbatch", "--parsable", str(script)).strip().partition(";")[0])
+            firsts.append(slurm.call("sbatch", "--parsable", str(script)).strip().partition(";")[0])
         except slurm.SlurmUnavailable as error:
             said = f"{error}\n{count} jobs were submitted before and go on; the same command"
             if REFUSED.search(str(error)):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ncexp.config import nearest
 from ncexp.config.components import closest
-from ncexp.config.simulation import SIMULATIONS
+from ncexp.config.measurement import SIMULATIONS
 from ncexp.record.files import DamagedFile
 from ncexp.record.run_directory import name_and_key
 

@@ -15,7 +15,7 @@ from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 
 from ncexp.config import ConfigError
-from ncexp.config.simulation import SIMULATIONS
+from ncexp.config.measurement import SIMULATIONS
 
 SQLITE = "sqlite:///"
 #: What mlflow.json calls the store in the outputs folder, wherever that folder is moved.

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ncexp.config.simulation import SIMULATIONS
+from ncexp.config.measurement import SIMULATIONS
 from ncexp.record import DamagedFile, RunDirectory, State, counted, find_runs, read_run, write_text
 from ncexp.record.text import say
 from ncexp.tracking.address import check_uri, experiment_name, outputs_of, refuse_unnamed, tracking_uri
