@@ -113,6 +113,26 @@ class Project:
         """Carry out a small sweep."""
         return self.run(*self.sweep_arguments(*overrides, **options))
 
+    def succeed(self, *overrides: str, **options: Any) -> str:
+        """Carry out a small sweep whose exit code is 0; what it printed."""
+        code, printed = self.sweep(*overrides, **options)
+        assert code == 0, printed
+        return printed
+
+    def begin(self, *overrides: str, runs: int = 1, **options: Any) -> subprocess.Popen[str]:
+        """A small sweep that is held and of which so many runs have begun to train."""
+        self.hold()
+        sweep = self.start(*self.sweep_arguments(*overrides, **options))
+        until(lambda: len(list(self.outputs.glob("*/training.jsonl"))) == runs, "the trainings that begin")
+        return sweep
+
+    def end(self, sweep: subprocess.Popen[str], hold: bool = False) -> tuple[int, str]:
+        """Its exit code and what it printed, once it has ended; hold: as it is."""
+        if not hold:
+            (self.folder / "hold").unlink()
+        printed, _ = sweep.communicate(timeout=PATIENCE_S)
+        return sweep.returncode, printed
+
     def hold(self) -> Path:
         """Make every training slow until the file is removed."""
         path = self.folder / "hold"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support import PATIENCE_S
@@ -15,10 +15,6 @@ from sweeps import LONG, Project, processes, until
 from tracking_stores import journalled, statuses, stored
 
 pytestmark = pytest.mark.slow
-
-
-def _log(entry: dict[str, Any]) -> str:
-    return (Path(entry["directory"]) / "run.log").read_text()
 
 
 def test_local_sweep_trains_several_at_once_and_one_failing_stops_nothing(project: Project) -> None:
@@ -57,48 +53,47 @@ def test_run_with_a_link_is_named_and_the_others_are_trained(project: Project) -
     assert "to submit 1: 1 failed; left alone 1: 1 damaged" in printed
     assert (project.states(), theirs.read_bytes()) == (["failed", "completed"], before)
     (first / "run.log").unlink()
-    assert project.sweep("seed=1,2", "architecture.behaviour=raise", launcher="local")[0] == 0
+    project.succeed("seed=1,2", "architecture.behaviour=raise", launcher="local")
     assert project.states() == ["completed", "completed"]
 
 
-def test_local_sweep_saves_its_runs_when_interrupted_and_goes_on(project: Project) -> None:
-    hold = project.hold()
-    arguments = project.sweep_arguments("seed=1,2,3", LONG, launcher="local")
-    sweep = project.start(*arguments)
-    until(lambda: len(list(project.outputs.glob("*/training.jsonl"))) == 2, "two trainings at once")
-    assert "2 running, 1 queued" in project.run("status", "last")[1]
+@pytest.mark.parametrize(("launcher", "begun"), [("local", 2), ("none", 1)])
+def test_sweep_saves_its_runs_when_interrupted_and_goes_on(project: Project, launcher: str, begun: int) -> None:
+    sweep = project.begin("seed=1,2,3", LONG, runs=begun, launcher=launcher)
+    if launcher == "local":
+        assert "2 running, 1 queued" in project.run("status", "last")[1]
     sweep.send_signal(signal.SIGINT)
-    printed, _ = sweep.communicate(timeout=PATIENCE_S)
-    assert sweep.returncode == 130, printed
-    assert project.states()[:2] == ["interrupted", "interrupted"]
-    hold.unlink()
-    code, printed = project.run(*arguments)
-    assert code == 0, printed
-    assert "2 interrupted" in printed
-    assert ["resumed " in _log(entry) for entry in project.manifest()] == [True, True, False]
+    code, printed = project.end(sweep, hold=True)
+    assert code == 130, printed
+    states = [json.loads(path.read_text())["state"] for path in project.outputs.glob("*/status.json")]
+    assert states == ["interrupted"] * begun
+    if launcher == "none":
+        assert ("run 1 of 3  seed=1" in printed, "run 2 of 3" in printed) == (True, False)
+        assert "3 runs: 1 interrupted, 2 new" in printed
+    (project.folder / "hold").unlink()
+    printed = project.succeed("seed=1,2,3", LONG, launcher=launcher)
+    assert "3 completed" in printed
+    printed += "".join(path.read_text() for path in project.outputs.glob("*/run.log"))
+    assert printed.count("resumed ") == begun
 
 
 def test_local_sweep_of_one_process_sends_every_run_to_mlflow(project: Project) -> None:
-    code, printed = project.sweep("seed=1,2", "hydra.launcher.runs_at_once=1", launcher="local", tracking=True)
-    assert code == 0, printed
+    project.succeed("seed=1,2", "hydra.launcher.runs_at_once=1", launcher="local", tracking=True)
     entries = project.manifest()
     assert len({project.status(entry)["pid"] for entry in entries}) == 1
     assert stored(project.outputs / "mlflow.db") == journalled([Path(entry["directory"]) for entry in entries])
 
 
 def test_local_sweep_sends_at_its_end_what_a_killed_uploader_did_not(project: Project) -> None:
-    hold = project.hold()
-    words = project.sweep_arguments("seed=1", LONG, launcher="local", tracking=True)
-    sweep = project.start(*words)
-    until(lambda: len(list(project.outputs.glob("*/training.jsonl"))) == 1, "the training")
+    words = ("seed=1", LONG)
+    sweep = project.begin(*words, launcher="local", tracking=True)
     (uploader,) = (number for kind, number in processes(project.folder) if kind == "uploader")
     os.kill(uploader, signal.SIGKILL)
-    hold.unlink()
-    printed, _ = sweep.communicate(timeout=PATIENCE_S)
-    assert (sweep.returncode, "MLflow    1 sent" in printed) == (0, True), printed
+    code, printed = project.end(sweep)
+    assert (code, "MLflow    1 sent" in printed) == (0, True), printed
     runs = [path.parent for path in project.outputs.glob("*/config.yaml")]
     assert stored(project.outputs / "mlflow.db") == journalled(runs)
-    assert "MLflow    1 up to date" in project.run(*words)[1]
+    assert "MLflow    1 up to date" in project.succeed(*words, launcher="local", tracking=True)
 
 
 def test_local_sweep_in_a_shell_of_a_job_keeps_to_the_journals(
@@ -177,22 +172,6 @@ def test_sweep_of_which_a_run_is_trained_elsewhere_trains_the_others(project: Pr
     assert "Traceback" not in printed
     assert ("1 completed, 1 running" if launcher == "local" else "1 completed, 1 busy") in printed
     assert elsewhere.wait(PATIENCE_S) == 0
-
-
-def test_sweep_in_turn_stops_as_a_whole_and_goes_on(project: Project) -> None:
-    hold = project.hold()
-    arguments = project.sweep_arguments("seed=1,2,3", LONG, launcher="none")
-    sweep = project.start(*arguments)
-    until(lambda: len(list(project.outputs.glob("*/training.jsonl"))) == 1, "the first training")
-    sweep.send_signal(signal.SIGINT)
-    printed, _ = sweep.communicate(timeout=PATIENCE_S)
-    assert sweep.returncode == 130, printed
-    assert "run 1 of 3  seed=1" in printed
-    assert "run 2 of 3" not in printed
-    assert "3 runs: 1 interrupted, 2 new" in printed
-    hold.unlink()
-    code, printed = project.run(*arguments)
-    assert (code, "3 runs: 3 completed" in printed, printed.count("resumed ")) == (0, True, 1), printed
 
 
 @pytest.mark.parametrize("launcher", ["local", "none"])

@@ -21,8 +21,7 @@ WITH_MORE = ["analysis=[collapse,robustness]", "analysis.robustness.num_examples
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Three completed runs with the weights of every epoch."""
     project = Project(tmp_path_factory.mktemp("trained"))
-    code, printed = project.sweep("seed=1,2,3", "epochs=3", "keep.checkpoints=evaluated", launcher="none")
-    assert code == 0, printed
+    project.succeed("seed=1,2,3", "epochs=3", "keep.checkpoints=evaluated", launcher="none")
     return project
 
 
@@ -132,11 +131,10 @@ def test_measure_refuses_before_anything_is_measured(trained: Project, words: li
 
 def test_sweep_of_trained_runs_measures_what_they_lack(project: Project) -> None:
     words = ["seed=1,2", "epochs=2", "keep.checkpoints=evaluated"]
-    assert project.sweep(*words, launcher="local")[0] == 0
+    project.succeed(*words, launcher="local")
     (sweep,) = (project.outputs / "sweeps").iterdir()
-    code, printed = project.sweep(*words, *WITH_MORE, launcher="local")
-    assert (code, "to submit 2: 2 new" in printed) == (0, True), printed
+    assert "to submit 2: 2 new" in project.succeed(*words, *WITH_MORE, launcher="local")
     assert robustness(project) == [[1, 2], [1, 2]]
     assert [path.name for path in (project.outputs / "sweeps").iterdir()] == [sweep.name], "it asks for the same runs"
-    code, printed = project.sweep(*words, *WITH_MORE, launcher="local")
-    assert (code, "to submit 0: none; left alone 2: 2 completed" in printed) == (0, True), printed
+    printed = project.succeed(*words, *WITH_MORE, launcher="local")
+    assert "to submit 0: none; left alone 2: 2 completed" in printed

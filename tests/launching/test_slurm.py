@@ -110,21 +110,20 @@ def test_slurm_03_job_without_a_result_is_lost_and_not_waited_for(project: Proje
     project.wait_for(first)
     parent = Path(f"/proc/{project.status(first)['pid']}/stat").read_text().rpartition(")")[2].split()[1]
     os.kill(int(parent), signal.SIGKILL)  # the process that would have written down how the run ended
-    printed, _ = sweep.communicate(timeout=PATIENCE_S)
-    assert sweep.returncode == 5, printed
+    code, printed = project.end(sweep, hold=True)
+    assert code == 5, printed
     assert "1 killed, 1 lost" in printed
     assert printed.count("its process ended without a word") == printed.count("left without a result") == 1
     # And the next command goes on with both.
     (project.folder / "hold").unlink()
-    code, printed = project.sweep("seed=1,2", LONG)
-    assert (code, project.states()) == (0, ["completed", "completed"]), printed
+    project.succeed("seed=1,2", LONG)
+    assert project.states() == ["completed", "completed"]
     assert "resumed " in _run_log(first)
 
 
 def test_slurm_04_left_sweep_is_inspected_and_cancelled_from_elsewhere(project: Project) -> None:
     project.hold()
-    code, printed = project.sweep("seed=1,2", LONG, "hydra.launcher.wait=false")
-    assert code == 0, printed
+    printed = project.succeed("seed=1,2", LONG, "hydra.launcher.wait=false")
     (word,) = re.findall(r"ncexp status (\S+)", printed)
     assert f"ncexp cancel {word}" in printed
     project.wait_for(project.manifest()[0])
@@ -150,10 +149,8 @@ def _undisturbed(project: Project, tmp_path: Path, epochs: str) -> Path:
 
 
 def test_slurm_05_time_limit_requeue_and_node_failure_leave_no_trace(project: Project, tmp_path: Path) -> None:
-    hold = project.hold()
     limits = ["hydra.launcher.timeout_min=60", "hydra.launcher.signal_delay_s=45"]
-    sweep = project.start(*project.sweep_arguments(LONG, *limits, tracking=True))
-    until(lambda: bool(list(project.outputs.glob("*/training.jsonl"))), "the training")
+    sweep = project.begin(LONG, *limits, tracking=True)
     (entry,) = project.manifest()
 
     def limit(minutes: int) -> None:
@@ -173,9 +170,8 @@ def test_slurm_05_time_limit_requeue_and_node_failure_leave_no_trace(project: Pr
     requeued(2)
     _fail_node(project.status(entry)["pid"])
     requeued(3)
-    hold.unlink()
-    printed, _ = sweep.communicate(timeout=PATIENCE_S)
-    assert sweep.returncode == 0, printed
+    code, printed = project.end(sweep)
+    assert code == 0, printed
     assert journals(Path(entry["directory"])) == journals(_undisturbed(project, tmp_path, LONG))
     memory = json.loads(Path(entry["directory"], "mlflow.json").read_text())
     assert len(memory) == 1
@@ -198,8 +194,7 @@ def _fail_node(pid: int) -> None:
 
 def test_slurm_06_what_is_edited_while_jobs_wait_changes_nothing(project: Project) -> None:
     held = "+hydra.launcher.additional_parameters.hold=true"
-    code, printed = project.sweep("seed=1", held, "hydra.launcher.wait=false")
-    assert code == 0, printed
+    project.succeed("seed=1", held, "hydra.launcher.wait=false")
     (entry,) = project.manifest()
     project.choice.write_text(project.choice.read_text().replace("width: 8", "width: 12"))
     subprocess.run(["scontrol", "release", entry["job"]], check=True)
@@ -223,8 +218,7 @@ def test_slurm_08_nothing_is_submitted_unless_everything_can_run(project: Projec
     code, printed = project.run(*small, *unprepared)
     assert code == 2, printed
     assert "ncexp prepare" in printed
-    code, printed = project.sweep("seed=1,2,3,4", "hydra.launcher.dry_run=true", "hydra.launcher.array_parallelism=2")
-    assert code == 0, printed
+    printed = project.succeed("seed=1,2,3,4", "hydra.launcher.dry_run=true", "hydra.launcher.array_parallelism=2")
     assert "4 jobs of at most 1 runs, in 2 arrays of at most 2, 2 at once" in printed
     assert "at most 8.0 h" in printed
     assert not queue(project.folder)  # other tests' jobs may still be ending
@@ -252,16 +246,13 @@ def test_slurm_12_two_sweeps_in_the_same_second_do_not_collide(project: Project)
 
 
 def test_slurm_two_tasks_are_one_run_with_the_record_of_a_single_process(project: Project, tmp_path: Path) -> None:
-    hold = project.hold()
     loopback = 'hydra.launcher.setup=["export GLOO_SOCKET_IFNAME=lo"]'
-    sweep = project.start(*project.sweep_arguments("epochs=40", "hydra.launcher.tasks_per_node=2", loopback))
-    until(lambda: bool(list(project.outputs.glob("*/training.jsonl"))), "the training")
+    sweep = project.begin("epochs=40", "hydra.launcher.tasks_per_node=2", loopback)
     (entry,) = project.manifest()
     subprocess.run(["scancel", "--signal=USR2", entry["job"]], check=True)  # both save, one is requeued, both go on
     until(lambda: "resumed " in _run_log(entry), "the requeue")
-    hold.unlink()
-    printed, _ = sweep.communicate(timeout=PATIENCE_S)
-    assert sweep.returncode == 0, printed
+    code, printed = project.end(sweep)
+    assert code == 0, printed
     alone, spread = _undisturbed(project, tmp_path, "epochs=40"), Path(entry["directory"])
     for name in journals(alone):
         assert_same_record(alone / name, spread / name)

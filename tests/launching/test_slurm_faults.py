@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import PATIENCE_S
 from sweeps import LONG, Project, queue, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("slurm")]
@@ -105,8 +104,7 @@ def test_job_ended_at_its_memory_limit_says_so_and_goes_on_with_more(tmp_path: P
 
 def test_job_that_slurm_begins_again_when_its_run_is_through_does_nothing(project: Project) -> None:
     """As after a preemption in the moment between the run's end and the job's; it took 105 s to find nothing to do."""
-    code, printed = project.sweep()
-    assert code == 0, printed
+    project.succeed()
     (entry,) = project.manifest()
     run = Path(entry["directory"])
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
@@ -119,8 +117,7 @@ def test_job_that_slurm_begins_again_when_its_run_is_through_does_nothing(projec
 
 
 def test_comment_of_the_users_own_is_kept(project: Project) -> None:
-    code, printed = project.sweep(HELD, LEAVE, "+hydra.launcher.additional_parameters.comment=theirs")
-    assert code == 0, printed
+    project.succeed(HELD, LEAVE, "+hydra.launcher.additional_parameters.comment=theirs")
     (entry,) = project.manifest()
     said = subprocess.run(["squeue", "-h", "-j", entry["job"], "-o", "%k"], capture_output=True, text=True, check=True)
     assert re.fullmatch(r"theirs ncexp-[0-9a-f]{12}\n", said.stdout)
@@ -128,7 +125,7 @@ def test_comment_of_the_users_own_is_kept(project: Project) -> None:
 
 
 def test_status_says_why_a_job_waits_whoever_asks(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert project.sweep("seed=1,2", HELD, LEAVE)[0] == 0
+    project.succeed("seed=1,2", HELD, LEAVE)
     monkeypatch.setenv("LOGNAME", "nobody")
     monkeypatch.setenv("USER", "nobody")
     code, printed = project.run("status", "last")
@@ -137,7 +134,7 @@ def test_status_says_why_a_job_waits_whoever_asks(project: Project, monkeypatch:
 
 
 def test_cancel_leaves_a_job_alone_that_is_none_of_the_sweep(project: Project) -> None:
-    assert project.sweep("seed=1,2", HELD, LEAVE)[0] == 0
+    project.succeed("seed=1,2", HELD, LEAVE)
     _, second = project.manifest()
     wrap = ["sbatch", "--parsable", "--hold", "--output=/dev/null", "--comment=ncexp", "--wrap=sleep 60"]
     stranger = subprocess.run(wrap, capture_output=True, text=True, check=True, cwd=project.folder).stdout.strip()
@@ -152,18 +149,16 @@ def test_cancel_leaves_a_job_alone_that_is_none_of_the_sweep(project: Project) -
 
 
 def test_run_that_its_time_limit_ends_again_and_again_says_so(project: Project) -> None:
-    project.hold()
     # So short a limit that every warning may be that of the limit.
     limits = ["hydra.launcher.max_num_timeout=1", "hydra.launcher.timeout_min=3"]
-    sweep = project.start(*project.sweep_arguments(LONG, *limits))
-    until(lambda: bool(list(project.outputs.glob("*/training.jsonl"))), "the training")
+    sweep = project.begin(LONG, *limits)
     (entry,) = project.manifest()
     log = Path(entry["directory"]) / "run.log"
     subprocess.run(["scancel", "--signal=USR2", entry["job"]], check=True)
     until(lambda: "resumed " in log.read_text(), "the requeue")
     subprocess.run(["scancel", "--signal=USR2", entry["job"]], check=True)
-    printed, _ = sweep.communicate(timeout=PATIENCE_S)
-    assert sweep.returncode == 130, printed
+    code, printed = project.end(sweep, hold=True)
+    assert code == 130, printed
     said = "stopped by the time limit of 3 min, 2 times in this job: raise hydra.launcher.timeout_min"
     assert said in printed
     epoch = re.search(r"interrupted +epoch (\d+) +stopped in epoch (\d+) after step (\d+)", printed)

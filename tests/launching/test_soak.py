@@ -85,8 +85,7 @@ def test_random_kills_leave_every_journal_and_stored_value_as_undisturbed(
 ) -> None:
     if launcher == "slurm":
         request.getfixturevalue("slurm")
-    code, printed = project.sweep(*SWEEP, "outputs=undisturbed", launcher="local")
-    assert code == 0, printed
+    project.succeed(*SWEEP, "outputs=undisturbed", launcher="local")
     expected = {path.parent.name: journals(path.parent) for path in project.folder.glob("undisturbed/*/config.yaml")}
     assert len(expected) == 3
     soak = Soak(project, launcher, time.monotonic() + 60 * MINUTES / 2)
