@@ -135,8 +135,7 @@ def test_slurm_04_left_sweep_is_inspected_and_cancelled_from_elsewhere(project: 
     assert project.run("cancel", word)[0] == 0
     until(lambda: project.states() == ["interrupted"] * 2, "the runs to save themselves")
     until(lambda: not set(queue()) & {entry["job"] for entry in project.manifest()}, "the jobs to end")
-    code, printed = project.run("status", word)
-    assert "2 interrupted" in printed
+    assert "2 interrupted" in project.run("status", word)[1]
     assert project.run("status", "nonsense")[0] == 2
 
 
