@@ -58,9 +58,10 @@ def carry_out(sweep: SweepDirectory, name: str, limits: Limits) -> int:
             states = work(sweep, entries, len(entries), stop, job, console, rank)
         stopped = [entry for entry in entries if states.get(entry.num) is State.INTERRUPTED]
         if stop() and (stopped or len(states) < len(entries)):
-            near = time.monotonic() - began >= 60 * limits.timeout_min - limits.signal_delay_s - EARLY_S
-            marks = sweep.jobs / f"{job}_limited"
-            if signal.SIGUSR2 not in stop.received or rank != 0 or _requeue(stopped, limits, marks if near else None):
+            if rank == 0 and signal.SIGUSR2 in stop.received:
+                near = time.monotonic() - began >= 60 * limits.timeout_min - limits.signal_delay_s - EARLY_S
+                _requeue(stopped, limits, sweep.jobs / f"{job}_limited" if near else None)
+            else:
                 say(f"saved; waiting at most {LINGER_S:.0f} s for SLURM to end this job")
                 time.sleep(LINGER_S)
     faults = {num: state for num, state in states.items() if state in (State.FAILED, State.INTERRUPTED)}
@@ -101,8 +102,8 @@ def _introduce(entries: Sequence[Entry]) -> None:
     say(f"job {_number()} {'renamed' if renamed.returncode == 0 else 'keeps its name'}")
 
 
-def _requeue(stopped: Sequence[Entry], limits: Limits, marks: Path | None) -> bool:
-    """After a warning: have SLURM begin the job again; returns whether it will.
+def _requeue(stopped: Sequence[Entry], limits: Limits, marks: Path | None) -> None:
+    """After a warning: have SLURM begin the job again, unless its time limit ended it too often.
 
     marks: where it is counted how often the time limit ended the job, which is then said of the tasks that it stopped;
     None: it was not the limit. SLURM warns before a preemption, too, which may come as often as it likes.
@@ -120,6 +121,5 @@ def _requeue(stopped: Sequence[Entry], limits: Limits, marks: Path | None) -> bo
             known = {name: value for name, value in status.items() if name == "epoch"}
             entry.task.set_status(State.INTERRUPTED, **known, message=message)
         if times > limits.max_num_timeout:
-            return False
+            return
     slurm.call("scontrol", "requeue", _number())
-    return True
