@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,26 +121,18 @@ def fuzzed() -> Iterator[dict[str, Fuzzed]]:
         yield {name: Fuzzed(base) for name, base in BASES.items()}
 
 
-def _fuzz(fuzzed: dict[str, Fuzzed], outputs: str, count: int) -> None:
-    @settings(
-        max_examples=count,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-    )
-    @given(data=st.data())
-    def work(data: st.DataObject) -> None:
-        one = fuzzed[data.draw(st.sampled_from(sorted(fuzzed)))]
-        one.work(f"outputs={outputs}", *data.draw(one.cases))
-
-    work()
-
-
 @pytest.mark.slow
-def test_any_value_of_any_key_is_refused_by_name_or_trains(fuzzed: dict[str, Fuzzed], tmp_path: Any) -> None:
+@settings(
+    max_examples=int(os.environ.get("NCEXP_FUZZ", "500")), deadline=None, derandomize=True, database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+)  # fmt: skip
+@given(data=st.data())
+def test_any_value_of_any_key_is_refused_by_name_or_trains(
+    fuzzed: dict[str, Fuzzed], tmp_path: Path, data: st.DataObject
+) -> None:
     """500 values; `NCEXP_FUZZ=2000 pytest -m slow tests/test_fuzz.py` tries more."""
-    _fuzz(fuzzed, str(tmp_path / "outputs"), int(os.environ.get("NCEXP_FUZZ", "500")))
+    one = fuzzed[data.draw(st.sampled_from(sorted(fuzzed)))]
+    one.work(f"outputs={tmp_path / 'outputs'}", *data.draw(one.cases))
     assert list(tmp_path.iterdir()) == []
 
 

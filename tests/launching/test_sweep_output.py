@@ -8,12 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
-from scripted_workers import Scripted, entries
+from scripted_workers import entries
 from synthetic_sweep import write_run
 
-from ncexp.launching import launcher, pool, table
+from ncexp.launching import launcher, table
 from ncexp.launching.launcher import InTurnLauncher
-from ncexp.launching.pool import work
 from ncexp.launching.sweep_directory import SweepDirectory
 from ncexp.launching.table import print_end
 from ncexp.record import State
@@ -56,43 +55,6 @@ def test_sweep_in_turn_stops_at_an_interruption_and_prints_a_table(
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def still(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that goes on by ten seconds a question, and shows no time of day."""
-    now = iter(range(0, 1000, 10))
-    monkeypatch.setattr(
-        pool, "time", SimpleNamespace(monotonic=lambda: float(next(now)), strftime=lambda form: "12:00:00")
-    )
-
-
-@pytest.mark.usefixtures("still")
-def test_local_sweep_says_what_begins_what_ends_and_the_time_left(
-    tmp_path: Path, console: Console, workers: type[Scripted]
-) -> None:
-    workers.ends = {0: State.COMPLETED, 1: State.FAILED, 2: State.COMPLETED}
-    tasks = entries(tmp_path, 3)
-    work(SweepDirectory(tmp_path), tasks, 1, lambda: False, "local:job", console)
-    assert printed(console) == [
-        "12:00:00  run 1 of 3 begins      000_a_0",
-        "12:00:00  1 of 3 done, 0:20 left: completed  000_a_0",
-        "12:00:00  run 2 of 3 begins      001_a_1",
-        "12:00:00  2 of 3 done, 0:10 left: failed  001_a_1",
-        "12:00:00  run 3 of 3 begins      002_a_2",
-        "12:00:00  3 of 3 done: completed  002_a_2",
-    ]
-
-
-@pytest.mark.usefixtures("still")
-def test_local_sweep_says_at_once_that_it_stops(tmp_path: Path, console: Console, workers: type[Scripted]) -> None:
-    workers.ends = {}
-    tasks = entries(tmp_path, 3)
-    stops = iter([False, False, False, False, True, True])
-    work(SweepDirectory(tmp_path), tasks, 2, lambda: next(stops, True), "local:job", console)
-    _, _, stopping, *ended = printed(console)
-    assert stopping == ("12:00:00  stopping: 2 runs save themselves, 1 do not begin; Ctrl-C again ends them at once")
-    assert [line.split()[-2] for line in ended] == ["interrupted"] * 2
 
 
 RUN = "digits-resnet-mse_lr0.05_seed0_0123456789"
