@@ -13,7 +13,7 @@ from dataclasses import dataclass
 #: Longest wait for a controller that does not respond.
 PATIENCE_S = 30.0
 #: Variables of a job that this process may run in: sbatch would hand them on, and srun in the new job would obey them.
-_OF_JOBS = ("SLURM_", "SRUN_", "SBATCH_")
+_OF_JOBS, _OF_SITES = ("SLURM_", "SRUN_", "SBATCH_"), ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")
 
 
 class SlurmUnavailable(RuntimeError):
@@ -27,7 +27,7 @@ def is_installed() -> bool:
 
 def call(*command: str) -> str:
     """What a command of SLURM prints, outside of any job. Raises SlurmUnavailable with what it complained of."""
-    ours = {name: word for name, word in os.environ.items() if name == "SLURM_CONF" or not name.startswith(_OF_JOBS)}
+    ours = {name: word for name, word in os.environ.items() if name in _OF_SITES or not name.startswith(_OF_JOBS)}
     try:
         done = subprocess.run(
             command, env=ours, capture_output=True, encoding="utf-8", errors="replace", timeout=PATIENCE_S, check=False
