@@ -22,7 +22,7 @@ from support import SMALL, Compose, train
 
 from ncexp.cli import READER_GONE, help_text
 from ncexp.cli import main as ncexp_main
-from ncexp.cli.hydra_task import _path_as_it_is, _refuse_options
+from ncexp.cli.hydra_task import _as_it_is, _refuse_options
 from ncexp.config import ConfigError
 from ncexp.config.installed import home
 
@@ -153,11 +153,11 @@ def test_command_refuses_in_one_message(arguments: list[str], message: str, ncex
     "path", ["a.csv", "my (1).csv", "~/a?b.csv", "a%25b.csv", "a[1]{2}&c#d;ü.csv", "it's.csv", "a=b.csv"]
 )
 def test_path_of_a_table_reaches_the_configuration_as_it_is(path: str) -> None:
-    word = _path_as_it_is(f"dataset.path={path}")
+    word = _as_it_is(f"dataset.path={path}")
     assert OverridesParser.create().parse_override(word).value() == path
-    assert OverridesParser.create().parse_override(_path_as_it_is(f"outputs={path}")).value() == path
-    assert _path_as_it_is("dataset.path=a.csv,b.csv") == "dataset.path=a.csv,b.csv"  # a sweep
-    assert _path_as_it_is("seed=a(1)") == "seed=a(1)"
+    assert OverridesParser.create().parse_override(_as_it_is(f"outputs={path}")).value() == path
+    assert _as_it_is("dataset.path=a.csv,b.csv") == "dataset.path=a.csv,b.csv"  # a sweep
+    assert _as_it_is("seed=a(1)") == "seed=a(1)"
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def compose_and_work(name: str, arguments: Sequence[str]) -> list[State]:
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands its exceptions to us instead of printing a part of them
     _refuse_options(arguments)
-    arguments = [_path_as_it_is(word) for word in arguments]
+    arguments = [_as_it_is(word) for word in arguments]
     TYPED[:], sys.argv[1:] = sys.argv[1:], arguments
     task = _Task()
     try:
@@ -87,9 +87,11 @@ def _refuse_options(arguments: Sequence[str]) -> None:
             raise ConfigError(f"{word}: expected NAME=VALUE. Write {name[2:].replace('-', '_')}={value}.")
 
 
-def _path_as_it_is(word: str) -> str:
-    """In quotes where it is the path of a file that Hydra's grammar has no words for: ``data (1).csv``, ``~/a.csv``."""
+def _as_it_is(word: str) -> str:
+    """In quotes where Hydra's grammar reads a path or pattern otherwise, or not at all: ``data (1).csv``, ``*.pt``."""
     name, _, value = word.partition("=")
+    if name in PATTERNS and value != "null" and value[:1] not in "'\"":
+        return f"{name}={quoted(value)}"
     if name in PATHS:
         try:
             OverridesParser.create().parse_override(word)
@@ -150,28 +152,26 @@ def measuring(arguments: list[str]) -> tuple[str, list[str]]:
     given = parser.parse_intermixed_args(arguments)
     folder = ["--config-dir", given.config_dir] if given.config_dir else []
     if any(word.startswith("checkpoints=") for word in given.words):
-        return "checkpoints", [*folder, *_of_checkpoints(given.words, given.multirun)]
-    overrides = [word for word in given.words if "=" in word or word.startswith("~")]
+        _refuse_beside_checkpoints(given.words, given.multirun)
+        return "checkpoints", [*folder, *given.words]
+    overrides = [word for word in given.words if _is_override(word)]
     runs = _named_runs([word for word in given.words if word not in overrides], overrides)
     chosen = "run=" + ",".join(quoted(str(run)) for run in runs)
     return "measure", [*folder, "-m", *overrides, chosen]
 
 
-def _of_checkpoints(words: Sequence[str], multirun: bool) -> list[str]:
-    """The overrides, patterns in quotes. Raises ConfigError for runs beside them, and for a sweep."""
-    if others := [word for word in words if "=" not in word and not word.startswith("~")]:
+def _is_override(word: str) -> bool:
+    return "=" in word or word.startswith("~")
+
+
+def _refuse_beside_checkpoints(words: Sequence[str], multirun: bool) -> None:
+    """Raises ConfigError for runs beside the files of another training, and for a sweep."""
+    if others := [word for word in words if not _is_override(word)]:
         raise ConfigError(f"RUN: expected none beside checkpoints=..., got {others[0]}. Measure stored runs apart.")
     if multirun or any(word.startswith("hydra/launcher=") for word in words):
         raise ConfigError(
             "checkpoints: expected one set of files, measured here, got a sweep. Leave out -m and launcher."
         )
-    return [_pattern_as_it_is(word) for word in words]
-
-
-def _pattern_as_it_is(word: str) -> str:
-    """In quotes where its value may hold what Hydra's grammar would read otherwise."""
-    name, _, value = word.partition("=")
-    return f"{name}={quoted(value)}" if name in PATTERNS and value != "null" and value[:1] not in "'\"" else word
 
 
 def _named_runs(words: Sequence[str], overrides: Sequence[str]) -> list[Path]:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from support import compose
 
-from ncexp.cli.hydra_task import _of_checkpoints, measuring
+from ncexp.cli.hydra_task import _as_it_is, measuring
 from ncexp.config import CheckpointsConfig, ConfigError, check_checkpoints, stored_run
 from ncexp.config.composing import REFUSALS, compose_mapping, explain
 
@@ -105,7 +105,7 @@ def test_command_refuses_runs_and_sweeps_beside_checkpoints(word: str, message: 
 
 def test_patterns_reach_hydra_in_quotes() -> None:
     words = [r"checkpoint.epoch=step_(\d+)", "checkpoints=a b/*.pt", "checkpoint.key=null", "checkpoint.key='x'"]
-    quoted = _of_checkpoints(words, multirun=False)
+    quoted = [_as_it_is(word) for word in words]
     assert quoted == [r"checkpoint.epoch='step_(\d+)'", "checkpoints='a b/*.pt'", *words[2:]]
     said: dict[str, Any] = compose_mapping("checkpoints", [*SAID, *quoted[:2]])
     assert (said["checkpoint"]["epoch"], said["checkpoints"]) == (r"step_(\d+)", "a b/*.pt")
