@@ -76,9 +76,9 @@ def said(console: Console) -> str:
 
 
 @pytest.mark.slow
-def test_run_leaves_everything_behind(drawn: None, composed: Compose, console: Console) -> None:
-    raw = composed("tracking.enabled=false")
-    assert run(raw, console) == "completed"
+def test_run_leaves_everything_behind(drawn: None, composed: Compose, console: Console, outputs: Path) -> None:
+    raw = composed()
+    assert attempt(raw, console) == "completed"
     directory = RunDirectory(check(raw).directory)
     records = read_run(directory.path).records
     assert [record["epoch"] for record in records] == [1, 2, 4, 6]
@@ -91,31 +91,21 @@ def test_run_leaves_everything_behind(drawn: None, composed: Compose, console: C
     facts = json.loads(directory.facts.read_text())
     assert (facts["num_train"], facts["num_test"], facts["num_features"]) == (80, 40, 8)
     assert facts["ridge_weight"] == raw["optimizer"]["weight_decay"]
-    printed = said(console)
-    assert str(directory.path) in printed
-    assert "trains    6 epochs in batches of 32; sgd, lr 0.0184202, weight_decay 0.002" in printed
-    assert "keeps     4 snapshots of " in printed
-
-
-@pytest.mark.slow
-def test_run_mlflow_run_has_parameters_state_and_figures(
-    drawn: None, composed: Compose, console: Console, outputs: Path
-) -> None:
-    raw = composed()
-    attempt(raw, console)
-    assert stored(outputs / "mlflow.db") == journalled([check(raw).directory])
-    printed = said(console)
-    assert f"sqlite:///{outputs}/mlflow.db" in printed
-    assert "http://ncexp.localhost:5000/#/experiments/1/runs/" in printed
+    for words in (
+        str(directory.path), "trains    6 epochs in batches of 32; sgd, lr 0.0184202, weight_decay 0.002",
+        "keeps     4 snapshots of ", f"sqlite:///{outputs}/mlflow.db",
+        "http://ncexp.localhost:5000/#/experiments/1/runs/",
+    ):  # fmt: skip
+        assert words in said(console)
     assert not (outputs / "mlruns").exists()
     assert not Path("mlruns").exists()
+    assert stored(outputs / "mlflow.db") == journalled([directory.path])
     client = MlflowClient(f"sqlite:///{outputs / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("gaussian_mixture")
     assert experiment is not None
     (found,) = client.search_runs([experiment.experiment_id], "params.loss = 'mse' and params.lr = '0.018420157'")
-    assert [found.info.status, *(found.data.tags[tag] for tag in ("state", "key"))] == [
-        "FINISHED", "completed", check(raw).key
-    ]  # fmt: skip
+    tags = found.data.tags
+    assert (found.info.status, tags["state"], tags["key"]) == ("FINISHED", "completed", check(raw).key)
     assert found.data.params["architecture.hidden"] == "[16, 8]"
     kept = {artifact.path for artifact in client.list_artifacts(found.info.run_id, "figures")}
     assert kept == {f"figures/{name}" for name in FIGURES}
