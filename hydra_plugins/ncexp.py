@@ -1,10 +1,13 @@
-"""Hydra finds plugins in this namespace only: the launchers of ncexp.launching, and the sweeper."""
+"""Hydra finds plugins in this namespace only: the launchers of ncexp.launching, their options, and the sweeper."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
 from omegaconf import DictConfig
 
 from ncexp.config import ConfigError
@@ -44,3 +47,29 @@ class Sweeper(BasicSweeper):
         results = self.launcher.launch(combinations, initial_job_idx=0)
         self._task.finished([result.return_value for result in results])
         return results
+
+
+@dataclass
+class SlurmOptions(SlurmQueueConf):
+    """Every option of Hydra's submitit launcher, and ours; conf/hydra/launcher/slurm.yaml says what they mean."""
+
+    _target_: str = "hydra_plugins.ncexp.SlurmLauncher"
+    wait: bool = True
+    dry_run: bool = False
+    runs_per_task: int = 1
+    grace_s: float = 60.0
+    poll_s: float = 5.0
+    nodelist: str | None = None
+
+
+@dataclass
+class LocalOptions:
+    """conf/hydra/launcher/local.yaml says what they mean."""
+
+    _target_: str = "hydra_plugins.ncexp.LocalLauncher"
+    runs_at_once: int = 2
+    dry_run: bool = False
+
+
+for name, options in (("ncexp_slurm", SlurmOptions), ("ncexp_local", LocalOptions)):
+    ConfigStore.instance().store(group="hydra/launcher", name=name, node=options, provider="ncexp")

@@ -39,6 +39,7 @@ ONLY = {
     "mlflow": {"tracking"},
     "matplotlib": {"report"},
     "hydra": {"config", "cli", "launching"},
+    "submitit": {"launching", "cli"},
     "lightning": {"integrations"},
     "transformers": {"integrations"},
     "torchmetrics": {"integrations"},

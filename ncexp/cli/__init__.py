@@ -34,9 +34,9 @@ COMMANDS: dict[str, str] = {
 }
 #: Other words for commands.
 ALIASES = {"ls": "runs"}
-#: Commands whose functions, of their own names, stand in another module; the last two are for a sweep's processes.
+#: Commands whose functions, of their own names, stand in another module; the last is for a sweep's processes.
 BESIDE = {"logs": "status", "cancel": "status", "export": "runs", "reference": "compare", "prepare": "simulate",
-          "run_frozen": "started", "run_job": "started"}  # fmt: skip
+          "run_frozen": "started"}  # fmt: skip
 #: Those that Hydra composes a configuration for.
 COMPOSED = ("train", "measure")
 #: Exit code where what read our output has ended: as of a program that SIGPIPE ends.
@@ -168,7 +168,7 @@ def _split(arguments: list[str]) -> tuple[str, list[str]]:
     first = ALIASES.get(first, first)
     if {"--help", "-h"} & {first, *rest} and first not in {*COMMANDS} - {"train"}:
         return "--help", []
-    if first in ("--version", "--shell-completion", "run-frozen", "run-job"):
+    if first in ("--version", "--shell-completion", "run-frozen"):
         return first if first == "--version" else first.strip("-").replace("-", "_"), rest
     if first not in COMMANDS:
         if first[:1].isalpha() and "=" not in first:

@@ -146,7 +146,7 @@ def _tracking(given: argparse.Namespace) -> str:
 
 
 def _versions(_: argparse.Namespace) -> str:
-    packages = ("ncexp", "torch", "hydra-core", "mlflow")
+    packages = ("ncexp", "torch", "hydra-core", "submitit", "mlflow")
     return f"{sys.executable}; " + ", ".join(f"{package} {version(package)}" for package in packages)
 
 
@@ -164,12 +164,12 @@ def _in_job(given: argparse.Namespace) -> int:
     log.unlink(missing_ok=True)
     again = [sys.executable, "-m", "ncexp", "doctor", "--inside", _this_process(), "--outputs", str(given.outputs)]
     again += ["--dataset", given.dataset, *(["--uri", given.uri] if given.uri else [])]
-    name = slurm.new_name()
-    own = ("job-name=ncexp-doctor", f"comment={name}", "time=10", f"output={log}")
-    options = [f"--{option}" for option in (*own, *given.sbatch)]
-    job = slurm.call("sbatch", "--parsable", *options, "--wrap", shlex.join(again)).strip().partition(";")[0]
+    options = [f"--{option}" for option in ("job-name=ncexp-doctor", "time=10", f"output={log}", *given.sbatch)]
+    with slurm.outside_of_any_job():
+        printed = slurm.call("sbatch", "--parsable", *options, "--wrap", shlex.join(again))
+    job = printed.strip().partition(";")[0]
     say(f"     in a job  {'':12} job {job} waits; interrupt me if the queue is long")
-    for state in _states(name):
+    for state in _states(job):
         say(f"     in a job  {'':12} {state}")
     text = log.read_text(encoding="utf-8") if log.exists() else ""
     say(text, end="")
@@ -180,10 +180,10 @@ def _in_job(given: argparse.Namespace) -> int:
     return 1 if "FAIL" in text else 0
 
 
-def _states(name: str) -> Iterator[str]:
+def _states(job: str) -> Iterator[str]:
     """The job's states, and why it waits, as they change, until it leaves the queue."""
     shown = ""
-    while (found := slurm.jobs_in_queue().get(name)) is not None:
+    while (found := slurm.jobs_in_queue().get(job)) is not None:
         said = f"{found.state.lower()} {found.reason}".strip()
         if said != shown:
             yield said

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-from pathlib import Path
 
 #: Of prctl(2): which signal a process gets when the thread that started it ends.
 SET_PARENT_DEATH_SIGNAL = 1
@@ -25,14 +24,3 @@ def run_frozen(arguments: list[str]) -> int:
 
     serve(link)
     return 0
-
-
-def run_job(arguments: list[str]) -> int:
-    """`ncexp run-job SWEEP NAME LIMITS`: work on the tasks of a job of the array NAME, see `launching.job`."""
-    # Held back until they can be caught, once torch is imported: before, they would end the job.
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2))
-    from ncexp.launching.job import Limits, carry_out
-    from ncexp.launching.sweep_directory import SweepDirectory
-
-    folder, name, *limits = arguments
-    return carry_out(SweepDirectory(Path(folder)), name, Limits(*map(int, limits)))

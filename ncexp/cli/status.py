@@ -120,8 +120,8 @@ def cancel(arguments: list[str]) -> int:
     """
     sweep = _sweep(_parser("cancel", "End the sweep's jobs; running ones save themselves first.").parse_args(arguments))
     try:
-        count = cancel_sweep(sweep)
+        count, faults = cancel_sweep(sweep, say)
     except SlurmUnavailable as error:
         raise SlurmUnavailable(f"{error} The sweep's jobs go on; cancel again once SLURM responds.") from None
     say(f"{count} jobs are being ended; the same command as before goes on with what is not finished")
-    return name_faults(fault for entry in sweep.entries() if (fault := fault_of(entry.task)))
+    return name_faults([*faults, *(fault for entry in sweep.entries() if (fault := fault_of(entry.task)))])

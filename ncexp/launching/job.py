@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ncexp.launching import slurm
 from ncexp.launching.pool import followed, work
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
 from ncexp.record import State
@@ -21,105 +19,97 @@ from ncexp.record.text import say
 #: After SIGTERM: how long a job whose tasks have been saved waits for SLURM to end it. Ending by itself, within the
 #: grace time of a preemption, would mean to SLURM that it was done, and it would not be requeued.
 LINGER_S = 300.0
-#: SLURM looks at its jobs' limits once a minute, and may warn so much earlier.
-EARLY_S = 90.0
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Of a job: its time limit; how long before it is warned; how often it is requeued after it."""
-
-    timeout_min: int
-    signal_delay_s: int
-    max_num_timeout: int
+class TasksFailed(RuntimeError):
+    """Raised at the job's end, so that SLURM says FAILED."""
 
 
-def carry_out(sweep: SweepDirectory, name: str, limits: Limits) -> int:
-    """Work on the tasks that the manifest gives to this job of the array `name`; returns the job's exit code.
+class Job:
+    """The callable that submitit pickles: ``Job(time limit in minutes)(sweep folder, numbers)``."""
 
-    The warning before a time limit lets each task save itself where it can go on; then SLURM is asked to requeue the
-    job, which goes on with them. 1, which SLURM calls FAILED, where a task failed or was stopped.
-    """
-    began = time.monotonic()
-    job, rank, processes = f"{name}_{os.environ['SLURM_ARRAY_TASK_ID']}", *_place()
-    mine = [entry for entry in sweep.entries() if entry.job == job]
-    # On another machine a file may be seen late: of several processes one would be through, and the others wait for it.
-    entries = [entry for entry in mine if processes > 1 or not _is_through(entry, job)]
-    if not entries:
-        say(f"nothing is left of the {len(mine)} runs of {job}")
-        return 0 if mine else State.FAILED.exit_code
-    from ncexp.training import JOB_SIGNALS, StopRequest  # torch takes seconds
+    def __init__(self, limit_min: int) -> None:
+        self._limit_min = limit_min
+        self._times_limited = 0  # pickled with it when it is requeued
 
-    with StopRequest(JOB_SIGNALS, patient=True) as stop:
-        if rank == 0:
-            _introduce(entries)
-        console = literal_console(width=120)
-        with followed(sweep, entries, console) if rank == 0 else nullcontext():
-            states = work(sweep, entries, len(entries), stop, job, console, rank)
-        stopped = [entry for entry in entries if states.get(entry.num) is State.INTERRUPTED]
-        if stop() and (stopped or len(states) < len(entries)):
-            if rank == 0 and signal.SIGUSR2 in stop.received:
-                near = time.monotonic() - began >= 60 * limits.timeout_min - limits.signal_delay_s - EARLY_S
-                _requeue(stopped, limits, sweep.jobs / f"{job}_limited" if near else None)
-            else:
-                say(f"saved; waiting at most {LINGER_S:.0f} s for SLURM to end this job")
-                time.sleep(LINGER_S)
-    faults = {num: state for num, state in states.items() if state in (State.FAILED, State.INTERRUPTED)}
-    say(", ".join(f"run {num} {state}" for num, state in sorted(states.items())))
-    return State.FAILED.exit_code if faults else 0
+    def __call__(self, folder: str, numbers: Sequence[int]) -> dict[int, str]:
+        """Work on the tasks; returns the states they ended in by number.
+
+        The warning before a time limit lets each task save itself where it can go on; then submitit requeues the job,
+        which goes on with them. Raises TasksFailed where a task failed or was stopped.
+        """
+        sweep = SweepDirectory(Path(folder))
+        entries = [entry for entry in sweep.entries() if entry.num in numbers]
+        done = _done_before(entries)
+        if not (entries := [entry for entry in entries if entry.num not in done]):
+            return done
+        from ncexp.training import JOB_SIGNALS, StopRequest  # torch takes seconds
+
+        requeue: Any = signal.getsignal(signal.SIGUSR2)  # submitit's; called amid a step it would kill the training
+        with StopRequest(JOB_SIGNALS, patient=True) as stop:
+            name, rank = self._introduce(entries)
+            console = literal_console(width=120)
+            with followed(sweep, entries, console) if rank == 0 else nullcontext():
+                states = work(sweep, entries, len(entries), stop, name, console, rank)
+            unfinished = len(states) < len(entries) or State.INTERRUPTED in states.values()
+            if stop() and unfinished and signal.SIGUSR2 not in stop.received:
+                _linger()
+        if stop() and unfinished and signal.SIGUSR2 in stop.received:
+            self._times_limited += 1
+            if rank == 0:
+                self._note_limit(entries, states)
+            requeue(signal.SIGUSR2, None)  # comes back only on the other ranks, which must not end the job before it
+            _linger()
+        if faults := {num: state for num, state in states.items() if state in (State.FAILED, State.INTERRUPTED)}:
+            raise TasksFailed(", ".join(f"run {num} {state}" for num, state in sorted(faults.items())))
+        return done | {num: str(state) for num, state in states.items()}
+
+    def checkpoint(self, folder: str, numbers: Sequence[int]) -> Any:
+        """What a requeued job does: the same again, which goes on with what is not finished."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, folder, numbers)
+
+    def _note_limit(self, entries: Sequence[Entry], states: Mapping[int, State]) -> None:
+        """Add to the message of interrupted tasks that the time limit stopped them, and what would help."""
+        for entry in entries:
+            if states.get(entry.num) is State.INTERRUPTED:
+                status = entry.task.status() or {}
+                said = {name: status[name] for name in ("epoch", "message") if name in status}
+                said["message"] = (
+                    f"{said.get('message', 'stopped')}; stopped by the time limit of {self._limit_min} min, "
+                    f"{self._times_limited} times in this job: raise hydra.launcher.timeout_min, or max_num_timeout"
+                )
+                entry.task.set_status(State.INTERRUPTED, **said)
+
+    def _introduce(self, entries: Sequence[Entry]) -> tuple[str, int]:
+        """Name the job for people, and prepare torch.distributed for several; returns the job's id and the rank."""
+        from submitit import JobEnvironment
+        from submitit.helpers import TorchDistributedEnvironment
+
+        environment = JobEnvironment()
+        if environment.num_tasks > 1:
+            TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+        if environment.global_rank == 0:
+            more = f"+{len(entries) - 1}" if len(entries) > 1 else ""
+            rename = ["scontrol", "update", f"JobId={environment.job_id}", f"JobName={entries[0].title}{more}"]
+            renamed = subprocess.run(rename, check=False)
+            say(f"job {environment.job_id} {'renamed' if renamed.returncode == 0 else 'keeps its name'}")
+        return environment.job_id, environment.global_rank
 
 
-def _place() -> tuple[int, int]:
-    """This process's rank and how many processes the run has; of several, torch.distributed is told how to meet."""
-    rank, processes = int(os.environ["SLURM_PROCID"]), int(os.environ["SLURM_NTASKS"])
-    if processes > 1:
-        os.environ.update(
-            MASTER_ADDR=slurm.call("scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]).split()[0],
-            MASTER_PORT=str(20_000 + int(os.environ["SLURM_JOB_ID"]) % 40_000),
-            RANK=str(rank),
-            WORLD_SIZE=str(processes),
-            LOCAL_RANK=os.environ["SLURM_LOCALID"],
-        )
-    return rank, processes
+def _done_before(entries: Sequence[Entry]) -> dict[int, str]:
+    """What this very job brought to its end, before a preemption put it back into the queue: number → state."""
+    from submitit import JobEnvironment
+
+    environment = JobEnvironment()
+    if environment.num_tasks > 1:  # on another machine a file may be seen late, and the others would wait for this one
+        return {}
+    noted = {entry.num: entry.task.noted() for entry in entries}
+    ours = {num: status for num, status in noted.items() if status.get("job") == environment.job_id}
+    return {num: str(status["state"]) for num, status in ours.items() if State(status["state"]).final}
 
 
-def _is_through(entry: Entry, job: str) -> bool:
-    """Whether this very job brought it to its end, before a preemption put it back into the queue."""
-    status = entry.task.noted()
-    return status.get("job") == job and State(status["state"]).final
-
-
-def _number() -> str:
-    """What SLURM calls this job."""
-    return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-
-
-def _introduce(entries: Sequence[Entry]) -> None:
-    """Name the job for people."""
-    more = f"+{len(entries) - 1}" if len(entries) > 1 else ""
-    rename = ["scontrol", "update", f"JobId={_number()}", f"JobName={entries[0].title}{more}"]
-    renamed = subprocess.run(rename, check=False)
-    say(f"job {_number()} {'renamed' if renamed.returncode == 0 else 'keeps its name'}")
-
-
-def _requeue(stopped: Sequence[Entry], limits: Limits, marks: Path | None) -> None:
-    """After a warning: have SLURM begin the job again, unless its time limit ended it too often.
-
-    marks: where it is counted how often the time limit ended the job, which is then said of the tasks that it stopped;
-    None: it was not the limit. SLURM warns before a preemption, too, which may come as often as it likes.
-    """
-    if marks is not None:
-        with marks.open("ab") as file:
-            file.write(b".")
-            times = file.tell()
-        for entry in stopped:
-            status = entry.task.noted()
-            message = (
-                f"{status.get('message', 'stopped')}; stopped by the time limit of {limits.timeout_min} min, {times} "
-                "times in this job: raise hydra.launcher.timeout_min, or max_num_timeout"
-            )
-            known = {name: value for name, value in status.items() if name == "epoch"}
-            entry.task.set_status(State.INTERRUPTED, **known, message=message)
-        if times > limits.max_num_timeout:
-            return
-    slurm.call("scontrol", "requeue", _number())
+def _linger() -> None:
+    say(f"saved; waiting at most {LINGER_S:.0f} s for SLURM to end this job")
+    time.sleep(LINGER_S)

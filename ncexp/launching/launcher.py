@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +12,25 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from ncexp.config import ConfigError, Count, RunConfig, check_outputs
-from ncexp.config.components import read_part
+from ncexp.config import ConfigError, RunConfig, check_outputs
 from ncexp.config.composing import Composer
 from ncexp.launching import slurm
-from ncexp.launching.plan import Asked, Plan, check_all, freeze, make_plan, note_on_optimizers, prepare_tracking
+from ncexp.launching.plan import (
+    Asked,
+    Plan,
+    check_all,
+    freeze,
+    make_plan,
+    note_on_optimizers,
+    prepare_tracking,
+)
 from ncexp.launching.pool import followed, shares, work
 from ncexp.launching.states import Standing, look, own_job
-from ncexp.launching.submission import Chunk, SlurmOptions, cut, describe_estimate, submit
+from ncexp.launching.submission import Chunk, adopt_noted, cut, describe_estimate, refuse_options, submit
 from ncexp.launching.sweep_directory import SweepDirectory, environment
 from ncexp.launching.table import labels, print_end, print_table, wait
 from ncexp.launching.task import attempt
-from ncexp.record import State
+from ncexp.record import DamagedFile, State
 from ncexp.record.console import process_console
 from ncexp.tracking import follow, sync_runs  # now: days later, at the end of the wait, its source may be another
 
@@ -33,7 +38,11 @@ from ncexp.tracking import follow, sync_runs  # now: days later, at the end of t
 class CheckedLauncher(Launcher):
     """Composes and checks every task before any of them begins."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
+        self.options: dict[str, Any] = {
+            name: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            for name, value in options.items()
+        }
         self.console = process_console()
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
@@ -120,14 +129,6 @@ class InTurnLauncher(CheckedLauncher):
 class SweepLauncher(CheckedLauncher):
     """Plan, freeze, hand over, wait, print; what a subclass adds is who works on the tasks."""
 
-    #: The class of the options.
-    kind: type[SlurmOptions] | type[LocalOptions]
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__()
-        words = OmegaConf.to_container(OmegaConf.create(options), resolve=True)
-        self.options: Any = read_part("hydra.launcher", self.kind, words)
-
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Carry out one sweep; returns nothing where nobody waits."""
         sweep, asked = self.prepare(job_overrides)
@@ -136,11 +137,14 @@ class SweepLauncher(CheckedLauncher):
         stores = {one.task.tracking["uri"] for one in asked if isinstance(one.task, RunConfig)}
         asked = [one.remaining() for one in asked]
         self.say(f"sweep     {sweep.path}")
-        with nullcontext() if self.options.dry_run else sweep.locked():
-            plan = make_plan(sweep, asked, self.queue())
-            self.say(f"{plan.describe()}\n{self.estimate(plan)}")
-            if self.options.dry_run:
-                return []
+        if self.options["dry_run"]:
+            self._print_plan(make_plan(sweep, asked, self.queue()))
+            return []
+        with sweep.locked():
+            if (queue := self.queue()) is not None and (faults := adopt_noted(sweep, queue, self.say)):
+                raise DamagedFile(faults[0])
+            plan = make_plan(sweep, asked, queue)
+            self._print_plan(plan)
             prepare_tracking([asked[num].task for num in plan.to_submit])
             freeze(sweep, asked, plan, self.console)
             self.hand_over(sweep, plan)
@@ -180,59 +184,59 @@ class SweepLauncher(CheckedLauncher):
     def finish(self, sweep: SweepDirectory, plan: Plan) -> Standing | None:
         """How the tasks stand at the end; None where it is not waited for."""
 
+    def _print_plan(self, plan: Plan) -> None:
+        self.say(plan.describe())
+        self.say(self.estimate(plan))
+
 
 class SlurmLauncher(SweepLauncher):
     """hydra/launcher=slurm."""
 
-    kind = SlurmOptions
-    options: SlurmOptions
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        refuse_options(self.options)
 
     def queue(self) -> slurm.Queue:
         return slurm.jobs_in_queue()
 
     def estimate(self, plan: Plan) -> str:
-        return describe_estimate(plan, self._chunks(plan), self.options.timeout_min)
+        return describe_estimate(plan, self._chunks(plan), self.options["timeout_min"])
 
     def _chunks(self, plan: Plan) -> list[Chunk]:
         # Jobs of an earlier submission count as well, and one more at least may run.
         earlier = {entry.task.job() for entry in plan.entries if plan.states[entry.num].active}
-        at_once = max(1, self.options.array_parallelism - len(earlier))
-        return cut(plan.to_submit, self.options.runs_per_task, slurm.max_array_size(), at_once)
+        at_once = max(1, self.options["array_parallelism"] - len(earlier))
+        return cut(plan.to_submit, self.options["runs_per_task"], slurm.max_array_size(), at_once)
 
     def hand_over(self, sweep: SweepDirectory, plan: Plan) -> None:
         if plan.to_submit:
-            submit(sweep, self._chunks(plan), sweep.freeze_code(), self.options, self.say)
+            count = submit(sweep, self._chunks(plan), sweep.freeze_code(), self.options, self.say)
+            self.say(f"submitted {count} jobs")
         self.say(f"status    ncexp status {sweep.path.name}\ncancel    ncexp cancel {sweep.path.name}")
 
     def finish(self, sweep: SweepDirectory, plan: Plan) -> Standing | None:
-        if not self.options.wait:
+        if not self.options["wait"]:
             return None
         try:
-            return wait(sweep, self.console, self.options.poll_s, self.options.grace_s)
+            return wait(sweep, self.console, self.options["poll_s"], self.options["grace_s"])
         except KeyboardInterrupt:
             self.say("stopped waiting; the jobs go on")
             raise
 
 
-@dataclass(frozen=True)
-class LocalOptions:
-    """What hydra/launcher=local takes; conf/hydra/launcher/local.yaml says what each means."""
-
-    runs_at_once: Count
-    dry_run: bool
-
-
 class LocalLauncher(SweepLauncher):
     """hydra/launcher=local."""
 
-    kind = LocalOptions
-    options: LocalOptions
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        if self.options["runs_at_once"] < 1:
+            raise ValueError(f"hydra.launcher.runs_at_once: expected at least 1, got {self.options['runs_at_once']}.")
 
     def queue(self) -> slurm.Queue | None:
         return slurm.known_queue()  # a task may have a job in a cluster as well
 
     def estimate(self, plan: Plan) -> str:
-        at_once = self.options.runs_at_once
+        at_once = self.options["runs_at_once"]
         return f"{at_once} runs at once, {shares(at_once)[0]['OMP_NUM_THREADS']} CPUs each"
 
     def hand_over(self, sweep: SweepDirectory, plan: Plan) -> None:
@@ -244,7 +248,7 @@ class LocalLauncher(SweepLauncher):
 
         entries = [entry for entry in sweep.entries() if entry.num in plan.to_submit]
         with StopRequest() as stop, followed(sweep, entries, self.console):
-            work(sweep, entries, self.options.runs_at_once, stop, own_job(), self.console)
+            work(sweep, entries, self.options["runs_at_once"], stop, own_job(), self.console)
         self.stopped, now = stop(), look(sweep.entries())
         for num in plan.to_submit:
             if now.states[num] is State.QUEUED:  # this process lives, but works no more: it was stopped before this one

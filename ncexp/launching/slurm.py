@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 #: Longest wait for a controller that does not respond.
 PATIENCE_S = 30.0
-#: Variables of a job that this process may run in: sbatch would hand them on, and srun in the new job would obey them.
-_OF_JOBS, _OF_SITES = ("SLURM_", "SRUN_", "SBATCH_"), ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")
 
 
 class SlurmUnavailable(RuntimeError):
@@ -26,11 +24,10 @@ def is_installed() -> bool:
 
 
 def call(*command: str) -> str:
-    """What a command of SLURM prints, outside of any job. Raises SlurmUnavailable with what it complained of."""
-    ours = {name: word for name, word in os.environ.items() if name in _OF_SITES or not name.startswith(_OF_JOBS)}
+    """What a command of SLURM prints. Raises SlurmUnavailable with what it complained of."""
     try:
         done = subprocess.run(
-            command, env=ours, capture_output=True, encoding="utf-8", errors="replace", timeout=PATIENCE_S, check=False
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=PATIENCE_S, check=False
         )
     except FileNotFoundError:
         raise SlurmUnavailable(
@@ -49,11 +46,13 @@ def call(*command: str) -> str:
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """What squeue says of a job: SLURM's number for it, its state, and why it waits, empty where it does not."""
+    """What squeue says of a job: its state; why it waits, empty where it does not; the name of its submission, None
+    where it has none: the last word of its comment.
+    """
 
-    number: str
     state: str
     reason: str
+    submission: str | None
 
     @property
     def waits(self) -> bool:
@@ -61,27 +60,15 @@ class QueuedJob:
         return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT")
 
 
-#: Job → what the queue says of it. A job is called by the name that the last word of its comment is, and by its place
-#: in an array: ``ncexp-0123456789ab_3``. SLURM's own numbers would not do: after a restart it counts from 1 again.
+#: Job (``12``, or ``12_3`` of an array) → what the queue says of it.
 Queue = Mapping[str, QueuedJob]
 
 
-def new_name() -> str:
-    """A name for a job or an array of them that no other has."""
-    return f"ncexp-{secrets.token_hex(6)}"
-
-
 def jobs_in_queue() -> Queue:
-    """This user's jobs that wait or run, as far as they bear a name of ours. Raises SlurmUnavailable."""
+    """This user's jobs that wait or run. Raises SlurmUnavailable."""
     # The user by number, as the system knows us: names in variables may say something else.
     listing = call("squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i|%T|%r|%k")
-    found = {}
-    for line in listing.splitlines():
-        number, state, reason, comment = line.strip().split("|", maxsplit=3)
-        if name := re.search(r"(?:^|\s)(ncexp-[0-9a-f]{12})$", comment.strip()):
-            job = "_".join([name[1], *number.split("_")[1:]])
-            found[job] = QueuedJob(number, state, "" if reason == "None" else reason)
-    return found
+    return dict(_parse(line) for line in listing.splitlines() if line.strip())
 
 
 def known_queue() -> Queue | None:
@@ -90,6 +77,13 @@ def known_queue() -> Queue | None:
         return jobs_in_queue()
     except SlurmUnavailable:
         return None
+
+
+def _parse(line: str) -> tuple[str, QueuedJob]:
+    job, state, reason, comment = line.strip().split("|", maxsplit=3)
+    *_, submission = ["", *comment.split()]
+    waits_for = "" if reason == "None" else reason
+    return job, QueuedJob(state, waits_for, None if submission in ("", "(null)") else submission)
 
 
 def max_array_size() -> int:
@@ -105,3 +99,17 @@ def cancel(jobs: Iterable[str]) -> None:
     ids = list(jobs)
     for first in range(0, len(ids), 200):
         call("scancel", *ids[first : first + 200])
+
+
+@contextmanager
+def outside_of_any_job() -> Iterator[None]:
+    """Hide the surrounding job's variables: sbatch would hand them on, and srun in the new job would obey them."""
+    hidden = {
+        name: os.environ.pop(name)
+        for name in list(os.environ)
+        if name.startswith(("SLURM_", "SRUN_", "SBATCH_", "SUBMITIT_")) and name != "SLURM_CONF"
+    }
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)

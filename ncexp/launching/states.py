@@ -43,7 +43,7 @@ def look(entries: Sequence[Entry]) -> Standing:
 def standing(entries: Sequence[Entry], queue: slurm.Queue | None) -> Standing:
     """How they stand, by their files and by what squeue says; None: it does not respond."""
     states = {entry.num: state_of(entry.task, queue) for entry in entries}
-    found = [(entry, (queue or {}).get(job_of(entry.task) or "")) for entry in entries]
+    found = [(entry, queued_job(entry.task, queue or {})) for entry in entries]
     waiting = [(entry, job) for entry, job in found if job is not None and job.waits]
     left = {entry.job for entry in entries if not states[entry.num].final}
     return Standing(
@@ -81,7 +81,7 @@ def _state_of(task: TaskDirectory, queue: slurm.Queue | None) -> State:
     if task.is_held():
         return State.RUNNING
     begun_here = current and state in (State.INTERRUPTED, State.RUNNING) and (job or "").startswith(LOCAL)
-    if job is not None and not begun_here and (waiting := _in_queue(job, queue)) is not None:
+    if job is not None and not begun_here and (waiting := _in_queue(task, job, queue)) is not None:
         return waiting
     if current and state is State.INTERRUPTED:
         return State.INTERRUPTED
@@ -90,14 +90,20 @@ def _state_of(task: TaskDirectory, queue: slurm.Queue | None) -> State:
     return State.LOST if job is not None else task.actual_state() or State.NEW
 
 
-def _in_queue(job: str, queue: slurm.Queue | None) -> State | None:
+def _in_queue(task: TaskDirectory, job: str, queue: slurm.Queue | None) -> State | None:
     """Running, queued or unknown; None: the job is gone."""
     if job.startswith(LOCAL):
         return State.QUEUED if process_of(job) is not None else None
     if queue is None:
         return State.UNKNOWN
-    found = queue.get(job)
+    found = queued_job(task, queue)
     return None if found is None else State.QUEUED if found.waits else State.RUNNING
+
+
+def queued_job(task: TaskDirectory, queue: slurm.Queue) -> slurm.QueuedJob | None:
+    """The job that was submitted for the task, if the queue has it; a number alone may be another job's by now."""
+    found = queue.get(job_of(task) or "")
+    return found if found is not None and found.submission == task.submission() else None
 
 
 def job_of(task: TaskDirectory) -> str | None:

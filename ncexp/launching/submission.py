@@ -1,36 +1,42 @@
-"""Hand a sweep's tasks to SLURM: jobs of several tasks, arrays of jobs, and not too many at once.
+"""Hand a sweep's tasks to SLURM, through submitit: jobs of several tasks, arrays of jobs, and not too many at once.
 
-The name of a job is noted with its tasks before sbatch is called, and stands in the job's comment. So nothing has to be
-noted afterwards: where sbatch reports a time-out, or this process is killed, when SLURM has taken the jobs already, the
-next command finds them in the queue by their names, and does not submit them again.
+A submission is noted before sbatch is called, and struck out once its jobs stand in the manifest. sbatch may report a
+time-out, or this process may be killed, when SLURM has taken the jobs already. They bear the submission's name in their
+comment, by which they are found in the queue and become the sweep's, now or by the next command; otherwise that would
+submit them again.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import secrets
 import shlex
 import signal
-import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from statistics import mean
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
+from pydantic import TypeAdapter
 
-from ncexp.config.components import Count, NonNegative
+from ncexp.config.names import shown
 from ncexp.launching import slurm
+from ncexp.launching.job import Job
 from ncexp.launching.plan import Plan
-from ncexp.launching.states import LOCAL, process_of
+from ncexp.launching.states import LOCAL, job_of, process_of, queued_job
 from ncexp.launching.sweep_directory import SweepDirectory, environment
-from ncexp.record import State, write_text
+from ncexp.record import DamagedFile, State, write_json
+from ncexp.record.files import read_file
 
-#: Options of sbatch whose names are others there; in all others "-" stands for "_".
-_SBATCH = {"timeout_min": "time", "mem_gb": "mem", "tasks_per_node": "ntasks-per-node"}
+#: Options of ours; everything else in the launcher's configuration is for sbatch.
+OURS = {"wait", "dry_run", "runs_per_task", "grace_s", "poll_s", "max_num_timeout", "array_parallelism",
+        "submitit_folder", "additional_parameters", "setup", "name"}  # fmt: skip
+#: Those that submitit knows for every kind of cluster; the others are SLURM's own.
+SHARED = {"timeout_min", "mem_gb", "nodes", "cpus_per_task", "gpus_per_node", "tasks_per_node", "stderr_to_stdout"}
 #: Words of a controller that refuses: it has no jobs. Else it may have taken them, and been too busy to say so.
 REFUSED = re.compile(
     "invalid|permitted|denied|violates|not available|unrecognized|can ?not be satisfied", re.IGNORECASE
@@ -39,61 +45,23 @@ REFUSED = re.compile(
 SEARCH_S = 30.0
 
 Report = Callable[[str], object]
-Word = str | int | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class OfSbatch:
-    """What sbatch is told, under its own names but for `_SBATCH`; None: the cluster's own default."""
-
-    timeout_min: Count
-    nodes: Count
-    tasks_per_node: Count
-    cpus_per_task: Count | None
-    mem_gb: Count | None
-    mem_per_cpu: Word
-    mem_per_gpu: Word
-    gpus_per_node: Word
-    gpus_per_task: Word
-    cpus_per_gpu: Count | None
-    gres: Word
-    partition: Word
-    account: Word
-    qos: Word
-    constraint: Word
-    nodelist: Word
-    exclude: Word
-
-
-@dataclass(frozen=True, kw_only=True)
-class SlurmOptions(OfSbatch):
-    """What hydra/launcher=slurm takes; conf/hydra/launcher/slurm.yaml says what each means."""
-
-    comment: Word
-    additional_parameters: dict[str, Any]
-    setup: list[str] | None
-    stderr_to_stdout: bool
-    runs_per_task: Count
-    array_parallelism: Count
-    max_num_timeout: Annotated[int, Field(ge=0)]
-    signal_delay_s: Annotated[int, Field(ge=0)]
-    wait: bool
-    dry_run: bool
-    poll_s: NonNegative
-    grace_s: NonNegative
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for what cannot be meant together."""
-        if self.runs_per_task > 1 and self.tasks_per_node * self.nodes > 1:
-            raise ValueError(
-                f"hydra.launcher.runs_per_task: expected 1 where one run has {self.tasks_per_node} tasks on each of "
-                f"{self.nodes} nodes, got {self.runs_per_task}. Share a job, or spread a run: not both."
-            )
-        if self.signal_delay_s >= 60 * self.timeout_min:
-            raise ValueError(
-                f"hydra.launcher.signal_delay_s: expected less than the limit of {self.timeout_min} min, got "
-                f"{self.signal_delay_s}. A job would be warned as soon as it starts."
-            )
+def refuse_options(options: Mapping[str, Any]) -> None:
+    """Raises ValueError for options of hydra/launcher=slurm that cannot be meant."""
+    for name in ("runs_per_task", "array_parallelism", "tasks_per_node", "timeout_min"):
+        if options[name] < 1:
+            raise ValueError(f"hydra.launcher.{name}: expected at least 1, got {options[name]}.")
+    if options["runs_per_task"] > 1 and options["tasks_per_node"] * options["nodes"] > 1:
+        raise ValueError(
+            f"hydra.launcher.runs_per_task: expected 1 where one run has {options['tasks_per_node']} tasks on each of "
+            f"{options['nodes']} nodes, got {options['runs_per_task']}. Share a job, or spread a run: not both."
+        )
+    if options["signal_delay_s"] >= 60 * options["timeout_min"]:
+        raise ValueError(
+            f"hydra.launcher.signal_delay_s: expected less than the limit of {options['timeout_min']} min, got "
+            f"{options['signal_delay_s']}. A job would be warned as soon as it starts."
+        )
 
 
 @dataclass(frozen=True)
@@ -146,102 +114,192 @@ def describe_estimate(plan: Plan, chunks: Sequence[Chunk], limit_min: int) -> st
     return text
 
 
-def submit(sweep: SweepDirectory, chunks: Sequence[Chunk], code: Path, options: SlurmOptions, report: Report) -> None:
-    """Submit every chunk. report: gets a line for each, with SLURM's number for it.
-
-    Raises SlurmUnavailable with what sbatch complained of; what had been submitted before goes on.
+@dataclass(frozen=True)
+class Submission:
+    """name: the sweep's hash, a colon, a random word; jobs: the numbers of each job's tasks; the rest as in the
+    launcher's options.
     """
-    sweep.jobs.mkdir(exist_ok=True)
+
+    name: str
+    jobs: list[list[int]]
+    timeout_min: int
+    max_num_timeout: int
+
+    @classmethod
+    def read(cls, path: Path) -> Submission:
+        """What an earlier command left. Raises DamagedFile for what none wrote, and could name any file as its own."""
+        try:
+            noted = TypeAdapter(cls).validate_json(read_file(path), strict=True)
+            if noted.name.rpartition(":")[2] == path.stem:
+                return noted
+            cause = f"the name {shown(noted.name)}"
+        except (OSError, ValueError) as error:
+            cause = " ".join(str(error).split())
+        raise DamagedFile(
+            f"{path}: expected a submission of its name, got a damaged file ({cause}). Set it aside; `squeue` shows "
+            "whether its jobs are there."
+        )
+
+    def path(self, sweep: SweepDirectory) -> Path:
+        """Where it is noted while nobody knows whether SLURM has its jobs."""
+        return sweep.submissions / f"{self.name.rpartition(':')[2]}.json"
+
+    def search(self, seconds: float) -> list[str]:
+        """Its jobs as soon as the queue has them; none if it has not in so many seconds. Raises SlurmUnavailable."""
+        until = time.monotonic() + seconds
+        while not (jobs := self.jobs_among(slurm.jobs_in_queue())) and time.monotonic() < until:
+            time.sleep(1)
+        return jobs
+
+    def jobs_among(self, queue: slurm.Queue) -> list[str]:
+        """All its jobs, also those that have ended, if the queue has one of them; otherwise none."""
+        found = {job.partition("_")[0] for job, facts in queue.items() if facts.submission == self.name}
+        if not found:
+            return []
+        (first,) = found
+        return [first] if len(self.jobs) == 1 else [f"{first}_{index}" for index in range(len(self.jobs))]
+
+    def adopt(self, sweep: SweepDirectory, jobs: Sequence[str]) -> None:
+        """Its jobs are known: note them where every command looks, and strike it out.
+
+        Each gets what it waits for, where submitit was not there to leave it.
+        """
+        from submitit.core.utils import DelayedSubmission, JobPaths, temporary_save_path
+
+        for job, nums in zip(jobs, self.jobs, strict=True):
+            path = JobPaths(sweep.jobs, job).submitted_pickle
+            if not path.exists():
+                work = DelayedSubmission(Job(self.timeout_min), str(sweep.path), nums)
+                work.set_timeout(self.timeout_min, self.max_num_timeout)
+                with temporary_save_path(path) as unfinished:
+                    work.dump(unfinished)
+        owners = {num: job for job, nums in zip(jobs, self.jobs, strict=True) for num in nums}
+        sweep.record_jobs(owners, self.name)
+        self.path(sweep).unlink()
+
+
+def adopt_noted(sweep: SweepDirectory, queue: slurm.Queue, report: Report) -> list[str]:
+    """Of each submission that an earlier command noted and did not confirm: adopt its jobs, or strike it out.
+
+    Returns what is wrong with those notes that cannot be read: whether the queue has their jobs is not known.
+    """
+    faults = []
+    for path in sorted(sweep.submissions.glob("*.json")):
+        try:
+            noted = Submission.read(path)
+        except DamagedFile as error:
+            faults.append(str(error))
+            continue
+        if jobs := noted.jobs_among(queue):
+            noted.adopt(sweep, jobs)
+            report(f"{len(jobs)} jobs of an earlier command were found in the queue")
+        else:
+            path.unlink()
+    return faults
+
+
+def submit(
+    sweep: SweepDirectory, chunks: Sequence[Chunk], code: Path, options: Mapping[str, Any], report: Report
+) -> int:
+    """Submit every chunk and note its jobs at once, so that none is ever unknown; returns the number of jobs.
+
+    report: gets a line where sbatch failed and SLURM has the jobs all the same. Raises SlurmUnavailable with what
+    sbatch complained of; what had been submitted before goes on.
+    """
+    import submitit
+
+    try:
+        executor = submitit.AutoExecutor(
+            folder=sweep.jobs, cluster="slurm", slurm_max_num_timeout=options["max_num_timeout"]
+        )
+    except RuntimeError as error:
+        raise slurm.SlurmUnavailable(f"{error}. Log in to the cluster, or use hydra/launcher=local.") from None
     firsts: list[str] = []
     count = 0
     for chunk in chunks:
-        name, earlier = slurm.new_name(), {entry.num: entry.job for entry in sweep.entries()}
-        owners = {num: f"{name}_{index}" for index, nums in enumerate(chunk.jobs) for num in nums}
-        script = sweep.jobs / f"{name}.sh"
         after = None if chunk.after is None else firsts[chunk.after]
-        write_text(script, batch_script(sweep, name, chunk, after, code, options))
-        sweep.record_jobs(owners)
-        try:
-            firsts.append(slurm.call("sbatch", "--parsable", str(script)).strip().partition(";")[0])
-        except slurm.SlurmUnavailable as error:
-            said = f"{error}\n{count} jobs were submitted before and go on; the same command"
-            if REFUSED.search(str(error)):
-                sweep.record_jobs({num: earlier[num] for num in owners})
-                raise slurm.SlurmUnavailable(f"{said} submits the rest.") from None
-            firsts.append(_search(name, said))
-            report(f"sbatch failed, but SLURM has the {len(chunk.jobs)} jobs; they go on")
-        count += len(chunk.jobs)
-        report(f"submitted {len(chunk.jobs)} jobs: {firsts[-1]}")
+        name = f"{sweep.digest}:{secrets.token_hex(6)}"
+        noted = Submission(name, chunk.jobs, options["timeout_min"], options["max_num_timeout"])
+        write_json(noted.path(sweep), asdict(noted))
+        executor.update_parameters(**_parameters(sweep, name, chunk, after, code, options))
+        before = f"{count} jobs were submitted before and go on; the same command"
+        jobs = _sbatch(executor, sweep, noted, before, report)
+        noted.adopt(sweep, jobs)
+        firsts.append(jobs[0].partition("_")[0])
+        count += len(jobs)
+    return count
 
 
-def _search(name: str, said: str) -> str:
-    """SLURM's number for a submission that sbatch did not confirm. Raises SlurmUnavailable where it is not found."""
-    until = time.monotonic() + SEARCH_S
+def _sbatch(executor: Any, sweep: SweepDirectory, noted: Submission, before: str, report: Report) -> list[str]:
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
     try:
-        while time.monotonic() < until:
-            for job, found in slurm.jobs_in_queue().items():
-                if job.startswith(f"{name}_"):
-                    return found.number.partition("_")[0]
-            time.sleep(1)
+        with slurm.outside_of_any_job():
+            work = Job(noted.timeout_min)
+            return [job.job_id for job in executor.map_array(work, [str(sweep.path)] * len(noted.jobs), noted.jobs)]
+    except (FailedJobError, FailedSubmissionError) as error:
+        said = f"sbatch: {error}\n{before}"
+    try:
+        jobs = noted.search(0.0 if REFUSED.search(said) else SEARCH_S)
     except slurm.SlurmUnavailable as error:
         raise slurm.SlurmUnavailable(
             f"{said} looks for the others before it submits them: whether they were submitted is not known ({error})"
         ) from None
-    raise slurm.SlurmUnavailable(f"{said} submits the rest.")
+    if not jobs:
+        raise slurm.SlurmUnavailable(f"{said} submits the rest.")
+    report(f"sbatch failed, but SLURM has the {len(jobs)} jobs; they go on")
+    return jobs
 
 
-def batch_script(
-    sweep: SweepDirectory, name: str, chunk: Chunk, after: str | None, code: Path, options: SlurmOptions
-) -> str:
-    """What sbatch is given: its options, and what each job of the array `name` carries out.
+def _parameters(
+    sweep: SweepDirectory, name: str, chunk: Chunk, after: str | None, code: Path, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """submitit's words for the launcher's configuration; null means that the cluster's own default holds.
 
-    after: the number of the array whose end it waits for; code: the copy of the package's source.
+    name: the submission's; the last word of the jobs' comment.
     """
-    log = str(sweep.jobs / f"{name}_%a_%t_log")
-    comment = [options.comment or "", options.additional_parameters.get("comment") or "", name]
-    flags = {
-        "job-name": sweep.path.name,
-        "array": f"0-{len(chunk.jobs) - 1}%{chunk.at_once}",
-        "dependency": f"afterany:{after}" if after else None,
-        "signal": f"USR2@{options.signal_delay_s}",
-        "output": f"{log}.out".replace("%t", "0"),
-        "error": None if options.stderr_to_stdout else f"{log}.err".replace("%t", "0"),
-        "open-mode": "append",
-        "requeue": True,
-        **{_SBATCH.get(one.name, one.name.replace("_", "-")): getattr(options, one.name) for one in fields(OfSbatch)},
-        **options.additional_parameters,
-        "comment": " ".join(" ".join(map(str, comment)).split()),
-    }
-    if options.mem_gb:
-        flags["mem"] = f"{options.mem_gb}GB"
-    step = ["srun", "--unbuffered", f"--output={log}.out"]
-    if not options.stderr_to_stdout:
-        step.append(f"--error={log}.err")
-    if options.cpus_per_task:  # since 22.05 srun does not inherit it: the step would have one CPU
-        step.append(f"--cpus-per-task={options.cpus_per_task}")
-    if options.tasks_per_node * options.nodes > 1:
+    given = {name: value for name, value in options.items() if name not in OURS and value is not None}
+    parameters = {name if name in SHARED else f"slurm_{name}": value for name, value in given.items()}
+    variables = [f"export {name}={shlex.quote(value)}" for name, value in environment(code).items()]
+    parameters["name"] = sweep.path.name
+    parameters["slurm_array_parallelism"] = chunk.at_once
+    parameters["slurm_setup"] = [*variables, *(options["setup"] or [])]
+    additional = options["additional_parameters"]
+    comment = " ".join([*str(additional.get("comment") or "").split(), name])
+    parameters["slurm_additional_parameters"] = {"requeue": True, **additional, "comment": comment}
+    if after:
+        parameters["slurm_dependency"] = f"afterany:{after}"
+    step = []
+    if options.get("cpus_per_task"):
+        # Since 22.05 srun no longer inherits it: the step would have one CPU of those that the job asked for.
+        step.append(f"--cpus-per-task={options['cpus_per_task']}")
+    if options["tasks_per_node"] * options["nodes"] > 1:
         step.append("--kill-on-bad-exit=1")  # else the others wait half an hour for a task that has failed
-    work = [sys.executable, "-u", "-m", "ncexp", "run-job", str(sweep.path), name]
-    limits = (options.timeout_min, options.signal_delay_s, options.max_num_timeout)
-    lines = ["#!/bin/bash"]
-    for flag, value in flags.items():
-        if value not in (None, False):
-            lines.append(f"#SBATCH --{flag}" if value is True else f"#SBATCH --{flag}={shlex.quote(str(value))}")
-    lines += [f"export {variable}={shlex.quote(value)}" for variable, value in environment(code).items()]
-    return "\n".join([*lines, *(options.setup or []), shlex.join([*step, *work, *map(str, limits)]), ""])
+    if step:
+        parameters["slurm_srun_args"] = step
+    return parameters
 
 
-def cancel_sweep(sweep: SweepDirectory) -> int:
-    """End the jobs that this sweep submitted, and a local sweep's process; returns how many there were.
+def cancel_sweep(sweep: SweepDirectory, report: Report) -> tuple[int, list[str]]:
+    """End the jobs that this sweep submitted, and a local sweep's process.
 
-    Raises SlurmUnavailable, and DamagedFile for a manifest that cannot be read.
+    Returns how many there were, and what is wrong with notes of submissions that cannot be read.
+
+    SLURM counts its jobs anew after a restart, and a machine its processes: only what bears the sweep's mark is ended.
+    report: gets a line for each job that bears its number and not its mark. Raises SlurmUnavailable.
     """
     with sweep.locked():
-        jobs = {entry.job for entry in sweep.entries() if entry.job}  # a job may have several tasks
+        jobs = {entry.job or LOCAL for entry in sweep.entries()}
+        asked = any(sweep.submissions.glob("*.json")) or not all(job.startswith(LOCAL) for job in jobs)
+        queue = slurm.jobs_in_queue() if asked else {}
+        faults = adopt_noted(sweep, queue, report)
+    tasks = [(entry.job, entry.task) for entry in sweep.entries() if entry.job]
+    jobs = {job for job, _ in tasks}  # a job may have several tasks
     processes = [process for job in jobs if (process := process_of(job)) is not None]
     for process in processes:
         os.kill(process, signal.SIGTERM)
-    queue = {} if all(job.startswith(LOCAL) for job in jobs) else slurm.jobs_in_queue()
-    found = [queue[job].number for job in jobs & queue.keys()]
-    slurm.cancel(found)
-    return len(found) + len(processes)
+    ours = {job for job, task in tasks if job == job_of(task) and queued_job(task, queue)}
+    slurm.cancel(sorted(ours))
+    for job in sorted(jobs & queue.keys() - ours):
+        report(f"{job}: left alone: the queue's job of that number is not one that this sweep submitted")
+    return len(ours) + len(processes), faults

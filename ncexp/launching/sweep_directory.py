@@ -3,7 +3,8 @@
     manifest.jsonl      one line per task: num, name, key, directory, run, overrides, job; paths from this folder on
     configurations/     the composed configuration of each task, as it was when it was submitted
     code/               the package's source at each submission, the commit and what differed from it
-    jobs/               batch scripts, and the jobs' own logs
+    jobs/               what submitit writes: batch scripts, pickles, the jobs' own logs
+    submissions/        submissions whose jobs are not known yet
     runs/               numbered links to the run directories that are trained or measured
 
 The run directories lie in outputs/ as those of single runs do, named without the number: a run is found again by its
@@ -17,7 +18,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -70,6 +71,7 @@ class SweepDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.jobs = path / "jobs"
+        self.submissions = path / "submissions"
         self.code = path / "code"
         self._manifest = path / "manifest.jsonl"
 
@@ -91,7 +93,7 @@ class SweepDirectory:
         lock = FileLock(self.path / ".lock")
         acquire(lock)
         try:
-            for folder in (self.path, self.path / "configurations", self.jobs):
+            for folder in (self.path, self.path / "configurations", self.submissions):
                 remove_unfinished(folder)
             yield
         finally:
@@ -116,13 +118,16 @@ class SweepDirectory:
             if not link.is_symlink():
                 link.symlink_to(os.path.relpath(entry.run, link.parent))
 
-    def record_jobs(self, jobs: Mapping[int, str | None]) -> None:
-        """Note, in the manifest and in each task's directory, which job works on it from now on; None: no job does."""
+    def record_jobs(self, jobs: dict[int, str], submission: str | None = None) -> None:
+        """Note, in the manifest and in each task's directory, which job works on it from now on.
+
+        submission: the name of a cluster's jobs, see `slurm.QueuedJob`.
+        """
         entries = [replace(entry, job=jobs.get(entry.num, entry.job)) for entry in self.entries()]
         self.write_entries(entries)
         for entry in entries:
             if entry.num in jobs:
-                entry.task.set_job(entry.job)
+                entry.task.set_job(jobs[entry.num], submission)
 
     def log_of(self, entry: Entry) -> Path | None:
         """The task's own log, or, where nothing stands in it, its job's; None where neither was written."""

@@ -124,7 +124,7 @@ def read_job(path: Path) -> dict[str, Any]:
     """job.json: the last job that a sweep submitted for the task; empty where there was none."""
     noted = _checked(path, {"job": str, "submission": WORD_OR_NONE}, ("job",)) or {}
     if noted and not is_job(noted["job"]):
-        raise DamagedFile(f"{path}: expected a job, ncexp-... or local:..., got {shown(noted['job'])}. Set it aside.")
+        raise DamagedFile(f"{path}: expected a job, as 12, 12_3 or local:..., got {shown(noted['job'])}. Set it aside.")
     return noted
 
 
@@ -188,7 +188,7 @@ def read_manifest(path: Path) -> list[dict[str, Any]]:
             if not is_file_name(title):  # links and logs are called by it
                 raise ValueError(f"expected a name and a key that make a file's name, got {shown(title)}")
             if line["job"] is not None and not is_job(line["job"]):
-                raise ValueError(f"expected a job, ncexp-... or local:..., got {shown(line['job'])}")
+                raise ValueError(f"expected a job, as 12, 12_3 or local:..., got {shown(line['job'])}")
     except FileNotFoundError:
         return []
     except ValueError as error:
@@ -201,9 +201,8 @@ def read_manifest(path: Path) -> list[dict[str, Any]]:
 
 
 def is_job(word: str) -> bool:
-    """Whether it can be a job: ``ncexp-0123456789ab_3`` (in version 0.2 ``12_3``), or a process, as in states.py."""
-    of_slurm, here = "(ncexp-[0-9a-f]{12}|[0-9]+)(_[0-9]+)?", r"local:[\w.-]+:[0-9]+:([0-9]+|None)"
-    return re.fullmatch(f"{of_slurm}|{here}", word, re.ASCII) is not None
+    """Whether it can be a job: SLURM's ``12``, of an array ``12_3``, or a process, see `ncexp.launching.states`."""
+    return re.fullmatch(r"[0-9]+(_[0-9]+)?|local:[\w.-]+:[0-9]+:([0-9]+|None)", word, re.ASCII) is not None
 
 
 def _checked(path: Path, kinds: Kinds, needed: Iterable[str] = ()) -> dict[str, Any] | None:

@@ -148,12 +148,17 @@ class TaskDirectory:
         """The last job that a sweep submitted for it; None where there was none. Raises DamagedFile."""
         return read_job(self._job).get("job")
 
-    def set_job(self, job: str | None) -> None:
-        """Note the job that will work on it, so that any sweep that asks for it finds the job; None: no job will."""
-        if job is None:
-            self._job.unlink(missing_ok=True)
-        else:
-            write_json(self._job, {"job": job, "submitted": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
+    def set_job(self, job: str, submission: str | None = None) -> None:
+        """Note the job that will work on it, so that any sweep that asks for it finds the job.
+
+        submission: the name by which the queue knows the job as this one; numbers of jobs are used again.
+        """
+        submitted = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        write_json(self._job, {"job": job, "submission": submission, "submitted": submitted})
+
+    def submission(self) -> str | None:
+        """The name of the submission that `job` came from; None for one that is not a cluster's."""
+        return read_job(self._job).get("submission")
 
 
 class RunDirectory(TaskDirectory):

@@ -8,9 +8,6 @@ from pathlib import Path
 from ncexp.launching.sweep_directory import Entry
 from ncexp.record import State
 
-#: The jobs of three tasks.
-JOBS = [f"ncexp-0123456789ab_{num}" for num in range(3)]
-
 
 class Scripted:
     """A worker whose runs end at once as `ends` says, or, where it says nothing, when they are stopped."""

@@ -53,7 +53,7 @@ LAUNCHERS = {
 KINDS = {
     "worker": "run-frozen",
     "uploader": "sync --follow",
-    "job": "ncexp run-job",
+    "job": "submitit.core._submit",
     "launcher": "ncexp --config-dir",
 }
 
@@ -92,9 +92,10 @@ class Project:
             with suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
         for manifest in self.folder.glob("*/sweeps/*/manifest.jsonl"):
-            for line in manifest.read_text().splitlines():
-                if number := number_of(json.loads(line)["job"]):
-                    subprocess.run(["scancel", "--quiet", number], capture_output=True, check=False)
+            jobs = {json.loads(line)["job"] or "local:" for line in manifest.read_text().splitlines()}
+            for job in jobs:
+                if not job.startswith("local:"):
+                    subprocess.run(["scancel", "--quiet", job], capture_output=True, check=False)
 
     def run(self, *arguments: str) -> tuple[int, str]:
         """`ncexp ARGUMENTS`; exit code and everything it printed."""
@@ -140,15 +141,11 @@ class Project:
         return path
 
     def manifest(self, index: int = 0) -> list[dict[str, Any]]:
-        """The lines of a sweep's manifest, in order of their numbers; a job as SLURM's number for it."""
+        """The lines of a sweep's manifest, in order of their numbers."""
         paths = sorted((self.outputs / "sweeps").glob("*/manifest.jsonl"))
         entries = [json.loads(line) for line in paths[index].read_text().splitlines()]
         return [
-            {
-                **entry,
-                **{name: str((paths[index].parent / entry[name]).resolve()) for name in ("directory", "run")},
-                "job": number_of(entry["job"]),
-            }
+            {**entry, **{name: str((paths[index].parent / entry[name]).resolve()) for name in ("directory", "run")}}
             for entry in entries
         ]
 
@@ -186,16 +183,6 @@ def processes(folder: Path) -> list[tuple[str, int]]:
         except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
             continue
     return found
-
-
-def number_of(job: str | None) -> str | None:
-    """SLURM's number for a job; None where there is none, or SLURM has forgotten it."""
-    name, _, index = (job or "local:").rpartition("_")
-    if not name.startswith("ncexp-"):
-        return None
-    listed = subprocess.run(["scontrol", "--oneliner", "show", "job"], capture_output=True, text=True, check=False)
-    found = re.search(rf"ArrayJobId=(\d+) .*Comment=(?:.* )?{name}(?: |$)", listed.stdout, re.MULTILINE)
-    return f"{found[1]}_{index}" if found else None
 
 
 def job_facts(job: str) -> dict[str, str]:

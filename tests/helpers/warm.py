@@ -48,7 +48,7 @@ OF_RUNS = (
 )  # fmt: skip
 #: And what other commands import beside it.
 LIBRARIES = (
-    *OF_RUNS, "hydra._internal.hydra", "pandas", "scipy.integrate", "sklearn.datasets", "jinja2", "mlflow",
+    *OF_RUNS, "hydra._internal.hydra", "pandas", "scipy.integrate", "sklearn.datasets", "submitit", "jinja2", "mlflow",
     "mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.db.utils",
 )  # fmt: skip
 #: Of prctl(2): whether orphans among our descendants become our children.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from scripted_workers import JOBS, Scripted, entries
+from scripted_workers import Scripted, entries
 from sweeps import Project
 
 from ncexp.launching import pool
@@ -51,11 +51,11 @@ def project(tmp_path: Path) -> Iterator[Project]:
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> SweepDirectory:
-    """Three runs, submitted as JOBS."""
+    """Three runs, submitted as 7_0 to 7_2."""
     sweep = SweepDirectory(tmp_path / "sweeps" / "quick_1")
     sweep.jobs.mkdir(parents=True)
     sweep.write_entries(entries(tmp_path, 3))
-    sweep.record_jobs(dict(enumerate(JOBS)))
+    sweep.record_jobs({num: f"7_{num}" for num in range(3)}, "quick_1:ab")
     return sweep
 
 

@@ -16,9 +16,10 @@ from ncexp.launching.states import own_job, process_of, state_of
 from ncexp.launching.sweep_directory import SweepDirectory, find_sweep
 from ncexp.record import JOB_VARIABLE, RunDirectory, State
 
-OURS, OTHER = "ncexp-0123456789ab_7", "ncexp-ba9876543210_7"
-RUNNING, PENDING = ({OURS: QueuedJob("12_7", state, "")} for state in ("RUNNING", "PENDING"))
-GONE = {OTHER: QueuedJob("13_7", "RUNNING", "")}
+RUNNING, PENDING = ({"7": QueuedJob(state, "", "quick:1")} for state in ("RUNNING", "PENDING"))
+GONE = {"8": QueuedJob("RUNNING", "", "quick:1")}
+#: After a restart SLURM counts from one again.
+STRANGER = {"7": QueuedJob("RUNNING", "", "quick:2"), "8": QueuedJob("RUNNING", "", None)}
 HERE = own_job()
 NOBODY = ":".join([*HERE.split(":")[:2], str(2**22 + 1), "1"])
 #: This process's number, when another process had it.
@@ -29,22 +30,23 @@ EARLIER = f"{HERE}1"
     ("said", "by", "job", "queue", "expected"),
     [
         (None, None, None, {}, "new"),
-        (None, None, OURS, PENDING, "queued"),
-        (None, None, OURS, RUNNING, "running"),
-        (None, None, OURS, GONE, "lost"),
-        (None, None, OURS, None, "unknown"),
-        ("completed", OURS, OURS, GONE, "completed"),
-        ("completed", None, OURS, PENDING, "completed"),
-        ("diverged", OURS, OURS, None, "diverged"),
-        ("running", OURS, OURS, RUNNING, "running"),
-        ("running", OURS, OURS, GONE, "killed"),
+        (None, None, "7", PENDING, "queued"),
+        (None, None, "7", RUNNING, "running"),
+        (None, None, "7", GONE, "lost"),
+        (None, None, "7", STRANGER, "lost"),
+        (None, None, "7", None, "unknown"),
+        ("completed", "7", "7", GONE, "completed"),
+        ("completed", None, "7", PENDING, "completed"),
+        ("diverged", "7", "7", None, "diverged"),
+        ("running", "7", "7", RUNNING, "running"),
+        ("running", "7", "7", GONE, "killed"),
         ("running", HERE, HERE, {}, "killed"),  # the local launcher goes on, the run's process does not
         ("running", None, None, {}, "killed"),
-        ("failed", OURS, OURS, RUNNING, "failed"),  # its neighbours in the job go on
-        ("failed", OTHER, OURS, PENDING, "queued"),  # that was an earlier job
-        ("failed", OTHER, OURS, GONE, "lost"),
-        ("interrupted", OURS, OURS, PENDING, "queued"),  # requeued
-        ("interrupted", OURS, OURS, GONE, "interrupted"),
+        ("failed", "7", "7", RUNNING, "failed"),  # its neighbours in the job go on
+        ("failed", "6", "7", PENDING, "queued"),  # that was an earlier job
+        ("failed", "6", "7", GONE, "lost"),
+        ("interrupted", "7", "7", PENDING, "queued"),  # requeued
+        ("interrupted", "7", "7", GONE, "interrupted"),
         ("interrupted", HERE, HERE, {}, "interrupted"),
         (None, None, HERE, {}, "queued"),
         (None, None, NOBODY, {}, "lost"),
@@ -69,12 +71,12 @@ def test_state_of_a_run(
     if said is not None:
         run.set_status(State(said))
     if job is not None:
-        run.set_job(job)
+        run.set_job(job, None if job.startswith("local:") else "quick:1")
     assert state_of(run, queue) == expected
 
 
 @pytest.mark.parametrize("said", [None, State.RUNNING, State.INTERRUPTED])
-@pytest.mark.parametrize("job", [None, OURS, NOBODY], ids=["none", "gone", "dead"])
+@pytest.mark.parametrize("job", [None, "7", NOBODY], ids=["none", "gone", "dead"])
 def test_run_whose_lock_a_process_holds_is_running_whoever_started_it(
     tmp_path: Path, said: State | None, job: str | None
 ) -> None:

@@ -6,14 +6,14 @@ import os
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from commands import cancel
 from rich.console import Console
-from scripted_workers import JOBS
 
 from ncexp.cli.status import chosen
-from ncexp.launching import job
+from ncexp.launching.job import Job
 from ncexp.launching.slurm import Queue, QueuedJob
 from ncexp.launching.states import standing
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
@@ -30,10 +30,8 @@ def table(sweep: SweepDirectory, console: Console, queue: Queue, every: bool = F
     return str(console.file.getvalue()).splitlines()  # type: ignore[attr-defined]
 
 
-def queue(*reasons: str | None) -> Queue:
-    """Each job of the sweep, waiting for a reason; None: it runs."""
-    found = [QueuedJob("7_0", "RUNNING" if reason is None else "PENDING", reason or "") for reason in reasons]
-    return dict(zip(JOBS, found, strict=False))
+def waiting(reason: str) -> QueuedJob:
+    return QueuedJob("PENDING", reason, "quick_1:ab")
 
 
 def test_epoch_is_the_last_trained_one_and_none_where_there_is_none(sweep: SweepDirectory, console: Console) -> None:
@@ -42,7 +40,8 @@ def test_epoch_is_the_last_trained_one_and_none_where_there_is_none(sweep: Sweep
         run.set_status(State.RUNNING, epoch=0)  # as a run begins
     for epoch in (1, 2, 3):
         training.training.put({"epoch": epoch, "fit/loss": 0.5})
-    first, second, *_ = table(sweep, console, queue(None, None))
+    queue = {f"7_{num}": QueuedJob("RUNNING", "", "quick_1:ab") for num in range(2)}
+    first, second, *_ = table(sweep, console, queue)
     assert first.split() == ["000", "seed=0", "running"]
     assert second.split() == ["001", "seed=1", "running", "epoch", "3"]
 
@@ -58,11 +57,11 @@ def test_damaged_journal_is_named_and_the_other_runs_are_shown(sweep: SweepDirec
 def test_log_is_named_only_where_there_is_one(sweep: SweepDirectory, console: Console) -> None:
     first, second, _ = sweep.entries()
     first.task.log.write_text("what it printed\n")
-    (sweep.jobs / f"{JOBS[1]}_0_log.out").write_text("what its job printed\n")
+    (sweep.jobs / "7_1_0_log.out").write_text("what its job printed\n")
     lines = table(sweep, console, {})
     assert [line.split()[1] for line in lines if line.startswith("     log")] == [
         str(first.task.log),
-        str(sweep.jobs / f"{JOBS[1]}_0_log.out"),
+        str(sweep.jobs / "7_1_0_log.out"),
     ]
     assert [line for line in lines if "left without a result" in line][2].startswith("002")
     assert second.task.log.exists() is False
@@ -88,7 +87,7 @@ def test_why_a_job_was_ended_is_said_in_words_of_slurm(
     """The table had every other cause, and pointed to a log in which nothing stood."""
     first, *_ = sweep.entries()
     first.task.log.touch()  # by the job, which was ended when it began the run
-    log = sweep.jobs / f"{JOBS[0]}_0_log.out"
+    log = sweep.jobs / "7_0_0_log.out"
     log.write_text(f"job 7_0 renamed\n{said}\n")
     line, shown, *_ = table(sweep, console, {})
     assert line.startswith("000  seed=0  lost")
@@ -100,9 +99,9 @@ def test_jobs_that_slurm_put_back_when_their_runs_were_through_are_counted(sweep
     entries = sweep.entries()
     entries[0].task.set_status(State.COMPLETED)
     entries[1].task.set_status(State.DIVERGED)
-    waiting = queue("BeginTime", None, "Priority")
-    assert standing(entries, waiting).put_back == {JOBS[0]}
-    assert standing([replace(entry, job=JOBS[0]) for entry in entries], waiting).put_back == set()
+    queue = {"7_0": waiting("BeginTime"), "7_1": QueuedJob("RUNNING", "", "quick_1:ab"), "7_2": waiting("Priority")}
+    assert standing(entries, queue).put_back == {"7_0"}
+    assert standing([replace(entry, job="7_0") for entry in entries], queue).put_back == set()
     assert standing(entries, None).put_back == set()
 
 
@@ -132,35 +131,34 @@ def test_job_put_back_when_its_runs_were_through_does_nothing(
         worked.extend(entry.num for entry in entries)
         return {entry.num: State.COMPLETED for entry in entries}
 
-    monkeypatch.setattr(job, "work", work)
-    monkeypatch.setattr(job, "followed", lambda *_: nullcontext())
-    monkeypatch.setattr(job, "_introduce", lambda _: None)
-    monkeypatch.setattr(job, "_place", lambda: (0, processes))
-    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
-    sweep.record_jobs(dict.fromkeys(range(3), JOBS[0]))
-    ends = [(0, State.COMPLETED), (0, State.DIVERGED), (1, State.COMPLETED)]  # the third by a job of another sweep
-    for entry, (by, state) in zip(sweep.entries(), ends, strict=True):
-        monkeypatch.setenv("NCEXP_JOB", JOBS[by])
-        entry.task.set_status(state)
-    name, limits, processes = JOBS[0].removesuffix("_0"), job.Limits(10, 120, 3), 1
-    assert job.carry_out(sweep, name, limits) == 0
+    monkeypatch.setattr("ncexp.launching.job.work", work)
+    monkeypatch.setattr("ncexp.launching.job.followed", lambda *_: nullcontext())
+    monkeypatch.setattr("ncexp.launching.job.Job._introduce", lambda *_: ("7_0", 0))
+    environment = SimpleNamespace(job_id="7_0", num_tasks=1)
+    monkeypatch.setattr("submitit.JobEnvironment", lambda: environment)
+    first, second, third = (entry.task for entry in sweep.entries())
+    monkeypatch.setenv("NCEXP_JOB", "7_0")
+    first.set_status(State.COMPLETED)
+    second.set_status(State.DIVERGED)
+    monkeypatch.setenv("NCEXP_JOB", "6_0")
+    third.set_status(State.COMPLETED)  # by another job, of a sweep that asked for less
+    assert Job(10)(str(sweep.path), [0, 1]) == {0: "completed", 1: "diverged"}
+    assert not worked
+    assert Job(10)(str(sweep.path), [0, 1, 2]) == {0: "completed", 1: "diverged", 2: "completed"}
     assert worked == [2]
-    sweep.record_jobs({2: None})
-    assert job.carry_out(sweep, name, limits) == 0
-    assert worked == [2]
-    processes = 2  # one run of several processes: they meet first
-    assert job.carry_out(sweep, name, limits) == 0
-    assert worked == [2, 0, 1]
-    sweep.record_jobs(dict.fromkeys(range(3), JOBS[1]))  # whoever finds nothing that is its own says so
-    assert job.carry_out(sweep, name, limits) == 1
+    environment.num_tasks = 2  # one run of several processes: they meet first
+    Job(10)(str(sweep.path), [0])
+    assert worked == [2, 0]
 
 
 def test_why_jobs_wait_is_said_in_words_of_the_queue(sweep: SweepDirectory, console: Console) -> None:
-    assert table(sweep, console, queue(DRAINED, DRAINED, "")) == [f"2 queued: {DRAINED}", "quick_1: 3 queued"]
+    queue = {"7_0": waiting(DRAINED), "7_1": waiting(DRAINED), "7_2": waiting("")}
+    assert table(sweep, console, queue) == [f"2 queued: {DRAINED}", "quick_1: 3 queued"]
 
 
 def test_why_a_job_waits_stands_beside_it_where_all_are_shown(sweep: SweepDirectory, console: Console) -> None:
-    lines = table(sweep, console, queue("Priority", "Resources", ""), every=True)
+    queue = {"7_0": waiting("Priority"), "7_1": waiting("Resources"), "7_2": waiting("")}
+    lines = table(sweep, console, queue, every=True)
     assert [line.split()[3:] for line in lines[:3]] == [["Priority"], ["Resources"], []]
 
 

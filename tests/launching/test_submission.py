@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from submitit.core.utils import DelayedSubmission
 
-from ncexp.config.components import read_part
-from ncexp.config.installed import read_choice
 from ncexp.launching import slurm, submission
-from ncexp.launching.slurm import QueuedJob
-from ncexp.launching.submission import Chunk, SlurmOptions, batch_script, cut, submit
+from ncexp.launching.slurm import Queue, QueuedJob
+from ncexp.launching.submission import Chunk, Submission, adopt_noted, cut, refuse_options
 from ncexp.launching.sweep_directory import SweepDirectory
+from ncexp.record import write_json
 
 sizes = st.integers(1, 9)
 
@@ -52,48 +50,70 @@ def test_cut_of_750_runs_is_one_array_where_slurm_takes_a_thousand() -> None:
     assert [(len(chunk.jobs), chunk.at_once) for chunk in cut(range(1500), 1, 1001, 64)] == [(750, 32), (750, 32)]
 
 
+OPTIONS = {"runs_per_task": 1, "array_parallelism": 1, "tasks_per_node": 1, "nodes": 1, "timeout_min": 10,
+           "signal_delay_s": 120}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"runs_per_task": 0}, "runs_per_task: expected a value greater than or equal to 1, got 0"),
+        ({"runs_per_task": 0}, "runs_per_task: expected at least 1, got 0"),
         ({"runs_per_task": 2, "tasks_per_node": 2}, "runs_per_task: expected 1 where one run has 2 tasks"),
         ({"timeout_min": 2}, "signal_delay_s: expected less than the limit of 2 min, got 120"),
-        ({"partitionn": "gpu"}, "hydra.launcher.partitionn: no such key.* Did you mean partition?"),
-        ({"timeout_min": "long"}, "hydra.launcher.timeout_min: expected an integer, got 'long'"),
     ],
 )
-def test_options_that_cannot_be_meant_are_refused(changed: dict[str, Any], message: str) -> None:
+def test_options_that_cannot_be_meant_are_refused(changed: dict[str, int], message: str) -> None:
+    refuse_options(OPTIONS)
     with pytest.raises(ValueError, match=message):
-        options(**changed)
+        refuse_options({**OPTIONS, **changed})
 
 
-def options(**changed: Any) -> SlurmOptions:
-    """Those of conf/, changed."""
-    given = {**read_choice("hydra/launcher", "slurm"), **changed}
-    return read_part("hydra.launcher", SlurmOptions, {key: given[key] for key in given if key != "_target_"})
+def noted(sweep: SweepDirectory, *jobs: list[int]) -> Submission:
+    """As one is left by a command that was killed while it submitted."""
+    made = Submission("1:cd", [*jobs], timeout_min=60, max_num_timeout=7)
+    write_json(made.path(sweep), asdict(made))
+    return made
 
 
-def test_batch_script_has_every_option_and_the_words_of_the_site(sweep: SweepDirectory) -> None:
-    site: dict[str, Any] = {
-        "gres": "gpu:a100:1", "constraint": "a100", "account": "us", "qos": "short", "mem_gb": 32, "cpus_per_task": 8,
-        "gpus_per_node": 4, "mem_per_cpu": "4G", "mem_per_gpu": "40G",
-        "tasks_per_node": 4, "setup": ["module load cuda"], "comment": "theirs", "timeout_min": 60,
-        "additional_parameters": {"mail-type": "FAIL", "hold": True},
-    }  # fmt: skip
-    lines = batch_script(
-        sweep, "ncexp-0a", Chunk([[0], [1]], 2, None), "17", Path("code"), options(**site)
-    ).splitlines()
-    assert {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH")} == {
-        "job-name=quick_1", "array=0-1%2", "dependency=afterany:17", "signal=USR2@120", "open-mode=append", "requeue",
-        f"output={sweep.jobs}/ncexp-0a_%a_0_log.out", "time=60", "nodes=1", "ntasks-per-node=4", "cpus-per-task=8",
-        "mem=32GB", "mem-per-cpu=4G", "mem-per-gpu=40G",
-        "gpus-per-node=4", "gres=gpu:a100:1", "account=us", "qos=short", "constraint=a100",
-        "mail-type=FAIL", "hold", "comment='theirs ncexp-0a'",
-    }  # fmt: skip
-    *_, loaded, work = lines
-    assert loaded == "module load cuda"
-    step = f"srun --unbuffered --output={sweep.jobs}/ncexp-0a_%a_%t_log.out --cpus-per-task=8 --kill-on-bad-exit=1 "
-    assert work == f"{step}{sys.executable} -u -m ncexp run-job {sweep.path} ncexp-0a 60 120 10"
+def listed(name: str, *jobs: str) -> Queue:
+    return {job: QueuedJob("RUNNING", "", name) for job in jobs}
+
+
+def test_jobs_of_an_unconfirmed_submission_are_adopted(sweep: SweepDirectory) -> None:
+    name = noted(sweep, [0, 1], [2]).name
+    said: list[str] = []
+    adopt_noted(sweep, listed(name, "12_1") | listed("quick_1:other", "13"), said.append)  # 12_0 is through
+    assert [(entry.job, entry.task.job(), entry.task.submission()) for entry in sweep.entries()] == [
+        ("12_0", "12_0", name),
+        ("12_0", "12_0", name),
+        ("12_1", "12_1", name),
+    ]
+    assert said == ["2 jobs of an earlier command were found in the queue"]
+    for job, nums in (("12_0", [0, 1]), ("12_1", [2])):
+        work = DelayedSubmission.load(sweep.jobs / f"{job}_submitted.pkl")
+        assert work.args == (str(sweep.path), nums)
+        assert (work._timeout_min, work._timeout_countdown) == (60, 7)
+    assert not list(sweep.submissions.iterdir())
+
+
+def test_submission_that_the_queue_does_not_have_is_struck_out(sweep: SweepDirectory) -> None:
+    noted(sweep, [0], [1])
+    adopt_noted(sweep, listed("quick_1:other", "12_0", "12_1"), print)
+    assert [entry.job for entry in sweep.entries()] == ["7_0", "7_1", "7_2"]
+    assert not list(sweep.submissions.iterdir())
+
+
+def test_submission_stays_noted_while_nobody_knows(sweep: SweepDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither sbatch nor squeue responds: the next command has to look."""
+    submitted = noted(sweep, [0])
+
+    def fail() -> Queue:
+        raise slurm.SlurmUnavailable("squeue: expected a response within 30 s, got none.")
+
+    monkeypatch.setattr(slurm, "jobs_in_queue", fail)
+    with pytest.raises(slurm.SlurmUnavailable):
+        submitted.search(30.0)
+    assert len(list(sweep.submissions.iterdir())) == 1
 
 
 @pytest.mark.parametrize(
@@ -116,34 +136,13 @@ def test_words_of_sbatch_tell_a_refusal_from_an_unknown_end(said: str, refused: 
     assert (submission.REFUSED.search(said) is not None) is refused
 
 
-def test_queue_is_read_with_reasons_by_the_names_in_comments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of other jobs, whatever their comments and their numbers are, nothing is known."""
-    ours = "ncexp-0123456789ab"
-    listing = f"12_3|PENDING|Nodes required, DOWN|theirs | and {ours}\n13|RUNNING|None|{ours}\n"
-    listing += f"14|RUNNING|None|(null)\n15|RUNNING|None|\n16_1|RUNNING|None|not_{ours}\n17|RUNNING|None|{ours} too\n"
+def test_queue_is_read_with_reasons_and_the_submissions_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    listing = "12_3|PENDING|Nodes required, DOWN|theirs | and ours quick:1\n13|RUNNING|None|(null)\n14|RUNNING|None|\n"
     asked: list[str] = []
     monkeypatch.setattr(slurm, "call", lambda *command: asked.extend(command) or listing)
     assert slurm.jobs_in_queue() == {
-        f"{ours}_3": QueuedJob("12_3", "PENDING", "Nodes required, DOWN"),
-        ours: QueuedJob("13", "RUNNING", ""),
+        "12_3": QueuedJob("PENDING", "Nodes required, DOWN", "quick:1"),
+        "13": QueuedJob("RUNNING", "", None),
+        "14": QueuedJob("RUNNING", "", None),
     }
     assert f"--user={os.getuid()}" in asked
-
-
-@pytest.mark.parametrize("said", ["sbatch: Socket timed out", "sbatch: invalid partition"])
-def test_jobs_stay_noted_unless_sbatch_refuses(
-    sweep: SweepDirectory, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither sbatch nor squeue responds: the next command has to look."""
-
-    def fail(*_: str) -> str:
-        raise slurm.SlurmUnavailable(said)
-
-    before = [entry.job for entry in sweep.entries()]
-    monkeypatch.setattr(slurm, "call", fail)
-    with pytest.raises(slurm.SlurmUnavailable, match="0 jobs were submitted before and go on; the same command"):
-        submit(sweep, [Chunk([[0, 1], [2]], 2, None)], Path("code"), options(), print)
-    jobs = [entry.job for entry in sweep.entries()]
-    assert [entry.task.job() for entry in sweep.entries()] == jobs
-    name = str(jobs[0]).removesuffix("_0")
-    assert jobs == (before if "invalid" in said else [f"{name}_0", f"{name}_0", f"{name}_1"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if "run-job" in sys.orig_argv:
+if "submitit.core._submit" in sys.orig_argv:
     sys.path.append(str(Path(__file__).parents[2] / "helpers"))
     import warm
 
