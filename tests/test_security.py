@@ -227,26 +227,28 @@ def test_report_on_a_stranger_stays_in_its_folder_and_is_printable(
 
 def _submitted(tmp_path: Path) -> SweepDirectory:
     sweep = SweepDirectory(tmp_path / "sweeps" / "quick_1")
-    sweep.path.mkdir(parents=True)
+    sweep.submissions.mkdir(parents=True)
     run = str(tmp_path / "run_0")
     sweep.write_entries([Entry(num=0, name="run", key="0", directory=run, run=run, overrides=[])])
     return sweep
 
 
-def test_cancel_ends_nothing_but_jobs_of_its_own_names(
+def test_cancel_deletes_nothing_that_a_submission_names(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a file calls a job is looked up among the names in the queue; scancel gets the queue's own numbers."""
-    ours, ended = "ncexp-0123456789ab_0", list[str]()
-    queue = {ours: QueuedJob("12_0", "PENDING", ""), "ncexp-ba9876543210_0": QueuedJob("13_0", "PENDING", "")}
-    monkeypatch.setattr("ncexp.launching.slurm.jobs_in_queue", lambda: queue)
-    monkeypatch.setattr("ncexp.launching.slurm.cancel", ended.extend)
-    sweep = _submitted(tmp_path)
-    for job, expected in (("12_0", []), ("13_0", []), (ours, ["12_0"])):
-        sweep.record_jobs({0: job})
-        assert cancel(["--outputs", str(tmp_path), "quick_1"]) == 0
-        assert ended == expected
-        assert f"{len(expected)} jobs are being ended" in capsys.readouterr().out
+    monkeypatch.setattr("ncexp.launching.slurm.jobs_in_queue", dict)
+    sweep, victim = _submitted(tmp_path), tmp_path / "victim.json"
+    victim.write_text("{}")
+    noted = {"name": "1:../../../victim", "jobs": [[0]], "timeout_min": 60, "max_num_timeout": 3}
+    for content in (json.dumps(noted), json.dumps({**noted, "name": "1:ab", "jobs": 3}), "{", "[]"):
+        (sweep.submissions / "ab.json").write_text(content)
+        assert cancel(["--outputs", str(tmp_path), "quick_1"]) == 1
+        assert "submissions/ab.json: expected a submission of its name" in capsys.readouterr().err
+        assert victim.exists()
+    (sweep.submissions / "ab.json").write_text(json.dumps({**noted, "name": "1:ab"}))
+    assert cancel(["--outputs", str(tmp_path), "quick_1"]) == 0
+    assert not list(sweep.submissions.iterdir())
+    assert "0 jobs are being ended" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("job", ["--me", "7;ls", "../../7", "", "7 8", "local:zzz", "local:a:1", "7_", "--user=root"])
