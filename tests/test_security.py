@@ -20,7 +20,6 @@ from rich.table import Table
 from support import SMALL, Compose, train
 from synthetic_sweep import write_run, write_status
 
-from ncexp.launching.slurm import QueuedJob
 from ncexp.launching.states import fault_of
 from ncexp.launching.sweep_directory import Entry, SweepDirectory
 from ncexp.record import DamagedFile, State, contents, load, read_all
