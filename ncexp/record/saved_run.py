@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ncexp.config import family_of, labels_of
+from ncexp.record.console import counted
 from ncexp.record.contents import COMPONENTS, read_config, read_facts, read_path_fit
 from ncexp.record.files import DamagedFile
 from ncexp.record.journal import Record
 from ncexp.record.measurements import list_measurements
 from ncexp.record.naming import find_runs
-from ncexp.record.progress import counted
 from ncexp.record.rows import describe_lacking
 from ncexp.record.run_directory import RunDirectory, name_and_key
 from ncexp.record.states import State

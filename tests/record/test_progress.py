@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from ncexp.record import counted, format_time, progress
+from ncexp.record import console as progress
+from ncexp.record import counted, format_time
 
 #: One line up, and nothing is left there.
 TAKEN_AWAY = "\x1b[1A\x1b[2K"
