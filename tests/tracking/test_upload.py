@@ -23,8 +23,7 @@ from ncexp.config import Component, ConfigError
 from ncexp.record import Journal, RunDirectory, State
 from ncexp.record.measurements import begin
 from ncexp.tracking import prepare, tracking_uri
-from ncexp.tracking.memory import page_of
-from ncexp.tracking.upload import send
+from ncexp.tracking.upload import page_of, send
 
 
 @pytest.fixture(autouse=True)
