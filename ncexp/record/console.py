@@ -54,7 +54,7 @@ class _LastingConsole(_PrintableConsole):
 
 
 def process_console() -> Console:
-    """What a training prints on. It goes on where nobody reads that any more: its record is on the disk.
+    """What a training prints on. It goes on where nobody reads that any more: its numbers are on the disk.
 
     Of several processes that share a run the first prints.
     """

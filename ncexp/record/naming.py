@@ -25,7 +25,7 @@ def find_runs(folders: Iterable[Path], simulations: bool = False) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for folder in folders:
-        # Not deeper than a sweep's folder in an outputs folder: MLflow's copies of the records lie further down.
+        # Not deeper than a sweep's folder in an outputs folder: MLflow's copies of the runs lie further down.
         here: list[Path] = []
         for level in ("config.yaml", "*/config.yaml", "*/*/config.yaml"):
             apart = {path: SIMULATIONS in path.relative_to(folder).parts for path in sorted(folder.glob(level))}

@@ -70,7 +70,7 @@ class SavedRun:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether it is of the checkpoints of another training: then there is no record of its epochs."""
+        """Whether it is of the checkpoints of another training: then its epochs have no journal."""
         return "checkpoints" in self.raw
 
     @cached_property
@@ -87,7 +87,7 @@ class SavedRun:
     def path_fit(self) -> list[Record]:
         """The closed form's fit, of path_fit.json: a record of each epoch that it was fitted to.
 
-        Empty where there is no fit, or it is one of other epochs than are on record now: a new one will be written.
+        Empty where there is no fit, or it is one of other epochs than the journals have now: a new one will be written.
         """
         content = read_path_fit(RunDirectory(self.path).path_fit)
         if not content:

@@ -12,7 +12,7 @@ class State(StrEnum):
 
     In status.json: running, completed, diverged, failed, interrupted. Seen from outside: killed (says running, but no
     process holds its lock), lost (its job left the queue without a result), damaged (a file of it cannot be read, or
-    its record lacks epochs), queued, new, unknown (only SLURM could tell). Of a command: refused (its configuration),
+    its journals lack rows), queued, new, unknown (only SLURM could tell). Of a command: refused (its configuration),
     busy (another process works on it).
 
     exit_code: what a command that ends with a run in this state returns to the shell; mlflow: MLflow's word for it;

@@ -1,4 +1,4 @@
-"""What MLflow gets of a run, from its record alone: numbers, parameters, tags, the data that it saw."""
+"""What MLflow gets of a run, from its directory alone: numbers, parameters, tags, the data that it saw."""
 
 from __future__ import annotations
 

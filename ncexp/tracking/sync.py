@@ -169,7 +169,7 @@ def _is_running(path: Path) -> bool:
 
 
 def _files(path: Path) -> Any:
-    """What changes as soon as a file of the record does, or the run is trained no more."""
+    """What changes as soon as a file of the run does, or the run is trained no more."""
     files = (file for pattern in ("[!.]*", "measurements/*", "figures/*") for file in path.glob(pattern))
     found = [(file, file.stat()) for file in files if not file.name.startswith("mlflow") and file.is_file()]
     return [(file, stat.st_mtime_ns, stat.st_size) for file, stat in found], _is_running(path)

@@ -114,7 +114,7 @@ def send(path: Path, uri: str, experiment: str) -> str:
     whatever MLflow raises; what was not sent is sent by the next call.
     """
     directory = RunDirectory(path)
-    refuse_links(path, _record_files(directory))
+    refuse_links(path, _files_of(directory))
     client = connect(uri)
     with FileLock(path / ".mlflow.lock"):
         stores = read_memory(directory)
@@ -162,7 +162,7 @@ class _Upload:
             self._memory.experiment_id, self._memory.run_id = self._there.info.experiment_id, self._run_id
         sent = [found is None, self._send_metrics(sources), self._send_tags()]
         if self._run.state is not State.RUNNING:
-            sent.append(self._send_files(_record_files(self._directory)))
+            sent.append(self._send_files(_files_of(self._directory)))
         return "sent" if any(sent) else "up to date"
 
     def _remembered(self) -> Run | None:
@@ -278,10 +278,10 @@ class _Upload:
         return bool(changed)
 
 
-def _record_files(directory: RunDirectory) -> list[Path]:
-    """All that makes a record, whether it is there or not, and the figures."""
-    record = [directory.config, directory.facts, directory.environment, directory.code_diff, directory.origin]
-    record += [directory.identity_path, directory.status_path, directory.log, directory.path_fit]
+def _files_of(directory: RunDirectory) -> list[Path]:
+    """All files of a run that MLflow gets, whether they are there or not, and the figures."""
+    files = [directory.config, directory.facts, directory.environment, directory.code_diff, directory.origin]
+    files += [directory.identity_path, directory.status_path, directory.log, directory.path_fit]
     figures = sorted(path for path in directory.figures.glob("*.*") if path.suffix in (".png", ".pdf"))
     journals = sorted([*directory.measurements.glob("*.json"), *directory.measurements.glob("[!.]*.jsonl")])
-    return [*record, directory.training.path, directory.clock.path, *journals, *figures]
+    return [*files, directory.training.path, directory.clock.path, *journals, *figures]
