@@ -58,12 +58,8 @@ def sent_values(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 def _measure(path: Path, options: dict[str, Any], epochs: list[int]) -> Journal:
     """What `ncexp measure analysis=robustness` adds to a run."""
-    component = Component(
-        group="analysis.robustness",
-        name="robustness",
-        target="ncexp.measure.analyses.RobustnessAnalysis",
-        options=options,
-    )
+    target = "ncexp.measure.analyses.RobustnessAnalysis"
+    component = Component(group="analysis.robustness", name="robustness", target=target, options=options)
     journal = begin(path / "measurements", "robustness", component)
     for epoch in epochs:
         journal.put({"epoch": epoch, "test/robustness/ratio": 0.1 * epoch, "test/robustness/not_crossed": 0.0})
@@ -86,30 +82,19 @@ def test_send_stores_every_value_once_however_often_it_is_repeated(tmp_path: Pat
 
 @pytest.mark.slow
 def test_send_measurements_added_later_alone(tmp_path: Path, sent_values: list[tuple[str, int]]) -> None:
+    """What was measured anew replaces the run."""
     path = write_run(tmp_path)
     journal = _measure(path, {"num_examples": 100}, [1, 8])
     _send(path)
-    sent_values.clear()
-    _measure(path, {"num_examples": 100}, [3, 350])  # one of them in the middle of the journal
+    key = _measure(path, {"num_examples": 7}, []).path.stem.rpartition("_")[2]
+    for options, epochs, family in ((100, [3, 350], "robustness"), (7, [1], f"robustness.{key}")):
+        sent_values.clear()
+        _measure(path, {"num_examples": options}, epochs)  # some amid the journal
+        assert _send(path) == "sent"
+        assert {*sent_values} == {(f"test/{family}/{name}", one) for name in ("ratio", "not_crossed") for one in epochs}
     assert journal.epochs() == {1, 3, 8, 350}
-    assert _send(path) == "sent"
-    assert sorted(sent_values) == sorted(
-        (f"test/robustness/{name}", epoch) for name in ("ratio", "not_crossed") for epoch in (3, 350)
-    )
-    sent_values.clear()
-    other = _measure(path, {"num_examples": 7}, [1])
-    assert _send(path) == "sent"
-    key = other.path.stem.rpartition("_")[2]
-    assert sorted(sent_values) == [(f"test/robustness.{key}/not_crossed", 1), (f"test/robustness.{key}/ratio", 1)]
     assert stored(tmp_path / "mlflow.db") == journalled([path])
     assert _send(path) == "up to date"
-
-
-@pytest.mark.slow
-def test_send_value_that_was_measured_anew_replaces_the_run(tmp_path: Path) -> None:
-    path = write_run(tmp_path)
-    journal = _measure(path, {"num_examples": 100}, [1, 8])
-    _send(path)
     journal.put({"epoch": 8, "test/robustness/ratio": 0.9, "test/robustness/not_crossed": 0.0}, replace=True)
     assert _send(path) == "sent"
     assert stored(tmp_path / "mlflow.db") == journalled([path])
@@ -122,21 +107,14 @@ def test_send_run_can_be_filtered_and_read(tmp_path: Path) -> None:
     (tmp_path / "sweeps" / "quick_1" / "runs").mkdir(parents=True)
     (tmp_path / "sweeps" / "quick_1" / "runs" / f"003_{path.name}").symlink_to(path)
     _send(path)
-    client = MlflowClient(tracking_uri(None, tmp_path))
-    experiment = client.get_experiment_by_name("digits")
-    assert experiment is not None
-    query = (
-        "params.dataset = 'digits' and params.architecture = 'resnet' and params.loss = 'mse' and params.lr = '0.02' "
-        "and params.seed = '0' and params.precision = 'fp32' and tags.state = 'diverged' and tags.sweep = 'quick_1' "
-        "and tags.key LIKE '%'"
-    )
-    (found,) = client.search_runs([experiment.experiment_id], query)
+    found, client = _only_run(tmp_path), MlflowClient(tracking_uri(None, tmp_path))
+    chosen = {"dataset": "digits", "architecture": "resnet", "loss": "mse", "lr": "0.02", "seed": "0"}
+    assert found.data.params.items() >= chosen.items() | {("precision", "fp32"), ("optimizer.schedule.decays", "2")}
+    tags = {"state": "diverged", "sweep": "quick_1", "reason": "non-finite loss", "directory": path.name}
+    assert found.data.tags.items() >= tags.items()
     last = Journal(next(path.glob("measurements/errors_*.jsonl"))).read()[-1]
-    assert found.data.tags["reason"] == "non-finite loss"
-    assert found.data.tags["directory"] == path.name
     assert "resnet** on **digits**" in found.data.tags["mlflow.note.content"]
     assert f"| test error | {last['test/error']:.4g} |" in found.data.tags["mlflow.note.content"]
-    assert found.data.params["optimizer.schedule.decays"] == "2"
     assert found.data.metrics["test/error"] == last["test/error"]
     assert found.info.start_time == 1_700_000_000_000
     assert found.inputs is not None
@@ -294,8 +272,7 @@ def test_send_moved_and_copied_runs_are_one_run_on_a_server(
     where = client.get_experiment_by_name(experiment)
     assert where is not None
     assert len(client.search_runs([where.experiment_id])) == 1
-    expected = journalled([tmp_path / "moved" / path.name])
-    assert {key: stored(mlflow_server.database)[key] for key in expected} == expected
+    assert stored(mlflow_server.database).items() >= journalled([tmp_path / "moved" / path.name]).items()
 
 
 @pytest.mark.slow
