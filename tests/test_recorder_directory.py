@@ -139,11 +139,9 @@ def test_feature_that_is_not_finite_is_a_divergence(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_stopped_loop_goes_on_in_its_directory_and_leaves_the_same(tmp_path: Path) -> None:
     """Started again from its beginning: the numbers of epochs that are there are replaced, by the same ones."""
-    whole = {path.name: path.read_bytes() for path in measurements(record(tmp_path / "whole").path)}
     record(tmp_path / "stopped", range(1, 3))
-    directory = record(tmp_path / "stopped")
-    assert {path.name: path.read_bytes() for path in measurements(directory.path)} == whole
-    assert read_run(directory.path).state is State.COMPLETED
+    whole, stopped = (measurements(record(tmp_path / name).path) for name in ("whole", "stopped"))
+    assert {one.name: one.read_bytes() for one in whole} == {one.name: one.read_bytes() for one in stopped}
 
 
 def test_epoch_that_is_there_is_replaced_with_a_warning_and_others_stay(tmp_path: Path) -> None:
@@ -165,18 +163,20 @@ def test_directory_of_another_run_is_refused(tmp_path: Path, composed: Compose) 
         ncexp.Recorder(train(composed()).path, **OPTIONS)
 
 
-@pytest.mark.parametrize(
-    ("changed", "words"),
-    [
-        ({"kind": torch.optim.Adam}, r"optimizer: expected .*sgd.SGD.*, got .*adam.Adam"),
-        ({"lr": 0.2}, r"optimizer: expected .*'lr': 0.1.*, got .*'lr': 0.2"),
-        ({"weight_decay": 0.3}, r"optimizer: expected .*'weight_decay': 0.0.*, got .*'weight_decay': 0.3"),
-        ({"width": 100}, r"architecture: expected .*'num_features': 8.*, got .*'num_features': 100"),
-        ({"examples": 50}, r"dataset: expected .*'num_train': 40.*, got .*'num_train': 50"),
-        ({"num_classes": 3}, r"dataset: expected .*'num_classes': 4.*, got .*'num_classes': 3"),
-    ],
-)
-def test_directory_continued_by_another_loop_is_refused(tmp_path: Path, changed: dict[str, Any], words: str) -> None:
+#: What differs in a loop → what is said where it goes on in the directory of another.
+CHANGES: dict[str, tuple[dict[str, Any], str]] = {
+    "optimizer": ({"kind": torch.optim.Adam}, r"optimizer: expected .*sgd.SGD.*, got .*adam.Adam"),
+    "lr": ({"lr": 0.2}, r"optimizer: expected .*'lr': 0.1.*, got .*'lr': 0.2"),
+    "weight_decay": ({"weight_decay": 0.3}, r"optimizer: expected .*'weight_decay': 0.0.*, got .*'weight_decay': 0.3"),
+    "width": ({"width": 100}, r"architecture: expected .*'num_features': 8.*, got .*'num_features': 100"),
+    "examples": ({"examples": 60}, r"dataset: expected .*'num_train': 40.*, got .*'num_train': 60"),
+    "num_classes": ({"num_classes": 3}, r"dataset: expected .*'num_classes': 4.*, got .*'num_classes': 3"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_directory_continued_by_another_loop_is_refused(tmp_path: Path, what: str) -> None:
+    changed, words = CHANGES[what]
     small_loop(tmp_path / "mine")
     small_loop(tmp_path / "mine", scheduled=True)  # the same loop, at another of its epochs
     with pytest.raises(ConfigError, match=words):
@@ -199,39 +199,22 @@ def small_loop(directory: Path, scheduled: bool = False, **changed: Any) -> None
 
 
 @pytest.mark.usefixtures("no_rendering")
-@pytest.mark.parametrize(
-    ("changed", "words"),
-    [({"weight_decay": 0.3}, "weight_decay=0.3"), ({"num_classes": 3}, "num_classes=3")],
-)
-def test_report_takes_loops_that_differ_for_no_seeds_of_one(
-    tmp_path: Path, changed: dict[str, Any], words: str
-) -> None:
-    small_loop(tmp_path / "one")
-    small_loop(tmp_path / "two", **changed)
+def test_loops_that_differ_are_told_apart_by_key_and_report(tmp_path: Path) -> None:
+    """Keys begin with the hash of the settings: loops of equal ones, seeds perhaps, begin alike and are two runs."""
+    changes = {"one": {}, "two": {}} | {what: changed for what, (changed, _) in CHANGES.items()}
+    for name, changed in changes.items():
+        small_loop(tmp_path / name, **changed)
+    keys = {name: RunDirectory(tmp_path / name).key for name in changes}
+    assert all(re.fullmatch("[0-9a-f]{10}", key) for key in keys.values())
+    assert len({*keys.values()}) == len(changes)
+    assert keys["one"][:5] == keys["two"][:5]
+    assert len({key[:5] for key in keys.values()}) == len(changes) - 1
     sweep = gather(ncexp.load(tmp_path))
-    assert [len(cell.runs) for cell in sweep.cells.values()] == [1, 1]
-    assert any(words in name for name in sweep.settings)
-
-
-@pytest.mark.usefixtures("no_rendering")
-def test_key_of_a_loop_begins_with_the_hash_of_its_settings(tmp_path: Path) -> None:
-    """Loops of equal settings, seeds perhaps, begin alike and are two runs; any other decay, class or shape shows."""
-    changes: list[dict[str, Any]] = [{}, {}, {"weight_decay": 0.3}, {"lr": 0.2}, {"kind": torch.optim.Adam}]
-    changes += [{"width": 9}, {"examples": 80}, {"num_classes": 3}]
-    for number, changed in enumerate(changes):
-        small_loop(tmp_path / f"loop{number}", **changed)
-    keys = [RunDirectory(tmp_path / f"loop{number}").key for number in range(len(changes))]
-    assert all(re.fullmatch("[0-9a-f]{10}", key) for key in keys)
-    assert keys[0] != keys[1]
-    assert keys[0][:5] == keys[1][:5]
-    assert len({key[:5] for key in keys}) == len(changes) - 1
-
-
-def test_report_reads_the_rate_of_the_loops_optimizer(tmp_path: Path) -> None:
-    for lr in (0.1, 0.2):
-        small_loop(tmp_path / f"rate{lr}", lr=lr)
-    (cell,) = gather(ncexp.load(tmp_path)).cells.values()
-    assert [*cell.rates] == [0.1, 0.2]
+    *others, cell = sorted(sweep.cells.values(), key=lambda cell: len(cell.runs))
+    assert ([len(one.runs) for one in others], len(cell.runs), [*cell.rates]) == ([1] * 5, 3, [0.1, 0.2])
+    for other, words in (("weight_decay", "weight_decay=0.3"), ("num_classes", "num_classes=3")):
+        two = gather(ncexp.load([tmp_path / "one", tmp_path / other]))
+        assert any(words in name for name in two.settings)
 
 
 @pytest.mark.slow
