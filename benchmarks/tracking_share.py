@@ -53,7 +53,7 @@ def main() -> None:
 def measure(overrides: list[str]) -> dict[str, float]:
     """One run in this process, which imports everything anew, as a command does."""
     from ncexp.__main__ import main as ncexp
-    from ncexp.tracking import follower
+    from ncexp.tracking import sync as follower
 
     waits: dict[str, float] = {}
     for name in ("_start", "_finish"):

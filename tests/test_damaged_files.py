@@ -46,12 +46,8 @@ def sweep(three: list[Path], tmp_path: Path) -> SweepDirectory:
     paths = [shutil.copytree(path, tmp_path / "outputs" / path.name) for path in three]
     made = SweepDirectory(tmp_path / "outputs" / "sweeps" / "three_01234567")
     made.path.mkdir(parents=True)
-    made.write_entries(
-        [
-            Entry(num=num, name=path.name[:-11], key=path.name[-10:], directory=str(path), run=str(path), overrides=[])
-            for num, path in enumerate(paths)
-        ]
-    )
+    places = [{"name": one.name[:-11], "key": one.name[-10:], "directory": str(one), "run": str(one)} for one in paths]
+    made.write_entries([Entry(num=num, **place, overrides=[]) for num, place in enumerate(places)])
     for path in paths:
         RunDirectory(path).set_job("local:another-machine:7:1")
         RunDirectory(path).log.write_text("said something\n")
@@ -115,18 +111,13 @@ def test_damaged_manifest_is_named_and_the_other_sweeps_are_shown(
         assert f"{manifest}: expected" in capsys.readouterr().err
 
 
-#: File of a run → the damages of it that are no such file any more.
-READ = {
-    "status.json": list(DAMAGES),
-    "facts.json": ["empty", "cut", "garbage", "a list"],
-    "config.yaml": ["empty", "cut", "garbage", "a list"],
-    "measurements/collapse_*.json": ["empty", "cut", "garbage", "a list"],
-    "measurements/collapse_*.jsonl": ["garbage", "a list"],
-    "training.jsonl": ["garbage", "a list"],
-}
+NO_FILE = ["empty", "cut", "garbage", "a list"]
+#: (file of a run, a damage that makes it no such file any more).
+READ = [(f"{name}.jsonl", how) for name in ("training", "measurements/collapse_*") for how in ("garbage", "a list")]
+READ += [(name, how) for name in ("facts.json", "config.yaml", "measurements/collapse_*.json") for how in NO_FILE]
 
 
-@pytest.mark.parametrize(("file", "how"), [(file, how) for file, damages in READ.items() for how in damages])
+@pytest.mark.parametrize(("file", "how"), [*READ, *(("status.json", how) for how in DAMAGES)])
 def test_many_runs_are_read_without_one_that_cannot_be(
     sweep: SweepDirectory, capsys: pytest.CaptureFixture[str], tmp_path: Path, file: str, how: str
 ) -> None:
@@ -137,8 +128,7 @@ def test_many_runs_are_read_without_one_that_cannot_be(
         read_run(path.parents[1] if path.parent.name == "measurements" else path.parent)
     with pytest.warns(UserWarning, match=f"left out: {path}: expected"):
         runs = ncexp.load(outputs)
-    assert [found.key for found in runs] == [keys[0], keys[2]]
-    assert len(runs.faults) == 1
+    assert ([found.key for found in runs], len(runs.faults)) == ([keys[0], keys[2]], 1)
     target = tmp_path / "all.csv"
     assert call("export", outputs, "--to", target) == 1
     assert f"left out: {path}: expected" in capsys.readouterr().err
@@ -197,9 +187,8 @@ def test_sweep_trains_the_others_and_names_the_damaged_file(composed: Compose, l
     assert (code, "Traceback" in said) == (1, False), said
     assert f"{damaged.status_path}: expected JSON, got a damaged file" in said
     assert "2 completed, 1 damaged" in said
-    assert sorted(path.parent.name for path in outputs.glob("*/training.jsonl")) == sorted(
-        path.parent.name for path in outputs.glob("*_*/config.yaml")
-    )
+    trained, made = outputs.glob("*/training.jsonl"), outputs.glob("*_*/config.yaml")
+    assert {path.parent for path in trained} == {path.parent for path in made}
     assert damaged.status_path.read_text() == "{"
 
 

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -141,25 +137,19 @@ def test_feature_that_is_not_finite_is_a_divergence(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_stopped_loop_goes_on_in_its_directory_and_leaves_the_same(tmp_path: Path) -> None:
     """Started again from its beginning: the numbers of epochs that are there are replaced, by the same ones."""
-    whole = {path.name: path.read_bytes() for path in measurements(record(tmp_path / "whole").path)}
     record(tmp_path / "stopped", range(1, 3))
-    directory = record(tmp_path / "stopped")
-    assert {path.name: path.read_bytes() for path in measurements(directory.path)} == whole
-    assert read_run(directory.path).state is State.COMPLETED
+    whole, stopped = (measurements(record(tmp_path / name).path) for name in ("whole", "stopped"))
+    assert {one.name: one.read_bytes() for one in whole} == {one.name: one.read_bytes() for one in stopped}
 
 
-def test_epoch_that_is_there_is_replaced_and_others_stay(tmp_path: Path) -> None:
+def test_epoch_that_is_there_is_replaced_with_a_warning_and_others_stay(tmp_path: Path) -> None:
     train_loader, _ = loaders()
     recorder = ncexp.Recorder(tmp_path / "mine", **OPTIONS)
-    models = [network() for _ in range(3)]
-    first, second, third = (
-        recorder.evaluate(epoch, model, train_loader) for epoch, model in zip((1, 2, 1), models, strict=True)
-    )
-    assert first["train/loss"] != third["train/loss"]
-    assert [one["train/loss"] for one in read_run(tmp_path / "mine").records] == [
-        third["train/loss"],
-        second["train/loss"],
-    ]
+    first, second = (recorder.evaluate(epoch, network(), train_loader)["train/loss"] for epoch in (1, 2))
+    with pytest.warns(UserWarning, match="epoch: expected one that this Recorder has not evaluated, got 1 again"):
+        third = recorder.evaluate(1, network(), train_loader)["train/loss"]
+    assert first != third
+    assert [one["train/loss"] for one in read_run(tmp_path / "mine").records] == [third, second]
 
 
 @pytest.mark.slow
@@ -171,18 +161,20 @@ def test_directory_of_another_run_is_refused(tmp_path: Path, composed: Compose) 
         ncexp.Recorder(train(composed()).path, **OPTIONS)
 
 
-@pytest.mark.parametrize(
-    ("changed", "words"),
-    [
-        ({"kind": torch.optim.Adam}, r"optimizer: expected .*sgd.SGD.*, got .*adam.Adam"),
-        ({"lr": 0.2}, r"optimizer: expected .*'lr': 0.1.*, got .*'lr': 0.2"),
-        ({"weight_decay": 0.3}, r"optimizer: expected .*'weight_decay': 0.0.*, got .*'weight_decay': 0.3"),
-        ({"width": 100}, r"architecture: expected .*'num_features': 8.*, got .*'num_features': 100"),
-        ({"examples": 50}, r"dataset: expected .*'num_train': 40.*, got .*'num_train': 50"),
-        ({"num_classes": 3}, r"dataset: expected .*'num_classes': 4.*, got .*'num_classes': 3"),
-    ],
-)
-def test_directory_continued_by_another_loop_is_refused(tmp_path: Path, changed: dict[str, Any], words: str) -> None:
+#: What differs in a loop → what is said where it goes on in the directory of another.
+CHANGES: dict[str, tuple[dict[str, Any], str]] = {
+    "optimizer": ({"kind": torch.optim.Adam}, r"optimizer: expected .*sgd.SGD.*, got .*adam.Adam"),
+    "lr": ({"lr": 0.2}, r"optimizer: expected .*'lr': 0.1.*, got .*'lr': 0.2"),
+    "weight_decay": ({"weight_decay": 0.3}, r"optimizer: expected .*'weight_decay': 0.0.*, got .*'weight_decay': 0.3"),
+    "width": ({"width": 100}, r"architecture: expected .*'num_features': 8.*, got .*'num_features': 100"),
+    "examples": ({"examples": 60}, r"dataset: expected .*'num_train': 40.*, got .*'num_train': 60"),
+    "num_classes": ({"num_classes": 3}, r"dataset: expected .*'num_classes': 4.*, got .*'num_classes': 3"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_directory_continued_by_another_loop_is_refused(tmp_path: Path, what: str) -> None:
+    changed, words = CHANGES[what]
     small_loop(tmp_path / "mine")
     small_loop(tmp_path / "mine", scheduled=True)  # the same loop, at another of its epochs
     with pytest.raises(ConfigError, match=words):
@@ -205,47 +197,22 @@ def small_loop(directory: Path, scheduled: bool = False, **changed: Any) -> None
 
 
 @pytest.mark.usefixtures("no_rendering")
-@pytest.mark.parametrize(
-    ("changed", "words"),
-    [({"weight_decay": 0.3}, "weight_decay=0.3"), ({"num_classes": 3}, "num_classes=3")],
-)
-def test_report_takes_loops_that_differ_for_no_seeds_of_one(
-    tmp_path: Path, changed: dict[str, Any], words: str
-) -> None:
-    small_loop(tmp_path / "one")
-    small_loop(tmp_path / "two", **changed)
+def test_loops_that_differ_are_told_apart_by_key_and_report(tmp_path: Path) -> None:
+    """Keys begin with the hash of the settings: loops of equal ones, seeds perhaps, begin alike and are two runs."""
+    changes = {"one": {}, "two": {}} | {what: changed for what, (changed, _) in CHANGES.items()}
+    for name, changed in changes.items():
+        small_loop(tmp_path / name, **changed)
+    keys = {name: RunDirectory(tmp_path / name).key for name in changes}
+    assert all(re.fullmatch("[0-9a-f]{10}", key) for key in keys.values())
+    assert len({*keys.values()}) == len(changes)
+    assert keys["one"][:5] == keys["two"][:5]
+    assert len({key[:5] for key in keys.values()}) == len(changes) - 1
     sweep = gather(ncexp.load(tmp_path))
-    assert [len(cell.runs) for cell in sweep.cells.values()] == [1, 1]
-    assert any(words in name for name in sweep.settings)
-
-
-@pytest.mark.usefixtures("no_rendering")
-def test_key_of_a_loop_begins_with_the_hash_of_its_settings(tmp_path: Path) -> None:
-    """Loops of equal settings, seeds perhaps, begin alike and are two runs; any other decay, class or shape shows."""
-    changes: list[dict[str, Any]] = [{}, {}, {"weight_decay": 0.3}, {"lr": 0.2}, {"kind": torch.optim.Adam}]
-    changes += [{"width": 9}, {"examples": 80}, {"num_classes": 3}]
-    for number, changed in enumerate(changes):
-        small_loop(tmp_path / f"loop{number}", **changed)
-    keys = [RunDirectory(tmp_path / f"loop{number}").key for number in range(len(changes))]
-    assert all(re.fullmatch("[0-9a-f]{10}", key) for key in keys)
-    assert keys[0] != keys[1]
-    assert keys[0][:5] == keys[1][:5]
-    assert len({key[:5] for key in keys}) == len(changes) - 1
-
-
-def test_report_reads_the_rate_of_the_loops_optimizer(tmp_path: Path) -> None:
-    for lr in (0.1, 0.2):
-        small_loop(tmp_path / f"rate{lr}", lr=lr)
-    (cell,) = gather(ncexp.load(tmp_path)).cells.values()
-    assert [*cell.rates] == [0.1, 0.2]
-
-
-def test_epoch_that_one_recorder_evaluates_twice_is_warned_of(tmp_path: Path) -> None:
-    train_loader, _ = loaders()
-    recorder = ncexp.Recorder(tmp_path / "mine", **OPTIONS)
-    recorder.evaluate(1, network(), train_loader)
-    with pytest.warns(UserWarning, match="epoch: expected one that this Recorder has not evaluated, got 1 again"):
-        recorder.evaluate(1, network(), train_loader)
+    *others, cell = sorted(sweep.cells.values(), key=lambda cell: len(cell.runs))
+    assert ([len(one.runs) for one in others], len(cell.runs), [*cell.rates]) == ([1] * 5, 3, [0.1, 0.2])
+    for other, words in (("weight_decay", "weight_decay=0.3"), ("num_classes", "num_classes=3")):
+        two = gather(ncexp.load([tmp_path / "one", tmp_path / other]))
+        assert any(words in name for name in two.settings)
 
 
 @pytest.mark.slow
@@ -306,27 +273,3 @@ def test_configuration_names_the_parts(tmp_path: Path) -> None:
     assert raw["dataset"].pop("_target_") == "torch.utils.data.dataset.TensorDataset"
     assert raw["dataset"] == {"name": "TensorDataset", "num_classes": 4, "num_train": 90, "input_shape": [6]}
     assert raw["recorder"] == {"classifier": "last"}
-
-
-KILLED = """
-import os, signal, sys
-from own_loops import NUM_CLASSES, examples, half_mse, loaders, network, sgd, train_epoch
-from recorded_loops import OPTIONS, measurements, record, trained_weights
-import ncexp
-recorder = ncexp.Recorder(sys.argv[1], num_classes=4, classifier="last", loss="mse", weight_decay=5e-4)
-for epoch in (1, 2):
-    recorder.evaluate(epoch, network(), *loaders())
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-@pytest.mark.slow
-def test_loop_that_was_killed_is_read_and_goes_on(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent / "helpers")}
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "mine")], env=environment, check=False)
-    assert done.returncode == -signal.SIGKILL
-    run = read_run(tmp_path / "mine")
-    assert (run.state, [one["epoch"] for one in run.records]) == (State.KILLED, [1, 2])
-    directory = record(tmp_path)
-    run = read_run(directory.path)
-    assert (run.state, [one["epoch"] for one in run.records]) == (State.COMPLETED, [1, 2, 3])

@@ -6,9 +6,10 @@ import math
 from pathlib import Path
 
 from ncexp.cli.words import add_outputs, command_parser, name_faults, pair
-from ncexp.record import State, format_counts, named_folders, read_all, select
+from ncexp.record import SavedRun, State, format_counts, named_folders, read_all, select
 from ncexp.record.files import replace_file
-from ncexp.record.glance import Glance, glance_at_runs
+from ncexp.record.quantities import NC1, leading
+from ncexp.record.saved_run import read_runs
 from ncexp.record.text import csv_cell, say
 
 HELP = """\
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_intermixed_args(arguments)
     chosen = [word.removeprefix("where=") for word in given.words if "=" in word] + given.where
     named = [word for word in given.words if "=" not in word]
-    found, faults = glance_at_runs(named_folders(named, given.outputs) or [given.outputs])
+    found, faults = read_runs(named_folders(named, given.outputs) or [given.outputs], only_last=True)
     runs = select(found, dict(map(pair, chosen))) if chosen else found
     width = max((len(run.state) for run in runs), default=5)
     say(f"{'state':{width}}  epoch  test error        NC1  run")
@@ -51,11 +52,14 @@ def main(arguments: list[str]) -> int:
     return State.DAMAGED.exit_code if any(run.state is State.DAMAGED for run in runs) else code
 
 
-def _line(run: Glance, width: int) -> str:
-    epoch = "–" if run.epoch is None else run.epoch
-    error = "–" if math.isnan(run.error) else f"{run.error:.2%}"
-    nc1 = "–" if math.isnan(run.nc1) else f"{run.nc1:.3g}"
-    return f"{run.state:{width}}  {epoch:>5}  {error:>10}  {nc1:>9}  {run.path.name}"
+def _line(run: SavedRun, width: int) -> str:
+    last = run.records[-1] if run.records else {}
+    epoch = (run.training or run.records or [{}])[-1].get("epoch", "–")  # of another's training the last one measured
+    error, nc1 = last.get("test/error", math.nan), last.get(leading(NC1).on(), math.nan)
+    return (
+        f"{run.state:{width}}  {epoch:>5}  {'–' if math.isnan(error) else f'{error:.2%}':>10}  "
+        f"{'–' if math.isnan(nc1) else f'{nc1:.3g}':>9}  {run.path.name}"
+    )
 
 
 def export(arguments: list[str]) -> int:

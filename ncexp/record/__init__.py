@@ -3,6 +3,7 @@
 # ruff: noqa: F401 (what is imported here is the face of the package)
 
 from ncexp.config import FAMILIES
+from ncexp.record.console import Progress, counted, format_rate, format_time
 from ncexp.record.contents import read_config, read_environment, read_origin
 from ncexp.record.files import (
     DamagedFile,
@@ -16,7 +17,6 @@ from ncexp.record.files import (
 )
 from ncexp.record.journal import Clock, Journal, Record, column
 from ncexp.record.naming import find_runs, named_folders, named_runs
-from ncexp.record.progress import Progress, counted, format_rate, format_time
 from ncexp.record.run_directory import JOB_VARIABLE, Busy, RunDirectory, TaskDirectory
 from ncexp.record.runs import Runs, load, read_all, select, split_name
 from ncexp.record.saved_run import ZERO_ERROR, SavedRun, read_run, zero_error_epoch

@@ -1,4 +1,4 @@
-"""What each file of a record must hold. One function for each; every command reads the file by it and by nothing else.
+"""What each file of a run must hold. One function for each; every command reads the file by it and by nothing else.
 
 A file that parses may still be wrong, and may come from anybody. What these return has the entries, of the kinds, that
 readers rely on; all else is DamagedFile, which names the file, the entry and what to do.

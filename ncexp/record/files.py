@@ -1,7 +1,7 @@
 """Files that are whole or not there: write beside, flush to the disk, rename. And what is said of one that is not.
 
-A record may come from anybody, so one function reads its files, and it waits for nothing: what is not a regular file,
-or is larger than any file of its kind, is refused; so is content that could not be written down again.
+A run may come from anybody, so one function reads its files, and it waits for nothing: what is not a regular file, or
+is larger than any file of its kind, is refused; so is content that could not be written down again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,13 +27,13 @@ from ncexp.config import ConfigError
 _UNFINISHED = re.compile(r"\..+\.\d+\.\d+", re.DOTALL)
 #: Bytes. The largest of our own: a closed form's fit to a thousand modes at hundreds of epochs; a journal of as many.
 LARGEST_FILE, LARGEST_JOURNAL = 2**26, 2**30
-#: How deep lists and mappings are nested, how many values they hold, and the digits of a whole number: far more than a
-#: record has.
+#: How deep lists and mappings are nested, how many values they hold, and the digits of a whole number: far more than
+#: any file has.
 DEEPEST, MOST_VALUES, MOST_DIGITS = 40, 5_000_000, 19
 
 
 class DamagedFile(ValueError):
-    """A file of a record that cannot be read; the message names it and says what to do."""
+    """A file of a run that cannot be read; the message names it and says what to do."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message.encode(errors="backslashreplace").decode())  # of names that are no text
@@ -224,10 +225,5 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def set_aside(path: Path) -> Path:
     """Rename a file that cannot be used to one that nobody reads, beside it; returns the new name. Nothing is lost."""
-    aside = path.with_name(f"{path.name}.damaged")
-    number = 1
-    while aside.exists():
-        number += 1
-        aside = path.with_name(f"{path.name}.damaged{number}")
-    path.rename(aside)
-    return aside
+    asides = (path.with_name(f"{path.name}.damaged{number}") for number in chain([""], count(2)))
+    return path.rename(next(aside for aside in asides if not aside.exists()))

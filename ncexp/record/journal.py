@@ -61,36 +61,13 @@ class Journal:
             if replace or epoch not in lines:
                 self.write({**lines, epoch: record}[one] for one in sorted({*lines, epoch}))
 
-    def read(self) -> list[Record]:
+    def read(self, only_last: bool = False) -> list[Record]:
         """All whole lines, in order, undefined values as nan; an empty list before the first.
 
+        only_last: of the last epoch at most; only the file's end is read.
         Raises DamagedFile, which names the file and the line, for a line that is no record.
         """
-        return [_decoded(line) for line in _lines_by_epoch(self.path)]
-
-    def last(self) -> Record | None:
-        """The line of the last epoch; None where there is none. Only the file's end is read.
-
-        Raises DamagedFile for a last line that is no record.
-        """
-        try:
-            with open_file(self.path) as file:
-                start = max(0, os.fstat(file.fileno()).st_size - LONGEST_END)
-                file.seek(start)
-                data = file.read(LONGEST_END)
-        except FileNotFoundError:
-            return None
-        lines = data[: data.rfind(b"\n") + 1].splitlines()[1 if start else 0 :]
-        if not lines:
-            records = self.read() if start else []
-            return records[-1] if records else None
-        try:
-            return _decoded(_parsed(lines[-1]))
-        except ValueError:
-            raise DamagedFile(
-                f"{self.path}: expected a record with its epoch in the last line, got {lines[-1][:60]!r}. Set the file "
-                "aside."
-            ) from None
+        return [_decoded(line) for line in (_last_line(self.path) if only_last else _lines_by_epoch(self.path))]
 
     def epochs(self) -> set[int]:
         """The epochs that have a line."""
@@ -177,43 +154,46 @@ def _lines_by_epoch(path: Path) -> list[dict[str, Any]]:
 
 def _whole_lines(path: Path) -> list[dict[str, Any]]:
     """The lines that end in a newline: a kill can leave half a line behind, never a wrong one."""
-    raw = _raw_lines(path)
-    if (at_once := _parsed_at_once(raw)) is not None:
-        return at_once
-    lines: list[dict[str, Any]] = []
-    for number, line in enumerate(raw, start=1):
-        try:
-            lines.append(_parsed(line))
-        except ValueError:
-            raise DamagedFile(
-                f"{path}: expected a record with its epoch in line {number}, got {line[:60]!r}. Set the file aside."
-            ) from None
-    return lines
-
-
-def _raw_lines(path: Path) -> list[bytes]:
     try:
         data = read_file(path, LARGEST_JOURNAL)
     except FileNotFoundError:
         return []
-    return data[: data.rfind(b"\n") + 1].splitlines()
+    raw = data[: data.rfind(b"\n") + 1].splitlines()
+    lines = _parsed(b",".join(raw))  # by one call, which shares the names among them
+    if lines is None or len(lines) != len(raw):
+        number, line = next((number, line) for number, line in enumerate(raw, start=1) if len(_parsed(line) or ()) != 1)
+        raise _no_record(path, f"line {number}", line)
+    return lines
 
 
-def _parsed_at_once(lines: list[bytes]) -> list[dict[str, Any]] | None:
-    """The lines by one call, which shares the names among them; None where a line is no record: which, others say."""
+def _last_line(path: Path) -> list[dict[str, Any]]:
+    """The last of `_whole_lines`, if there is one."""
     try:
-        contents: list[dict[str, Any]] = parse_json(b"[%s]" % b",".join(lines))
+        with open_file(path) as file:
+            start = max(0, os.fstat(file.fileno()).st_size - LONGEST_END)
+            file.seek(start)
+            data = file.read(LONGEST_END)
+    except FileNotFoundError:
+        return []
+    raw = data[: data.rfind(b"\n") + 1].splitlines()[1 if start else 0 :]
+    if not raw:
+        return _whole_lines(path)[-1:] if start else []
+    if (lines := _parsed(raw[-1])) is None or len(lines) != 1:
+        raise _no_record(path, "the last line", raw[-1])
+    return lines
+
+
+def _no_record(path: Path, place: str, line: bytes) -> DamagedFile:
+    return DamagedFile(f"{path}: expected a record with its epoch in {place}, got {line[:60]!r}. Set the file aside.")
+
+
+def _parsed(lines: bytes) -> list[dict[str, Any]] | None:
+    """Lines with commas between them; None where one is no record."""
+    try:
+        contents: list[dict[str, Any]] = parse_json(b"[%s]" % lines)
     except ValueError:
         return None
-    return contents if len(contents) == len(lines) and all(map(_is_record, contents)) else None
-
-
-def _parsed(line: bytes) -> dict[str, Any]:
-    """Raises ValueError for a line that is no record."""
-    content: dict[str, Any] = parse_json(line)
-    if not _is_record(content):
-        raise ValueError("no record")
-    return content
+    return contents if all(map(_is_record, contents)) else None
 
 
 def _is_record(content: Any) -> bool:

@@ -36,14 +36,9 @@ class Measurement:
     journal: Journal
     distinct: bool = False
 
-    def records(self) -> list[Record]:
-        """The lines, their numbers by the names under which they are read."""
-        return [*map(self._named, self.journal.read())]
-
-    def last(self) -> Record | None:
-        """As `records`, the line of the last epoch; None where there is none."""
-        record = self.journal.last()
-        return None if record is None else self._named(record)
+    def records(self, only_last: bool = False) -> list[Record]:
+        """The lines, as `Journal.read`; their numbers by the names under which they are read."""
+        return [*map(self._named, self.journal.read(only_last))]
 
     def _named(self, record: Record) -> Record:
         return {self._with_key(name): value for name, value in record.items()} if self.distinct else record
@@ -90,8 +85,8 @@ def list_measurements(folder: Path) -> list[Measurement]:
 def names_of(folder: Path, components: Mapping[str, Component]) -> list[str]:
     """The full names of the numbers that these analyses found last."""
     paths = {journal_of(folder, name, component).path for name, component in components.items()}
-    found = [one.last() or {} for one in list_measurements(folder) if one.journal.path in paths]
-    return [name for record in found for name in record if name != "epoch"]
+    read = (one for one in list_measurements(folder) if one.journal.path in paths)
+    return [name for one in read for record in one.records(only_last=True) for name in record if name != "epoch"]
 
 
 def _described(path: Path) -> Measurement:

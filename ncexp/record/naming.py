@@ -17,25 +17,26 @@ from ncexp.record.run_directory import name_and_key
 MOST_LISTED = 20
 
 
-def find_runs(folders: Iterable[Path]) -> list[Path]:
-    """The run directories among and under `folders`, sorted, each once; simulations only where their folder is named.
+def find_runs(folders: Iterable[Path], simulations: bool = False) -> list[Path]:
+    """The run directories among and under `folders`, sorted, each once.
 
+    simulations: those among them, too; else only where their folder is named.
     Raises ValueError for a folder without any.
     """
     found: dict[Path, None] = {}
     for folder in folders:
-        # Not deeper than a sweep's folder in an outputs folder: MLflow's copies of the records lie further down.
-        levels = ("config.yaml", "*/config.yaml", "*/*/config.yaml")
-        found_here = (
-            [path.parent for path in folder.glob(level) if SIMULATIONS not in path.relative_to(folder).parts]
-            for level in levels
-        )
-        here = next(filter(None, map(sorted, found_here)), [])
+        # Not deeper than a sweep's folder in an outputs folder: MLflow's copies of the runs lie further down.
+        here: list[Path] = []
+        for level in ("config.yaml", "*/config.yaml", "*/*/config.yaml"):
+            apart = {path: SIMULATIONS in path.relative_to(folder).parts for path in sorted(folder.glob(level))}
+            here += [path for path, is_simulation in apart.items() if (simulations if is_simulation else not here)]
+            if here and not simulations:
+                break
         if not here:
             raise ValueError(
                 f"{folder}: expected run directories, got none. Name the folder that holds the runs: outputs=FOLDER."
             )
-        found.update(dict.fromkeys(path.resolve() for path in here))  # a sweep's folder has links
+        found.update(dict.fromkeys(path.parent.resolve() for path in here))  # a sweep's folder has links
     return list(found)
 
 

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -43,6 +43,19 @@ def name_and_key(path: Path) -> tuple[str, str]:
     return path.name, (read_identity(path / IDENTITY) or "")[:10]
 
 
+@contextmanager
+def _held(lock: FileLock, timeout: float, busy: Callable[[], str]) -> Iterator[None]:
+    """Hold the lock; raises Busy with these words where another process holds it."""
+    try:
+        acquire(lock, timeout)
+    except Timeout:
+        raise Busy(busy()) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 class TaskDirectory:
     """What training, measuring and simulating have in common: status.json, run.log, job.json and a lock."""
 
@@ -60,16 +73,10 @@ class TaskDirectory:
         Raises Busy where another process holds it; UnusableFolder; DamagedFile where it leads elsewhere by a link.
         """
         self.refuse_links()
-        try:
-            acquire(self._lock, timeout=1)  # for an instant `actual_state` in another process may hold it
-        except Timeout:
-            raise self._busy() from None
-        try:
+        with _held(self._lock, 1, self._busy):  # for an instant `actual_state` in another process may hold it
             for folder in (self.path, *(path for path in self.path.iterdir() if path.is_dir())):
                 remove_unfinished(folder)
             yield
-        finally:
-            self._lock.release()
 
     def refuse_links(self) -> None:
         """Raises DamagedFile where something of the directory, or it itself, is a link: what one writes lands there."""
@@ -79,11 +86,11 @@ class TaskDirectory:
     def refuse_if_held(self) -> None:
         """Raises Busy where another process holds the lock; nothing is made or held."""
         if self.is_held():
-            raise self._busy()
+            raise Busy(self._busy())
 
-    def _busy(self) -> Busy:
+    def _busy(self) -> str:
         status = self.noted()
-        return Busy(
+        return (
             f"{self.path}: expected a directory that no process works on, got one that process "
             f"{status.get('pid')} on {status.get('host')} holds. Wait for it, or stop that process."
         )
@@ -131,18 +138,8 @@ class TaskDirectory:
         except DamagedFile:
             started = now
             set_aside(self.status_path)
-        write_json(
-            self.status_path,
-            {
-                "state": state,
-                "started": started,
-                "updated": now,
-                "host": socket.gethostname(),
-                "pid": os.getpid(),
-                "job": os.environ.get(JOB_VARIABLE),
-                **details,
-            },
-        )
+        here = {"host": socket.gethostname(), "pid": os.getpid(), "job": os.environ.get(JOB_VARIABLE)}
+        write_json(self.status_path, {"state": state, "started": started, "updated": now, **here, **details})
 
     def job(self) -> str | None:
         """The last job that a sweep submitted for it; None where there was none. Raises DamagedFile."""
@@ -198,11 +195,11 @@ class RunDirectory(TaskDirectory):
 
     def kept_snapshots(self) -> list[int]:
         """Epochs whose snapshot is on the disk."""
-        return sorted(epochs_of_files(self.snapshots))
+        return _epochs_of_files(self.snapshots)
 
     def kept_checkpoints(self) -> list[int]:
         """Epochs whose weights are on the disk."""
-        return sorted(epochs_of_files(self.checkpoints))
+        return _epochs_of_files(self.checkpoints)
 
     def remove_resume_files(self) -> None:
         """Remove what a training that has ended needs no more."""
@@ -237,19 +234,13 @@ class RunDirectory(TaskDirectory):
     @contextmanager
     def locked_measurements(self) -> Iterator[None]:
         """Be the only process that measures this stored run. Raises Busy where another one does; UnusableFolder."""
-        lock = FileLock(self.path / ".measure.lock")
-        try:
-            acquire(lock, timeout=0)
-        except Timeout:
-            raise Busy(
-                f"{self.path}: expected a run that no process measures, got one that another process measures. "
-                "Wait for it; the same command then does what is left."
-            ) from None
-        try:
+        busy = (
+            f"{self.path}: expected a run that no process measures, got one that another process measures. Wait for "
+            "it; the same command then does what is left."
+        )
+        with _held(FileLock(self.path / ".measure.lock"), 0, lambda: busy):
             remove_unfinished(self.measurements)
             yield
-        finally:
-            lock.release()
 
     def clear(self) -> None:
         """Remove everything of an earlier training, so that the run begins anew; what MLflow was sent stays known.
@@ -264,9 +255,9 @@ class RunDirectory(TaskDirectory):
                     path.unlink()
 
 
-def epochs_of_files(folder: Path) -> set[int]:
-    """The epochs whose file lies in a folder of snapshots or weights."""
+def _epochs_of_files(folder: Path) -> list[int]:
+    """The epochs whose file lies in a folder of snapshots or weights, sorted."""
     found = (
         re.fullmatch(r"epoch_([0-9]{4}|[1-9][0-9]{4,8})\.safetensors", path.name) for path in folder.glob("epoch_*")
     )
-    return {int(match[1]) for match in found if match}
+    return sorted(int(match[1]) for match in found if match)

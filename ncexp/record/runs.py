@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from itertools import chain
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ncexp.config import nearest
-from ncexp.record.glance import Glance
 from ncexp.record.journal import Record
 from ncexp.record.saved_run import SavedRun, read_runs
 from ncexp.record.text import printable
@@ -28,7 +27,6 @@ ERRORS, NONE = "errors", "none"
 #: Families that rest on the decomposition; in doubt where its terms do not add up.
 DECOMPOSED = ("mse", "path")
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
-Chosen = TypeVar("Chosen", SavedRun, Glance)
 
 
 class Runs:
@@ -128,7 +126,7 @@ def read_all(paths: Paths, where: Mapping[str, Any]) -> Runs:
     return Runs(select(runs, where), faults)
 
 
-def select(runs: Iterable[Chosen], where: Mapping[str, Any]) -> list[Chosen]:
+def select(runs: Iterable[SavedRun], where: Mapping[str, Any]) -> list[SavedRun]:
     """The runs whose parameters, or state, have the values of `where`.
 
     Raises ValueError for a parameter that no run has.

@@ -6,26 +6,27 @@ Nothing is imported that the run imported: a record of somebody else's network i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ncexp.config import family_of, labels_of
+from ncexp.record.console import counted
 from ncexp.record.contents import COMPONENTS, read_config, read_facts, read_path_fit
 from ncexp.record.files import DamagedFile
 from ncexp.record.journal import Record
 from ncexp.record.measurements import list_measurements
 from ncexp.record.naming import find_runs
-from ncexp.record.progress import counted
 from ncexp.record.rows import describe_lacking
 from ncexp.record.run_directory import RunDirectory, name_and_key
 from ncexp.record.states import State
 
 #: HPD22, PHD20: the terminal phase of training starts where train accuracy reaches 99.9 %.
 ZERO_ERROR = 0.001
+#: The analyses whose numbers a list of runs shows: of all runs, and of most.
+ONLY_LAST = ("errors", "collapse")
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class SavedRun:
     raw: config.yaml; facts: sizes and λ; state: as `RunDirectory.actual_state`, but damaged where the journals of a
     run that has ended lack rows that they had; message: why it ended so, or what it lacks; training: a record of every
     epoch (fit/loss, fit/error, fit/lr); records: one of every evaluated epoch, all measurements and the training's
-    numbers together.
+    numbers together; measured: the rows of each measurement, by the journal's path in the run's directory.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class SavedRun:
     message: str
     training: list[Record]
     records: list[Record]
+    measured: Mapping[str, list[Record]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -68,7 +70,7 @@ class SavedRun:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether it is of the checkpoints of another training: then there is no record of its epochs."""
+        """Whether it is of the checkpoints of another training: then its epochs have no journal."""
         return "checkpoints" in self.raw
 
     @cached_property
@@ -85,7 +87,7 @@ class SavedRun:
     def path_fit(self) -> list[Record]:
         """The closed form's fit, of path_fit.json: a record of each epoch that it was fitted to.
 
-        Empty where there is no fit, or it is one of other epochs than are on record now: a new one will be written.
+        Empty where there is no fit, or it is one of other epochs than the journals have now: a new one will be written.
         """
         content = read_path_fit(RunDirectory(self.path).path_fit)
         if not content:
@@ -106,7 +108,8 @@ class SavedRun:
     @cached_property
     def parameters(self) -> dict[str, Any]:
         """What people filter and group by: the choices, and what followed from them: family, sizes and λ."""
-        return parameters_of(self.raw, self.facts)
+        family = {"family": family_of(self.raw["architecture"])} if "architecture" in self.raw else {}
+        return {**self.choices, **family, **self.facts}
 
     @property
     def rate(self) -> float:
@@ -158,80 +161,74 @@ def doubtful_splits(record: Record) -> dict[str, str]:
     return found
 
 
-def read_run(path: Path) -> SavedRun:
-    """Read one run directory. Raises ValueError where there is no config.yaml; DamagedFile, naming it, for a file that
-    cannot be read.
+def read_run(path: Path, only_last: bool = False) -> SavedRun:
+    """Read one run directory.
+
+    only_last: of each journal the last row alone, and of the analyses ONLY_LAST alone; only the files' ends are read. A
+    completed run is then damaged where its journals do not reach its last epoch; what they lack amid is not seen.
+
+    Raises ValueError where there is no config.yaml; DamagedFile, naming it, for a file that cannot be read.
     """
-    with run_to_read(path) as directory:
-        return _read_run(directory)
-
-
-@contextmanager
-def run_to_read(path: Path) -> Iterator[RunDirectory]:
-    """The directory, if it is a run's; raises as `read_run` for what goes wrong meanwhile."""
     try:
-        directory = RunDirectory(path)
-        if not directory.config.exists():
-            raise ValueError(
-                f"{path}: expected a run directory, got one without config.yaml. Name the folder of a run."
-            )
-        if not path.name.isprintable():  # as of bytes that are no UTF-8
-            raise DamagedFile(f"{path}: expected a folder's name that can be printed, got {path.name!r}. Rename it.")
-        yield directory
+        return _read_run(RunDirectory(path), only_last)
     except OSError as error:  # of a folder that may not be entered, a disk that fails
         raise DamagedFile(f"{path}: expected a run that can be read, got: {error.strerror}.") from None
 
 
-def _read_run(directory: RunDirectory) -> SavedRun:
+def _read_run(directory: RunDirectory, only_last: bool) -> SavedRun:
+    path = directory.path
+    if not directory.config.exists():
+        raise ValueError(f"{path}: expected a run directory, got one without config.yaml. Name the folder of a run.")
+    if not path.name.isprintable():  # as of bytes that are no UTF-8
+        raise DamagedFile(f"{path}: expected a folder's name that can be printed, got {path.name!r}. Rename it.")
     raw = read_config(directory.config)
     state = directory.actual_state() or State.NEW  # first: a final state says that all that follows is there
-    status = directory.status() or {}
-    training, measured = directory.training.read(), _measured(directory)
-    message = str(status.get("message", ""))
-    if state.final and (lacking := _lacking(directory, training, measured)):
-        state, message = State.DAMAGED, lacking
-    run = SavedRun(
-        path=directory.path,
-        raw=raw,
-        facts=read_facts(directory.facts, sizes="simulation" not in raw),
-        state=state,
-        message=message,
-        training=training,
-        records=_merged(training, measured.values()),
-    )
-    _ = run.key, run.path_fit  # of files, too, which are read now: whoever has a run has all of it
+    message = str((directory.status() or {}).get("message", ""))
+    measured = {
+        f"{directory.measurements.name}/{one.journal.path.name}": one.records(only_last)
+        for one in list_measurements(directory.measurements)
+        if not only_last or (one.analysis in ONLY_LAST and not one.distinct)
+    }
+    training = directory.training.read(only_last)
+    read = {directory.training.path.name: training, **measured}
+    if state is State.COMPLETED if only_last else state.final:  # what has diverged was not evaluated at its end
+        lacking = (_ending_early if only_last else _lacking)(directory, read)
+        state, message = (State.DAMAGED, lacking) if lacking else (state, message)
+    facts = read_facts(directory.facts, sizes="simulation" not in raw)
+    run = SavedRun(path, raw, facts, state, message, training, _merged(training, measured.values()), measured)
+    if not only_last:
+        _ = run.key, run.path_fit  # of files, too, which are read now: whoever has a run has all of it
     return run
 
 
-def read_runs(folders: Iterable[Path]) -> tuple[list[SavedRun], list[str]]:
-    """The runs among and under `folders`, and what is wrong with those that cannot be read: each file by name.
+def read_runs(folders: Iterable[Path], only_last: bool = False) -> tuple[list[SavedRun], list[str]]:
+    """The runs among and under `folders`, as `read_run`, and what is wrong with those that cannot be read: each file by
+    name.
 
     Raises ValueError for a folder without runs.
     """
     runs, faults = [], []
     for path in counted(find_runs(folders), "runs read"):
         try:
-            runs.append(read_run(path))
+            runs.append(read_run(path, only_last))
         except DamagedFile as error:
             faults.append(str(error))
     return runs, faults
 
 
-def _measured(directory: RunDirectory) -> dict[str, list[Record]]:
-    """Journal → its rows."""
-    return {
-        f"{directory.measurements.name}/{measurement.journal.path.name}": measurement.records()
-        for measurement in list_measurements(directory.measurements)
-    }
-
-
-def _lacking(directory: RunDirectory, training: list[Record], measured: Mapping[str, list[Record]]) -> str:
+def _lacking(directory: RunDirectory, read: Mapping[str, list[Record]]) -> str:
     """Which journals had more rows, in words; those that a later version of an analysis replaced do not count."""
-    there = {directory.training.path.name: len(training)} | {place: len(rows) for place, rows in measured.items()}
     counted = directory.counted_rows()
-    return describe_lacking(
-        {one: count for one, count in counted.items() if one in there or not (directory.path / one).exists()}, there
-    )
+    had = {one: count for one, count in counted.items() if one in read or not (directory.path / one).exists()}
+    return describe_lacking(had, {place: len(rows) for place, rows in read.items()})
+
+
+def _ending_early(directory: RunDirectory, read: Mapping[str, list[Record]]) -> str:
+    """As `_lacking`, where the last rows alone were read."""
+    had = {place: count for place, count in directory.counted_rows().items() if count and place in read}
+    ends = {place: read[place][0]["epoch"] if read[place] else 0 for place in had}
+    is_whole = len({*ends.values()}) <= 1 and all(end >= had[place] for place, end in ends.items())
+    return "" if is_whole else "its journals do not end with its last epoch"
 
 
 def _merged(training: list[Record], measured: Iterable[list[Record]]) -> list[Record]:
@@ -243,12 +240,6 @@ def _merged(training: list[Record], measured: Iterable[list[Record]]) -> list[Re
             epoch = int(record["epoch"])
             merged.setdefault(epoch, {"epoch": epoch, **trained.get(epoch, {})}).update(record)
     return [merged[epoch] for epoch in sorted(merged)]
-
-
-def parameters_of(raw: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """See `SavedRun.parameters`."""
-    family = {"family": family_of(raw["architecture"])} if "architecture" in raw else {}
-    return {**_choices(raw), **family, **facts}
 
 
 def _choices(raw: Mapping[str, Any]) -> dict[str, Any]:

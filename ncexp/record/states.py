@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -13,68 +12,40 @@ class State(StrEnum):
 
     In status.json: running, completed, diverged, failed, interrupted. Seen from outside: killed (says running, but no
     process holds its lock), lost (its job left the queue without a result), damaged (a file of it cannot be read, or
-    its record lacks epochs), queued, new, unknown (only SLURM could tell). Of a command: refused (its configuration),
+    its journals lack rows), queued, new, unknown (only SLURM could tell). Of a command: refused (its configuration),
     busy (another process works on it).
+
+    exit_code: what a command that ends with a run in this state returns to the shell; mlflow: MLflow's word for it;
+    final: whether the result is there and nothing is left to do, as a diverged run would diverge again; active: whether
+    a process or a job works on it, or will.
     """
 
-    COMPLETED = "completed"
-    DIVERGED = "diverged"
-    FAILED = "failed"
-    INTERRUPTED = "interrupted"
-    KILLED = "killed"
-    LOST = "lost"
-    DAMAGED = "damaged"
-    RUNNING = "running"
-    QUEUED = "queued"
-    NEW = "new"
-    UNKNOWN = "unknown"
-    REFUSED = "refused"
-    BUSY = "busy"
-
-    @property
-    def final(self) -> bool:
-        """Whether the result is there and nothing is left to do. A diverged run would diverge again."""
-        return _PROPERTIES[self].final
-
-    @property
-    def active(self) -> bool:
-        """Whether a process or a job works on it, or will."""
-        return _PROPERTIES[self].active
-
-    @property
-    def exit_code(self) -> int:
-        """What a command that ends with a run in this state returns to the shell."""
-        return _PROPERTIES[self].exit_code
-
-    @property
-    def mlflow(self) -> str:
-        """MLflow's word for it."""
-        return _PROPERTIES[self].mlflow
-
-
-@dataclass(frozen=True)
-class _Properties:
     exit_code: int
     mlflow: str
-    final: bool = False
-    active: bool = False
+    final: bool
+    active: bool
 
+    def __new__(
+        cls, word: str, exit_code: int = 0, mlflow: str = "", final: bool = False, active: bool = False
+    ) -> State:
+        state = str.__new__(cls, word)
+        state._value_ = word
+        state.exit_code, state.mlflow, state.final, state.active = exit_code, mlflow, final, active
+        return state
 
-_PROPERTIES = {
-    State.COMPLETED: _Properties(0, "FINISHED", final=True),
-    State.DIVERGED: _Properties(3, "FINISHED", final=True),
-    State.FAILED: _Properties(1, "FAILED"),
-    State.INTERRUPTED: _Properties(130, "KILLED"),
-    State.KILLED: _Properties(5, "KILLED"),
-    State.LOST: _Properties(5, "KILLED"),
-    State.DAMAGED: _Properties(1, "FAILED"),
-    State.RUNNING: _Properties(4, "RUNNING", active=True),  # by another process: this command did not do it
-    State.QUEUED: _Properties(0, "SCHEDULED", active=True),
-    State.NEW: _Properties(0, "SCHEDULED"),
-    State.UNKNOWN: _Properties(5, "RUNNING"),
-    State.REFUSED: _Properties(2, "FAILED"),
-    State.BUSY: _Properties(4, "RUNNING"),
-}
+    COMPLETED = "completed", 0, "FINISHED", True
+    DIVERGED = "diverged", 3, "FINISHED", True
+    FAILED = "failed", 1, "FAILED"
+    INTERRUPTED = "interrupted", 130, "KILLED"
+    KILLED = "killed", 5, "KILLED"
+    LOST = "lost", 5, "KILLED"
+    DAMAGED = "damaged", 1, "FAILED"
+    RUNNING = "running", 4, "RUNNING", False, True  # by another process: this command did not do it
+    QUEUED = "queued", 0, "SCHEDULED", False, True
+    NEW = "new", 0, "SCHEDULED"
+    UNKNOWN = "unknown", 5, "RUNNING"
+    REFUSED = "refused", 2, "FAILED"
+    BUSY = "busy", 4, "RUNNING"
 
 
 def exit_code(states: Iterable[str]) -> int:

@@ -158,23 +158,17 @@ def responds(uri: str) -> bool:
 
 def _responds(uri: str) -> bool:
     parts = urlsplit(uri)
+    kind = parts.scheme.partition("+")[0]
     try:
-        if parts.scheme.startswith("http"):
+        if kind.startswith("http"):
             urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=RESPONSE_S).close()
-        else:
-            return _database_responds(parts.scheme.partition("+")[0], str(parts.hostname), parts.port)
+            return True
+        with socket.create_connection((str(parts.hostname), parts.port or PORTS[kind]), RESPONSE_S) as connection:
+            if kind == "postgresql":
+                connection.sendall(_SSL_REQUEST)
+            # A system accepts connections for a server that hangs, too; MySQL's speaks first.
+            return bool(connection.recv(1)) if kind in ("postgresql", "mysql") else True
     except HTTPError:
         return True  # whatever it has against this address, it is there
     except OSError:
         return False
-    return True
-
-
-def _database_responds(kind: str, host: str, port: int | None) -> bool:
-    """Not only the system, which accepts connections for a server that hangs."""
-    with socket.create_connection((host, port or PORTS[kind]), RESPONSE_S) as connection:
-        if kind == "postgresql":
-            connection.sendall(_SSL_REQUEST)
-        elif kind != "mysql":  # which speaks first
-            return True
-        return bool(connection.recv(1))

@@ -1,4 +1,4 @@
-"""What MLflow gets of a run, from its record alone: numbers, parameters, tags, the data that it saw."""
+"""What MLflow gets of a run, from its directory alone: numbers, parameters, tags, the data that it saw."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from ncexp.record import Record, RunDirectory, SavedRun, State
-from ncexp.record.measurements import list_measurements
 from ncexp.record.quantities import selected
 
 #: (name, value, milliseconds since 1970, epoch)
@@ -24,10 +23,7 @@ LONGEST_NAME = 250
 
 def sources(run: SavedRun) -> dict[str, list[Record]]:
     """Every number of the run: journal → its lines; of a final run also the closed form's fit, and its `milestones`."""
-    directory = RunDirectory(run.path)
-    found = {"training.jsonl": run.training}
-    for measurement in list_measurements(directory.measurements):
-        found[f"measurements/{measurement.journal.path.name}"] = measurement.records()
+    found = {"training.jsonl": run.training, **run.measured}
     if run.state.final and run.records:
         last = run.records[-1]["epoch"]
         found["path_fit.json"] = run.path_fit

@@ -1,4 +1,4 @@
-"""An MLflow store's runs as run directories again: the record that every ended run has there as its files."""
+"""An MLflow store's runs as run directories again: every run that has ended has its files there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
-#: What makes a record; a run whose training has not ended has no journals there yet.
+#: What makes a run directory; a run whose training has not ended has no journals there yet.
 RECORD = (
     *("config.yaml", "facts.json", "environment.json", "status.json", "identity.json", "origin.json"),
     *("training.jsonl", "clock.jsonl", "path_fit.json"),
@@ -31,7 +31,7 @@ PAGE = 500
 def download_records(uri: str, experiments: list[str], folder: Path) -> list[str]:
     """A directory ``RUN/NAME`` for each run of ours in these experiments; in all of them, where none is named.
 
-    What the store says is not trusted: nothing is written outside `folder`, only files of a record are read, and only
+    What the store says is not trusted: nothing is written outside `folder`, only files of a run are read, and only
     at places of the store's own (`check_place`). Returns what is wrong with the runs that are left out for it.
 
     Raises ValueError for an experiment that is not there; Unreachable; RuntimeError with what MLflow says where the

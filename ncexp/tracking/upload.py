@@ -4,35 +4,107 @@
 clock. It may be repeated at will: MLflow's SQL stores drop a point whose key, step, time and value they have.
 What could not be sent stays in the journals and goes with the next attempt: of the run itself, of the same command
 later, or of `ncexp sync`.
+
+mlflow.json in the run directory says which run it is in each store, and what that store was sent: of every journal the
+epochs, each with a checksum of its line. So a journal may gain lines at any place, nothing is sent twice, and a line
+that is no longer what was sent is noticed.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Mapping
 from itertools import accumulate, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from ncexp.record import DamagedFile, RunDirectory, State, read_run, write_json
+from ncexp.record import DamagedFile, Record, RunDirectory, State, read_json, read_run, set_aside, write_json
 from ncexp.record.files import LARGEST_JOURNAL, read_file, refuse_links
 from ncexp.tracking import content
-from ncexp.tracking.address import check_place, file_at, outputs_of, store_name
-from ncexp.tracking.memory import Memory, Sources, checksum, read_memory
+from ncexp.tracking.address import OF_TRAININGS, check_place, file_at, outputs_of, store_name
 from ncexp.tracking.store import connect, experiment_id, only_writer
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
+#: Where numbers come from: a journal's name, or that of a number made of several → its lines.
+Sources = Mapping[str, list[Record]]
 #: MLflow takes at most this many metrics, and this many parameters or tags, in one batch.
 BATCH, SMALL_BATCH = 1000, 100
 #: Tags that a run may have had and has no more: those of an interruption are not those of the end.
 PASSING_TAGS = ("reason", "epoch", "sweep")
 #: The tag of a run that another one of the same directory has replaced.
 REPLACED = "replaced"
+
+
+class Memory(BaseModel):
+    """What one store was sent of one run. run_id: the run there, empty before the first upload; tags: a checksum of
+    them; files: name → checksum; epochs: source → epoch → checksum of the line.
+    """
+
+    model_config = ConfigDict(strict=True)
+
+    experiment_id: str = ""
+    run_id: str = ""
+    tags: int | None = None
+    files: dict[str, int] = {}
+    epochs: dict[str, dict[str, int]] = {}
+
+    def pending(self, sources: Sources) -> list[tuple[str, Record]]:
+        """(source, line) of all that was not sent."""
+        return [
+            (source, line)
+            for source, lines in sources.items()
+            for line in lines
+            if _epoch(line) not in self.epochs.get(source, {})
+        ]
+
+    def mark(self, source: str, line: Record) -> None:
+        """Note that this line was sent."""
+        self.epochs.setdefault(source, {})[_epoch(line)] = checksum(line)
+
+    def contradicts(self, sources: Sources) -> bool:
+        """Whether something was sent that is no longer so: a line that was replaced, a journal that is not read now.
+
+        A line that is missing does not count: it may be written again.
+        """
+        gone = self.epochs.keys() - sources.keys()
+        return any(source.startswith("measurements/") for source in gone) or any(
+            self.epochs.get(source, {}).get(_epoch(line), checksum(line)) != checksum(line)
+            for source, lines in sources.items()
+            for line in lines
+        )
+
+
+def read_memory(directory: RunDirectory) -> dict[str, Memory]:
+    """mlflow.json: store → what it was sent. A damaged file is set aside: the run is found by its identity."""
+    try:
+        return TypeAdapter(dict[str, Memory]).validate_python(read_json(directory.tracking) or {})
+    except (DamagedFile, ValidationError):
+        set_aside(directory.tracking)
+        return {}
+
+
+def page_of(directory: RunDirectory, uri: str) -> str | None:
+    """The run's page behind the address of the UI; None for a run that was never sent there."""
+    memory = read_memory(directory).get(store_name(uri, outputs_of(directory.path)), Memory())
+    if not memory.run_id:
+        return None
+    return f"#/experiments/{memory.experiment_id}/runs/{memory.run_id}?{OF_TRAININGS}"
+
+
+def checksum(content: Record | Mapping[str, str]) -> int:
+    """Of a line, or of tags."""
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
+
+
+def _epoch(line: Record) -> str:
+    return str(int(line["epoch"]))
 
 
 def send(path: Path, uri: str, experiment: str) -> str:
@@ -42,7 +114,7 @@ def send(path: Path, uri: str, experiment: str) -> str:
     whatever MLflow raises; what was not sent is sent by the next call.
     """
     directory = RunDirectory(path)
-    refuse_links(path, _record_files(directory))
+    refuse_links(path, _files_of(directory))
     client = connect(uri)
     with FileLock(path / ".mlflow.lock"):
         stores = read_memory(directory)
@@ -90,7 +162,7 @@ class _Upload:
             self._memory.experiment_id, self._memory.run_id = self._there.info.experiment_id, self._run_id
         sent = [found is None, self._send_metrics(sources), self._send_tags()]
         if self._run.state is not State.RUNNING:
-            sent.append(self._send_files(_record_files(self._directory)))
+            sent.append(self._send_files(_files_of(self._directory)))
         return "sent" if any(sent) else "up to date"
 
     def _remembered(self) -> Run | None:
@@ -121,18 +193,13 @@ class _Upload:
         """The run that bears our identity, made where there is none."""
         where = experiment_id(self._client, self._uri, self._experiment, outputs_of(self._directory.path))
         wanted = f"tags.identity = '{self._identity}' and tags.key = '{self._key}'"
-        made = [one for one in self._client.search_runs([where], wanted) if REPLACED not in one.data.tags]
-        there = (
-            made[0]
-            if made
-            else self._client.create_run(
-                where,
-                start_time=self._started,
-                run_name=content.short_name(self._run),
-                tags={"identity": self._identity, "key": self._key, "directory": self._directory.path.name},
-            )
-        )
-        self._memory.forget()
+        made = (one for one in self._client.search_runs([where], wanted) if REPLACED not in one.data.tags)
+        if (there := next(made, None)) is None:
+            tags = {"identity": self._identity, "key": self._key, "directory": self._directory.path.name}
+            name = content.short_name(self._run)
+            there = self._client.create_run(where, start_time=self._started, run_name=name, tags=tags)
+        # Nothing was sent to it yet, as far as is known.
+        self._memory.run_id, self._memory.tags, self._memory.files, self._memory.epochs = "", None, {}, {}
         return there
 
     @property
@@ -211,10 +278,10 @@ class _Upload:
         return bool(changed)
 
 
-def _record_files(directory: RunDirectory) -> list[Path]:
-    """All that makes a record, whether it is there or not, and the figures."""
-    record = [directory.config, directory.facts, directory.environment, directory.code_diff, directory.origin]
-    record += [directory.identity_path, directory.status_path, directory.log, directory.path_fit]
+def _files_of(directory: RunDirectory) -> list[Path]:
+    """All files of a run that MLflow gets, whether they are there or not, and the figures."""
+    files = [directory.config, directory.facts, directory.environment, directory.code_diff, directory.origin]
+    files += [directory.identity_path, directory.status_path, directory.log, directory.path_fit]
     figures = sorted(path for path in directory.figures.glob("*.*") if path.suffix in (".png", ".pdf"))
     journals = sorted([*directory.measurements.glob("*.json"), *directory.measurements.glob("[!.]*.jsonl")])
-    return [*record, directory.training.path, directory.clock.path, *journals, *figures]
+    return [*files, directory.training.path, directory.clock.path, *journals, *figures]

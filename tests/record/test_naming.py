@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -16,15 +17,20 @@ NAMES = [
 ]
 
 
+def make(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").touch()
+    return folder
+
+
 @pytest.fixture
 def outputs(tmp_path: Path) -> Path:
-    for name in NAMES:
-        (tmp_path / "outputs" / name).mkdir(parents=True)
-        (tmp_path / "outputs" / name / "config.yaml").touch()
     sweep = tmp_path / "outputs" / "sweeps" / "two_01234567" / "runs"
     sweep.mkdir(parents=True)
-    for num, name in enumerate(NAMES[:2]):
-        (sweep / f"{num:03d}_{name}").symlink_to(f"../../../{name}")
+    for num, name in enumerate(NAMES):
+        make(tmp_path / "outputs" / name)
+        if num < 2:
+            (sweep / f"{num:03d}_{name}").symlink_to(f"../../../{name}")
     return tmp_path / "outputs"
 
 
@@ -63,40 +69,28 @@ def test_beginning_of_several_lists_them_and_says_how_to_choose(outputs: Path) -
 
 def test_very_many_are_not_all_listed(outputs: Path) -> None:
     for seed in range(100, 100 + MOST_LISTED):
-        (outputs / f"digits-mlp-mse_lr0.1_seed{seed}_{seed:010d}").mkdir()
-        (outputs / f"digits-mlp-mse_lr0.1_seed{seed}_{seed:010d}" / "config.yaml").touch()
+        make(outputs / f"digits-mlp-mse_lr0.1_seed{seed}_{seed:010d}")
     with pytest.raises(ValueError, match=f"got {MOST_LISTED + 2}:") as caught:
         named_runs(["digits-m"], outputs)
     assert len(str(caught.value).splitlines()) == MOST_LISTED + 3
     assert "  ... and 2 more\n" in str(caught.value)
-    with pytest.raises(
-        ValueError, match=r"`ncexp runs` lists the 23 that there are\. Did you mean digits-vgg"
-    ) as caught:
+    words = r"^((?!seed100).)*`ncexp runs` lists the 23 that there are\. Did you mean digits-vgg((?!seed100).)*$"
+    with pytest.raises(ValueError, match=words):
         named_runs(["digits-vgk-mse_lr0.1_seed1"], outputs)
-    assert "seed100" not in str(caught.value)
 
 
 @pytest.mark.parametrize("word", ["svhn", "svhn*", "x" * 300])
 def test_word_that_means_no_run_is_refused(outputs: Path, word: str) -> None:
-    with pytest.raises(
-        ValueError, match=r"expected a run under .*outputs, got none of this name or key\. Valid: digits"
-    ):
+    words = r"expected a run under .*outputs, got none of this name or key\. Valid: digits"
+    with pytest.raises(ValueError, match=words):
         named_runs([word], outputs)
-
-
-def test_folder_without_runs_says_how_to_name_another(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"^nowhere: expected a folder, or a run of one, got neither. .*got none.*outputs=FOLDER"
-    ):
-        named_folders(["nowhere"], tmp_path)
-    with pytest.raises(ValueError, match=r"expected run directories, got none.*outputs=FOLDER"):
-        named_runs(["digits"], tmp_path)
+    words = "expected a folder, or a run of one, got neither. .*expected run directories, got none.*outputs=FOLDER"
+    with pytest.raises(ValueError, match=f"^{re.escape(word)}: {words}"):  # where there is no run at all
+        named_runs([word], outputs / "sweeps")
 
 
 def test_damaged_identity_hides_no_other_run(outputs: Path) -> None:
-    odd = outputs / "my loop"
-    odd.mkdir()
-    (odd / "config.yaml").touch()
+    odd = make(outputs / "my loop")
     (odd / "identity.json").write_text("{")
     assert named_runs(["abc"], outputs) == [outputs / NAMES[2]]
     assert named_runs(["my l"], outputs) == [odd]

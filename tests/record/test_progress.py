@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from ncexp.record import counted, format_time, progress
+from ncexp.record import console as progress
+from ncexp.record import counted, format_time
 
 #: One line up, and nothing is left there.
 TAKEN_AWAY = "\x1b[1A\x1b[2K"
@@ -27,31 +28,23 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def work(seconds: list[float], each: float, count: int = 10) -> list[int]:
+@pytest.mark.parametrize(
+    ("each", "said"),
+    [
+        (0.1, []),
+        (20.0, ["1 of 10 runs  20 s each  3:00 left", "3 of 10 runs  20 s each  2:20 left"]),  # each half minute
+    ],
+)
+def test_counted_gives_every_item_and_says_now_and_then_how_far_it_is(
+    each: float, said: list[str], seconds: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
     done = []
-    for item in counted(list(range(count)), "runs"):
+    for item in counted(list(range(10)), "runs"):
         seconds[0] += each
         done.append(item)
-    return done
-
-
-def test_counted_gives_every_item_and_is_quiet_where_the_work_is_short(
-    seconds: list[float], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert work(seconds, 0.1) == list(range(10))
-    assert capsys.readouterr() == ("", "")
-
-
-def test_counted_says_now_and_then_how_many_the_rate_and_the_time_left(
-    seconds: list[float], capsys: pytest.CaptureFixture[str]
-) -> None:
-    work(seconds, 20.0)
-    printed, said = capsys.readouterr()
-    assert printed == ""
-    lines = said.splitlines()
-    assert lines[0] == "1 of 10 runs  20 s each  3:00 left"
-    assert lines[1] == "3 of 10 runs  20 s each  2:20 left"  # the second came within half a minute
-    assert len(lines) == 5
+    assert done == list(range(10))
+    printed, lines = capsys.readouterr()
+    assert (printed, lines.splitlines()[:2], len(lines.splitlines())) == ("", said, 5 if said else 0)
 
 
 @pytest.mark.parametrize("left_after", [10, 2])

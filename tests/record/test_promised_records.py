@@ -24,20 +24,13 @@ NC1 = [0.6371274143472824, 0.5573792100082126, 0.5169304927691568]
 ROUNDING = 1e-9
 
 
-def test_record_is_read() -> None:
+def test_record_is_read_and_its_snapshots_give_its_numbers() -> None:
     (run,) = load(STORE)
     assert (run.key, run.state) == (KEY, State.COMPLETED)
     assert [record["epoch"] for record in run.records] == [1, 2, 3]
     assert [record["train/collapse/nc1_trace"] for record in run.records] == NC1
-
-
-def test_snapshots_are_read_and_give_the_recorded_numbers() -> None:
-    (run,) = load(STORE)
-    directory = RunDirectory(run.path)
-    found = []
-    for epoch in (1, 2, 3):
-        snapshot = load_snapshot(directory.snapshot(epoch), KEY)
-        found.append(measure_collapse(snapshot.splits["train"].statistics, snapshot.classifier).nc1_trace)
+    snapshots = [load_snapshot(RunDirectory(run.path).snapshot(epoch), KEY) for epoch in (1, 2, 3)]
+    found = [measure_collapse(one.splits["train"].statistics, one.classifier).nc1_trace for one in snapshots]
     assert found == pytest.approx(NC1, rel=ROUNDING)
 
 

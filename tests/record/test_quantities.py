@@ -14,7 +14,7 @@ from ncexp.config.composing import compose_mapping
 from ncexp.main import run
 from ncexp.measure import compare_with_path
 from ncexp.record import read_run
-from ncexp.record.quantities import NC1, QUANTITIES, find, leading, panels, selected
+from ncexp.record.quantities import NC1, PLACES, QUANTITIES, find, leading, panels, selected
 from ncexp.report.glossary import render_markdown
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -73,19 +73,14 @@ def test_every_field_of_the_metrics_has_a_row() -> None:
     ],
 )
 def test_find_strips_keys_modes_and_modules(name: str, row: str) -> None:
-    found = find(name)
-    assert found is not None
+    assert (found := find(name)) is not None
     assert found.name == row
 
 
-@pytest.mark.parametrize("name", ["train/robustness/ratio", "test/collapse/equinorm_classifier", "test/mine/own", "x"])
-def test_find_returns_nothing_for_a_number_without_a_row(name: str) -> None:
-    assert find(name) is None
-
-
-def test_find_tells_the_error_of_the_steps_from_that_of_an_evaluation() -> None:
-    rows = [find("fit/error"), find("train/error")]
-    assert [row.short for row in rows if row] == ["running error", "error"]
+def test_find_tells_numbers_without_a_row_and_the_error_of_the_steps() -> None:
+    names = ("train/robustness/ratio", "test/collapse/equinorm_classifier", "test/mine/own", "x")
+    assert [find(name) for name in names] == [None] * 4
+    assert [row.short for name in ("fit/error", "train/error") if (row := find(name))] == ["running error", "error"]
 
 
 def test_a_number_is_chosen_by_its_row_and_not_by_its_name() -> None:
@@ -95,35 +90,24 @@ def test_a_number_is_chosen_by_its_row_and_not_by_its_name() -> None:
 
 
 def test_places_name_splits_on_which_the_number_exists() -> None:
-    for place in ("summary", "report", "view"):
-        names = selected(place)  # type: ignore[arg-type]
+    for place in PLACES:
+        names = selected(place)
         assert names
         assert [name for name, row in names if find(name) is not row] == []
 
 
-@pytest.mark.parametrize(
-    ("name", "source"),
-    [
-        ("train/mse/loss_ls_perp", "HPD22 Thm. 1"),  # L = L_LS + L_LS⊥
-        ("train/path/perp_share", "HPD22 Thm. 1"),
-        ("fit/perp_share", "HPD22 Thm. 1"),
-        ("train/mse/loss_nc1", "HPD22 Thm. 2"),  # L_LS = L_NC1 + L_NC2/3
-        ("train/mse/loss_nc23", "HPD22 Thm. 2"),
-    ],
-)
-def test_sources_name_the_theorem_that_splits_off_the_term(name: str, source: str) -> None:
-    row = find(name)
-    assert row is not None
-    assert row.source == source
+def test_sources_name_the_theorem_that_splits_off_the_term() -> None:
+    """Theorem 1: L = L_LS + L_LS⊥; theorem 2: L_LS = L_NC1 + L_NC2/3."""
+    first = ("train/mse/loss_ls_perp", "train/path/perp_share", "fit/perp_share")
+    theorems = dict.fromkeys(first, 1) | dict.fromkeys(("train/mse/loss_nc1", "train/mse/loss_nc23"), 2)
+    sources = {name: row.source for name in theorems if (row := find(name))}
+    assert sources == {name: f"HPD22 Thm. {theorem}" for name, theorem in theorems.items()}
 
 
-def test_rows_have_labels_of_their_own() -> None:
+def test_rows_have_labels_of_their_own_and_panels_one_scale() -> None:
     labels = [(row.label, row.name.partition("/")[0], row.splits) for row in QUANTITIES]
     assert len(set(labels)) == len(labels)
     assert all(row.meaning and row.source and row.at_collapse for row in QUANTITIES)
-
-
-def test_curves_of_a_panel_have_one_scale_and_names_of_their_own() -> None:
     for rows in panels().values():
         assert len({row.scale for row in rows}) == 1
         assert len({row.curve for row in rows}) == len(rows)

@@ -15,15 +15,12 @@ PACKAGE = Path(ncexp.__file__).parent
 MLFLOW = {"RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"}
 
 
-@pytest.mark.parametrize("state", list(State))
-def test_state_has_all_its_properties(state: State) -> None:
-    assert state.mlflow in MLFLOW
-    assert 0 <= state.exit_code <= 130
-    assert not (state.final and state.active)
-    assert State(str(state)) is state
-
-
-def test_final_states_are_finished_to_mlflow() -> None:
+def test_each_state_has_its_properties() -> None:
+    for state in State:
+        assert state.mlflow in MLFLOW
+        assert 0 <= state.exit_code <= 130
+        assert not (state.final and state.active)
+        assert State(str(state)) is state
     assert [state for state in State if state.final] == [State.COMPLETED, State.DIVERGED]
     assert all(state.mlflow == "FINISHED" for state in State if state.final)
 
@@ -34,9 +31,6 @@ def test_exit_code_is_zero_only_where_all_is_well() -> None:
     assert exit_code([]) == exit_code(well) == 0
     assert exit_code([State.COMPLETED, State.DIVERGED, State.REFUSED]) == State.DIVERGED.exit_code == 3
     assert exit_code([State.INTERRUPTED, State.FAILED]) == 130
-
-
-def test_counts_are_in_the_order_of_the_states() -> None:
     assert format_counts(["queued", "completed", "failed", "completed"]) == "2 completed, 1 failed, 1 queued"
     assert format_counts([]) == "none"
 

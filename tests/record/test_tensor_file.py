@@ -34,20 +34,17 @@ def test_tensors_come_back_bit_for_bit_with_their_header(path: Path) -> None:
     tensors, header = read_tensors(path, "snapshot", TRAINING)
     assert tensors.keys() == TENSORS.keys()
     for name, tensor in TENSORS.items():
-        assert tensors[name].dtype == tensor.dtype
-        assert torch.equal(tensors[name], tensor)
+        assert (tensors[name].dtype, tensors[name].tolist()) == (tensor.dtype, tensor.tolist())
     assert (header["epoch"], header["loss"], header["words"]) == (3, 0.1 + 0.2, {"b": [1], "a": None})
     assert read_header(path, "snapshot", TRAINING) == header
 
 
 def test_file_is_safetensors_without_pickle(path: Path) -> None:
     assert load_file(path).keys() == TENSORS.keys()
-    assert [other.name for other in path.parent.iterdir()] == [path.name]
 
 
 def test_equal_content_gives_equal_bytes_whatever_the_order(path: Path) -> None:
-    again = path.with_name("again")
-    backwards = dict(reversed(TENSORS.items()))
+    again, backwards = path.with_name("again"), dict(reversed(TENSORS.items()))
     write_tensors(again, backwards, "snapshot", TRAINING, words={"a": None, "b": [1]}, loss=0.1 + 0.2, epoch=3)
     assert again.read_bytes() == path.read_bytes()
 
@@ -91,27 +88,24 @@ def with_header(header: Any) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"\x80\x04K\x01.",
-        with_header([]),
-        with_header({}),
-        with_header({"__metadata__": {"format": "pt"}}),
-        with_header({"__metadata__": {"ncexp": "not JSON"}}),
-        with_header({"__metadata__": {"ncexp": "3"}}),
-    ],
-    ids=["empty", "pickle", "a list", "no metadata", "somebody else's", "no JSON", "no mapping"],
-)
+#: What a file may hold that is none of ours.
+STRANGE = {
+    "empty": b"",
+    "pickle": b"\x80\x04K\x01.",
+    "a list": with_header([]),
+    "no metadata": with_header({}),
+    "somebody else's": with_header({"__metadata__": {"format": "pt"}}),
+    "no JSON": with_header({"__metadata__": {"ncexp": "not JSON"}}),
+    "no mapping": with_header({"__metadata__": {"ncexp": "3"}}),
+}
+
+
+@pytest.mark.parametrize("data", STRANGE.values(), ids=STRANGE)
 def test_what_is_no_file_of_ours_is_refused(path: Path, data: bytes) -> None:
     path.write_bytes(data)
     refused(path)
-
-
-def test_missing_file_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        read_tensors(tmp_path / "epoch_0001.safetensors", "snapshot", TRAINING)
+        read_tensors(path.with_name("none"), "snapshot", TRAINING)
 
 
 def test_what_cannot_be_written_leaves_the_old_file(path: Path) -> None:
@@ -119,4 +113,4 @@ def test_what_cannot_be_written_leaves_the_old_file(path: Path) -> None:
     with pytest.raises(TypeError):
         write_tensors(path, TENSORS, "snapshot", TRAINING, epoch={1, 2})
     assert path.read_bytes() == before
-    assert [other.name for other in path.parent.iterdir()] == [path.name]
+    assert [*path.parent.iterdir()] == [path]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ncexp.record import progress
+from ncexp.record import console as progress
 from ncexp.report import ProgressLine
 
 EPOCHS = 350

@@ -6,8 +6,6 @@ import re
 import shutil
 import socket
 import sqlite3
-import subprocess
-import sys
 import tempfile
 from contextlib import closing
 from pathlib import Path
@@ -55,17 +53,10 @@ def test_every_number_of_every_journal_is_in_mlflow(
 
 def _check_derived(path: Path, database: Path) -> None:
     """The closed form's fit, and what sums the run up, are there, with the same number as in the record."""
-    fit = read_json(path / "path_fit.json")
-    assert fit["fitted"]
-    found = {
-        (name, step): value
-        for name, points in stored(database, derived=True)[path.name.rpartition("_")[2]].items()
-        for step, value, _ in points
-    }
-    saved = read_run(path)
-    last = int(saved.records[-1]["epoch"])
-    expected = {(name, last): value for name, value in milestones(saved).items()}
-    for record in fit["records"]:
+    saved, points = read_run(path), stored(database, derived=True)[path.name.rpartition("_")[2]]
+    found = {(name, step): value for name, ones in points.items() for step, value, _ in ones}
+    expected = {(name, int(saved.records[-1]["epoch"])): value for name, value in milestones(saved).items()}
+    for record in read_json(path / "path_fit.json")["records"]:
         expected |= {(name, record["epoch"]): v for name, v in record.items() if name != "epoch" and v is not None}
     assert {"train/path_fit/time", "train/path_fit/predicted_3", "train/path_fit/explained"} <= {n for n, _ in expected}
     assert found == expected
@@ -83,19 +74,19 @@ def test_every_number_of_a_simulation_is_in_mlflow(
     raw = compose("simulate", [f"outputs={tmp_path}", *few, "simulation.num_times=5"])
     assert simulate(raw, console) is State.COMPLETED
     (path,) = (tmp_path / "simulations").iterdir()
-    values = {
-        (name, step): value
-        for points in stored(tmp_path / "mlflow.db").values()
-        for name, ones in points.items()
-        for step, value, _ in ones
-    }
-    expected = {
+    (points,) = stored(tmp_path / "mlflow.db").values()
+    sent = {(name, step): value for name, ones in points.items() for step, value, _ in ones}
+    assert sent == {
         (name, int(record["epoch"])): value
         for record in read_run(path).records
         for name, value in record.items()
         if name != "epoch" and value == value
     }
-    assert values == expected
+    write_run(tmp_path)
+    assert sync_runs([tmp_path]) == {"sent": 1, "up to date": 1}  # trainings and simulations
+    names = {one.name for one in MlflowClient(tracking_uri(None, tmp_path)).search_experiments()}
+    assert names == {"Default", "digits", "central_path"}
+    assert sync_runs([path]) == sync_runs([path.parent]) == {"up to date": 1}
 
 
 @pytest.mark.slow
@@ -103,19 +94,12 @@ def test_download_gives_the_same_numbers_as_the_folder(tmp_path: Path) -> None:
     paths = [write_run(tmp_path / "runs", rate=0.01), write_run(tmp_path / "runs", rate=0.02, state=State.INTERRUPTED)]
     commit(paths[1], 8)
     sync_runs([tmp_path / "runs"])
-    # In a process of its own, as on another machine.
-    code = (
-        "import sys; from pathlib import Path; from ncexp.tracking.download import download_records; "
-        "download_records(sys.argv[1], ['digits'], Path(sys.argv[2]))"
-    )
-    uri = tracking_uri(None, tmp_path / "runs")
-    subprocess.run([sys.executable, "-c", code, uri, str(tmp_path / "back")], check=True)
+    assert download_records(tracking_uri(None, tmp_path / "runs"), ["digits"], tmp_path / "back") == []
     for path in paths:
         (back,) = tmp_path.glob(f"back/*/{path.name}")
         there, here = read_run(back), read_run(path)
-        assert (there.records, there.training, there.state, there.facts) == (
-            *(here.records, here.training, here.state, here.facts),
-        )
+        for name in ("records", "training", "state", "facts"):
+            assert getattr(there, name) == getattr(here, name)
         assert RunDirectory(back).identity() == RunDirectory(path).identity()
 
 

@@ -19,33 +19,24 @@ from tracking_stores import commit, faulty_server, free_port, hanging_socket, jo
 
 from ncexp.config import ConfigError, MeasureConfig, check
 from ncexp.launching.plan import configured_stores, prepare_tracking
-from ncexp.record import RunDirectory, State, write_json
-from ncexp.tracking import check_uri, prepare, sync_runs, tracking_uri
+from ncexp.record import State
+from ncexp.tracking import check_uri, prepare, tracking_uri
 from ncexp.tracking.address import BOUND_S, CALL_S, RESPONSE_S, check_place, outputs_of, refuse_unnamed, sync_command
 from ncexp.tracking.store import CLIENT_SETTINGS, _relocate, connect
 
+#: URIs that no store has, and those of servers, files and databases.
+NO_STORES = ["", "abc", "foo://bar", "outputs/mlflow.db", "http://", "http://host:port", "sqlite:///", "sqlite://"]
+NO_STORES += ["file:///tmp/x", "https:host", "postgresql://", "http://host:99999"]
+STORES = [None, "http://127.0.0.1:5000", "https://mlflow.example.org/of/us", "sqlite:////somewhere/mlflow.db"]
+STORES += ["postgresql://u:p@host/db", "postgresql+psycopg2://mlflow@/mlflow?host=/socket", "mysql+pymysql://h/m"]
 
-@pytest.mark.parametrize(
-    "uri",
-    [
-        *("", "abc", "foo://bar", "outputs/mlflow.db", "http://", "http://host:port", "sqlite:///", "sqlite://"),
-        *("file:///tmp/x", "https:host", "postgresql://", "http://host:99999"),
-    ],
-)
-def test_check_uri_refuses_what_no_store_has(uri: str) -> None:
-    with pytest.raises(ValueError, match=r"tracking\.uri: expected http://HOST:PORT"):
+
+def test_check_uri_takes_servers_and_databases_and_nothing_else() -> None:
+    for uri in STORES:
         check_uri(uri)
-
-
-@pytest.mark.parametrize(
-    "uri",
-    [
-        *(None, "http://127.0.0.1:5000", "https://mlflow.example.org/of/us", "sqlite:////somewhere/mlflow.db"),
-        *("postgresql://u:p@host/mlflow", "postgresql+psycopg2://mlflow@/mlflow?host=/socket", "mysql+pymysql://h/m"),
-    ],
-)
-def test_check_uri_takes_servers_and_databases(uri: str | None) -> None:
-    check_uri(uri)
+    for uri in NO_STORES:
+        with pytest.raises(ValueError, match=r"tracking\.uri: expected http://HOST:PORT"):
+            check_uri(uri)
 
 
 def test_outputs_of_simulation_is_the_folder_of_the_trainings() -> None:
@@ -74,10 +65,8 @@ def test_hanging_server_costs_a_sweep_and_a_sync_one_bound(
 ) -> None:
     """Each waits for one request: RESPONSE_S for a server's health, CALL_S for anything else, without a repetition."""
     assert BOUND_S == RESPONSE_S + CALL_S == 15  # as docs/tracking.md states
-    assert (CLIENT_SETTINGS["MLFLOW_HTTP_REQUEST_MAX_RETRIES"], CLIENT_SETTINGS["MLFLOW_HTTP_REQUEST_TIMEOUT"]) == (
-        "0",
-        "10",
-    )
+    limits = [CLIENT_SETTINGS[f"MLFLOW_HTTP_REQUEST_{name}"] for name in ("MAX_RETRIES", "TIMEOUT")]
+    assert limits == ["0", "10"]
     paths = [write_run(tmp_path, rate=rate) for rate in (0.01, 0.02, 0.03)]
     hung: list[str] = []
     with faulty_server(None, healthy, hung) as uri:
@@ -86,20 +75,16 @@ def test_hanging_server_costs_a_sweep_and_a_sync_one_bound(
         assert len(hung) == 1
         assert sync([*map(str, paths), "--uri", uri]) == 1
         assert len(hung) == 2
-    said = capsys.readouterr().out
-    assert "3 not sent" in said
-    assert len(said.splitlines()) == 2
-
-
-def test_database_server_that_is_not_there_is_given_up_at_once(tmp_path: Path) -> None:
-    with pytest.raises(ConnectionError, match="expected a server that responds within 5 s"):
-        prepare(f"postgresql://127.0.0.1:{free_port()}/mlflow", ["digits"], tmp_path)
+    said = capsys.readouterr().out.splitlines()
+    assert (len(said), "3 not sent" in said[-1]) == (2, True)
 
 
 @pytest.mark.parametrize("kind", ["http", "postgresql", "mysql+pymysql"])
-def test_server_that_accepts_connections_and_says_nothing_is_given_up(
+def test_server_that_is_not_there_or_says_nothing_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
+    with pytest.raises(ConnectionError, match="expected a server that responds within 5 s"):
+        prepare(f"{kind}://127.0.0.1:{free_port()}/mlflow", ["digits"], tmp_path)
     monkeypatch.setattr("ncexp.tracking.address.RESPONSE_S", 0.2)  # nobody responds, however long one waits
     with hanging_socket() as port, pytest.raises(ConnectionError, match="expected a server that responds within 5 s"):
         prepare(f"{kind}://127.0.0.1:{port}/mlflow", ["digits"], tmp_path)
@@ -129,60 +114,27 @@ def test_sync_brings_all_states_up_to_date(
 
 NO_JSON = ["", '{"state": "compl', "\0[", "[1]\n"]
 OTHER = '{"state": "well", "epoch": 1}\n'
-#: File → contents that it cannot have. Half a line of a journal is what a kill leaves.
-DAMAGED = {
-    "status.json": [*NO_JSON, OTHER],
-    "identity.json": [*NO_JSON, OTHER],
-    "facts.json": NO_JSON,
-    "config.yaml": [*NO_JSON, OTHER],
-    "clock.jsonl": ["[1]\n", OTHER],
-}
+#: (file, content that it cannot have). Half a line of a journal is what a kill leaves.
+DAMAGES = [("clock.jsonl", "[1]\n"), ("clock.jsonl", OTHER), *(("facts.json", content) for content in NO_JSON)]
+DAMAGES += [(f, content) for f in ("status.json", "identity.json", "config.yaml") for content in (*NO_JSON, OTHER)]
 
 
 @pytest.mark.slow
 def test_sync_names_each_damaged_run_and_carries_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], store_template: Path
 ) -> None:
+    assert sync([str(tmp_path)]) == 2
+    assert "expected run directories, got none" in capsys.readouterr().err
     shutil.copy(store_template, tmp_path / "mlflow.db")
-    damages = [(file, content) for file, some in DAMAGED.items() for content in some]
-    *damaged, last = (write_run(tmp_path, seed=seed) for seed in range(len(damages) + 1))
-    for path, (file, content) in zip(damaged, damages, strict=True):
+    *damaged, last = (write_run(tmp_path, seed=seed) for seed in range(len(DAMAGES) + 1))
+    for path, (file, content) in zip(damaged, DAMAGES, strict=True):
         (path / file).write_text(content)
     assert sync([str(tmp_path)]) == 1
     said = capsys.readouterr().out
-    for path, (file, content) in zip(damaged, damages, strict=True):
+    for path, (file, content) in zip(damaged, DAMAGES, strict=True):
         assert f"{path / file}: expected" in said, content
-    assert f"{len(damages)} not sent, 1 sent" in said
+    assert f"{len(DAMAGES)} not sent, 1 sent" in said
     assert stored(tmp_path / "mlflow.db") == journalled([last])
-
-
-def test_sync_without_runs_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert sync([str(tmp_path)]) == 2
-    assert "expected run directories, got none" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_sync_takes_simulations_along(tmp_path: Path, store_template: Path) -> None:
-    shutil.copy(store_template, tmp_path / "mlflow.db")
-    training = write_run(tmp_path)
-    path = tmp_path / "simulations" / "central_path_seed0_0123456789"
-    chosen = {"name": "central_path", "_target_": "ncexp.simulations.central_path.random_features", "num_classes": 4}
-    raw = {"simulation": chosen, "seed": 0, "tracking": {"enabled": True, "uri": None, "experiment": None}}
-    write_json(path / "config.yaml", raw)  # JSON is YAML
-    write_status(path, State.COMPLETED)
-    beside = {"analysis": "simulation", "version": 1, "began": 1.0, "target": "a.b", "options": {}}
-    write_json(path / "measurements" / "simulation_0123456789.json", beside)
-    (path / "measurements" / "simulation_0123456789.jsonl").write_text('{"epoch": 0, "train/theory/snr_1": 0.5}\n')
-    counts = sync_runs([tmp_path])
-    assert counts == {"sent": 2}
-    started = 1_700_000_000_000
-    sent = stored(tmp_path / "mlflow.db")
-    assert sent.pop("0123456789") == {"train/theory/snr_1": [(0, 0.5, started)]}
-    assert sent == journalled([training])
-    names = {one.name for one in MlflowClient(tracking_uri(None, tmp_path)).search_experiments()}
-    assert names == {"Default", "digits", "central_path"}
-    assert sync_runs([path]) == sync_runs([path.parent]) == {"up to date": 1}
-    assert RunDirectory(path).tracking.exists()
 
 
 # A store that came with the folder of somebody else, or that only their files name.
@@ -231,56 +183,37 @@ def test_store_is_used_that_a_person_names(tmp_path: Path, monkeypatch: pytest.M
     refuse_unnamed(uri, tmp_path, ())
 
 
-@pytest.mark.parametrize(
-    ("uri", "place"),
-    [
-        ("http://host:5000", "mlflow-artifacts:/1/0a/artifacts"),
-        ("http://host:5000", "mlflow-artifacts://host:5000/1/0a/artifacts"),
-        ("http://host:5000", "file:///a/mlflow_artifacts/digits/0a/artifacts"),  # of `ncexp ui`
-        ("sqlite:////a/mlflow.db", "file:///a/mlflow_artifacts/digits/0a/artifacts"),
-        ("sqlite:////a/mlflow.db", "file:///a/mlflow_artifacts/d_%C3%A9"),
-        ("postgresql://host/db", "file:///a/mlflow_artifacts/digits/0a/artifacts"),
-    ],
-)
-def test_place_of_files_is_the_stores_own(uri: str, place: str) -> None:
-    check_place(uri, place)
+OWN = "a store that keeps its files itself"
+SERVER, FILE, DATABASE = "http://host:5000", "sqlite:////a/mlflow.db", "postgresql://host/db"
+#: (store, place of a run's files): a store's own, the last of a server as `ncexp ui` starts it; and others.
+PLACES = [(SERVER, "mlflow-artifacts:/1/0a/artifacts"), (SERVER, "mlflow-artifacts://host:5000/1/0a/artifacts")]
+PLACES += [(FILE, "file:///a/mlflow_artifacts/d_%C3%A9")]
+PLACES += [(store, "file:///a/mlflow_artifacts/digits/0a/artifacts") for store in (SERVER, FILE, DATABASE)]
+OTHERS = [(SERVER, "mlflow-artifacts://other:5000/1/0a/artifacts"), (DATABASE, "mlflow-artifacts:/1/0a/artifacts")]
+OTHERS += [(SERVER, place) for place in ("http://other/1", "s3://bucket/1", "file:///home/somebody")]
+OTHERS += [(FILE, place) for place in ("http://other/1", "/a/mlflow_artifacts/digits")]
+OTHERS += [(FILE, f"file:///{place}") for place in ("a/mlflow_artifacts", "a/mlflow_artifacts/..", "home/somebody")]
+OTHERS += [(FILE, f"file:///{place}") for place in ("a/mlflow_artifacts/%2e%2e", "a/my_mlflow_artifacts/digits")]
+OTHERS += [(FILE, "file:///b/mlflow_artifacts/digits/0a/artifacts"), (FILE, "file://host/a/mlflow_artifacts/digits")]
 
 
-@pytest.mark.parametrize(
-    ("uri", "place"),
-    [
-        ("http://host:5000", "mlflow-artifacts://other:5000/1/0a/artifacts"),
-        ("http://host:5000", "http://other/1"),
-        ("http://host:5000", "s3://bucket/1"),
-        ("http://host:5000", "file:///home/somebody"),
-        ("postgresql://host/db", "mlflow-artifacts:/1/0a/artifacts"),
-        ("sqlite:////a/mlflow.db", "http://other/1"),
-        ("sqlite:////a/mlflow.db", "/a/mlflow_artifacts/digits"),
-        ("sqlite:////a/mlflow.db", "file:///a/mlflow_artifacts"),
-        ("sqlite:////a/mlflow.db", "file:///a/mlflow_artifacts/.."),
-        ("sqlite:////a/mlflow.db", "file:///a/mlflow_artifacts/%2e%2e"),
-        ("sqlite:////a/mlflow.db", "file:///a/my_mlflow_artifacts/digits"),
-        ("sqlite:////a/mlflow.db", "file:///b/mlflow_artifacts/digits/0a/artifacts"),
-        ("sqlite:////a/mlflow.db", "file://host/a/mlflow_artifacts/digits"),
-    ],
-)
-def test_place_of_files_that_is_anothers_is_refused(uri: str, place: str) -> None:
-    with pytest.raises(ConfigError, match="expected a store that keeps its files itself"):
+def test_place_of_files_is_the_stores_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for uri, place in PLACES:
         check_place(uri, place)
-
-
-def test_place_of_files_may_be_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for uri, place in OTHERS:
+        with pytest.raises(ConfigError, match=f"expected {OWN}"):
+            check_place(uri, place)
     monkeypatch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", "s3://bucket/mine/")
-    check_place("http://host:5000", "s3://bucket/mine/1/0a/artifacts")
+    check_place(SERVER, "s3://bucket/mine/1/0a/artifacts")
     for place in ("s3://bucket/mine", "s3://bucket/mine_not/1", "s3://bucket/mine/../1", "s3://bucket/mine/%2e%2e/1"):
-        with pytest.raises(ConfigError, match="expected a store that keeps its files itself"):
-            check_place("http://host:5000", place)
+        with pytest.raises(ConfigError, match=f"expected {OWN}"):
+            check_place(SERVER, place)
 
 
 def test_place_of_files_behind_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mlflow_artifacts").symlink_to(tmp_path / "victim")
     uri = tracking_uri(None, tmp_path)
-    with pytest.raises(ConfigError, match="expected a store that keeps its files itself"):
+    with pytest.raises(ConfigError, match=f"expected {OWN}"):
         check_place(uri, (tmp_path / "mlflow_artifacts" / "digits").as_uri())
     (tmp_path / "mlflow.db").symlink_to(tmp_path / "mine.db")
     with pytest.raises(ConfigError, match=r"expected a store, got a link to .*mine\.db"):
@@ -296,13 +229,14 @@ def test_relocate_moves_every_address_whatever_the_names(tmp_path: Path, name: s
         f"{folder.as_uri()}/mlflow_artifacts/{rest}" for folder in (old, new) for rest in ("d_%C3%A9", "a/0a/artifacts")
     ]
     others = ["/a/mlruns/0", "file:///a/b", "s3://bucket/mlflow_artifacts/a", f"{old.as_uri()}/mlflow_artifacts/../a"]
+    columns = (("experiments", "artifact_location"), ("runs", "artifact_uri"))
     with closing(sqlite3.connect(new / "mlflow.db")) as database, database:
-        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+        for table, column in columns:
             database.execute(f"create table {table} ({column})")
             database.executemany(f"insert into {table} values (?)", [(place,) for place in (*places, *others)])
     _relocate(new / "mlflow.db")
     with closing(sqlite3.connect(new / "mlflow.db")) as database:
-        for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
+        for table, column in columns:
             found = [place for (place,) in database.execute(f"select {column} from {table} order by rowid")]
             assert found == [*places[2:], *places[2:], *others]
 

@@ -12,7 +12,7 @@ import pytest
 from commands import sync
 from mlflow.tracking import MlflowClient
 from synthetic_sweep import write_run
-from tracking_stores import journalled, stored
+from tracking_stores import journalled, statuses, stored
 
 from ncexp.record import RunDirectory
 from ncexp.tracking import tracking_uri
@@ -88,6 +88,8 @@ def test_replaced_run_that_is_restored_with_its_experiment_counts_no_more(tmp_pa
     RunDirectory(path).clear()
     write_run(tmp_path, epochs=[1, 2])
     _send(path)
+    assert stored(tmp_path / "mlflow.db") == journalled([path])
+    assert len(statuses(tmp_path / "mlflow.db")) == 1  # the run of the first training is out of the lists
     client = MlflowClient(tracking_uri(None, tmp_path))
     experiment = client.get_experiment_by_name("digits")
     assert experiment is not None

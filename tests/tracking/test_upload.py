@@ -23,8 +23,7 @@ from ncexp.config import Component, ConfigError
 from ncexp.record import Journal, RunDirectory, State
 from ncexp.record.measurements import begin
 from ncexp.tracking import prepare, tracking_uri
-from ncexp.tracking.memory import page_of
-from ncexp.tracking.upload import send
+from ncexp.tracking.upload import page_of, send
 
 
 @pytest.fixture(autouse=True)
@@ -59,12 +58,8 @@ def sent_values(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 def _measure(path: Path, options: dict[str, Any], epochs: list[int]) -> Journal:
     """What `ncexp measure analysis=robustness` adds to a run."""
-    component = Component(
-        group="analysis.robustness",
-        name="robustness",
-        target="ncexp.measure.analyses.RobustnessAnalysis",
-        options=options,
-    )
+    target = "ncexp.measure.analyses.RobustnessAnalysis"
+    component = Component(group="analysis.robustness", name="robustness", target=target, options=options)
     journal = begin(path / "measurements", "robustness", component)
     for epoch in epochs:
         journal.put({"epoch": epoch, "test/robustness/ratio": 0.1 * epoch, "test/robustness/not_crossed": 0.0})
@@ -74,6 +69,9 @@ def _measure(path: Path, options: dict[str, Any], epochs: list[int]) -> Journal:
 @pytest.mark.slow
 def test_send_stores_every_value_once_however_often_it_is_repeated(tmp_path: Path) -> None:
     path = write_run(tmp_path)
+    records = list(curves(0.02, 0, 1.0, list(range(1, 60))))
+    records[3]["train/collapse/nc1_snr"] = float("inf")
+    write_journals(path, records)
     assert _send(path) == "sent"
     assert _send(path) == "up to date"
     (path / "mlflow.json").unlink()  # killed before it could note what it had sent
@@ -84,30 +82,19 @@ def test_send_stores_every_value_once_however_often_it_is_repeated(tmp_path: Pat
 
 @pytest.mark.slow
 def test_send_measurements_added_later_alone(tmp_path: Path, sent_values: list[tuple[str, int]]) -> None:
+    """What was measured anew replaces the run."""
     path = write_run(tmp_path)
     journal = _measure(path, {"num_examples": 100}, [1, 8])
     _send(path)
-    sent_values.clear()
-    _measure(path, {"num_examples": 100}, [3, 350])  # one of them in the middle of the journal
+    key = _measure(path, {"num_examples": 7}, []).path.stem.rpartition("_")[2]
+    for options, epochs, family in ((100, [3, 350], "robustness"), (7, [1], f"robustness.{key}")):
+        sent_values.clear()
+        _measure(path, {"num_examples": options}, epochs)  # some amid the journal
+        assert _send(path) == "sent"
+        assert {*sent_values} == {(f"test/{family}/{name}", one) for name in ("ratio", "not_crossed") for one in epochs}
     assert journal.epochs() == {1, 3, 8, 350}
-    assert _send(path) == "sent"
-    assert sorted(sent_values) == sorted(
-        (f"test/robustness/{name}", epoch) for name in ("ratio", "not_crossed") for epoch in (3, 350)
-    )
-    sent_values.clear()
-    other = _measure(path, {"num_examples": 7}, [1])
-    assert _send(path) == "sent"
-    key = other.path.stem.rpartition("_")[2]
-    assert sorted(sent_values) == [(f"test/robustness.{key}/not_crossed", 1), (f"test/robustness.{key}/ratio", 1)]
     assert stored(tmp_path / "mlflow.db") == journalled([path])
     assert _send(path) == "up to date"
-
-
-@pytest.mark.slow
-def test_send_value_that_was_measured_anew_replaces_the_run(tmp_path: Path) -> None:
-    path = write_run(tmp_path)
-    journal = _measure(path, {"num_examples": 100}, [1, 8])
-    _send(path)
     journal.put({"epoch": 8, "test/robustness/ratio": 0.9, "test/robustness/not_crossed": 0.0}, replace=True)
     assert _send(path) == "sent"
     assert stored(tmp_path / "mlflow.db") == journalled([path])
@@ -120,21 +107,14 @@ def test_send_run_can_be_filtered_and_read(tmp_path: Path) -> None:
     (tmp_path / "sweeps" / "quick_1" / "runs").mkdir(parents=True)
     (tmp_path / "sweeps" / "quick_1" / "runs" / f"003_{path.name}").symlink_to(path)
     _send(path)
-    client = MlflowClient(tracking_uri(None, tmp_path))
-    experiment = client.get_experiment_by_name("digits")
-    assert experiment is not None
-    query = (
-        "params.dataset = 'digits' and params.architecture = 'resnet' and params.loss = 'mse' and params.lr = '0.02' "
-        "and params.seed = '0' and params.precision = 'fp32' and tags.state = 'diverged' and tags.sweep = 'quick_1' "
-        "and tags.key LIKE '%'"
-    )
-    (found,) = client.search_runs([experiment.experiment_id], query)
+    found, client = _only_run(tmp_path), MlflowClient(tracking_uri(None, tmp_path))
+    chosen = {"dataset": "digits", "architecture": "resnet", "loss": "mse", "lr": "0.02", "seed": "0"}
+    assert found.data.params.items() >= chosen.items() | {("precision", "fp32"), ("optimizer.schedule.decays", "2")}
+    tags = {"state": "diverged", "sweep": "quick_1", "reason": "non-finite loss", "directory": path.name}
+    assert found.data.tags.items() >= tags.items()
     last = Journal(next(path.glob("measurements/errors_*.jsonl"))).read()[-1]
-    assert found.data.tags["reason"] == "non-finite loss"
-    assert found.data.tags["directory"] == path.name
     assert "resnet** on **digits**" in found.data.tags["mlflow.note.content"]
     assert f"| test error | {last['test/error']:.4g} |" in found.data.tags["mlflow.note.content"]
-    assert found.data.params["optimizer.schedule.decays"] == "2"
     assert found.data.metrics["test/error"] == last["test/error"]
     assert found.info.start_time == 1_700_000_000_000
     assert found.inputs is not None
@@ -144,27 +124,6 @@ def test_send_run_can_be_filtered_and_read(tmp_path: Path) -> None:
     assert files == {*names, "training.jsonl", "measurements"}
     journals = {artifact.path for artifact in client.list_artifacts(found.info.run_id, "measurements")}
     assert journals == {str(one.relative_to(path)) for one in path.glob("measurements/[!.]*")}
-
-
-@pytest.mark.slow
-def test_send_infinite_value(tmp_path: Path) -> None:
-    path = write_run(tmp_path)
-    records = list(curves(0.02, 0, 1.0, list(range(1, 60))))
-    records[3]["train/collapse/nc1_snr"] = float("inf")
-    write_journals(path, records)
-    _send(path)
-    assert stored(tmp_path / "mlflow.db") == journalled([path])
-
-
-@pytest.mark.slow
-def test_send_rerun_takes_the_old_run_out_of_the_lists(tmp_path: Path) -> None:
-    path = write_run(tmp_path)
-    _send(path)
-    RunDirectory(path).clear()
-    write_run(tmp_path, epochs=EPOCHS[:3])
-    _send(path)
-    assert stored(tmp_path / "mlflow.db") == journalled([path])
-    assert len(statuses(tmp_path / "mlflow.db")) == 1
 
 
 @pytest.mark.slow
@@ -204,16 +163,6 @@ def test_send_begins_anew_in_another_store_and_respects_deletion(tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_send_from_a_cluster_job_never_opens_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_run(tmp_path)
-    (tmp_path / "mlflow.db").unlink()
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    with pytest.raises(RuntimeError, match="a cluster job does not write an SQLite store"):
-        _send(path)
-    assert not (tmp_path / "mlflow.db").exists()
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "content", ["", '{"embedded": {"run', "[1]", '{"embedded": 3}', '{"embedded": {"run_id": 0}}', "\0"]
 )
@@ -238,24 +187,18 @@ def test_send_says_how_to_restore_a_deleted_experiment_and_then_sends_all(
     assert _send(first) == "deleted"
     others = [write_run(tmp_path, rate=rate) for rate in (0.02, 0.03)]
     assert sync([str(tmp_path)]) == 1
-    printed = capsys.readouterr().out
-    found = re.search(
-        r"not sent: tracking\.experiment: expected one that is there, got 'digits', which was deleted in MLflow\. "
-        r"Restore it: `(.*)`, or name another: tracking\.experiment=NAME\.",
-        printed,
+    words = (
+        r"got 'digits', which was deleted in MLflow\. Restore it: `(.*)`, or name another: tracking\.experiment=NAME\."
     )
-    assert found, printed
+    found = re.search(f"not sent: tracking.experiment: expected one that is there, {words}", capsys.readouterr().out)
+    assert found
     with pytest.raises(ConfigError, match="which was deleted in MLflow"):
         prepare(tracking_uri(None, tmp_path), ["digits"], tmp_path)
     assert {one.name for one in client.search_experiments()} == {"Default"}
-    subprocess.run(found[1], shell=True, check=True, env={**os.environ, "PATH": _path_with_python()})
+    here = str(Path(mlflow.__file__).parents[4] / "bin")  # with the command `mlflow` of this environment
+    subprocess.run(found[1], shell=True, check=True, env={**os.environ, "PATH": f"{here}:{os.environ['PATH']}"})
     assert sync([str(tmp_path)]) == 0
     assert stored(tmp_path / "mlflow.db") == journalled([first, *others])
-
-
-def _path_with_python() -> str:
-    """That has the command `mlflow` of this environment."""
-    return os.pathsep.join([str(Path(mlflow.__file__).parents[4] / "bin"), os.environ["PATH"]])
 
 
 # Moved and copied.
@@ -329,8 +272,7 @@ def test_send_moved_and_copied_runs_are_one_run_on_a_server(
     where = client.get_experiment_by_name(experiment)
     assert where is not None
     assert len(client.search_runs([where.experiment_id])) == 1
-    expected = journalled([tmp_path / "moved" / path.name])
-    assert {key: stored(mlflow_server.database)[key] for key in expected} == expected
+    assert stored(mlflow_server.database).items() >= journalled([tmp_path / "moved" / path.name]).items()
 
 
 @pytest.mark.slow
