@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ncexp.config import ConfigError, RunConfig
-from ncexp.measure.evaluation import EpochEvaluator
+from ncexp.measure.evaluation import EpochEvaluator, all_numbers
 from ncexp.measure.evaluator import seed_of, subject_of, train_error_at_most, undisturbed
 from ncexp.measure.ridge import Ridge, ridge_facts
 from ncexp.measure.snapshot import Snapshot
@@ -32,7 +32,8 @@ class RecordedTraining:
         self._subject = subject_of(assembly)
         self._follow_path(self._subject.ridge)
         self._evaluator = EpochEvaluator(directory, config.analyses, self._subject)
-        self._places = self._evaluator.places()
+        journals = self._evaluator.journals.items()
+        self._places = {name: str(one.path.relative_to(directory.path)) for name, one in journals}
         self._rows = TrainingRows(directory)
         #: The first evaluated epoch without training error, as far as this process knows: only rank 0 has the rows of
         #: before a resumption, the others then have 0 where there was one.
@@ -127,14 +128,14 @@ class RecordedTraining:
     def _evaluate(self, epoch: int) -> Record:
         """All numbers of the epoch; then the commit, and the files that are kept of it."""
         self._settle(epoch)
-        evaluated = self._evaluator.evaluate(epoch)
-        record = evaluated.record
+        snapshot, rows = self._evaluator.evaluate(epoch)
+        record = all_numbers(rows)
         if self._zero_error is None and record["train/error"] <= ZERO_ERROR:
             self._zero_error = epoch
-        for name, row in evaluated.rows.items() if self._first else ():
+        for name, row in rows.items() if self._first else ():
             self._rows.add(self._places[name], row)
         self._commit()
-        self._save_files(epoch, evaluated.snapshot)
+        self._save_files(epoch, snapshot)
         return record
 
     def _commit(self) -> None:
@@ -169,7 +170,7 @@ class RecordedTraining:
         evaluated = lacks and any(row["epoch"] == epoch for row in self._rows.records(self._places["errors"]))
         if self._training.processes.any(evaluated):
             self._settle(epoch)
-            self._save_files(epoch, self._evaluator.evaluate(epoch).snapshot)
+            self._save_files(epoch, self._evaluator.evaluate(epoch)[0])
 
     def _follow_path(self, ridge: Ridge) -> None:
         """Put the last layer on the central path, in a regime that has it there. Raises ConfigError for a batch that is

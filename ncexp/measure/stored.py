@@ -12,7 +12,7 @@ from rich.console import Console
 from ncexp.config import Component, ConfigError, MeasureConfig, check_analyses, stored_run
 from ncexp.config.trusted_code import refuse_strange_code
 from ncexp.measure.evaluation import Analysis, build_analyses, check_probes, probes_of, run_analysis, with_errors
-from ncexp.measure.evaluator import Pass, Subject, evaluate, seed_of, subject_of, undisturbed
+from ncexp.measure.evaluator import Subject, evaluate, seed_of, subject_of, undisturbed
 from ncexp.measure.own_loop import MARK
 from ncexp.measure.snapshot import Snapshot, load_snapshot
 from ncexp.record import DamagedFile, Journal, RunDirectory, State, TaskDirectory, counted, read_config, set_aside
@@ -21,8 +21,8 @@ from ncexp.record.tensor_file import DamagedTensors, UnusableFile, read_header
 from ncexp.training import Assembly, assemble, load_weights
 from ncexp.training.machine import restore_threads
 
-#: Snapshot; network, loss and data where an analysis needs them; the pass that the snapshot is of, if just made.
-Input = tuple[Snapshot, Subject | None, Pass | None]
+#: Snapshot; network, loss and data where an analysis needs them.
+Input = tuple[Snapshot, Subject | None]
 
 
 @dataclass
@@ -154,7 +154,7 @@ class _Stored:
         for name in names:
             analysis = self.analyses[name]
             if stored is not None and analysis.needs == "statistics" and stored.has(probes_of({name: analysis})):
-                yield name, (stored, None, None)
+                yield name, (stored, None)
             else:
                 rest[name] = analysis
         if rest and (given := self._with_network(epoch, rest, stored, plan)):
@@ -168,10 +168,9 @@ class _Stored:
         try:
             subject = self._with_weights(epoch, analyses)
             if stored is not None and stored.has(probes) and all(one.needs != "features" for one in analyses.values()):
-                return stored, subject, None
+                return stored, subject
             with undisturbed(subject.network, seed_of(epoch)):
-                done = evaluate(subject, epoch, probes)
-            return done.snapshot, subject, done
+                return evaluate(subject, epoch, probes), subject
         except FileNotFoundError as error:
             if self.directory.snapshot(epoch) not in plan.refused:
                 plan.refuse(self.directory.checkpoint(epoch), error)

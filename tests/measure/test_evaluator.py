@@ -40,14 +40,14 @@ def test_evaluation_is_of_a_full_pass_in_eval_mode(assembly: Assembly, monkeypat
     subject = subject_of(assembly)
     done = evaluate(subject, 3, {"backbone.0 average": Probe("backbone.0", average)})
     network = assembly.training.network.eval()
-    assert done.snapshot.epoch == 3
-    assert list(done.snapshot.splits) == ["train", "test"]
+    assert done.epoch == 3
+    assert list(done.splits) == ["train", "test"]
     for name, data in subject.splits.items():
         assert isinstance(data, Split)
         with torch.no_grad():
             logits, features = network(data.inputs)
             first = network.backbone[0](data.inputs)  # type: ignore[index]
-        split = done.snapshot.splits[name]
+        split = done.splits[name]
         expected = nn.functional.cross_entropy(logits.double(), data.labels).item()
         assert split.loss == pytest.approx(expected, rel=1e-6)  # of float32 logits
         assert split.error == (logits.argmax(1) != data.labels).sum().item() / len(data)
@@ -57,9 +57,9 @@ def test_evaluation_is_of_a_full_pass_in_eval_mode(assembly: Assembly, monkeypat
         torch.testing.assert_close(covariance, statistics.within_class_covariance, rtol=1e-5, atol=1e-6)
         probed = split.layers["backbone.0 average"].class_means
         torch.testing.assert_close(probed, class_statistics(first, data.labels, 4).class_means, rtol=1e-6, atol=1e-6)
-        torch.testing.assert_close(done.features[name], features, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(split.features, features, rtol=1e-6, atol=1e-6)
     weight = assembly.classifier.weight.detach().double()
-    assert torch.equal(done.snapshot.classifier.weight, weight)
+    assert torch.equal(done.classifier.weight, weight)
 
 
 def test_features_that_are_too_large_to_keep_are_computed_again(
@@ -69,7 +69,7 @@ def test_features_that_are_too_large_to_keep_are_computed_again(
     assembly = assemble(config)
     kept = measured(assembly, config)
     monkeypatch.setattr(evaluator, "FEATURE_BUDGET_BYTES", 0)
-    assert evaluate(subject_of(assembly), 1, {}).features == {}
+    assert all(split.features is None for split in evaluate(subject_of(assembly), 1, {}).splits.values())
     assert measured(assembly, config) == kept
 
 
@@ -229,7 +229,7 @@ def test_analysis_sees_network_loss_and_data_and_disturbs_nothing(assembly: Asse
     done = evaluate(subject, 2, {})
     assembly.training.network.train()
     before = states()
-    records = [run_analysis(Careless(), done.snapshot, subject, done) for _ in range(2)]
+    records = [run_analysis(Careless(), done, subject) for _ in range(2)]
     assert records[0] == records[1]  # the same years later
     assert records[0].keys() == {"epoch", "train/careless/slope", "test/careless/slope"}
     assert records[0]["train/careless/slope"] != records[0]["test/careless/slope"]
@@ -250,7 +250,7 @@ def test_analysis_that_reads_what_it_did_not_declare_is_refused(assembly: Assemb
     subject = subject_of(assembly)
     done = evaluate(subject, 2, {})
     with pytest.raises(ValueError, match="needs: expected 'features' or 'network'"):
-        run_analysis(Undeclared(), done.snapshot, subject, done)
+        run_analysis(Undeclared(), done, subject)
 
 
 def test_analysis_without_needs_is_refused(composed: Compose) -> None:

@@ -90,7 +90,7 @@ def test_loss_is_the_criterion_of_the_whole_set(name: str, monkeypatch: pytest.M
     monkeypatch.setattr(evaluator, "BATCH_SIZE", 4)
     measured = subject(CRITERIA[name])
     generator = torch.get_rng_state()
-    loss = evaluate(measured, 1, {}).snapshot.splits["train"].loss
+    loss = evaluate(measured, 1, {}).splits["train"].loss
     assert torch.equal(torch.get_rng_state(), generator)
     data = Sorted()
     with torch.no_grad():
