@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol, get_args
 
 import torch
@@ -12,7 +13,7 @@ from rich.filesize import decimal
 from torch import Tensor, nn
 
 from ncexp.collapse import ClassStatistics, LinearClassifier, SNRSpectrum
-from ncexp.config import Component, ConfigError, RunConfig
+from ncexp.config import Component, ConfigError, Keep, RunConfig
 from ncexp.datasets import Examples
 from ncexp.measure.evaluator import Subject, buffers_kept, evaluate, forward, seed_of, undisturbed
 from ncexp.measure.probes import Probe, Probes
@@ -24,6 +25,7 @@ from ncexp.training import Objective
 
 #: What an analysis reads: a snapshot is enough; the features of all examples; or the network itself, loss and data.
 Needs = Literal["statistics", "features", "network"]
+Kind = Literal["snapshots", "checkpoints"]
 #: Measured of every run, whatever else is chosen.
 ERRORS = Component(group="analysis.errors", name="errors", target="ncexp.measure.analyses.LossAndError", options={})
 
@@ -239,8 +241,8 @@ class EpochEvaluator:
         for name, component in self._components.items():
             begin(self._directory.measurements, name, component)
 
-    def write(self, epoch: int, keeps_snapshot: bool, replace: bool = False) -> Record:
-        """Evaluate and write the journals and, if it is kept, the snapshot; returns all numbers of the epoch.
+    def write(self, epoch: int, keeps_snapshot: bool, replace: bool = False) -> tuple[Snapshot, Record]:
+        """Evaluate and write the journals and, if it is kept, the snapshot; returns it and all numbers of the epoch.
 
         replace: write them also where the epoch is on record already. Of several processes the first writes.
         """
@@ -251,7 +253,15 @@ class EpochEvaluator:
             self.begin_journals()
             for name, row in rows.items():
                 self.journals[name].put(row, replace)
-        return all_numbers(rows)
+        return snapshot, all_numbers(rows)
+
+
+def kept_files(
+    directory: RunDirectory, keep: Keep, epoch: int, last: int, zero_error: int | None = None
+) -> dict[Kind, Path]:
+    """The files that stay of an epoch: "snapshots" or "checkpoints" → its place; the arguments are those of `keeps`."""
+    places: dict[Kind, Path] = {"snapshots": directory.snapshot(epoch), "checkpoints": directory.checkpoint(epoch)}
+    return {kind: path for kind, path in places.items() if keep.keeps(kind, epoch, last, zero_error)}
 
 
 def all_numbers(rows: Mapping[str, Record]) -> Record:
