@@ -26,7 +26,7 @@ from ncexp.config import ConfigError, RunConfig
 from ncexp.datasets import Dataset, check_data
 from ncexp.record import RunDirectory
 from ncexp.training import machine
-from ncexp.training.canary import WrongGradients, check_gradients_once
+from ncexp.training.canary import WrongGradients, check_gradients
 from ncexp.training.checkpoint import Position
 from ncexp.training.distributed import SINGLE, Processes
 from ncexp.training.loop import Training
@@ -88,15 +88,8 @@ class Assembly:
         count = training.batch_size if training.compiled else CHECKED_EXAMPLES
         inputs, labels = next(training.data.batches(count))
         try:
-            check_gradients_once(
-                training.network,
-                training.forward,
-                training.loss,
-                inputs,
-                labels,
-                precision=training.precision,
-                compiled=training.compiled,
-            )
+            chosen = {"precision": training.precision, "compiled": training.compiled}
+            check_gradients(training.network, training.forward, training.loss, inputs, labels, **chosen)
         except WrongGradients as error:
             raise ConfigError(str(error)) from error
 

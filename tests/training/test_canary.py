@@ -28,7 +28,6 @@ from ncexp.training.canary import (
     TOLERANCES,
     WrongGradients,
     check_gradients,
-    check_gradients_once,
     relative_errors,
 )
 from ncexp.training.losses import MSE, CrossEntropy, objective_of
@@ -45,6 +44,11 @@ NETWORKS: dict[str, Callable[[tuple[int, ...]], nn.Module]] = {
     "densenet": lambda shape: densenet(shape, NUM_CLASSES, layers=[2, 2, 2], growth_rate=4),
     "mlp": lambda shape: mlp(shape, NUM_CLASSES, hidden=[256, 256, 64]),
 }
+
+
+@pytest.fixture(autouse=True)
+def nothing_found_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canary, "_FOUND_RIGHT", set())
 
 
 def examples(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -291,8 +295,7 @@ def test_check_gradients_leaves_infinite_losses_and_other_precisions() -> None:
         check_gradients(network, network, MSE_LOSS, inputs, labels, precision="tf32")
 
 
-def test_gradient_check_runs_once_for_each_shape_precision_and_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(canary, "_FOUND_RIGHT", set())
+def test_gradient_check_runs_once_for_each_shape_precision_and_compilation() -> None:
     torch.manual_seed(0)
     calls = []
     narrow, wide = (resnet(DIGITS, NUM_CLASSES, width=width) for width in (4, 8))
@@ -303,7 +306,7 @@ def test_gradient_check_runs_once_for_each_shape_precision_and_compilation(monke
             calls.append(1)
             return network(inputs)
 
-        check_gradients_once(network, forward, MSE_LOSS, inputs, labels[: len(inputs)], **options)
+        check_gradients(network, forward, MSE_LOSS, inputs, labels[: len(inputs)], **options)
 
     plain: dict[str, Any] = {"precision": "fp32", "compiled": False}
     for expected, network, some, options in [
@@ -320,7 +323,7 @@ def test_gradient_check_runs_once_for_each_shape_precision_and_compilation(monke
     for _ in range(2):  # what was wrong is looked at again
         broken = broken_network("weight", 0.0)
         with pytest.raises(WrongGradients):
-            check_gradients_once(broken, broken, MSE_LOSS, inputs, labels, **plain)
+            check_gradients(broken, broken, MSE_LOSS, inputs, labels, **plain)
 
 
 def test_run_with_wrong_gradients_is_refused_before_anything_is_written(

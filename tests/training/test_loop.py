@@ -16,7 +16,7 @@ from ncexp.architectures.resnet import resnet
 from ncexp.config import ConfigError, check
 from ncexp.datasets import Split
 from ncexp.measure import evaluate
-from ncexp.training import Diverged, Interrupted, Position, Training, assemble, objective_of, step_log
+from ncexp.training import Diverged, Interrupted, Position, Training, assemble, loop, objective_of
 from ncexp.training.losses import MSE, CrossEntropy
 from ncexp.training.optimizers import constant_schedule
 
@@ -163,9 +163,9 @@ class Never(Late):
 @pytest.mark.parametrize("loss", [MSE(NUM_CLASSES), CrossEntropy(NUM_CLASSES)])
 def test_step_reads_no_number_from_the_device(loss: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The meta device has shapes and no numbers: whatever wants to read one fails."""
-    monkeypatch.setattr(step_log, "_Arriving", Never)
+    monkeypatch.setattr(loop, "_Arriving", Never)
     ours = training(examples("meta"), loss=loss)
-    log = step_log.StepLog(4, NUM_EXAMPLES, torch.device("meta"))
+    log = loop.StepLog(4, NUM_EXAMPLES, torch.device("meta"))
     for inputs, labels in ours.data.batches(BATCH_SIZE, torch.arange(NUM_EXAMPLES, device="meta")):
         ours._step(inputs, labels, log)
     assert ours.position.step == 4
@@ -195,7 +195,7 @@ def test_non_finite_loss_stops_at_its_step() -> None:
 def test_non_finite_loss_that_arrives_late_stops_the_epoch_and_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(step_log, "_Arriving", Late)
+    monkeypatch.setattr(loop, "_Arriving", Late)
     ours = training(examples(), loss=broken_at(1), batch_size=5)
     with pytest.raises(Diverged, match=r"the loss is -?inf in epoch 1, step 1$"):
         ours.run_epoch(lambda: False)
@@ -205,7 +205,7 @@ def test_non_finite_loss_that_arrives_late_stops_the_epoch_and_is_named(
 def test_non_finite_loss_that_never_arrives_is_met_at_the_epochs_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(step_log, "_Arriving", Never)
+    monkeypatch.setattr(loop, "_Arriving", Never)
     for should_stop in (lambda: False, lambda: True):
         with pytest.raises(Diverged, match=r"step 1$"):
             training(examples(), loss=broken_at(1)).run_epoch(should_stop)

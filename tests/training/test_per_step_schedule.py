@@ -11,8 +11,7 @@ from support import TRAINING
 from torch import Tensor, nn
 
 from ncexp.datasets import Split
-from ncexp.training.checkpoint import Position, load_resume, save_resume
-from ncexp.training.interruption import Interrupted
+from ncexp.training import Interrupted, Position, load_resume, save_resume
 from ncexp.training.loop import Training
 from ncexp.training.losses import MSE, objective_of
 
