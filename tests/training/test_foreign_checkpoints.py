@@ -225,7 +225,7 @@ def test_prefix_that_is_the_networks_own_stays(tmp_path: Path) -> None:
         ),
         (lambda s: {**s, "head.bias": s["head.bias"].to_sparse()}, None, "1 sparse or quantized: head.bias"),
         (lambda s: {"epoch": 3}, None, "expected one place with tensors by name, got none. There: epoch"),
-        (lambda s: {"model": s}, "net", "expected net, got no 'net' on the way there. There: model"),
+        (lambda s: {"model": s}, "net", "expected tensors by name under net, got nothing. There: model"),
         (lambda s: {"model": {"state": s}}, "model", "expected tensors by name under model, got dict. There: state"),
         (lambda s: {"model": s, "loss": torch.nn.MSELoss()}, None, "got other objects of Python .*MSELoss"),
     ],
