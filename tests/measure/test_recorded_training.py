@@ -151,3 +151,16 @@ def test_zero_error_epoch_is_found_by_few_passes(composed: Compose, monkeypatch:
     assert asked[0] > 2
     evaluated = 2 * (80 + 40)  # at zero error and at the end
     assert examples[0] - evaluated < 80 * asked[0] / 2
+
+
+@pytest.mark.slow
+def test_weights_of_zero_error_and_of_the_end_are_kept_also_after_a_kill(composed: Compose) -> None:
+    choice = [*EASY, "keep.checkpoints=zero_error"]
+    directory = train(composed(*choice), stop_after=19)
+    kept_before = directory.kept_checkpoints()
+    train(composed(*choice))
+    zero_error = read_run(directory.path).zero_error_epoch
+    assert zero_error is not None
+    assert zero_error < 19
+    assert kept_before == [zero_error]
+    assert directory.kept_checkpoints() == [zero_error, 20]
