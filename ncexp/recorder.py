@@ -25,7 +25,7 @@ from torch.optim import Optimizer
 from ncexp.config import Component, ConfigError, check_analyses
 from ncexp.config.components import digest
 from ncexp.config.installed import read_choice
-from ncexp.measure import EpochEvaluator, LoadedExamples, Ridge, Snapshot, Subject, TappedNetwork, load_data
+from ncexp.measure import EpochEvaluator, LoadedData, LoadedExamples, Ridge, Snapshot, Subject, TappedNetwork
 from ncexp.measure.evaluator import buffers_kept, seed_of, undisturbed
 from ncexp.measure.loaders import one_loader
 from ncexp.measure.ridge import innermost, ridge_facts, ridge_for, ridge_of
@@ -169,7 +169,9 @@ class Recorder:
                 f"num_classes: expected {last.out_features}, the outputs of the classifier, got {self._num_classes}. "
                 "Correct it, or name another layer."
             )
-        data = load_data(train_loader, test_loader, self._num_classes, last.weight.device, self._processes)
+        given = {"train": train_loader} if test_loader is None else {"train": train_loader, "test": test_loader}
+        device, processes = last.weight.device, self._processes
+        splits = {split: LoadedExamples(split, loader, device, processes) for split, loader in given.items()}
         objective = objective_of(self._loss)
         refuse_other_than_scalar(objective, last.weight)
         scale = getattr(self._loss, "half_mse_scale", None)
@@ -177,7 +179,8 @@ class Recorder:
             ridge = ridge_for(last, self._decay, self._decoupled, scale)
         else:
             ridge = ridge_of(self._optimizer, last, scale)
-        return Subject(network, objective, data, ridge, self._processes, shared_out=True)
+        data = LoadedData({**splits}, self._num_classes)
+        return Subject(network, objective, data, ridge, processes, shared_out=True)
 
     def _note_facts(self, snapshot: Snapshot, subject: Subject) -> None:
         """facts.json, where λ is not yet known or has changed; a warning where it is 0 with a multiple of the MSE."""

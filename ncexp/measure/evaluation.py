@@ -159,8 +159,8 @@ def run_analysis(analysis: Analysis, snapshot: Snapshot, subject: Subject | None
         with nullcontext() if given is None else undisturbed(given.network, seed_of(snapshot.epoch, split)):
             if given is not None:
                 given.network.eval()
-            numbers = analysis(Evaluation(split, snapshot.epoch, snapshot, given))
-            row |= {f"{split}/{name}": value for name, value in numbers}
+            for name, value in analysis(Evaluation(split, snapshot.epoch, snapshot, given)):
+                row[f"{split}/{name}"] = value
     return row
 
 

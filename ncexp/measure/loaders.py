@@ -36,15 +36,6 @@ class LoadedData:
     num_classes: int
 
 
-def load_data(
-    train: Iterable[Any], test: Iterable[Any] | None, num_classes: int, device: torch.device, processes: Processes
-) -> LoadedData:
-    """The splits of these loaders, their batches on `device`, of a network on as many processes."""
-    given = {"train": train} if test is None else {"train": train, "test": test}
-    splits = {split: LoadedExamples(split, loader, device, processes) for split, loader in given.items()}
-    return LoadedData({**splits}, num_classes)
-
-
 class LoadedExamples:
     """The examples of a loader whose batches are (inputs, labels), or mappings with the entry "labels".
 

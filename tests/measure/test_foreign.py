@@ -121,7 +121,7 @@ def test_same_command_measures_nothing_and_later_files_are_added(
 
 
 @pytest.mark.slow
-def test_other_weights_or_another_decay_make_another_run_another_folder_none(
+def test_other_weights_or_decay_make_another_run_and_folders_do_not(
     measuring: Compose, console: Console, outputs: Path, files: Path, tmp_path: Path
 ) -> None:
     measure_checkpoints(measuring(), console)
