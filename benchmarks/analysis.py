@@ -38,7 +38,7 @@ from ncexp.collapse import (
     nearest_class_center_mismatch,
     snr_spectrum,
 )
-from ncexp.measure import Pass, Ridge, Snapshot, Subject, evaluate, run_analysis
+from ncexp.measure import Ridge, Snapshot, Subject, evaluate, run_analysis
 from ncexp.measure.analyses import CentralPathAnalysis, Decisions, MSEDecompositionAnalysis, NeuralCollapse
 from ncexp.measure.evaluator import BATCH_SIZE
 from ncexp.training import objective_of
@@ -58,12 +58,12 @@ def forward(subject: Subject) -> None:
                 subject.network(inputs)
 
 
-def analyse(subject: Subject) -> Pass:
+def analyse(subject: Subject) -> Snapshot:
     """The pass and every number of it."""
-    done = evaluate(subject, 1, {})
+    snapshot = evaluate(subject, 1, {})
     for analysis in (*OF_STATISTICS, Decisions()):
-        run_analysis(analysis, done.snapshot, subject, done)
-    return done
+        run_analysis(analysis, snapshot, subject)
+    return snapshot
 
 
 def analyse_statistics(snapshot: Snapshot) -> None:
@@ -80,7 +80,7 @@ def measure(name: str, network: nn.Module, num_examples: int, repeats: int) -> d
     dataset = generated(num_examples, shape, num_test=min(256, num_examples)).to(device())
     network = network.to(device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
     subject = Subject(network, objective_of(MSE(NUM_CLASSES)), dataset, RIDGE)
-    snapshot = analyse(subject).snapshot
+    snapshot = analyse(subject)
     seconds = interleaved_medians(
         {
             "forward": lambda: forward(subject),

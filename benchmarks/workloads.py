@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ncexp.config import RunConfig, check
 from ncexp.config.composing import compose_mapping
 from ncexp.datasets import Dataset, Split
-from ncexp.measure import Subject, build_analyses, evaluate, ridge_of, run_analysis, with_errors
+from ncexp.measure import build_analyses, evaluate, run_analysis, subject_of, with_errors
 from ncexp.training import Assembly, assemble
 
 NUM_CLASSES = 10
@@ -35,19 +35,12 @@ def assembled(data: Dataset, *overrides: str) -> Assembly:
     return assemble(configured("optimizer=sgd", "optimizer.lr=1e-4", *overrides), data)
 
 
-def subject_of(assembly: Assembly) -> Subject:
-    """What an evaluation of these parts is of."""
-    training = assembly.training
-    ridge = ridge_of(training.optimizer, assembly.classifier, assembly.half_mse_scale)
-    return Subject(training.network, training.loss, assembly.dataset, ridge, training.processes)
-
-
 def evaluated(assembly: Assembly, config: RunConfig) -> dict[str, float]:
     """One evaluation with the analyses of `config`: every number of every split, and nothing on the disk."""
     subject, record = subject_of(assembly), dict[str, float]()
-    done = evaluate(subject, 1, {})
+    snapshot = evaluate(subject, 1, {})
     for analysis in build_analyses(with_errors(config.analyses)).values():
-        record |= run_analysis(analysis, done.snapshot, subject, done)
+        record |= run_analysis(analysis, snapshot, subject)
     return record
 
 

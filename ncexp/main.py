@@ -35,6 +35,7 @@ from ncexp.training import (
     StopRequest,
     assemble,
     describe_out_of_memory,
+    environment,
     join,
     set_threads,
 )
@@ -158,7 +159,7 @@ def _begin(
     facts = recorded.facts()
     write_json(directory.facts, facts)
     commit, difference = code_state()
-    write_json(directory.environment, assembly.environment() | {"commit": commit})
+    write_json(directory.environment, environment(assembly.device, assembly.training.processes) | {"commit": commit})
     write_text(directory.code_diff, difference)
     directory.set_status(State.RUNNING, epoch=0)
     lines, classes = [f"run       {directory.path}"], facts.get("classes", f"0 to {facts['num_classes'] - 1}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import traceback
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from numbers import Integral
 from os import PathLike
@@ -19,30 +19,27 @@ from types import TracebackType
 from typing import Any
 
 import yaml
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ncexp.config import check_analyses
+from ncexp.config import Component, ConfigError, check_analyses
 from ncexp.config.components import digest
-from ncexp.measure import EpochEvaluator, Ridge, Subject, TappedNetwork, load_data, load_snapshot, ridge_for, ridge_of
+from ncexp.config.installed import read_choice
+from ncexp.measure import EpochEvaluator, LoadedData, LoadedExamples, Ridge, Snapshot, Subject, TappedNetwork
 from ncexp.measure.evaluator import buffers_kept, seed_of, undisturbed
-from ncexp.measure.loaders import LoadedExamples, one_loader
-from ncexp.measure.own_loop import (
-    MARK,
-    Loss,
-    choose_analyses,
-    choose_loss,
-    describe,
-    describe_optimizer,
-    facts_of,
-    refuse_another,
-)
+from ncexp.measure.loaders import one_loader
+from ncexp.measure.ridge import innermost, ridge_facts, ridge_for, ridge_of
+from ncexp.measure.stored import MARK
 from ncexp.measure.tapped import plainly, take_first_buffers
-from ncexp.record import Record, RunDirectory, State, read_json, write_json, write_text
+from ncexp.record import Record, RunDirectory, State, read_config, read_json, write_json, write_text
 from ncexp.record.provenance import code_state
 from ncexp.report import draw_run
 from ncexp.training import SINGLE, Diverged, environment, joined, objective_of, refuse_other_than_scalar
+from ncexp.training.optimizers import DECOUPLED
 
+Loss = Callable[..., Tensor]
+#: What a group of an optimizer may say of its decay: torch's names, and that of `ncexp.training.optimizers`.
+DECAYS = ("weight_decay", "decoupled_weight_decay", DECOUPLED, "lambd")
 #: What is measured unless something else is asked for: what `ncexp` itself measures.
 ANALYSES = ("collapse", "decisions", "decomposition", "central_path")
 
@@ -89,16 +86,20 @@ class Recorder:
         pair = weight_decay if isinstance(weight_decay, tuple) else (weight_decay, weight_decay)
         self._decay = (float(pair[0]), float(pair[1]))  # whatever kind of number it is
         self._optimizer, self._decoupled = optimizer, decoupled_weight_decay
-        chosen, self._loss = choose_loss(loss, self._num_classes)
-        analysis = choose_analyses(analyses)
+        chosen, self._loss = _choose_loss(loss, self._num_classes)
+        asked = analyses if isinstance(analyses, Mapping) else {name: {} for name in analyses}
+        analysis = {  # an entry with a _target_ of its own is one that conf/analysis lacks
+            name: {"name": name, **options} if "_target_" in options else read_choice("analysis", name, **options)
+            for name, options in asked.items()
+        }
         self._components = check_analyses(analysis)
-        stated = describe_optimizer(optimizer, self._decay, decoupled_weight_decay, lr)
+        stated = _describe_optimizer(optimizer, self._decay, decoupled_weight_decay, lr)
         self._raw: dict[str, Any] = {"loss": chosen, "optimizer": stated, "seed": seed, "analysis": analysis}
         self._processes, self._lock = SINGLE, ExitStack()
         self._begun = self._closed = False
         self._ridge_noted: Ridge | None = None
         self._evaluated: set[int] = set()
-        refuse_another(self._directory, self._raw)
+        _refuse_another(self._directory, self._raw)
         self._directory.refuse_if_held()
 
     def evaluate(
@@ -129,13 +130,13 @@ class Recorder:
                 self._begin(network, subject.splits["train"])
             take_first_buffers(network, self._processes)
             evaluator = EpochEvaluator(self._directory, self._components, subject)
-            record = evaluator.write(epoch, keeps_snapshot=True, replace=True)
+            snapshot, record = evaluator.write(epoch, keeps_snapshot=True, replace=True)
         if epoch in self._evaluated:
             again = f"epoch: expected one that this Recorder has not evaluated, got {epoch} again. It is replaced."
             warnings.warn(again, stacklevel=2)
         self._evaluated.add(epoch)
         if self._processes.first:
-            self._note_facts(epoch, subject)
+            self._note_facts(snapshot, subject)
             self._directory.clock.note(epoch)
             self._directory.set_status(State.RUNNING, epoch=epoch)
         return record
@@ -168,44 +169,53 @@ class Recorder:
                 f"num_classes: expected {last.out_features}, the outputs of the classifier, got {self._num_classes}. "
                 "Correct it, or name another layer."
             )
-        data = load_data(train_loader, test_loader, self._num_classes, last.weight.device, self._processes)
+        given = {"train": train_loader} if test_loader is None else {"train": train_loader, "test": test_loader}
+        device, processes = last.weight.device, self._processes
+        splits = {split: LoadedExamples(split, loader, device, processes) for split, loader in given.items()}
         objective = objective_of(self._loss)
         refuse_other_than_scalar(objective, last.weight)
-        return Subject(network, objective, data, self._ridge(last), self._processes, shared_out=True)
-
-    def _ridge(self, last: nn.Linear) -> Ridge:
         scale = getattr(self._loss, "half_mse_scale", None)
-        if self._optimizer is not None:
-            return ridge_of(self._optimizer, last, scale)
-        return ridge_for(last, self._decay, self._decoupled, scale)
+        if self._optimizer is None:
+            ridge = ridge_for(last, self._decay, self._decoupled, scale)
+        else:
+            ridge = ridge_of(self._optimizer, last, scale)
+        data = LoadedData({**splits}, self._num_classes)
+        return Subject(network, objective, data, ridge, processes, shared_out=True)
 
-    def _note_facts(self, epoch: int, subject: Subject) -> None:
+    def _note_facts(self, snapshot: Snapshot, subject: Subject) -> None:
         """facts.json, where λ is not yet known or has changed; a warning where it is 0 with a multiple of the MSE."""
-        ridge = subject.ridge
-        if ridge == self._ridge_noted:
+        ridge, noted = subject.ridge, self._ridge_noted
+        if ridge == noted:
             return
-        snapshot = load_snapshot(self._directory.snapshot(epoch), self._directory.key)
-        facts = facts_of(snapshot, subject.network, subject.splits, read_json(self._directory.facts))
+        facts = _facts_of(snapshot, subject, read_json(self._directory.facts))
         write_json(self._directory.facts, facts)
-        told = [] if self._ridge_noted else [split for split in subject.splits if f"read_{split}" in facts]
-        for split in told:
-            warnings.warn(
-                f"{split}_loader: expected each example of its dataset once, got {facts[f'read_{split}']}. What it "
-                "yields is measured; pass a loader of all to measure that.",
-                stacklevel=3,
-            )
+        for split in subject.splits:
+            if noted is None and f"read_{split}" in facts:
+                warnings.warn(
+                    f"{split}_loader: expected each example of its dataset once, got {facts[f'read_{split}']}. What it "
+                    "yields is measured; pass a loader of all to measure that.",
+                    stacklevel=3,
+                )
         self._ridge_noted = ridge
-        scale = getattr(self._loss, "half_mse_scale", None)
         asked = self._optimizer is not None or (self._decay[0] > 0 and not self._decoupled)
-        if asked and ridge.weight == 0 and scale is not None:
+        if asked and ridge.weight == 0 and getattr(self._loss, "half_mse_scale", None) is not None:
             warnings.warn(f"{self._directory.path.name}: {ridge.convention}", stacklevel=3)
 
     def _begin(self, network: TappedNetwork, examples: object) -> None:
         """Hold the directory, and write what is known before the first number."""
         directory, (dataset, architecture) = self._directory, self._names
         assert isinstance(examples, LoadedExamples)
-        raw = describe((dataset, examples), (architecture, network), self._num_classes) | self._raw
-        refuse_another(directory, raw)
+        data, model = getattr(examples.given, "dataset", examples.given), network.model
+        raw = {
+            "dataset": {**_described(dataset, data), "num_classes": self._num_classes, **examples.shapes},
+            "architecture": {
+                **_described(architecture, model),
+                "num_features": network.classifier.in_features,
+                "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+            },
+            **self._raw,
+        }
+        _refuse_another(directory, raw)
         self._lock.enter_context(directory.locked())
         directory.identity(digest({name: raw[name] for name in ("loss", "optimizer", "dataset", "architecture")}))
         write_json(directory.origin, {"loop": "recorded by ncexp.Recorder"})
@@ -227,3 +237,105 @@ class Recorder:
             draw_run(self._directory)
         self._begun, self._closed = False, True
         self._lock.close()
+
+
+def _choose_loss(loss: str | Loss, num_classes: int) -> tuple[dict[str, Any], Loss]:
+    """The entry of config.yaml and the callable, of a name in conf/loss or of a callable (logits, labels)."""
+    if isinstance(loss, str):
+        raw = read_choice("loss", loss)
+        return raw, Component.check("loss", raw).build(num_classes=num_classes)
+    if isinstance(loss, nn.MSELoss):
+        raise ConfigError(
+            "loss: expected a callable (logits, labels), got torch.nn.MSELoss, which takes one-hot targets. "
+            'Use loss="mse_mean", the same on one-hot targets, or "mse", half the sum over the classes.'
+        )
+    return _described(getattr(loss, "__name__", None), loss), loss
+
+
+def _describe_optimizer(
+    optimizer: Optimizer | None, weight_decay: tuple[float, float], decoupled: bool, lr: float | None
+) -> dict[str, Any]:
+    """The entry of config.yaml: the optimizer's class, rate and decay as it stands, or the numbers stated instead.
+
+    Of a scheduled rate it is the one that the schedule began with, as far as torch notes it (`initial_lr`). Where the
+    groups of an optimizer differ, a list has the value of each.
+    Raises ConfigError where a decay is stated beside the optimizer, and for what is none.
+    """
+    described: dict[str, Any] = {"name": "own", "_target_": "ncexp.Recorder", "lr": None if lr is None else float(lr)}
+    if optimizer is None:
+        return described | {"weight_decay": _shared(weight_decay), "decoupled_weight_decay": decoupled}
+    if not getattr(innermost(optimizer), "param_groups", None):
+        raise ConfigError(
+            f"optimizer: expected a torch.optim.Optimizer with parameters, got {type(optimizer).__name__}. Pass that "
+            "of the loop, or state weight_decay instead."
+        )
+    if decoupled or weight_decay != (0.0, 0.0):
+        raise ConfigError(
+            f"weight_decay: expected none beside optimizer, whose own is read, got {weight_decay}, decoupled: "
+            f"{decoupled}. Leave one of them out."
+        )
+    kind, groups = type(innermost(optimizer)), innermost(optimizer).param_groups
+    found = [group.get("initial_lr", group.get("lr")) for group in groups]
+    rates = [None if rate is None else float(rate) for rate in found]
+    described |= {"lr": rates[0]} if lr is None and len({*rates}) == 1 else {}
+    described |= {} if {*rates} == {described["lr"]} else {"rates": rates}
+    decays = {name: [float(group.get(name) or 0) for group in groups] for name in DECAYS}
+    decays = {name: values for name, values in decays.items() if any(values) or name == "weight_decay"}
+    return {**described, "class": f"{kind.__module__}.{kind.__qualname__}"} | {
+        name: _shared(values) for name, values in decays.items()
+    }
+
+
+def _facts_of(snapshot: Snapshot, subject: Subject, before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The content of facts.json: sizes, λ with its convention, and how what was read differs from a dataset.
+
+    before: what it was at another epoch. Where λ has changed since, it is that of this epoch, and the convention says
+    so.
+    """
+    ridge = ridge_facts(snapshot.ridge)
+    if before and any(before[name] != ridge[name] for name in ("ridge_weight", "ridge_bias")):
+        ridge["ridge_convention"] += f"; at epoch {snapshot.epoch}: it has changed, mse/ridge_weight has that of each"
+    train = snapshot.splits["train"].statistics
+    read = {name: getattr(data, "incomplete", "") for name, data in subject.splits.items()}
+    return {
+        "num_classes": train.num_classes,
+        **{f"num_{name}": split.statistics.num_examples for name, split in snapshot.splits.items()},
+        **{f"read_{name}": words for name, words in read.items() if words},
+        "smallest_class": int(train.counts.min()),
+        "largest_class": int(train.counts.max()),
+        "num_features": train.num_features,
+        "num_parameters": sum(parameter.numel() for parameter in subject.network.parameters()),
+        **ridge,
+    }
+
+
+def _refuse_another(directory: RunDirectory, raw: Mapping[str, Any]) -> None:
+    """Raises ConfigError where the directory is of a training of ours, or of a loop with other options than `raw`, as
+    far as these are known: dataset and architecture are at the first evaluation.
+    """
+    if not directory.config.exists():
+        return
+    noted = read_config(directory.config)
+    if MARK not in noted:
+        raise ConfigError(
+            f"directory: expected a new one, or that of a Recorder, got {directory.path}, a training of ncexp's. "
+            "Name another one."
+        )
+    for name in ("loss", "optimizer", "seed", "dataset", "architecture"):
+        if name in raw and noted[name] != raw[name]:
+            raise ConfigError(
+                f"{name}: expected {noted[name]}, as {directory.path} was begun with, got {raw[name]}. "
+                "Name another directory for another run."
+            )
+
+
+def _shared(values: Sequence[float]) -> float | list[float]:
+    """The value that all have, or those of each."""
+    numbers = [float(value) for value in values]
+    return numbers[0] if len({*numbers}) == 1 else numbers
+
+
+def _described(name: str | None, one: Any) -> dict[str, Any]:
+    """name: None for that of its class."""
+    kind = one if hasattr(one, "__qualname__") else type(one)
+    return {"name": name or type(one).__name__, "_target_": f"{kind.__module__}.{kind.__qualname__}"}

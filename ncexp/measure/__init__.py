@@ -12,9 +12,9 @@ from ncexp.measure.evaluation import (
     run_analysis,
     with_errors,
 )
-from ncexp.measure.evaluator import Pass, Subject, evaluate, forward, subject_of, train_error_at_most
+from ncexp.measure.evaluator import Subject, evaluate, forward, subject_of, train_error_at_most
 from ncexp.measure.foreign import ForeignTraining
-from ncexp.measure.loaders import LoadedData, LoadedExamples, load_data
+from ncexp.measure.loaders import LoadedData, LoadedExamples
 from ncexp.measure.path_fit import Comparison, compare_with_path
 from ncexp.measure.probes import Probe
 from ncexp.measure.recorded_training import RecordedTraining

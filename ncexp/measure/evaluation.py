@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from pathlib import Path
 from typing import Literal, Protocol, get_args
 
 import torch
@@ -13,18 +13,19 @@ from rich.filesize import decimal
 from torch import Tensor, nn
 
 from ncexp.collapse import ClassStatistics, LinearClassifier, SNRSpectrum
-from ncexp.config import Component, ConfigError, RunConfig
+from ncexp.config import Component, ConfigError, Keep, RunConfig
 from ncexp.datasets import Examples
-from ncexp.measure.evaluator import Pass, Subject, buffers_kept, evaluate, forward, seed_of, undisturbed
+from ncexp.measure.evaluator import Subject, buffers_kept, evaluate, forward, seed_of, undisturbed
 from ncexp.measure.probes import Probe, Probes
 from ncexp.measure.ridge import Ridge
-from ncexp.measure.snapshot import Snapshot, snapshot_bytes
-from ncexp.record import Journal, Record, RunDirectory
+from ncexp.measure.snapshot import Snapshot, SplitSnapshot, snapshot_bytes
+from ncexp.record import Record, RunDirectory
 from ncexp.record.measurements import begin, journal_of
 from ncexp.training import Objective
 
 #: What an analysis reads: a snapshot is enough; the features of all examples; or the network itself, loss and data.
 Needs = Literal["statistics", "features", "network"]
+Kind = Literal["snapshots", "checkpoints"]
 #: Measured of every run, whatever else is chosen.
 ERRORS = Component(group="analysis.errors", name="errors", target="ncexp.measure.analyses.LossAndError", options={})
 
@@ -53,12 +54,15 @@ class Evaluation:
     epoch: int
     snapshot: Snapshot
     subject: Subject | None = None
-    kept_features: Tensor | None = None
+
+    @property
+    def _here(self) -> SplitSnapshot:
+        return self.snapshot.splits[self.split]
 
     @property
     def statistics(self) -> ClassStatistics:
         """Of this split's features."""
-        return self.snapshot.splits[self.split].statistics
+        return self._here.statistics
 
     @property
     def class_means(self) -> Tensor:
@@ -78,32 +82,32 @@ class Evaluation:
     @property
     def mean_loss(self) -> float:
         """The training loss of this split, without decay."""
-        return self.snapshot.splits[self.split].loss
+        return self._here.loss
 
     @property
     def error(self) -> float:
         """The share of this split's examples that are decided wrongly."""
-        return self.snapshot.splits[self.split].error
+        return self._here.error
 
     @property
     def spectrum(self) -> SNRSpectrum:
         """The SNR spectrum of this split, computed once for all analyses."""
-        return self.snapshot.splits[self.split].spectrum
+        return self._here.spectrum
 
     def layer(self, probe: Probe) -> ClassStatistics:
         """The statistics of a probed submodule on this split."""
-        return self.snapshot.splits[self.split].layers[probe.name]
+        return self._here.layers[probe.name]
 
     def features(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The split's features (m, P) and labels (m,), in its order: as kept from the pass, or computed again.
 
         Of a run on several processes, those of this one's share: what is counted over them goes through `total`.
         """
-        if self.kept_features is not None and self._subject.processes.size == 1:
-            yield self.kept_features, self.data.labels
-            return
-        for _, features, labels in forward(self._subject, self.data):
-            yield features, labels
+        kept = self._here.features
+        if self._subject.processes.size == 1 and kept is not None:
+            yield kept, self.data.labels
+        else:
+            yield from ((features, labels) for _, features, labels in forward(self._subject, self.data))
 
     def total(self, *counts: float) -> list[float]:
         """Counts over `features` → counts over the split; collective."""
@@ -124,7 +128,7 @@ class Evaluation:
         """The training loss, without decay, as a function of logits, labels and features."""
         return self._subject.loss
 
-    @cached_property
+    @property
     def data(self) -> Examples:
         """The examples of this split."""
         return self._subject.splits[self.split]
@@ -144,22 +148,20 @@ def probes_of(analyses: Mapping[str, Analysis]) -> dict[str, Probe]:
     return {name: probe for probes in found for name, probe in probes.items()}
 
 
-def run_analysis(analysis: Analysis, snapshot: Snapshot, subject: Subject | None, done: Pass | None = None) -> Record:
-    """The record of one analysis at one epoch: every number of every split, ``<split>/<family>/<quantity>``.
+def run_analysis(analysis: Analysis, snapshot: Snapshot, subject: Subject | None) -> Record:
+    """The row of one analysis at one epoch: every number of every split, ``<split>/<family>/<quantity>``.
 
-    subject: None where the analysis needs statistics alone; done: the pass that the snapshot is of, if just made.
+    subject: what the snapshot is of, as it was then; None where the analysis needs statistics alone.
     """
-    record: Record = {"epoch": snapshot.epoch}
+    row: Record = {"epoch": snapshot.epoch}
     given = None if analysis.needs == "statistics" else subject
     for split in snapshot.splits:
-        kept = done.features.get(split) if done is not None and given is not None else None
-        evaluation = Evaluation(split, snapshot.epoch, snapshot, given, kept)
         with nullcontext() if given is None else undisturbed(given.network, seed_of(snapshot.epoch, split)):
             if given is not None:
                 given.network.eval()
-            for name, value in analysis(evaluation):
-                record[f"{split}/{name}"] = value
-    return record
+            for name, value in analysis(Evaluation(split, snapshot.epoch, snapshot, given)):
+                row[f"{split}/{name}"] = value
+    return row
 
 
 def with_errors(analyses: Mapping[str, Component]) -> dict[str, Component]:
@@ -193,19 +195,6 @@ def check_probes(analyses: Mapping[str, Analysis], subject: Subject) -> None:
             raise ConfigError(f"analysis.{name}.{error}") from error
 
 
-@dataclass(frozen=True)
-class EvaluatedEpoch:
-    """An epoch after its evaluation; rows: analysis → its row."""
-
-    snapshot: Snapshot
-    rows: dict[str, Record]
-
-    @property
-    def record(self) -> Record:
-        """All numbers together."""
-        return {name: value for row in self.rows.values() for name, value in row.items()}
-
-
 class EpochEvaluator:
     """Evaluates a run's network after chosen epochs; components: the analyses by name, to which `errors` is added."""
 
@@ -213,12 +202,15 @@ class EpochEvaluator:
         self._components = with_errors(components)
         self._analyses = build_analyses(self._components)
         check_probes(self._analyses, subject)
+        self._probes = probes_of(self._analyses)
         self._directory, self._subject = directory, subject
+        #: Analysis → its journal.
+        self.journals = {name: journal_of(directory.measurements, name, c) for name, c in self._components.items()}
 
     def widths(self) -> list[int]:
         """P of the features and of every probed submodule, found with two examples."""
         subject = self._subject
-        probes = Probes(subject.network, probes_of(self._analyses), subject.dataset.num_classes)
+        probes = Probes(subject.network, self._probes, subject.dataset.num_classes)
         inputs, _ = next(subject.splits["train"].batches(2))
         with undisturbed(subject.network, 0), probes.watching(), torch.no_grad():
             subject.network.eval()
@@ -237,36 +229,44 @@ class EpochEvaluator:
             f"{decimal(total)} in all"
         )
 
-    def places(self) -> dict[str, str]:
-        """Analysis → its journal, by the path in the run's directory."""
-        folder = self._directory.measurements
-        journals = {name: journal_of(folder, name, one) for name, one in self._components.items()}
-        return {name: str(one.path.relative_to(self._directory.path)) for name, one in journals.items()}
-
-    def evaluate(self, epoch: int) -> EvaluatedEpoch:
-        """One pass and all analyses; nothing is written. Raises Diverged where a feature is not finite."""
+    def evaluate(self, epoch: int) -> tuple[Snapshot, dict[str, Record]]:
+        """One pass and all analyses: (snapshot, analysis → its row); nothing is written. Raises as `evaluate`."""
         with undisturbed(self._subject.network, seed_of(epoch)), buffers_kept(self._subject.network):
-            done = evaluate(self._subject, epoch, probes_of(self._analyses))
-            rows = {name: run_analysis(one, done.snapshot, self._subject, done) for name, one in self._analyses.items()}
-            return EvaluatedEpoch(done.snapshot, rows)
+            snapshot = evaluate(self._subject, epoch, self._probes)
+            rows = {name: run_analysis(one, snapshot, self._subject) for name, one in self._analyses.items()}
+            return snapshot, rows
 
-    def begin_journals(self) -> dict[str, Journal]:
-        """Analysis → its journal, with what its key stands for beside it."""
-        folder = self._directory.measurements
-        return {name: begin(folder, name, component) for name, component in self._components.items()}
+    def begin_journals(self) -> None:
+        """Write what the key of each journal stands for beside it, where it is not there."""
+        for name, component in self._components.items():
+            begin(self._directory.measurements, name, component)
 
-    def write(self, epoch: int, keeps_snapshot: bool, replace: bool = False) -> Record:
-        """Evaluate and write the journals and, if it is kept, the snapshot; returns all numbers of the epoch.
+    def write(self, epoch: int, keeps_snapshot: bool, replace: bool = False) -> tuple[Snapshot, Record]:
+        """Evaluate and write the journals and, if it is kept, the snapshot; returns it and all numbers of the epoch.
 
         replace: write them also where the epoch is on record already. Of several processes the first writes.
         """
-        evaluated = self.evaluate(epoch)
+        snapshot, rows = self.evaluate(epoch)
         if self._subject.processes.first:
             if keeps_snapshot:
-                evaluated.snapshot.save(self._directory.snapshot(epoch), self._directory.key)
-            for name, journal in self.begin_journals().items():
-                journal.put(evaluated.rows[name], replace)
-        return evaluated.record
+                snapshot.save(self._directory.snapshot(epoch), self._directory.key)
+            self.begin_journals()
+            for name, row in rows.items():
+                self.journals[name].put(row, replace)
+        return snapshot, all_numbers(rows)
+
+
+def kept_files(
+    directory: RunDirectory, keep: Keep, epoch: int, last: int, zero_error: int | None = None
+) -> dict[Kind, Path]:
+    """The files that stay of an epoch: "snapshots" or "checkpoints" → its place; the arguments are those of `keeps`."""
+    places: dict[Kind, Path] = {"snapshots": directory.snapshot(epoch), "checkpoints": directory.checkpoint(epoch)}
+    return {kind: path for kind, path in places.items() if keep.keeps(kind, epoch, last, zero_error)}
+
+
+def all_numbers(rows: Mapping[str, Record]) -> Record:
+    """The rows of one epoch as one."""
+    return {name: value for row in rows.values() for name, value in row.items()}
 
 
 def _count(config: RunConfig, kept: str | list[int]) -> int:

@@ -8,16 +8,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ncexp.architectures import departure, name_of
 from ncexp.collapse import ClassStatisticsAccumulator, LinearClassifier
-from ncexp.datasets import Examples
+from ncexp.datasets import Dataset, Examples
+from ncexp.measure.loaders import LoadedData
 from ncexp.measure.probes import Probe, Probes
 from ncexp.measure.ridge import Ridge, ridge_of
 from ncexp.measure.snapshot import Snapshot, SplitSnapshot, as_stored
@@ -27,18 +27,6 @@ from ncexp.training.machine import seeded
 #: Features of a split up to this size are kept from the pass; larger ones are computed a second time when asked for.
 FEATURE_BUDGET_BYTES = 2**30
 BATCH_SIZE = 512
-
-
-class Data(Protocol):
-    """What an evaluation reads: a `Dataset`, or the loaders of somebody's own training."""
-
-    @property
-    def num_classes(self) -> int:
-        """C."""
-
-    @property
-    def splits(self) -> dict[str, Examples]:
-        """By name, train first: its class means are the centres of NC4 on every split."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,39 +39,35 @@ class Subject:
 
     network: nn.Module
     loss: Objective
-    dataset: Data
+    dataset: Dataset | LoadedData
     ridge: Ridge
     processes: Processes = SINGLE
     shared_out: bool = False
 
     @property
     def splits(self) -> dict[str, Examples]:
-        """By name, train first."""
+        """By name, train first: its class means are the centres of NC4 on every split."""
         return self.dataset.splits
+
+    @property
+    def last_layer(self) -> nn.Linear:
+        """The last layer as it is trained."""
+        layer = self.network.classifier
+        assert isinstance(layer, nn.Linear)
+        return layer
 
     @cached_property
     def label_weights(self) -> Tensor | None:
         """What each example's loss counts, by its label (C,); None for a loss of another form than a weighted mean."""
-        layer = self.network.classifier
-        assert isinstance(layer, nn.Linear)
-        found = label_weights(self.loss, layer.weight)
-        return None if found is None else found.to(layer.weight.device)
+        weight = self.last_layer.weight
+        found = label_weights(self.loss, weight)
+        return None if found is None else found.to(weight.device)
 
     @property
     def classifier(self) -> LinearClassifier:
-        """The last layer as it stands, float64, on the CPU."""
-        layer = self.network.classifier
-        assert isinstance(layer, nn.Linear)
-        bias = None if layer.bias is None else layer.bias.detach().cpu()
-        return LinearClassifier(layer.weight.detach().cpu(), bias)
-
-
-@dataclass(frozen=True, eq=False)
-class Pass:
-    """One evaluation pass: its snapshot, and the features (n, P) of every split that were small enough to keep."""
-
-    snapshot: Snapshot
-    features: dict[str, Tensor] = field(default_factory=dict)
+        """The last layer's numbers, float64, on the CPU."""
+        bias = self.last_layer.bias
+        return LinearClassifier(self.last_layer.weight.detach().cpu(), None if bias is None else bias.detach().cpu())
 
 
 def subject_of(assembly: Assembly) -> Subject:
@@ -93,25 +77,27 @@ def subject_of(assembly: Assembly) -> Subject:
     return Subject(training.network, training.loss, assembly.dataset, ridge, training.processes)
 
 
-def evaluate(subject: Subject, epoch: int, probes: Mapping[str, Probe]) -> Pass:
-    """Run the network in eval mode over all of every split, once.
+def evaluate(subject: Subject, epoch: int, probes: Mapping[str, Probe]) -> Snapshot:
+    """Run the network in eval mode over all of every split, once; features that are small enough are kept as well.
 
     Raises Diverged where a feature is not finite, ValueError where the logits are not W h + b of the last layer.
     """
-    splits, kept = {}, {}
-    for name, data in subject.splits.items():
-        splits[name], features = _evaluate_split(subject, data, probes)
-        if features is not None:
-            kept[name] = features
-    return Pass(Snapshot(epoch, splits, subject.classifier, subject.ridge), kept)
+    splits = {name: _evaluate_split(subject, data, probes) for name, data in subject.splits.items()}
+    return Snapshot(epoch, splits, subject.classifier, subject.ridge)
 
 
-def forward(subject: Subject, data: Examples) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Logits, features and labels, a batch at a time, in eval mode; of this process's share of the examples."""
+def forward(subject: Subject, data: Examples, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Logits, features and labels, a batch at a time, in eval mode; of the examples at the places `order`, or of this
+    process's share of all.
+    """
     processes = subject.processes
-    if processes.size == 1 or subject.shared_out:
-        return _forward(subject.network, data, None)
-    return _forward(subject.network, data, torch.arange(processes.rank, len(data), processes.size))
+    if order is None and processes.size > 1 and not subject.shared_out:
+        order = torch.arange(processes.rank, len(data), processes.size)
+    subject.network.eval()
+    with torch.no_grad():
+        for inputs, labels in data.batches(BATCH_SIZE, order):
+            logits, features = subject.network(inputs)
+            yield logits, features, labels
 
 
 def train_error_at_most(subject: Subject, share: float, suspects: Tensor) -> bool:
@@ -120,13 +106,22 @@ def train_error_at_most(subject: Subject, share: float, suspects: Tensor) -> boo
     suspects: places of examples that are probably wrong. They are tried first, and the pass ends as soon as too many
     are found, so that "no" costs a few batches; only "yes" takes the whole training set.
     """
-    data = subject.splits["train"]
+    data, processes = subject.splits["train"], subject.processes
     allowed = share * len(data)
-    processes = subject.processes
     with buffers_kept(subject.network):
-        if len(suspects) > allowed and processes.any(_exceeds(_forward(subject.network, data, suspects), allowed)):
+        if len(suspects) > allowed and processes.any(_wrong(forward(subject, data, suspects), allowed) > allowed):
             return False
-        return processes.sum([_count(forward(subject, data), allowed)])[0] <= allowed
+        return processes.sum([_wrong(forward(subject, data), allowed)])[0] <= allowed
+
+
+def _wrong(batches: Iterator[tuple[Tensor, Tensor, Tensor]], enough: float) -> int:
+    """Wrong decisions in these batches; counted no further than to more than `enough`."""
+    wrong = 0
+    for logits, _, labels in batches:
+        wrong += int((logits.argmax(1) != labels).sum())
+        if wrong > enough:
+            break
+    return wrong
 
 
 @contextmanager
@@ -163,19 +158,14 @@ def seed_of(*words: object) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def _evaluate_split(
-    subject: Subject, data: Examples, probes: Mapping[str, Probe]
-) -> tuple[SplitSnapshot, Tensor | None]:
-    last = subject.network.classifier
-    assert isinstance(last, nn.Linear)
-    device, num_classes = last.weight.device, subject.dataset.num_classes
+def _evaluate_split(subject: Subject, data: Examples, probes: Mapping[str, Probe]) -> SplitSnapshot:
+    last, num_classes = subject.last_layer, subject.dataset.num_classes
+    device = last.weight.device
     accumulator = ClassStatisticsAccumulator(num_classes, last.in_features, device=device)
-    watched = Probes(subject.network, probes, num_classes)
-    kept: list[Tensor] | None = []
-    room = FEATURE_BUDGET_BYTES
-    loss = _LossOfSet(subject, device)
+    watched, loss = Probes(subject.network, probes, num_classes), _LossOfSet(subject, device)
     wrong = torch.zeros((), dtype=torch.int64, device=device)
     apart = torch.zeros((), dtype=torch.float64, device=device)
+    kept, room = list[Tensor](), FEATURE_BUDGET_BYTES
     with watched.watching():
         for logits, features, labels in forward(subject, data):
             _update(accumulator, features, labels)
@@ -184,10 +174,10 @@ def _evaluate_split(
             wrong += (logits.argmax(1) != labels).sum()
             apart = apart.maximum(departure(logits, features, last.weight, last.bias).double())
             room -= features.numel() * features.element_size()
-            if kept is not None and room >= 0:
+            if room >= 0:
                 kept.append(features)
             else:
-                kept = None
+                kept.clear()
     if subject.processes.size > 1:
         accumulator.all_reduce()
         watched.all_reduce()
@@ -199,13 +189,13 @@ def _evaluate_split(
             "loaded as well; take it out of the network."
         )
     statistics = as_stored(accumulator.compute())
-    snapshot = SplitSnapshot(
+    return SplitSnapshot(
         statistics=statistics,
         loss=total_loss / counted,
         error=total_wrong / statistics.num_examples,
         layers={name: as_stored(layer) for name, layer in watched.compute().items()},
+        features=torch.cat(kept) if room >= 0 else None,
     )
-    return snapshot, None if kept is None else torch.cat(kept)
 
 
 class _LossOfSet:
@@ -256,25 +246,3 @@ def _update(accumulator: ClassStatisticsAccumulator, features: Tensor, labels: T
         if not bool(features.isfinite().all()):
             raise Diverged("a feature is not finite in eval mode") from error
         raise
-
-
-def _forward(network: nn.Module, data: Examples, order: Tensor | None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    network.eval()
-    with torch.no_grad():
-        for inputs, labels in data.batches(BATCH_SIZE, order):
-            logits, features = network(inputs)
-            yield logits, features, labels
-
-
-def _count(batches: Iterator[tuple[Tensor, Tensor, Tensor]], enough: float) -> int:
-    """Wrong decisions in these batches; counted no further than to more than `enough`."""
-    wrong = 0
-    for logits, _, labels in batches:
-        wrong += int((logits.argmax(1) != labels).sum())
-        if wrong > enough:
-            break
-    return wrong
-
-
-def _exceeds(batches: Iterator[tuple[Tensor, Tensor, Tensor]], allowed: float) -> bool:
-    return _count(batches, allowed) > allowed

@@ -11,11 +11,10 @@ from typing import Any
 
 from ncexp.config import CheckpointsConfig, ConfigError
 from ncexp.config.components import digest
-from ncexp.measure.evaluation import EpochEvaluator, with_errors
+from ncexp.measure.evaluation import EpochEvaluator, Kind, kept_files
 from ncexp.measure.evaluator import BATCH_SIZE, subject_of
 from ncexp.measure.ridge import ridge_facts
 from ncexp.record import Record, RunDirectory, read_origin, write_json
-from ncexp.record.measurements import journal_of
 from ncexp.record.rows import count_rows
 from ncexp.record.tensor_file import UnusableFile
 from ncexp.training import Assembly, Diverged, assemble, save_weights
@@ -82,16 +81,8 @@ class ForeignTraining:
 
     def missing(self) -> list[int]:
         """The epochs at which an analysis has no numbers yet, or a file that is to be kept is not there."""
-        components = with_errors(self.run.analyses)
-        journals = [journal_of(self.directory.measurements, name, one) for name, one in components.items()]
-        done = set.intersection(*(journal.epochs() for journal in journals))
-        kept = {"snapshots": self.directory.snapshot, "checkpoints": self.directory.checkpoint}
-        lacks = {
-            epoch
-            for epoch in self.files
-            for kind, place in kept.items()
-            if self._keeps(kind, epoch) and not place(epoch).exists()
-        }
+        done = set.intersection(*(journal.epochs() for journal in self._evaluator.journals.values()))
+        lacks = {epoch for epoch in self.files if any(not path.exists() for path in self._kept_files(epoch).values())}
         return [epoch for epoch in self.files if epoch not in done or epoch in lacks]
 
     def note_origin(self) -> None:
@@ -118,12 +109,13 @@ class ForeignTraining:
         if weights.digest != self._digests[epoch]:
             raise UnusableFile(f"{self.files[epoch]}: expected the weights that it held a moment ago, got others.")
         network.load_state_dict(weights.tensors)
+        kept = self._kept_files(epoch)
         try:
-            record = self._evaluator.write(epoch, self._keeps("snapshots", epoch))
+            _, record = self._evaluator.write(epoch, "snapshots" in kept)
         except Diverged as reason:
             raise Diverged(f"{self.files[epoch]}: {reason}") from None
-        if self._keeps("checkpoints", epoch):
-            save_weights(self.directory.checkpoint(epoch), network, self.directory.key, epoch)
+        if "checkpoints" in kept:
+            save_weights(kept["checkpoints"], network, self.directory.key, epoch)
         self.directory.clock.note(epoch)
         return record
 
@@ -131,8 +123,8 @@ class ForeignTraining:
         config = self._config
         return read_foreign_weights(path, self.assembly.training.network, config.state, config.prefix, config.epoch)
 
-    def _keeps(self, kind: Any, epoch: int) -> bool:
-        return self.run.keep.keeps(kind, epoch, max(self.files))
+    def _kept_files(self, epoch: int) -> dict[Kind, Path]:
+        return kept_files(self.directory, self.run.keep, epoch, max(self.files))
 
 
 def _directory(config: CheckpointsConfig, digests: Mapping[int, str]) -> RunDirectory:

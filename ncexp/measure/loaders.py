@@ -36,15 +36,6 @@ class LoadedData:
     num_classes: int
 
 
-def load_data(
-    train: Iterable[Any], test: Iterable[Any] | None, num_classes: int, device: torch.device, processes: Processes
-) -> LoadedData:
-    """The splits of these loaders, their batches on `device`, of a network on as many processes."""
-    given = {"train": train} if test is None else {"train": train, "test": test}
-    splits = {split: LoadedExamples(split, loader, device, processes) for split, loader in given.items()}
-    return LoadedData({**splits}, num_classes)
-
-
 class LoadedExamples:
     """The examples of a loader whose batches are (inputs, labels), or mappings with the entry "labels".
 
@@ -57,10 +48,9 @@ class LoadedExamples:
         self.given, self._device, self._processes = loader, device, processes
         self._loader = in_order(loader, processes)
         self._draws: _Draws | None = None
-        # torch's own loader of a map-style dataset, whose sampler chooses the examples: those are counted.
-        own: Any = loader
+        own: Any = loader  # torch's own of a map-style dataset, whose sampler chooses the examples: those are counted
         counted = type(own) is DataLoader and not isinstance(own.dataset, IterableDataset)
-        if counted and self._loader is loader and own.batch_sampler:
+        if self._loader is loader and counted and own.batch_sampler:
             self._draws = _Draws(own.batch_sampler)
             self._loader = _like(own, batch_sampler=self._draws)
         self._labels: Tensor | None = None
@@ -214,17 +204,10 @@ def one_loader(name: str, loader: Any) -> Iterable[Any]:
 
 def _like(loader: DataLoader[Any], **chosen: Any) -> DataLoader[Any]:
     """One of ours with the same dataset, collate function and workers."""
-    return DataLoader(
-        loader.dataset,
-        **chosen,
-        num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn,
-        pin_memory=loader.pin_memory,
-        timeout=loader.timeout,
-        worker_init_fn=loader.worker_init_fn,
-        multiprocessing_context=loader.multiprocessing_context,
-        generator=torch.Generator(),  # it draws a seed for its workers: the same one each time
-    )
+    same = ("num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn", "multiprocessing_context")
+    chosen |= {name: getattr(loader, name) for name in same}
+    # Of the generator it draws a seed for its workers: the same one each time.
+    return DataLoader(loader.dataset, **chosen, generator=torch.Generator())
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -61,7 +62,7 @@ class Probes:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Keep the last output of each submodule for `update` to take."""
-        handles = [module.register_forward_hook(self._keep(name)) for name, module in self._modules.items()]
+        handles = [module.register_forward_hook(partial(self._keep, name)) for name, module in self._modules.items()]
         try:
             yield
         finally:
@@ -90,8 +91,5 @@ class Probes:
         """The statistics by the probe's name."""
         return {name: accumulator.compute() for name, accumulator in self._accumulators.items()}
 
-    def _keep(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            self._outputs[name] = output
-
-        return hook
+    def _keep(self, name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        self._outputs[name] = output

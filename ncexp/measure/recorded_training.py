@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ncexp.config import ConfigError, RunConfig
-from ncexp.measure.evaluation import EpochEvaluator
+from ncexp.measure.evaluation import EpochEvaluator, Kind, all_numbers, kept_files
 from ncexp.measure.evaluator import seed_of, subject_of, train_error_at_most, undisturbed
 from ncexp.measure.ridge import Ridge, ridge_facts
 from ncexp.measure.snapshot import Snapshot
@@ -17,7 +17,6 @@ from ncexp.record.tensor_file import DamagedTensors, UnusableFile, read_tensors
 from ncexp.training import Assembly, Interrupted, Position, load_resume, save_resume, save_weights
 from ncexp.training.regimes import PathRegime, refuse_small_batches, smallest_batch
 
-Kind = Literal["snapshots", "checkpoints"]
 #: Running errors up to this one say that the zero-error epoch may be near.
 NEAR_ZERO_ERROR = 0.2
 
@@ -32,7 +31,8 @@ class RecordedTraining:
         self._subject = subject_of(assembly)
         self._follow_path(self._subject.ridge)
         self._evaluator = EpochEvaluator(directory, config.analyses, self._subject)
-        self._places = self._evaluator.places()
+        journals = self._evaluator.journals.items()
+        self._places = {name: str(one.path.relative_to(directory.path)) for name, one in journals}
         self._rows = TrainingRows(directory)
         #: The first evaluated epoch without training error, as far as this process knows: only rank 0 has the rows of
         #: before a resumption, the others then have 0 where there was one.
@@ -62,10 +62,8 @@ class RecordedTraining:
 
         Raises UnusableFile, with what to do, where no checkpoint can be used.
         """
-        directory, training, epoch = self._directory, self._training, 0
-        if self._first:
-            places = [directory.training.path.name, *self._places.values()]
-            epoch, self.findings = _prepare_resumption(directory, self._rows, places, self._config.epochs)
+        directory, training = self._directory, self._training
+        epoch = self._restore_rows() if self._first else 0
         # All go on from what rank 0 found, and only once the files are as it leaves them.
         training.position = Position(int(training.processes.sum([epoch])[0]))
         checkpoint = next(filter(Path.exists, (directory.resume, directory.resume_before)), None)
@@ -127,14 +125,14 @@ class RecordedTraining:
     def _evaluate(self, epoch: int) -> Record:
         """All numbers of the epoch; then the commit, and the files that are kept of it."""
         self._settle(epoch)
-        evaluated = self._evaluator.evaluate(epoch)
-        record = evaluated.record
+        snapshot, rows = self._evaluator.evaluate(epoch)
+        record = all_numbers(rows)
         if self._zero_error is None and record["train/error"] <= ZERO_ERROR:
             self._zero_error = epoch
-        for name, row in evaluated.rows.items() if self._first else ():
+        for name, row in rows.items() if self._first else ():
             self._rows.add(self._places[name], row)
         self._commit()
-        self._save_files(epoch, evaluated.snapshot)
+        self._save_files(epoch, snapshot)
         return record
 
     def _commit(self) -> None:
@@ -152,24 +150,24 @@ class RecordedTraining:
             self._evaluator.begin_journals()
         self._rows.write_journals(last)
 
+    def _kept_files(self, epoch: int) -> dict[Kind, Path]:
+        last, zero_error = self._config.epochs, self._zero_error
+        return kept_files(self._directory, self._config.keep, epoch, last, zero_error) if self._first else {}
+
     def _save_files(self, epoch: int, snapshot: Snapshot) -> None:
-        directory = self._directory
-        if self._first and self._keeps("snapshots", epoch):
-            snapshot.save(directory.snapshot(epoch), directory.key)
-        if self._first and self._keeps("checkpoints", epoch):
-            save_weights(directory.checkpoint(epoch), self._training.network, directory.key, epoch)
+        for kind, path in self._kept_files(epoch).items():
+            if kind == "snapshots":
+                snapshot.save(path, self._directory.key)
+            else:
+                save_weights(path, self._training.network, self._directory.key, epoch)
 
     def _complete_files(self, epoch: int) -> None:
         """Write what is kept of the epoch that was committed last, where a kill came before it was written."""
-        files: dict[Kind, Path] = {
-            "snapshots": self._directory.snapshot(epoch),
-            "checkpoints": self._directory.checkpoint(epoch),
-        }
-        lacks = self._first and any(self._keeps(kind, epoch) and not path.exists() for kind, path in files.items())
+        lacks = any(not path.exists() for path in self._kept_files(epoch).values())
         evaluated = lacks and any(row["epoch"] == epoch for row in self._rows.records(self._places["errors"]))
         if self._training.processes.any(evaluated):
             self._settle(epoch)
-            self._save_files(epoch, self._evaluator.evaluate(epoch).snapshot)
+            self._save_files(epoch, self._evaluator.evaluate(epoch)[0])
 
     def _follow_path(self, ridge: Ridge) -> None:
         """Put the last layer on the central path, in a regime that has it there. Raises ConfigError for a batch that is
@@ -200,53 +198,40 @@ class RecordedTraining:
             with undisturbed(self._training.network, seed_of(epoch)):
                 self._training.path.settle()
 
-    def _keeps(self, kind: Kind, epoch: int) -> bool:
-        return self._config.keep.keeps(kind, epoch, self._config.epochs, self._zero_error)
+    def _restore_rows(self) -> int:
+        """Take up the rows up to the newest good checkpoint; returns the epoch that is trained next.
 
-
-def _prepare_resumption(
-    directory: RunDirectory, rows: TrainingRows, places: list[str], epochs: int
-) -> tuple[int, list[str]]:
-    """Take up the rows up to the newest good checkpoint; returns the epoch that is trained next, and sentences.
-
-    A file that cannot be used is set aside, under another name; the sentences name it. Without a checkpoint the run
-    begins anew; journals of an earlier training are then set aside. Where they are whole, it has ended, and nothing is
-    left to train. places: the journals that the training writes; epochs: the run's last one.
-
-    Raises UnusableFile where there were checkpoints and none is good, or one is of another training.
-    """
-    damaged: list[str] = []
-    for path in filter(Path.exists, (directory.resume, directory.resume_before)):
+        A file that cannot be used is set aside, under another name; `findings` name it. Raises UnusableFile where there
+        were checkpoints and none is good, or one is of another training.
+        """
+        directory, places = self._directory, [self._directory.training.path.name, *self._places.values()]
+        for path in filter(Path.exists, (directory.resume, directory.resume_before)):
+            try:
+                tensors, header = read_tensors(path, "resume", directory.key)
+            except DamagedTensors as error:
+                self.findings.append(f"{error} It is {set_aside(path).name} now.")
+            except UnusableFile as error:
+                raise UnusableFile(f"{error} Set it aside: the same command goes on from what else is there.") from None
+            else:
+                epoch = int(header["position"]["epoch"])
+                tail = {name: one for name, one in tensors.items() if name.startswith(PREFIX)}
+                self.findings += self._rows.restore(places, epoch - 1, tail, header.get("rows", {}))
+                return epoch
+        if self.findings:
+            raise UnusableFile(
+                f"{' '.join(self.findings)} No checkpoint is left, and kept weights are without the optimizer's state. "
+                f"`ncexp measure {directory.path}` measures what is there; the same command again trains from the "
+                "first epoch."
+            )
+        # It has not begun; or it had ended, and lost its status; or its checkpoint was lost.
+        epochs, journals = self._config.epochs, [directory.training, *directory.journals()]
         try:
-            tensors, header = read_tensors(path, "resume", directory.key)
-        except DamagedTensors as error:
-            damaged.append(f"{error} It is {set_aside(path).name} now.")
-        except UnusableFile as error:
-            raise UnusableFile(f"{error} Set it aside: the same command goes on from what else is there.") from None
-        else:
-            epoch = int(header["position"]["epoch"])
-            tail = {name: one for name, one in tensors.items() if name.startswith(PREFIX)}
-            return epoch, damaged + rows.restore(places, epoch - 1, tail, header.get("rows", {}))
-    if damaged:
-        raise UnusableFile(
-            f"{' '.join(damaged)} No checkpoint is left, and kept weights are without the optimizer's state. `ncexp "
-            f"measure {directory.path}` measures what is there; the same command again trains from the first epoch."
-        )
-    return _without_checkpoint(directory, rows, places, epochs)
-
-
-def _without_checkpoint(
-    directory: RunDirectory, rows: TrainingRows, places: list[str], epochs: int
-) -> tuple[int, list[str]]:
-    """It has not begun; or it had ended, and lost its status; or its checkpoint was lost."""
-    journals = [one for one in (directory.training, *directory.journals()) if one.path.exists()]
-    try:
-        ended = {*range(1, epochs + 1)} <= directory.training.epochs()
-    except ValueError:
-        ended = False
-    if ended:
-        return epochs + 1, rows.restore(places, epochs, {}, {})
-    if not journals:
-        return 1, []
-    asides = ", ".join(set_aside(journal.path).name for journal in journals)
-    return 1, [f"no checkpoint to go on from: it begins anew; set aside: {asides}"]
+            ended = {*range(1, epochs + 1)} <= directory.training.epochs()
+        except ValueError:
+            ended = False
+        if ended:
+            self.findings = self._rows.restore(places, epochs, {}, {})
+            return epochs + 1
+        if asides := ", ".join(set_aside(one.path).name for one in journals if one.path.exists()):
+            self.findings = [f"no checkpoint to go on from: it begins anew; set aside: {asides}"]
+        return 1

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -58,80 +57,20 @@ def ridge_of(optimizer: Optimizer, classifier: nn.Linear, half_mse_scale: float 
     rule, name = _rule(type(optimizer)), type(optimizer).__name__
     held = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
     moving = any(parameter.grad is not None for group in optimizer.param_groups for parameter in group["params"])
-    groups, notes = _groups(classifier, lambda part, parameter: held.get(id(parameter)), moving)
+    parts, notes = _decayed_parts(classifier, moving)
+    for part, parameter in parts.items():
+        notes += "" if id(parameter) in held else f"; the last layer's {part} is not held by the optimizer"
+    groups = {part: held.get(id(parameter), {}) for part, parameter in parts.items()}
     lambd = "lambd" if rule is torch.optim.ASGD else ""
-    coupled = tuple(group.get("weight_decay", 0.0) + group.get(lambd, 0.0) for group in groups)
-    beside = max(group.get(DECOUPLED, 0.0) for group in groups)
-    switched = any(group.get("decoupled_weight_decay") for group in groups)
-    if rule in DECOUPLING or switched or (beside > 0 and not any(coupled)):
-        return _ridge((0.0, 0.0), half_mse_scale, f"the weight decay is decoupled from the gradient ({name})")
+    coupled = {part: float(one.get("weight_decay", 0.0) + one.get(lambd, 0.0)) for part, one in groups.items()}
+    beside = max((group.get(DECOUPLED, 0.0) for group in groups.values()), default=0.0)
+    switched = any(group.get("decoupled_weight_decay") for group in groups.values())
+    if rule in DECOUPLING or switched or (beside > 0 and not any(coupled.values())):
+        return _ridge({}, half_mse_scale, f"the weight decay is decoupled from the gradient ({name})")
     if rule not in COUPLED:
-        return _ridge((0.0, 0.0), half_mse_scale, f"{name} is not known to add its decay to the gradient")
-    ridge = _ridge((float(coupled[0]), float(coupled[1])), half_mse_scale)
+        return _ridge({}, half_mse_scale, f"{name} is not known to add its decay to the gradient")
     notes += f"; a decoupled decay of {beside:g} acts beside it" if beside > 0 else ""
-    return replace(ridge, convention=ridge.convention + notes)
-
-
-def innermost(optimizer: Optimizer) -> Optimizer:
-    """The optimizer within wrappers that have it as `.optimizer`: Lightning's, Accelerate's and their kin."""
-    while isinstance(within := getattr(optimizer, "optimizer", None), Optimizer):
-        optimizer = within
-    return optimizer
-
-
-def _rule(kind: type[Optimizer]) -> type[Optimizer]:
-    """Whose step it makes: that of the class, or of the known one from which it is derived without a step of its own.
-
-    torch wraps `step` when a first optimizer is made, so what is wrapped is compared.
-    """
-    known = (one for one in kind.__mro__ if issubclass(one, Optimizer) and one in COUPLED | DECOUPLING)
-    return next((one for one in known if inspect.unwrap(one.step) is inspect.unwrap(kind.step)), kind)
-
-
-def _behind(classifier: nn.Linear, part: str) -> tuple[nn.Parameter | None, str]:
-    """The parameter whose decay is a ridge on the weight or bias; or None, and why there is none, "" without a bias."""
-    made_by = getattr(classifier, "parametrizations", {})
-    if part in made_by:
-        kinds = [type(one).__name__ for one in made_by[part]]
-        if kinds == ["_WeightNorm"]:
-            return made_by[part].original0, ""
-        return None, f"is made by {', '.join(kinds)}, whose parameters' decay is no ridge on it"
-    parameters = dict(classifier.named_parameters(recurse=False))
-    hooks = classifier._forward_pre_hooks.values()
-    if any(isinstance(one, WeightNorm) and one.name == part for one in hooks):
-        return parameters[f"{part}_g"], ""
-    if part in parameters:
-        return parameters[part], ""
-    if getattr(classifier, part) is None:
-        return None, ""
-    if part in dict(classifier.named_buffers(recurse=False)):
-        return None, "is not trained"
-    return None, "is computed from other parameters, whose decay is no ridge on it"
-
-
-def _groups(
-    classifier: nn.Linear, group_of: Callable[[str, nn.Parameter], dict[str, Any] | None], moving: bool
-) -> tuple[list[dict[str, Any]], str]:
-    """The groups in which weight and bias are decayed, empty where they are not, and why. torch decays no parameter
-    that has no gradient.
-
-    group_of: (part, parameter) → its group, None for one that the optimizer does not hold; moving: whether any
-    parameter has a gradient, as after a step, before they are set to None.
-    """
-    groups, notes = [], ""
-    for part in ("weight", "bias"):
-        parameter, reason = _behind(classifier, part)
-        group = None if parameter is None else group_of(part, parameter)
-        if parameter is not None:
-            if group is None:
-                reason = "is not held by the optimizer"
-            elif parameter.grad is None and not parameter.requires_grad:
-                reason = "is not trained"
-            elif parameter.grad is None and moving:
-                reason = "is given no gradient, as others are"
-        groups.append({} if group is None or reason else group)
-        notes += f"; the last layer's {part} {reason}" if reason else ""
-    return groups, notes
+    return _ridge(coupled, half_mse_scale, notes=notes)
 
 
 def ridge_for(
@@ -143,20 +82,74 @@ def ridge_for(
     then the trained objective is no ridge problem in the last layer. So it is, whatever was stated, of a layer that is
     not trained, or whose weight is made of other parameters (weight_norm excepted, see `ridge_of`).
     """
-    stated = {"weight": weight_decay[0], "bias": weight_decay[1]}
-    groups, notes = _groups(classifier, lambda part, parameter: {"weight_decay": stated[part]}, moving=False)
-    decays = groups[0].get("weight_decay", 0.0), groups[1].get("weight_decay", 0.0)
-    ridge = _ridge(decays, half_mse_scale, "the weight decay is decoupled from the gradient" if decoupled else "")
-    return ridge if decoupled or half_mse_scale is None else replace(ridge, convention=ridge.convention + notes)
+    if decoupled:
+        return _ridge({}, half_mse_scale, "the weight decay is decoupled from the gradient")
+    parts, notes = _decayed_parts(classifier, moving=False)
+    stated = dict(zip(("weight", "bias"), weight_decay, strict=True))
+    return _ridge({part: stated[part] for part in parts}, half_mse_scale, notes=notes)
 
 
-def _ridge(weight_decay: tuple[float, float], half_mse_scale: float | None, outside: str = "") -> Ridge:
-    """outside: why the decay is no part of the objective; "" where it is."""
-    if half_mse_scale is None:
-        return Ridge(0.0, 0.0, "λ = 0: the loss is not a multiple of the MSE")
-    if outside:
-        return Ridge(0.0, 0.0, f"λ = 0: {outside}")
-    weight, bias = (ridge_from_weight_decay(decay, half_mse_scale) for decay in weight_decay)
+def innermost(optimizer: Optimizer) -> Optimizer:
+    """The optimizer within wrappers that have it as `.optimizer`: Lightning's, Accelerate's and their kin."""
+    while isinstance(within := getattr(optimizer, "optimizer", None), Optimizer):
+        optimizer = within
+    return optimizer
+
+
+def _ridge(decays: dict[str, float], half_mse_scale: float | None, outside: str = "", notes: str = "") -> Ridge:
+    """decays: of "weight" and "bias", where they have one; outside: why it is no part of the objective; "" where it is;
+    notes: what else is to be said of it.
+    """
+    if half_mse_scale is None or outside:
+        return Ridge(0.0, 0.0, f"λ = 0: {outside if half_mse_scale else 'the loss is not a multiple of the MSE'}")
+    weight, bias = (ridge_from_weight_decay(decays.get(part, 0.0), half_mse_scale) for part in ("weight", "bias"))
     stated = f"{weight:g}" if weight == bias else f"{weight:g}, of the bias {bias:g}"
     scale = f"as the loss is s · ½ Ave ‖logits − one-hot‖² with s = {half_mse_scale:g}"
-    return Ridge(weight, bias, f"λ = weight decay / s = {stated}, {scale}")
+    return Ridge(weight, bias, f"λ = weight decay / s = {stated}, {scale}{notes}")
+
+
+def _rule(kind: type[Optimizer]) -> type[Optimizer]:
+    """Whose step it makes: that of the class, or of the known one from which it is derived without a step of its own.
+
+    torch wraps `step` when a first optimizer is made, so what is wrapped is compared.
+    """
+    known = (one for one in kind.__mro__ if issubclass(one, Optimizer) and one in COUPLED | DECOUPLING)
+    return next((one for one in known if inspect.unwrap(one.step) is inspect.unwrap(kind.step)), kind)
+
+
+def _decayed_parts(classifier: nn.Linear, moving: bool) -> tuple[dict[str, nn.Parameter], str]:
+    """ "weight" and "bias" → the parameter whose decay is a ridge on it; and in words why one has none.
+
+    torch decays no parameter that has no gradient. moving: whether any has one, as after a step, before they are set to
+    None.
+    """
+    parts, notes = {}, ""
+    for part in ("weight", "bias"):
+        found = _behind(classifier, part)
+        if isinstance(found, nn.Parameter) and found.grad is None and (moving or not found.requires_grad):
+            found = "is given no gradient, as others are" if found.requires_grad else "is not trained"
+        if isinstance(found, nn.Parameter):
+            parts[part] = found
+        elif found:
+            notes += f"; the last layer's {part} {found}"
+    return parts, notes
+
+
+def _behind(classifier: nn.Linear, part: str) -> nn.Parameter | str:
+    """The parameter whose decay is a ridge on the weight or bias; or why there is none, "" without a bias."""
+    made_by = getattr(classifier, "parametrizations", {})
+    parameters = dict(classifier.named_parameters(recurse=False))
+    if part in made_by:
+        kinds = [type(one).__name__ for one in made_by[part]]
+        if kinds != ["_WeightNorm"]:
+            return f"is made by {', '.join(kinds)}, whose parameters' decay is no ridge on it"
+        gain: nn.Parameter = made_by[part].original0
+        return gain
+    if any(isinstance(one, WeightNorm) and one.name == part for one in classifier._forward_pre_hooks.values()):
+        return parameters[f"{part}_g"]
+    if part in parameters:
+        return parameters[part]
+    if getattr(classifier, part) is None:
+        return ""
+    trained = part not in dict(classifier.named_buffers(recurse=False))
+    return "is computed from other parameters, whose decay is no ridge on it" if trained else "is not trained"

@@ -24,13 +24,15 @@ from ncexp.record.tensor_file import DamagedTensors, read_tensors, write_tensors
 @dataclass(frozen=True, eq=False)
 class SplitSnapshot:
     """One split. loss: the training loss without decay; error: the share of examples decided wrongly; layers: the
-    statistics of probed submodules, by the probe's name.
+    statistics of probed submodules, by the probe's name; features (n, P): those that the pass kept, on its device. They
+    are not stored.
     """
 
     statistics: ClassStatistics
     loss: float
     error: float
     layers: dict[str, ClassStatistics]
+    features: Tensor | None = None
 
     @cached_property
     def spectrum(self) -> SNRSpectrum:

@@ -12,8 +12,7 @@ from rich.console import Console
 from ncexp.config import Component, ConfigError, MeasureConfig, check_analyses, stored_run
 from ncexp.config.trusted_code import refuse_strange_code
 from ncexp.measure.evaluation import Analysis, build_analyses, check_probes, probes_of, run_analysis, with_errors
-from ncexp.measure.evaluator import Pass, Subject, evaluate, seed_of, subject_of, undisturbed
-from ncexp.measure.own_loop import MARK
+from ncexp.measure.evaluator import Subject, evaluate, seed_of, subject_of, undisturbed
 from ncexp.measure.snapshot import Snapshot, load_snapshot
 from ncexp.record import DamagedFile, Journal, RunDirectory, State, TaskDirectory, counted, read_config, set_aside
 from ncexp.record.measurements import begin, journal_of
@@ -21,36 +20,31 @@ from ncexp.record.tensor_file import DamagedTensors, UnusableFile, read_header
 from ncexp.training import Assembly, assemble, load_weights
 from ncexp.training.machine import restore_threads
 
-#: Snapshot; network, loss and data where an analysis needs them; the pass that the snapshot is of, if just made.
-Input = tuple[Snapshot, Subject | None, Pass | None]
+#: The entry of config.yaml by which a run is known as that of a loop of one's own.
+MARK = "recorder"
+#: Snapshot; network, loss and data where an analysis needs them.
+Input = tuple[Snapshot, Subject | None]
 
 
 @dataclass
 class Plan:
-    """What is to be measured: analysis → epochs; and what cannot be: sentences for people, and the files that are
-    refused, of which some are damaged.
+    """What is to be measured: analysis → epochs; sentences for people of what cannot be; files that are refused, and
+    why.
     """
 
     todo: dict[str, list[int]] = field(default_factory=dict)
     lacking: list[str] = field(default_factory=list)
-    refused: dict[Path, str] = field(default_factory=dict)
-    damaged: set[Path] = field(default_factory=set)
+    refused: dict[Path, Exception] = field(default_factory=dict)
 
     @property
     def epochs(self) -> list[int]:
         """All epochs of `todo`, ascending."""
         return sorted({epoch for epochs in self.todo.values() for epoch in epochs})
 
-    def refuse(self, path: Path, error: Exception) -> None:
-        """Note that a file cannot be used, and why."""
-        self.refused[path] = str(error)
-        if isinstance(error, DamagedTensors):
-            self.damaged.add(path)
-
-    def set_damaged_aside(self) -> None:
-        """Rename the damaged files, so that they are not met again; nobody else works on them meanwhile."""
-        for path in sorted(filter(Path.exists, self.damaged)):
-            self.refused[path] += f" It is {set_aside(path).name} now."
+    @property
+    def damaged(self) -> list[Path]:
+        """The refused files that nobody can use, as they lie there."""
+        return sorted(p for p, error in self.refused.items() if isinstance(error, DamagedTensors) and p.exists())
 
 
 def measure_stored(config: MeasureConfig, console: Console, stop: Callable[[], bool]) -> tuple[State, str]:
@@ -83,7 +77,9 @@ def measure_stored(config: MeasureConfig, console: Console, stop: Callable[[], b
                         stored.journal(name).put(row, replace=config.rerun == "all")
                         count += 1
                 else:
-                    plan.set_damaged_aside()
+                    for path in plan.damaged:  # so that they are not met again
+                        error = f"{plan.refused[path]} It is {set_aside(path).name} now."
+                        plan.refused[path] = UnusableFile(error)
                     state, message = _summarise(plan, count, console)
             except BaseException as error:
                 message = f"{type(error).__name__}: {error}"
@@ -121,23 +117,21 @@ class _Stored:
 
     def plan(self) -> Plan:
         """What is missing, by analysis; a snapshot or checkpoint that cannot be used is named."""
-        plan = Plan()
-        snapshots = self._usable(self.directory.kept_snapshots(), self.directory.snapshot, "snapshot", plan)
-        weights = self._usable(self.directory.kept_checkpoints(), self.directory.checkpoint, "weights", plan)
-        errors = journal_of(self.directory.measurements, "errors", self._components["errors"])
-        evaluated = errors.epochs()
+        plan, directory = Plan(), self.directory
+        snapshots = self._usable(directory.kept_snapshots(), directory.snapshot, "snapshot", plan)
+        weights = self._usable(directory.kept_checkpoints(), directory.checkpoint, "weights", plan)
+        evaluated = journal_of(directory.measurements, "errors", self._components["errors"]).epochs()
         in_training = self._measured_by_training()
         for name, analysis in self.analyses.items():
             if name in in_training:
                 plan.lacking.append(f"{name}: the training that goes on measures it itself")
                 continue
-            journal = journal_of(self.directory.measurements, name, self._components[name])
+            journal = journal_of(directory.measurements, name, self._components[name])
             done = set() if self._config.rerun == "all" else journal.epochs()
-            possible = _possible(analysis, snapshots, weights)
+            possible = weights.keys() | {e for e, header in snapshots.items() if _is_enough(header, analysis)}
             plan.todo[name] = sorted(possible - done)
             if lacking := evaluated - possible - done:
-                sentence = _explain(name, analysis, sorted(possible | done), len(lacking))
-                plan.lacking.append(f"{sentence} {self._next_time(analysis)}")
+                plan.lacking.append(self._explain(name, analysis, sorted(possible | done), len(lacking)))
         return plan
 
     def journal(self, name: str) -> Journal:
@@ -149,14 +143,12 @@ class _Stored:
 
         Analyses of which a file is refused are left out; the plan names the file.
         """
-        names = [name for name, epochs in plan.todo.items() if epoch in epochs]
-        stored, rest = self._snapshot(epoch, plan), dict[str, Analysis]()
-        for name in names:
-            analysis = self.analyses[name]
+        rest = {name: self.analyses[name] for name, epochs in plan.todo.items() if epoch in epochs}
+        stored = self._snapshot(epoch, plan)
+        for name, analysis in [*rest.items()]:
             if stored is not None and analysis.needs == "statistics" and stored.has(probes_of({name: analysis})):
-                yield name, (stored, None, None)
-            else:
-                rest[name] = analysis
+                del rest[name]
+                yield name, (stored, None)
         if rest and (given := self._with_network(epoch, rest, stored, plan)):
             yield from ((name, given) for name in rest)
 
@@ -164,40 +156,31 @@ class _Stored:
         self, epoch: int, analyses: dict[str, Analysis], stored: Snapshot | None, plan: Plan
     ) -> Input | None:
         """Network and data and, unless the stored snapshot is enough, a pass over the data."""
-        probes = probes_of(analyses)
+        probes, place = probes_of(analyses), self.directory.checkpoint(epoch)
         try:
-            subject = self._with_weights(epoch, analyses)
+            assembly = self._assembled()
+            load_weights(place, assembly.training.network, self.directory.key)
+            subject = subject_of(assembly)
+            check_probes(analyses, subject)
             if stored is not None and stored.has(probes) and all(one.needs != "features" for one in analyses.values()):
-                return stored, subject, None
+                return stored, subject
             with undisturbed(subject.network, seed_of(epoch)):
-                done = evaluate(subject, epoch, probes)
-            return done.snapshot, subject, done
-        except FileNotFoundError as error:
-            if self.directory.snapshot(epoch) not in plan.refused:
-                plan.refuse(self.directory.checkpoint(epoch), error)
-        except UnusableFile as error:
-            plan.refuse(self.directory.checkpoint(epoch), error)
+                return evaluate(subject, epoch, probes), subject
+        except (FileNotFoundError, UnusableFile) as error:
+            if isinstance(error, UnusableFile) or self.directory.snapshot(epoch) not in plan.refused:
+                plan.refused[place] = error
         return None
-
-    def _with_weights(self, epoch: int, analyses: dict[str, Analysis]) -> Subject:
-        assembly = self._assembled()
-        load_weights(self.directory.checkpoint(epoch), assembly.training.network, self.directory.key)
-        subject = subject_of(assembly)
-        check_probes(analyses, subject)
-        return subject
 
     def _snapshot(self, epoch: int, plan: Plan) -> Snapshot | None:
         """The stored snapshot; None where there is none, or one that is refused: then the weights must do."""
         place = self.directory.snapshot(epoch)
-        if place in plan.refused:
-            return None
         try:
-            return load_snapshot(place, self.directory.key)
+            return None if place in plan.refused else load_snapshot(place, self.directory.key)
         except FileNotFoundError:
-            return None
+            pass
         except UnusableFile as error:
-            plan.refuse(place, error)
-            return None
+            plan.refused[place] = error
+        return None
 
     def _assembled(self) -> Assembly:
         if self._assembly is None:
@@ -221,24 +204,13 @@ class _Stored:
         for epoch in epochs:
             try:
                 header = read_header(place(epoch), kind, self.directory.key)
-            except UnusableFile as error:
-                plan.refuse(place(epoch), error)
-                continue
-            if header["epoch"] == epoch:
+                if header["epoch"] != epoch:
+                    found = f"expected the {kind} of epoch {epoch}, got those of epoch {header['epoch']}"
+                    raise UnusableFile(f"{place(epoch)}: {found}.")
                 headers[epoch] = header
-            else:
-                found = f"expected the {kind} of epoch {epoch}, got those of epoch {header['epoch']}"
-                plan.refused[place(epoch)] = f"{place(epoch)}: {found}."
+            except UnusableFile as error:
+                plan.refused[place(epoch)] = error
         return headers
-
-    def _next_time(self, analysis: Analysis) -> str:
-        """What to do, or to keep the next time, to have it."""
-        if MARK in self._raw:
-            return "A Recorder keeps no weights: next time name it in ncexp.Recorder(analyses=...)."
-        if self.directory.origin.exists():
-            return "Ask for it in the command that measured the checkpoints (`ncexp measure checkpoints=...`)."
-        kept = "snapshots" if _lives_on_snapshots(analysis) else "checkpoints"
-        return f"Next time train with keep.{kept}=evaluated."
 
     def _measured_by_training(self) -> set[str]:
         """The analyses that a training which is under way computes itself."""
@@ -248,33 +220,26 @@ class _Stored:
         asked = self._components
         return {name for name, one in chosen.items() if name in asked and one.key == asked[name].key}
 
-
-def _possible(analysis: Analysis, snapshots: dict[int, dict[str, Any]], weights: dict[int, dict[str, Any]]) -> set[int]:
-    """The epochs at which what is kept is enough for an analysis."""
-    possible = set(weights)
-    if analysis.needs == "statistics":
-        probes = set(getattr(analysis, "probes", {}))
-        possible |= {epoch for epoch, header in snapshots.items() if probes <= _layers(header)}
-    return possible
-
-
-def _layers(header: dict[str, Any]) -> set[str]:
-    """The probes whose statistics are in a snapshot with this header."""
-    of_splits = [set(split["layers"]) for split in header.get("splits", {}).values()]
-    return set.intersection(*of_splits) if of_splits else set()
-
-
-def _lives_on_snapshots(analysis: Analysis) -> bool:
-    return analysis.needs == "statistics" and not getattr(analysis, "probes", {})
+    def _explain(self, name: str, analysis: Analysis, has: list[int], count: int) -> str:
+        """Which epochs an analysis can have, why `count` others have none, and what to keep the next time."""
+        of_snapshots = analysis.needs == "statistics" and not getattr(analysis, "probes", {})
+        listed = ", ".join(map(str, has))
+        epochs = "no epoch" if not has else f"epoch {listed}" if len(has) == 1 else f"epochs {listed}"
+        lack = "neither a snapshot nor weights" if of_snapshots else "no weights"
+        others = "1 other evaluated epoch has" if count == 1 else f"{count} other evaluated epochs have"
+        if MARK in self._raw:
+            next_time = "A Recorder keeps no weights: next time name it in ncexp.Recorder(analyses=...)."
+        elif self.directory.origin.exists():
+            next_time = "Ask for it in the command that measured the checkpoints (`ncexp measure checkpoints=...`)."
+        else:
+            next_time = f"Next time train with keep.{'snapshots' if of_snapshots else 'checkpoints'}=evaluated."
+        return f"{name}: can be had at {epochs}; {others} {lack}. {next_time}"
 
 
-def _explain(name: str, analysis: Analysis, has: list[int], count: int) -> str:
-    """Which epochs an analysis can have."""
-    listed = ", ".join(map(str, has))
-    epochs = "no epoch" if not has else f"epoch {listed}" if len(has) == 1 else f"epochs {listed}"
-    lack = "neither a snapshot nor weights" if _lives_on_snapshots(analysis) else "no weights"
-    others = "1 other evaluated epoch has" if count == 1 else f"{count} other evaluated epochs have"
-    return f"{name}: can be had at {epochs}; {others} {lack}."
+def _is_enough(header: dict[str, Any], analysis: Analysis) -> bool:
+    """Whether the snapshot with this header has all that the analysis reads."""
+    probes, splits = {*getattr(analysis, "probes", {})}, header.get("splits", {}).values()
+    return analysis.needs == "statistics" and all(probes <= {*split["layers"]} for split in splits)
 
 
 def _summarise(plan: Plan, count: int, console: Console) -> tuple[State, str]:

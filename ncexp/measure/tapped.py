@@ -91,28 +91,22 @@ class TappedNetwork(nn.Module):
 def unwrapped(model: nn.Module) -> nn.Module:
     """The model within DataParallel, DistributedDataParallel and torch.compile: the same parameters and buffers."""
     wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    while True:
-        if isinstance(model, wrappers):
-            model = model.module
-        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
-            model = model._orig_mod  # type: ignore[assignment]
-        else:
-            return model
+    while isinstance(model, wrappers) or isinstance(getattr(model, "_orig_mod", None), nn.Module):
+        model = model.module if isinstance(model, wrappers) else model._orig_mod  # type: ignore[assignment]
+    return model
 
 
 def find_classifier(model: nn.Module, classifier: nn.Linear | str) -> tuple[str, nn.Linear]:
     """(name, layer) of the layer, or of that of this name, in an unwrapped model. Raises ValueError where none is."""
     layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    if isinstance(classifier, str):
-        if classifier not in layers:
-            raise ValueError(
-                f"classifier: expected the name of an nn.Linear of the model, got {classifier!r}. "
-                f"{nearest(classifier, [*layers])}"
-            )
-        return classifier, layers[classifier]
     for name, layer in layers.items():
-        if layer is classifier:
+        if layer is classifier or name == classifier:
             return name, layer
+    if isinstance(classifier, str):
+        raise ValueError(
+            f"classifier: expected the name of an nn.Linear of the model, got {classifier!r}. "
+            f"{nearest(classifier, [*layers])}"
+        )
     raise ValueError(
         f"classifier: expected an nn.Linear of the model, got a {type(classifier).__name__} that is none of "
         f"{', '.join(layers)}. Pass the layer or its name."
@@ -132,23 +126,13 @@ def plainly(network: TappedNetwork) -> Iterator[None]:
         held.enter_context(torch.inference_mode(False))
         held.enter_context(torch.enable_grad())
         held.enter_context(torch.autocast(device, enabled=False))
-        held.enter_context(_without_accelerates_autocast(network))
+        for module in network.modules():  # that Accelerate prepared run their own `forward`
+            if "_original_forward" in vars(module):
+                held.callback(setattr, module, "forward", module.forward)
+                module.forward = module._original_forward  # type: ignore[assignment]
         if "torch._dynamo" in sys.modules:  # which takes seconds to import: nothing is compiled without it
             held.enter_context(torch.compiler.set_stance("force_eager"))
         yield
-
-
-@contextmanager
-def _without_accelerates_autocast(network: TappedNetwork) -> Iterator[None]:
-    """Within it modules that Accelerate prepared run their own `forward`, not the one in its mixed precision."""
-    wrapped = [(module, module.forward) for module in network.modules() if "_original_forward" in vars(module)]
-    for module, _ in wrapped:
-        module.forward = module._original_forward  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        for module, forward in wrapped:
-            module.forward = forward
 
 
 def take_first_buffers(network: TappedNetwork, processes: Processes) -> None:

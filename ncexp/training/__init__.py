@@ -5,7 +5,14 @@
 from ncexp.training.assembly import Assembly, assemble, build_dataset, environment, set_threads
 from ncexp.training.checkpoint import Position, load_resume, load_weights, save_resume, save_weights
 from ncexp.training.distributed import SINGLE, Processes, join, joined
-from ncexp.training.interruption import JOB_SIGNALS, Diverged, Interrupted, StopRequest
 from ncexp.training.loop import Training
 from ncexp.training.losses import Objective, label_weights, objective_of, refuse_other_than_scalar
-from ncexp.training.machine import describe_out_of_memory, find_device, restore_threads
+from ncexp.training.machine import (
+    JOB_SIGNALS,
+    Diverged,
+    Interrupted,
+    StopRequest,
+    describe_out_of_memory,
+    find_device,
+    restore_threads,
+)

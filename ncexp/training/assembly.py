@@ -26,7 +26,7 @@ from ncexp.config import ConfigError, RunConfig
 from ncexp.datasets import Dataset, check_data
 from ncexp.record import RunDirectory
 from ncexp.training import machine
-from ncexp.training.canary import WrongGradients, check_gradients_once
+from ncexp.training.canary import WrongGradients, check_gradients
 from ncexp.training.checkpoint import Position
 from ncexp.training.distributed import SINGLE, Processes
 from ncexp.training.loop import Training
@@ -88,15 +88,8 @@ class Assembly:
         count = training.batch_size if training.compiled else CHECKED_EXAMPLES
         inputs, labels = next(training.data.batches(count))
         try:
-            check_gradients_once(
-                training.network,
-                training.forward,
-                training.loss,
-                inputs,
-                labels,
-                precision=training.precision,
-                compiled=training.compiled,
-            )
+            given = (training.network, training.forward, training.loss, inputs, labels)
+            check_gradients(*given, precision=training.precision, compiled=training.compiled)
         except WrongGradients as error:
             raise ConfigError(str(error)) from error
 
@@ -117,13 +110,13 @@ class Assembly:
             **self.dataset.facts,
         }
 
-    def environment(self) -> dict[str, Any]:
-        """Where it runs."""
-        return environment(self.device, self.training.processes)
-
 
 def environment(device: torch.device, processes: Processes) -> dict[str, Any]:
     """Where a run is trained: what may change between a start and a resumption."""
+    versions = {}
+    for package in ("ncexp", "torch", "torchvision", "hydra-core", "mlflow"):
+        with suppress(PackageNotFoundError):  # without tracking, a run does without mlflow
+            versions[package] = version(package)
     return {
         "host": platform.node(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
@@ -131,7 +124,7 @@ def environment(device: torch.device, processes: Processes) -> dict[str, Any]:
         "processes": processes.size,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        **_versions("ncexp", "torch", "torchvision", "hydra-core", "mlflow"),
+        **versions,
     }
 
 
@@ -264,12 +257,3 @@ def set_threads(asked: int | Literal["auto"], training: Training, directory: Run
                 asked = 1
     torch.set_num_threads(asked)
     return f"{torch.get_num_threads()}"
-
-
-def _versions(*packages: str) -> dict[str, str]:
-    """Of those that are installed: without tracking, a run does without mlflow."""
-    found = {}
-    for package in packages:
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found

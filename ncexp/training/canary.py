@@ -12,10 +12,12 @@ import copy
 import math
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ncexp.training.losses import Objective
 from ncexp.training.machine import seeded
@@ -36,30 +38,12 @@ UNITS = {"fp32": 2**-24, "bf16": 2**-8}
 #: A sum of many numbers is rounded often: this much more than one rounding moves it.
 ROUNDINGS = 16.0
 _SEED = 0
-#: What `check_gradients_once` need not look at again.
+#: What need not be looked at again.
 _FOUND_RIGHT: set[Hashable] = set()
 
 
 class WrongGradients(RuntimeError):
     """A layer's output or gradient, computed as in training, differs from float64's by more than rounding."""
-
-
-def check_gradients_once(
-    network: nn.Module,
-    forward: Forward,
-    loss: Objective,
-    inputs: Tensor,
-    labels: Tensor,
-    *,
-    precision: str,
-    compiled: bool,
-) -> None:
-    """`check_gradients` once in this process for each network shape, input shape, precision and compilation."""
-    layout = tuple((name, value.shape, value.stride(), value.dtype) for name, value in network.named_parameters())
-    key = (repr(network), layout, inputs.shape, inputs.dtype, inputs.device, precision, compiled)
-    if key not in _FOUND_RIGHT:
-        check_gradients(network, forward, loss, inputs, labels, precision=precision, compiled=compiled)
-        _FOUND_RIGHT.add(key)
 
 
 def check_gradients(
@@ -82,7 +66,8 @@ def check_gradients(
     these decide: behind a batch norm the rounding of inputs like 10⁶ ± 1 exceeds a tolerance, and no kernel is chosen
     by its numbers. Where the precision itself cannot hold a comparison, as of a batch norm of features that are
     constant but for rounding, it is left out: `rounding_errors`. Parameters, buffers, gradients, modes and generators
-    are left as found.
+    are left as found. What was found right is not looked at again in this process: a network of the same shape with
+    inputs of the same shape, precision and compilation.
 
     Args: network: trained as it is, not wrapped; forward: network as a step calls it, autocast or compiled: inputs
     (n, *shape) → logits (n, C), features; loss: (logits, labels (n,), features) → scalar; n: 16 are enough, at least 2
@@ -93,28 +78,34 @@ def check_gradients(
     tolerances = COMPILED_TOLERANCES if compiled else TOLERANCES
     if precision not in tolerances:
         raise ValueError(f"precision: expected one of {', '.join(tolerances)}, got {precision}. Check in one of these.")
-    errors = relative_errors(network, forward, loss, inputs, labels, compiled=compiled)
-    wrong = _wrong(errors, tolerances[precision])
+    layout = tuple((name, value.shape, value.stride(), value.dtype) for name, value in network.named_parameters())
+    key = (repr(network), layout, inputs.shape, inputs.dtype, inputs.device, precision, compiled)
+    if key in _FOUND_RIGHT:
+        return
+    tolerance = tolerances[precision]
+
+    def compared(inputs: Tensor) -> tuple[dict[str, float], list[str]]:
+        errors = relative_errors(network, forward, loss, inputs, labels, compiled=compiled)
+        return errors, [name for name, error in errors.items() if not error <= tolerance]
+
+    errors, wrong = compared(inputs)
     if wrong and inputs.is_floating_point():
         normal = torch.empty_like(inputs).normal_(generator=torch.Generator(inputs.device).manual_seed(_SEED))
         with suppress(ValueError):  # of a network that takes no other inputs
-            errors = relative_errors(network, forward, loss, normal, labels, compiled=compiled)
-            inputs, wrong = normal, _wrong(errors, tolerances[precision])
+            errors, wrong = compared(normal)
+            inputs = normal
     if wrong:
         rounding = rounding_errors(network, loss, inputs, labels, precision=precision)
-        wrong = [name for name in wrong if not rounding.get(name, 0.0) * ROUNDINGS >= tolerances[precision]]
+        wrong = [name for name in wrong if not rounding.get(name, 0.0) * ROUNDINGS >= tolerance]
     if wrong:  # outputs come first, in forward order, then gradients in backward order: the first is nearest the fault
         advice = ["precision=fp32"] * (precision != "fp32") + ["compile=false"] * compiled
         advice.append("the environment variable ONEDNN_MAX_CPU_ISA=SSE41 (other CPU kernels)")
         raise WrongGradients(
-            f"{wrong[0]}: expected a relative error of at most {tolerances[precision]:g} against float64, got "
+            f"{wrong[0]}: expected a relative error of at most {tolerance:g} against float64, got "
             f"{errors[wrong[0]]:.3g} ({len(wrong)} of {len(errors)} outputs and gradients are wrong). "
             f"Set {' or '.join(advice)}, and report it: the kernel is wrong, not the network."
         )
-
-
-def _wrong(errors: dict[str, float], tolerance: float) -> list[str]:
-    return [name for name, error in errors.items() if not error <= tolerance]
+    _FOUND_RIGHT.add(key)
 
 
 def rounding_errors(
@@ -125,8 +116,6 @@ def rounding_errors(
     A float64 copy is computed twice, the second time with what enters each layer, and the gradient that leaves it on
     its way back, multiplied by 1 ± UNITS at random. Infinite where a sum of a layer's squares is beyond float32.
     """
-    errors: dict[str, float] = {}
-    outputs: dict[str, list[Tensor]] = {}
     exact, moved = _exact_copy(network), _exact_copy(network)
     generator = torch.Generator(inputs.device).manual_seed(_SEED)
 
@@ -136,25 +125,18 @@ def rounding_errors(
         signs = torch.empty_like(tensor).uniform_(-1, 1, generator=generator)
         return tensor * (1 + UNITS[precision] * signs)
 
-    def enter(module: nn.Module, args: Any) -> Any:
-        return tuple(map(move, args))
-
     def leave(module: nn.Module, args: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.requires_grad:
             output.register_hook(move)
 
-    for name, module in exact.named_modules():
-        module.register_forward_hook(_keep(outputs, name))
-    inputs = inputs.double().contiguous() if inputs.is_floating_point() else inputs
+    outputs, inputs = _keep_outputs(exact), _exact(inputs)
     expected = _gradients(exact, exact, loss, inputs, labels)
     for name, module in moved.named_modules():
         if name in outputs:
-            module.register_forward_pre_hook(enter)
+            module.register_forward_pre_hook(lambda module, args: tuple(map(move, args)))
             module.register_forward_hook(leave)
-            module.register_forward_hook(_replay(outputs[name], errors, f"output of {name}"))
-    found = _gradients(moved, moved, loss, inputs, labels) if expected else {}
-    scales = _scales(expected)
-    layers: dict[str, float] = {}
+    errors, found = _go_on_from(moved, outputs, loss, inputs, labels)
+    scales, layers = _scales(expected), dict[str, float]()
     for name, gradient in found.items():  # a bias before a batch norm has none, but for what its weight's is off
         layer = name.rpartition(".")[0]
         layers[layer] = max(_ratio(float((gradient - expected[name]).norm()), scales[name]), layers.get(layer, 0.0))
@@ -168,28 +150,25 @@ def relative_errors(
     network: nn.Module, forward: Forward, loss: Objective, inputs: Tensor, labels: Tensor, *, compiled: bool
 ) -> dict[str, float]:
     """What `check_gradients` compares, by name: "output of <layer>", then "gradient of <parameter>", the last first."""
-    errors: dict[str, float] = {}
     with _left_as_found(network):
         reference = _exact_copy(network)
-        outputs: dict[str, list[Tensor]] = {}
-        hooks = [] if compiled else [m.register_forward_hook(_keep(outputs, n)) for n, m in network.named_modules()]
+        hooks = list[RemovableHandle]()
+        outputs = {} if compiled else _keep_outputs(network, hooks)
         try:
             computed = _gradients(network, forward, loss, inputs, labels)
         finally:
             for hook in hooks:
                 hook.remove()
-        if not computed:
-            return {}
-        for name, module in reference.named_modules():
-            if name in outputs:
-                module.register_forward_hook(_replay(outputs[name], errors, f"output of {name}"))
-        exact_inputs = inputs.double().contiguous() if inputs.is_floating_point() else inputs
-        exact = _gradients(reference, reference, loss, exact_inputs, labels)
+        errors, exact = _go_on_from(reference, outputs, loss, inputs, labels) if computed else ({}, {})
     scales = _scales(exact)
     for name in reversed(computed):
         difference = float((computed[name].double() - exact[name]).norm())
         errors[f"gradient of {name}"] = _ratio(difference, scales[name])
     return errors
+
+
+def _exact(inputs: Tensor) -> Tensor:
+    return inputs.double().contiguous() if inputs.is_floating_point() else inputs
 
 
 def _exact_copy(network: nn.Module) -> nn.Module:
@@ -215,24 +194,37 @@ def _gradients(
     return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
 
 
-def _keep(outputs: dict[str, list[Tensor]], name: str) -> Callable[[nn.Module, Any, Any], None]:
-    def hook(module: nn.Module, args: Any, output: Any) -> None:
+def _keep_outputs(network: nn.Module, hooks: list[RemovableHandle] | None = None) -> dict[str, list[Tensor]]:
+    """What each layer will put out at the next forward pass, by its name; hooks: gets the handles."""
+    outputs: dict[str, list[Tensor]] = {}
+
+    def keep(name: str, module: nn.Module, args: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.is_floating_point():
             outputs.setdefault(name, []).append(output.detach().clone())  # what follows may work in place
 
-    return hook
+    handles = [module.register_forward_hook(partial(keep, name)) for name, module in network.named_modules()]
+    if hooks is not None:
+        hooks += handles
+    return outputs
 
 
-def _replay(outputs: list[Tensor], errors: dict[str, float], name: str) -> Callable[[nn.Module, Any, Any], Tensor]:
-    """A hook: the kept values in place of the float64 ones, whose derivatives stay; it notes the relative error."""
-    calls = iter(outputs)
+def _go_on_from(
+    reference: nn.Module, outputs: dict[str, list[Tensor]], loss: Objective, inputs: Tensor, labels: Tensor
+) -> tuple[dict[str, float], dict[str, Tensor]]:
+    """The relative errors of the kept outputs, and the gradients of a float64 copy that goes on from each of them."""
+    errors: dict[str, float] = {}
 
-    def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+    def replay(name: str, calls: Iterator[Tensor], module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        """The kept values in place of the float64 ones, whose derivatives stay."""
         difference = next(calls).double() - output.detach()
-        errors[name] = max(_ratio(float(difference.norm()), float(output.detach().norm())), errors.get(name, 0.0))
+        error, key = _ratio(float(difference.norm()), float(output.detach().norm())), f"output of {name}"
+        errors[key] = max(error, errors.get(key, 0.0))
         return output + difference
 
-    return hook
+    for name, module in reference.named_modules():
+        if name in outputs:
+            module.register_forward_hook(partial(replay, name, iter(outputs[name])))
+    return errors, _gradients(reference, reference, loss, _exact(inputs), labels)
 
 
 def _scales(exact: dict[str, Tensor]) -> dict[str, float]:

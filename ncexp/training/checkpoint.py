@@ -6,7 +6,7 @@ Both are safetensors files without pickle (`ncexp.record.tensor_file`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -61,11 +61,9 @@ def save_resume(
     state = optimizer.state_dict()
     tensors = {f"network/{name}": tensor for name, tensor in network.state_dict().items()} | dict(more or {})
     numbers: dict[str, Any] = {}
-    for name, value in _optimizer_state(state):
-        if isinstance(value, Tensor):
-            tensors[name] = value
-        else:
-            numbers[name] = value
+    for index, fields in state["state"].items():
+        for field, value in fields.items():
+            (tensors if isinstance(value, Tensor) else numbers)[f"optimizer/{index}/{field}"] = value
     tensors["generator"] = torch.get_rng_state()
     if torch.cuda.is_initialized():  # a run on the CPU of a machine with GPUs leaves them alone
         for index, generator in enumerate(torch.cuda.get_rng_state_all()):
@@ -91,7 +89,10 @@ def load_resume(path: Path, network: nn.Module, optimizer: Optimizer, training: 
             _, index, field = name.split("/", 2)
             state.setdefault(int(index), {})[field] = value
     optimizer.load_state_dict({"state": state, "param_groups": header["groups"]})
-    _restore_layout(optimizer)
+    for parameter, fields in optimizer.state.items():  # the file has no layout, and fused steps want one for both
+        for field, value in fields.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                fields[field] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
     torch.set_rng_state(tensors["generator"])
     generators = [tensors[name] for name in sorted(tensors) if name.startswith("device_generator/")]
     if generators and len(generators) == torch.cuda.device_count():
@@ -105,17 +106,3 @@ def _fill(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     except RuntimeError as error:  # the key is the same, the code of the network is not
         cause = " ".join(str(error).split())
         raise UnusableFile(f"{path}: expected the weights of this network, got those of another ({cause}).") from None
-
-
-def _optimizer_state(state: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for index, fields in state["state"].items():
-        for field, value in fields.items():
-            yield f"optimizer/{index}/{field}", value
-
-
-def _restore_layout(optimizer: Optimizer) -> None:
-    """Lay the state out in memory as its parameter: the file has no layout, and fused steps want one for both."""
-    for parameter, fields in optimizer.state.items():
-        for field, value in fields.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                fields[field] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

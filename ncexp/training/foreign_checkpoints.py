@@ -15,7 +15,7 @@ import re
 import shlex
 import types
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from ncexp.datasets.dataset import listed
 from ncexp.record.tensor_file import UnusableFile
-from ncexp.training.foreign_files import HUGGING_FACE, SAFETENSORS, epochs_said
+from ncexp.training.foreign_files import HUGGING_FACE, SAFETENSORS, entry, epochs_said
 
 #: Names that a message lists.
 LISTED = 5
@@ -140,16 +140,14 @@ def _cleaning(path: Path) -> str:
 
 
 def _pick(path: Path, content: Any, key: str | None, expected: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
-    """(the place in words, "" for the top; the tensors there)."""
+    """(the place in words, "" for the top or the one that was asked for; the tensors there)."""
+    found = content if key is None else entry(content, key)
+    if _is_state(found):
+        return "", dict(found)
     if key is not None:
-        found = _descend(path, content, key)
-        if not _is_state(found):
-            raise UnusableFile(
-                f"{path}: expected tensors by name under {key}, got {type(found).__name__}. {_keys(found)}"
-            )
-        return "", dict(found)  # as asked: nothing to say
-    if _is_state(content):
-        return "", dict(content)
+        got = "nothing" if found is None else type(found).__name__
+        keys = _keys(found if isinstance(found, Mapping) else content)
+        raise UnusableFile(f"{path}: expected tensors by name under {key}, got {got}. {keys}")
     places = dict(_states(content, ()))
     if len(places) > 1:  # random generators and averages may be there too
         met = {place: max(_met(state, expected).values(), default=0) for place, state in places.items()}
@@ -176,14 +174,6 @@ def _as_transformers_reads(tensors: dict[str, Tensor], network: nn.Module) -> di
     return read | {name: tensors[name] for name in found["unexpected_keys"] if name in tensors}
 
 
-def _descend(path: Path, content: Any, key: str) -> Any:
-    for part in key.split("."):
-        if not isinstance(content, Mapping) or part not in content:
-            raise UnusableFile(f"{path}: expected {key}, got no {part!r} on the way there. {_keys(content)}")
-        content = content[part]
-    return content
-
-
 def _states(content: Any, way: tuple[str, ...]) -> Iterable[tuple[str, dict[str, Tensor]]]:
     """Every place in nested dictionaries that holds tensors by name, and nothing else."""
     if isinstance(content, Mapping):
@@ -206,17 +196,16 @@ def _keys(content: Any) -> str:
 
 def _met(tensors: Iterable[str], expected: Mapping[str, Tensor]) -> Counter[tuple[str, str]]:
     """How many names of the network there are, by (prefix of the file's names, prefix of the network's names)."""
-    found: Counter[tuple[str, str]] = Counter()
     names = dict.fromkeys(tensors)
-    for longer, shorter, place in ((names, expected, 0), (expected, names, 1)):
-        for name in longer:
-            parts = name.split(".")
-            for count in range(place, len(parts)):  # without any prefix once
-                rest = ".".join(parts[count:])
-                if rest in shorter:
-                    before = name.removesuffix(rest)
-                    found[("", before) if place else (before, "")] += 1
-    return found
+    without = [(before, "") for name in names for before, rest in _cuts(name) if rest in expected]
+    added = [("", before) for name in expected for before, rest in _cuts(name) if before and rest in names]
+    return Counter(without + added)
+
+
+def _cuts(name: str) -> Iterator[tuple[str, str]]:
+    """``a.b`` → ("", "a.b"), ("a.", "b")."""
+    parts = name.split(".")
+    yield from (("".join(f"{part}." for part in parts[:count]), ".".join(parts[count:])) for count in range(len(parts)))
 
 
 def _prefix(
@@ -261,11 +250,8 @@ def _faults(
     others: the file's names that are none of the network's; inner: how those behind the prefix would be called in it.
     Too many are those of a part of the network; others belong to something beside it where the network is whole.
     """
-    missing = []
-    for name in expected:
-        if name not in found:
-            near = get_close_matches(name, others, n=1, cutoff=0.5)
-            missing.append(f"{name} (nearest in the file: {near[0]})" if near else name)
+    near = {name: get_close_matches(name, others, n=1, cutoff=0.5) for name in expected if name not in found}
+    missing = [f"{name} (nearest in the file: {one[0]})" if one else name for name, one in near.items()]
     parts = {name.partition(".")[0] for name in expected}
     part_of = {name: own.partition(".")[0] for name, own in inner.items()}
     unexpected = [name for name in others if missing or (part := part_of.get(name, "")) in parts or part.isdecimal()]
@@ -275,10 +261,5 @@ def _faults(
         if tensor.shape != expected[name].shape
     ]
     packed = [name for name, tensor in found.items() if tensor.layout != torch.strided or tensor.is_quantized]
-    kinds = {
-        "missing": missing,
-        "unexpected": unexpected,
-        "of another shape": shapes,
-        "sparse or quantized": packed,
-    }
+    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": shapes, "sparse or quantized": packed}
     return [f"{len(names)} {kind}: {listed(names, LISTED)}" for kind, names in kinds.items() if names]

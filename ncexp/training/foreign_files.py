@@ -48,15 +48,16 @@ def find_files(pattern: str) -> list[Path]:
             "pattern."
         )
     for path in found:
+        fault = ""
         if not path.is_file():  # a pipe would be waited for without end
-            raise ConfigError(f"checkpoints: expected files, got {path}, which is none. Narrow the pattern.")
-        if not path.name.endswith(SUFFIXES):
-            raise ConfigError(f"checkpoints: expected files {' '.join(SUFFIXES)}, got {path}. Narrow the pattern.")
-        if re.search(r"-\d{5}-of-\d{5}\.", path.name):
-            raise ConfigError(
-                f"checkpoints: expected whole files, got {path}, one part of several. Make one of them: "
-                "model.save_pretrained(folder, max_shard_size='1TB')."
-            )
+            fault = f"files, got {path}, which is none. Narrow the pattern."
+        elif not path.name.endswith(SUFFIXES):
+            fault = f"files {' '.join(SUFFIXES)}, got {path}. Narrow the pattern."
+        elif re.search(r"-\d{5}-of-\d{5}\.", path.name):
+            whole = "model.save_pretrained(folder, max_shard_size='1TB')"
+            fault = f"whole files, got {path}, one part of several. Make one of them: {whole}."
+        if fault:
+            raise ConfigError(f"checkpoints: expected {fault}")
     return list(dict.fromkeys(found))
 
 
@@ -85,14 +86,13 @@ def choose_epochs(
     Raises ConfigError where a file has no epoch, or two of one epoch hold other weights.
     """
     sources = [asked] if asked else [said.format(word) for said, word, _ in SOURCES]
-    counts = {source: sum(source in one for one in found.values()) for source in sources}
     for source in sources:
         having = {path: one[source] for path, one in found.items() if source in one}
         known = {digests[path] for path in having}
         if having and all(path in having or digests[path] in known for path in found):
             break
     else:
-        best = max(sources, key=lambda source: counts[source])
+        best = max(sources, key=lambda source: sum(source in one for one in found.values()))
         raise _without_epoch(next(path for path, one in found.items() if best not in one), asked)
     chosen: dict[int, Path] = {}
     for path, epoch in having.items():
@@ -102,15 +102,13 @@ def choose_epochs(
                 f"checkpoints: expected one file an epoch, got {other} and {path} for epoch {epoch} ({source}). Narrow "
                 f"the pattern, or say where the epoch is: {_proposals(found[path], path, source)}."
             )
-    chosen = {epoch: chosen[epoch] for epoch in sorted(chosen)}
-    epochs = [*chosen]
+    epochs = sorted(chosen)
+    chosen = {epoch: chosen[epoch] for epoch in epochs}
     several = f"{len(epochs)} files, epochs {epochs[0]} to {epochs[-1]}" if epochs[1:] else f"1 file, epoch {epochs[0]}"
-    left = [path for path in found if path not in chosen.values()]
     of = {digests[path]: epoch for epoch, path in chosen.items()}
-    return chosen, [
-        f"{several}: {source}",
-        *(f"{path.name} left out: its weights are those of epoch {of[digests[path]]}" for path in left),
-    ]
+    left = (path for path in found if path not in chosen.values())
+    lines = [f"{path.name} left out: its weights are those of epoch {of[digests[path]]}" for path in left]
+    return chosen, [f"{several}: {source}", *lines]
 
 
 def _proposals(said_there: Mapping[str, int], path: Path, source: str) -> str:
@@ -140,7 +138,7 @@ def epochs_said(path: Path, content: Any, asked: str | None) -> dict[str, int]:
     ways = [(asked, asked, asked if "(" in asked else "")] if asked else SOURCES
     found = {}
     for kind, word, pattern in ways:
-        number = _in_name(path, pattern) if pattern else _entry(said, word)
+        number = _in_name(path, pattern) if pattern else _whole_number(entry(said, word))
         if number is not None:
             found[asked or kind.format(word)] = number
     return found
@@ -151,15 +149,16 @@ def _in_name(path: Path, pattern: str) -> int | None:
     return int(match[1]) if match and (match[1] or "").isdecimal() else None
 
 
-def _entry(content: Any, name: str) -> int | None:
-    """The whole number under this name, dots descend."""
-    for part in name.split("."):
+def entry(content: Any, key: str) -> Any:
+    """What stands under this key of nested mappings, dots descend; None where there is nothing."""
+    for part in key.split("."):
         content = content.get(part) if isinstance(content, Mapping) else None
-    number = content.item() if isinstance(content, np.generic) or _is_number(content) else content
+    return content
+
+
+def _whole_number(content: Any) -> int | None:
+    is_number = isinstance(content, np.generic) or (isinstance(content, Tensor) and content.numel() == 1)
+    number = content.item() if is_number else content
     if isinstance(number, bool) or not isinstance(number, int | float) or number < 0 or number % 1 != 0:
         return None
     return int(number)
-
-
-def _is_number(content: Any) -> bool:
-    return isinstance(content, Tensor) and content.numel() == 1

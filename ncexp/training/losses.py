@@ -8,7 +8,6 @@ the paper's MSE says so by `half_mse_scale`, the s in s · ½ Ave ‖logits − 
 from __future__ import annotations
 
 import inspect
-import math
 import warnings
 from collections.abc import Callable
 from typing import Literal
@@ -104,36 +103,30 @@ class _Trial:
         return True
 
     def weights(self) -> Tensor:
-        """v (C,), the first that is not 0 as unit: from the loss of two examples and those of each alone; else inf."""
-        alone = [self._alone(label, 3.0) for label in range(self._classes)]
-        unit = next((label for label, value in enumerate(alone) if math.isfinite(value)), 0)
-        wrong, of_unit = self._logits(unit, -3.0), self._alone(unit, -3.0)
-        found = torch.zeros(self._classes, dtype=torch.float64)
-        for label in range(self._classes):
-            # Of these the one whose loss is farther from the unit's: the weight is a quotient of such differences.
-            tried = {height: self._alone(label, height) for height in (3.0, -3.0)}
-            height = max(tried, key=lambda height: abs(tried[height] - of_unit))
-            value = tried[height]
-            both = self(torch.cat([self._logits(label, height), wrong]), torch.tensor([label, unit]))
-            if math.isnan(value):  # 0 / 0: it does not count, where it adds nothing either
-                found[label] = 0.0 if abs(both - of_unit) <= self._tolerance * abs(of_unit) else math.inf
-            else:
-                found[label] = (of_unit - both) / (both - value) if both != value else math.inf
-        return found
+        """v (C,), the first that is not 0 as unit, not finite for a loss of another form.
 
-    def _alone(self, label: int, height: float) -> float:
-        return self(self._logits(label, height), torch.tensor([label]))
+        From an example of each class: by its logits the loss of all has v_i / Σ v of the slope of its own loss alone.
+        """
+        size, labels = self._classes, torch.arange(self._classes)
+        logits = torch.randn(size, size, generator=self._generator)
+        together = self._slopes(logits, labels)
+        alone = torch.cat([self._slopes(*one) for one in zip(logits.split(1), labels.split(1), strict=True)])
+        found = torch.where(together == 0, 0.0, torch.where(alone.isfinite(), together / alone, torch.inf))
+        return found / found[found != 0][0] if bool(found.any()) else found
 
-    def _logits(self, label: int, value: float) -> Tensor:
-        """(1, C): this value at the label, 0 elsewhere."""
-        logits = torch.zeros(1, self._classes)
-        logits[0, label] = value
-        return logits
+    def _slopes(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(n,), float64: how steep the loss is by the logits of each example."""
+        with torch.enable_grad():
+            logits = logits.detach().requires_grad_()
+            (slopes,) = torch.autograd.grad(self._value(logits, labels), [logits])
+        return slopes.double().norm(dim=1).cpu()
 
     def __call__(self, logits: Tensor, labels: Tensor) -> float:
+        return float(self._value(logits, labels))
+
+    def _value(self, logits: Tensor, labels: Tensor) -> Tensor:
         features = torch.randn(len(labels), self._weight.shape[1], generator=self._generator)
-        given = (logits.to(self._weight), labels.to(self._weight.device), features.to(self._weight))
-        return float(self._loss(*given))
+        return self._loss(logits.to(self._weight), labels.to(self._weight.device), features.to(self._weight))
 
 
 class MSE:

@@ -1,4 +1,4 @@
-"""What a training sets for its whole process: device, arithmetic, random numbers, threads, memory.
+"""What a training sets for its whole process: signals, device, arithmetic, random numbers, threads, memory.
 
 Arithmetic, for training; evaluation is in IEEE single precision. fp32: IEEE single precision throughout. tf32: the
 factors in a GPU's convolutions and matrix products are rounded to 10 bits of mantissa; sums are in float32. bf16:
@@ -11,8 +11,11 @@ from __future__ import annotations
 import ctypes
 import os
 import random
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import FrameType
 from typing import Literal
 
 import numpy
@@ -21,6 +24,9 @@ import torch
 from ncexp.config import ConfigError, Precision
 from ncexp.record import RunDirectory, read_environment
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: Those that reach a run in a job: SLURM sends SIGUSR2 as the warning before a time limit, SIGTERM before it kills.
+JOB_SIGNALS = (*SIGNALS, signal.SIGUSR2)
 #: What torch chose in this process, from OMP_NUM_THREADS or the processors.
 DEFAULT_THREADS = torch.get_num_threads()
 #: Parameters of mallopt(3): how many blocks may be mapped by the system, and from how many free bytes on the heap's
@@ -28,6 +34,50 @@ DEFAULT_THREADS = torch.get_num_threads()
 _MMAP_MAX, _TRIM_THRESHOLD = -4, -1
 #: In the RuntimeErrors that say so without a class of their own: torch on a CPU, CUDA itself, cuDNN and cuBLAS.
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
+
+
+class Diverged(ArithmeticError):
+    """A loss, a parameter or a feature became infinite or not a number."""
+
+
+class Interrupted(Exception):
+    """The training was asked to stop; it stands at a step boundary and can be saved."""
+
+
+class StopRequest:
+    """A context manager that catches signals while a training runs; calling it returns whether one came.
+
+    A signal only raises a flag, which the training reads between two steps. `received` lists those that came.
+    A second signal meets the handler that was there before: who asks twice does not want to wait. Where `patient`, it
+    does not: clusters send several, and send the one that cannot be caught when they mean it.
+    """
+
+    def __init__(self, signals: tuple[signal.Signals, ...] = SIGNALS, patient: bool = False) -> None:
+        self._signals, self._patient = signals, patient
+        self._previous: dict[int, object] = {}
+        self.received: list[int] = []
+
+    def __call__(self) -> bool:
+        return bool(self.received)
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+            self._previous = {number: signal.signal(number, self._ask) for number in self._signals}
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)  # a parent may have held them back until now
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.received.append(number)
+        if not self._patient:
+            self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._previous = {}
 
 
 def find_device(name: str) -> torch.device:

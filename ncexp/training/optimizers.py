@@ -44,9 +44,8 @@ def sgd(
     decay_of: Decays = None,
 ) -> Optimizer:
     """Stochastic gradient descent with heavy-ball momentum; the gradient gains its decay · θ."""
-    return _shrinking(
-        torch.optim.SGD(groups(parameters, weight_decay, decay_of, decoupled), lr=lr, momentum=momentum, fused=True)
-    )
+    parts = groups(parameters, weight_decay, decay_of, decoupled)
+    return _shrinking(torch.optim.SGD(parts, lr=lr, momentum=momentum, fused=True))
 
 
 def sign(
@@ -72,11 +71,8 @@ def adam(
     decay_of: Decays = None,
 ) -> Optimizer:
     """Adam; the gradient gains its decay · θ before it is rescaled."""
-    return _shrinking(
-        torch.optim.Adam(
-            groups(parameters, weight_decay, decay_of, decoupled), lr=lr, betas=(betas[0], betas[1]), fused=True
-        )
-    )
+    parts = groups(parameters, weight_decay, decay_of, decoupled)
+    return _shrinking(torch.optim.Adam(parts, lr=lr, betas=(betas[0], betas[1]), fused=True))
 
 
 def adamw(
@@ -160,9 +156,8 @@ def groups(
     Raises ValueError where a pattern matches no parameter, or where names are needed and there are none.
     """
     parameters = parameters if isinstance(parameters, Parameters) else list(parameters)
-    decays = _decays(parameters, decay, decay_of or {})
     found: dict[float, list[nn.Parameter]] = {}
-    for parameter, of_this in zip(parameters, decays, strict=True):
+    for parameter, of_this in zip(parameters, _decays(parameters, decay, decay_of or {}), strict=True):
         found.setdefault(of_this, []).append(parameter)
     return [
         {"params": members, "weight_decay": (1 - decoupled) * d, **({DECOUPLED: decoupled * d} if decoupled else {})}
@@ -225,20 +220,16 @@ class SignDescent(Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One update of every parameter that has a gradient."""
         loss = None if closure is None else torch.enable_grad()(closure)()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, group)
+        moved = ((p, group) for group in self.param_groups for p in group["params"] if p.grad is not None)
+        for parameter, group in moved:
+            direction = parameter.grad.add(parameter, alpha=group["weight_decay"])
+            if group["momentum"]:
+                state = self.state[parameter]
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(parameter)
+                direction = state["momentum_buffer"].lerp_(direction, 1 - group["momentum"])
+            parameter.add_(direction.sign(), alpha=-group["lr"])
         return loss
-
-    def _update(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
-        direction = parameter.grad.add(parameter, alpha=group["weight_decay"])  # type: ignore[union-attr]
-        if group["momentum"]:
-            state = self.state[parameter]
-            if "momentum_buffer" not in state:
-                state["momentum_buffer"] = torch.zeros_like(parameter)
-            direction = state["momentum_buffer"].lerp_(direction, 1 - group["momentum"])
-        parameter.add_(direction.sign(), alpha=-group["lr"])
 
 
 class MuonWithAdamW(Optimizer):
@@ -254,18 +245,15 @@ class MuonWithAdamW(Optimizer):
     def __init__(self, groups: list[dict[str, Any]], *, lr: float, momentum: float, betas: tuple[float, float]) -> None:
         if not hasattr(torch.optim, "Muon"):
             raise ValueError(f"optimizer=muon: expected torch 2.9 or newer, got {torch.__version__}. Upgrade torch.")
-        matrices, others = (
-            [
-                {**group, "params": members}
-                for group in groups
-                if (members := [p for p in group["params"] if (p.ndim == 2) is wanted])
-            ]
-            for wanted in (True, False)
-        )
+
+        def of(is_matrix: bool) -> list[dict[str, Any]]:
+            chosen = ([p for p in group["params"] if (p.ndim == 2) is is_matrix] for group in groups)
+            return [{**group, "params": some} for group, some in zip(groups, chosen, strict=True) if some]
+
         self._parts: list[Optimizer] = []
-        if matrices:
+        if matrices := of(is_matrix=True):
             self._parts.append(torch.optim.Muon(matrices, lr=lr, momentum=momentum, adjust_lr_fn="match_rms_adamw"))
-        if others:
+        if others := of(is_matrix=False):
             self._parts.append(torch.optim.AdamW(others, lr=lr, betas=betas, fused=True))
         super().__init__([group for part in self._parts for group in part.param_groups], {})
         self._share()

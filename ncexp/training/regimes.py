@@ -23,7 +23,7 @@ from ncexp.collapse import ClassStatistics, ClassStatisticsAccumulator, least_sq
 from ncexp.collapse.on_path import least_squares_step, renormalized_step, renormalizer
 from ncexp.config import Regime
 from ncexp.datasets import Examples
-from ncexp.training.interruption import Diverged
+from ncexp.training.machine import Diverged
 
 _EVALUATED_AT_ONCE = 512
 

@@ -16,7 +16,7 @@ from ncexp.config import check
 from ncexp.main import run
 from ncexp.record import RunDirectory
 from ncexp.training import assemble
-from ncexp.training.step_log import StepLog
+from ncexp.training.loop import StepLog
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")]
 

@@ -91,10 +91,10 @@ def measured(assembly: Assembly, config: RunConfig, epoch: int = 1) -> Record:
     """Every number of one evaluation with the analyses of `config`; nothing is written."""
     subject, analyses = subject_of(assembly), build_analyses(with_errors(config.analyses))
     check_probes(analyses, subject)
-    done = evaluate(subject, epoch, probes_of(analyses))
+    snapshot = evaluate(subject, epoch, probes_of(analyses))
     record: Record = {}
     for analysis in analyses.values():
-        record |= run_analysis(analysis, done.snapshot, subject, done)
+        record |= run_analysis(analysis, snapshot, subject)
     return record
 
 

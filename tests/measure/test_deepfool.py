@@ -35,6 +35,7 @@ def test_perturbation_is_exact_on_a_linear_classifier(num_classes, shape):
         direction = (weight[nearest] - weight[decided]) / np.linalg.norm(weight[nearest] - weight[decided])
         np.testing.assert_allclose(r, min(distances) * direction, rtol=ROUNDING, atol=ROUNDING)
     assert crossed.all()
+    assert all(parameter.grad is None for parameter in network.parameters())
 
 
 def test_perturbation_changes_the_decision_of_a_network_that_is_not_linear():
@@ -84,22 +85,14 @@ def test_network_that_always_answers_the_same_has_no_boundary():
     assert np.isnan(ratio)
 
 
-def test_gradients_of_the_network_are_left_alone():
-    network = linear(3, (4,))
-    deepfool(network, torch.randn(5, 4, dtype=torch.float64))
-    assert all(parameter.grad is None for parameter in network.parameters())
-
-
-def test_no_inputs_are_refused():
-    with pytest.raises(ValueError, match="expected at least one example, got none"):
-        deepfool(linear(3, (4,)), torch.empty(0, 4, dtype=torch.float64))
-
-
-def test_single_class_is_refused():
-    with pytest.raises(ValueError, match="expected logits of at least two classes, got 1"):
-        deepfool(linear(1, (4,)), torch.ones(2, 4, dtype=torch.float64))
-
-
-def test_zero_input_is_refused():
-    with pytest.raises(ValueError, match="got 0 at example 1"):
-        robustness(linear(3, (4,)), torch.tensor([[1.0] * 4, [0.0] * 4], dtype=torch.float64))
+@pytest.mark.parametrize(
+    ("measure", "num_classes", "inputs", "words"),
+    [
+        (deepfool, 3, torch.empty(0, 4), "expected at least one example, got none"),
+        (deepfool, 1, torch.ones(2, 4), "expected logits of at least two classes, got 1"),
+        (robustness, 3, torch.tensor([[1.0] * 4, [0.0] * 4]), "got 0 at example 1"),
+    ],
+)
+def test_what_has_no_boundary_or_length_is_refused(measure, num_classes, inputs, words):
+    with pytest.raises(ValueError, match=words):
+        measure(linear(num_classes, (4,)), inputs.double())

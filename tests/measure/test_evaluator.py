@@ -40,14 +40,14 @@ def test_evaluation_is_of_a_full_pass_in_eval_mode(assembly: Assembly, monkeypat
     subject = subject_of(assembly)
     done = evaluate(subject, 3, {"backbone.0 average": Probe("backbone.0", average)})
     network = assembly.training.network.eval()
-    assert done.snapshot.epoch == 3
-    assert list(done.snapshot.splits) == ["train", "test"]
+    assert done.epoch == 3
+    assert list(done.splits) == ["train", "test"]
     for name, data in subject.splits.items():
         assert isinstance(data, Split)
         with torch.no_grad():
             logits, features = network(data.inputs)
             first = network.backbone[0](data.inputs)  # type: ignore[index]
-        split = done.snapshot.splits[name]
+        split = done.splits[name]
         expected = nn.functional.cross_entropy(logits.double(), data.labels).item()
         assert split.loss == pytest.approx(expected, rel=1e-6)  # of float32 logits
         assert split.error == (logits.argmax(1) != data.labels).sum().item() / len(data)
@@ -57,9 +57,9 @@ def test_evaluation_is_of_a_full_pass_in_eval_mode(assembly: Assembly, monkeypat
         torch.testing.assert_close(covariance, statistics.within_class_covariance, rtol=1e-5, atol=1e-6)
         probed = split.layers["backbone.0 average"].class_means
         torch.testing.assert_close(probed, class_statistics(first, data.labels, 4).class_means, rtol=1e-6, atol=1e-6)
-        torch.testing.assert_close(done.features[name], features, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(split.features, features, rtol=1e-6, atol=1e-6)
     weight = assembly.classifier.weight.detach().double()
-    assert torch.equal(done.snapshot.classifier.weight, weight)
+    assert torch.equal(done.classifier.weight, weight)
 
 
 def test_features_that_are_too_large_to_keep_are_computed_again(
@@ -69,7 +69,7 @@ def test_features_that_are_too_large_to_keep_are_computed_again(
     assembly = assemble(config)
     kept = measured(assembly, config)
     monkeypatch.setattr(evaluator, "FEATURE_BUDGET_BYTES", 0)
-    assert evaluate(subject_of(assembly), 1, {}).features == {}
+    assert all(split.features is None for split in evaluate(subject_of(assembly), 1, {}).splits.values())
     assert measured(assembly, config) == kept
 
 
@@ -134,45 +134,35 @@ def test_departure_is_the_largest_relative_difference(dtype: torch.dtype) -> Non
     assert departure(logits + overflown, features, weight, overflown) == 0
 
 
-def full_error(subject: Subject) -> float:
-    """By one pass over the whole training set."""
-    data = subject.dataset.train
+def wrong_of(subject: Subject) -> Tensor:
+    """Which training examples are decided wrongly, by one pass over all."""
+    data = subject.splits["train"]
     assert isinstance(data, Split)
     with torch.no_grad():
-        logits, _ = subject.network.eval()(data.inputs)
-    return (logits.argmax(1) != data.labels).double().mean().item()
+        return subject.network.eval()(data.inputs)[0].argmax(1) != data.labels
 
 
 @pytest.mark.slow
 def test_train_error_at_most_is_exact_whatever_the_suspects(composed: Compose) -> None:
     """At every epoch of a training, at shares around the error itself, with suspects right, wrong, none and all."""
     assembly = assemble(check(composed("dataset.separation=3.0", "epochs=30")))
-    subject, seen = subject_of(assembly), set()
+    subject, seen, everything = subject_of(assembly), set(), torch.arange(80)
     for _ in range(30):
         assembly.training.run_epoch(lambda: False)
-        error = full_error(subject)
-        everything = torch.arange(len(subject.dataset.train))
+        error = wrong_of(subject).double().mean().item()
         for suspects in (assembly.training.wrong, everything[:0], everything, everything[::3]):
-            for share in (0.0, 0.001, error - 1 / 80, error, error + 1e-3):
-                if share >= 0:
-                    assert train_error_at_most(subject, share, suspects) is (error <= share)
-                    seen.add(error <= share)
+            for share in (share for share in (0.0, 0.001, error - 1 / 80, error, error + 1e-3) if share >= 0):
+                assert train_error_at_most(subject, share, suspects) is (error <= share)
+                seen.add(error <= share)
     assert seen == {True, False}
 
 
 def test_train_error_that_is_too_large_costs_no_full_pass(composed: Compose) -> None:
-    assembly = assemble(check(composed("dataset.separation=0.5")))
-    subject, examples = subject_of(assembly), 0
-
-    def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        nonlocal examples
-        examples += len(inputs[0])
-
-    with torch.no_grad():
-        wrong = subject.network.eval()(subject.dataset.train.inputs)[0].argmax(1) != subject.dataset.train.labels  # type: ignore[attr-defined]
-    subject.network.register_forward_pre_hook(count)
-    assert not train_error_at_most(subject, 0.001, wrong.nonzero().flatten())
-    assert 0 < examples < len(subject.dataset.train)
+    subject, examples = subject_of(assemble(check(composed("dataset.separation=0.5")))), list[int]()
+    wrong = wrong_of(subject).nonzero().flatten()
+    subject.network.register_forward_pre_hook(lambda module, inputs: examples.append(len(inputs[0])))
+    assert not train_error_at_most(subject, 0.001, wrong)
+    assert 0 < sum(examples) < 80
 
 
 def states() -> list[object]:
@@ -229,7 +219,7 @@ def test_analysis_sees_network_loss_and_data_and_disturbs_nothing(assembly: Asse
     done = evaluate(subject, 2, {})
     assembly.training.network.train()
     before = states()
-    records = [run_analysis(Careless(), done.snapshot, subject, done) for _ in range(2)]
+    records = [run_analysis(Careless(), done, subject) for _ in range(2)]
     assert records[0] == records[1]  # the same years later
     assert records[0].keys() == {"epoch", "train/careless/slope", "test/careless/slope"}
     assert records[0]["train/careless/slope"] != records[0]["test/careless/slope"]
@@ -237,20 +227,16 @@ def test_analysis_sees_network_loss_and_data_and_disturbs_nothing(assembly: Asse
     assert all(module.training for module in assembly.training.network.modules())
 
 
-class Undeclared:
-    """It reads features and says that statistics are enough."""
+class Undeclared(Careless):
+    """It reads the data and says that statistics are enough."""
 
     needs: Needs = "statistics"
-
-    def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
-        yield "undeclared/mean", float(next(evaluation.features())[0].mean())
 
 
 def test_analysis_that_reads_what_it_did_not_declare_is_refused(assembly: Assembly) -> None:
     subject = subject_of(assembly)
-    done = evaluate(subject, 2, {})
     with pytest.raises(ValueError, match="needs: expected 'features' or 'network'"):
-        run_analysis(Undeclared(), done.snapshot, subject, done)
+        run_analysis(Undeclared(), evaluate(subject, 2, {}), subject)
 
 
 def test_analysis_without_needs_is_refused(composed: Compose) -> None:

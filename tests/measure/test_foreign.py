@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from support import Compose, compose
 
-from ncexp.config import ConfigError, check_measurement
+from ncexp.config import ConfigError, check_checkpoints, check_measurement
 from ncexp.main import measure, measure_checkpoints
 from ncexp.measure import ForeignTraining
 from ncexp.record import RunDirectory, State, load, read_run
@@ -81,17 +81,9 @@ def test_result_is_a_run_directory_like_any_other(measuring: Compose, console: C
     assert facts["ridge_weight"] == 5e-4
     assert facts["checkpoints"].endswith("ckpts/*.pt")
     assert json.loads(directory.environment.read_text())["threads"] >= 1
-
-
-@pytest.mark.slow
-def test_readers_cope_with_a_run_whose_rate_and_seed_are_not_known(measuring: Compose, console: Console) -> None:
-    raw = measuring()
-    measure_checkpoints(raw, console)
-    runs = load(raw["outputs"])
-    frame = runs.frame()
-    assert frame["lr"].isna().all()
-    assert frame["seed"].isna().all()
-    assert set(frame["epoch"]) == {1, 2, 3}
+    runs = load(outputs)  # whose rate and seed are not known
+    assert runs.frame()[["lr", "seed"]].isna().all(axis=None)
+    assert set(runs.frame()["epoch"]) == {1, 2, 3}
     assert runs.table()["zero_error_epoch"].isna().all()
     (cell,) = gather(runs).cells.values()
     assert [len(group.runs) for group in cell.rates.values()] == [1]
@@ -129,25 +121,18 @@ def test_same_command_measures_nothing_and_later_files_are_added(
 
 
 @pytest.mark.slow
-def test_other_weights_or_another_decay_make_another_run(
-    measuring: Compose, console: Console, outputs: Path, files: Path
-) -> None:
-    measure_checkpoints(measuring(), console)
-    measure_checkpoints(measuring("optimizer.weight_decay=1e-4"), console)
-    assert len(runs_of(outputs)) == 2
-    save(files, 2, seed=99)
-    measure_checkpoints(measuring(), console)
-    assert len(runs_of(outputs)) == 3
-
-
-@pytest.mark.slow
-def test_same_weights_in_another_folder_are_the_same_run(
+def test_other_weights_or_decay_make_another_run_and_folders_do_not(
     measuring: Compose, console: Console, outputs: Path, files: Path, tmp_path: Path
 ) -> None:
     measure_checkpoints(measuring(), console)
     shutil.copytree(files, tmp_path / "moved")
     measure_checkpoints(measuring(f"checkpoints={tmp_path}/moved/*.pt"), console)
     assert len(runs_of(outputs)) == 1
+    measure_checkpoints(measuring("optimizer.weight_decay=1e-4"), console)
+    assert len(runs_of(outputs)) == 2
+    save(files, 2, seed=99)
+    measure_checkpoints(measuring(), console)
+    assert len(runs_of(outputs)) == 3
 
 
 @pytest.mark.slow
@@ -245,8 +230,6 @@ def test_file_that_does_not_fit_is_refused_before_anything_is_written(
 
 
 def test_file_that_changes_while_it_is_measured_is_refused(measuring: Compose, files: Path) -> None:
-    from ncexp.config import check_checkpoints
-
     foreign = ForeignTraining(check_checkpoints(measuring()))
     save(files, 2, seed=99)
     with pytest.raises(ValueError, match=r"epoch_2\.pt: expected the weights that it held a moment ago, got others"):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import ncexp
-from ncexp.measure import Subject, evaluate, evaluator, ridge_for
+from ncexp.measure import Ridge, Subject, evaluate, evaluator
 from ncexp.training import Processes, label_weights, objective_of
 from ncexp.training.losses import MSE, CrossEntropy, Focal, LabelSmoothing, RescaledMSE
 
@@ -69,34 +69,27 @@ class Sorted:
 
 
 class Net(nn.Module):
-    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.classifier = nn.Linear(P, C, dtype=dtype)
+        self.classifier = nn.Linear(P, C)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        features = inputs.to(self.classifier.weight.dtype)
-        return self.classifier(features), features
+        return self.classifier(inputs), inputs
 
 
 def subject(criterion: Callable[..., Tensor], **options: Any) -> Subject:
-    network = Net()
-    ridge = ridge_for(network.classifier, (0.0, 0.0), False, None)
-    return Subject(network, objective_of(criterion), Sorted(), ridge, **options)
+    return Subject(Net(), objective_of(criterion), Sorted(), Ridge(0.0, 0.0, ""), **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", CRITERIA)
 def test_loss_is_the_criterion_of_the_whole_set(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluator, "BATCH_SIZE", 4)
-    measured = subject(CRITERIA[name])
-    generator = torch.get_rng_state()
-    loss = evaluate(measured, 1, {}).snapshot.splits["train"].loss
+    measured, generator, data = subject(CRITERIA[name]), torch.get_rng_state(), Sorted()
+    loss = evaluate(measured, 1, {}).splits["train"].loss
     assert torch.equal(torch.get_rng_state(), generator)
-    data = Sorted()
-    with torch.no_grad():
-        logits, features = measured.network(data.inputs)
-        expected = measured.loss(logits, data.labels, features).item()
-    assert loss == pytest.approx(expected, rel=ROUNDING)
+    logits, features = measured.network(data.inputs)
+    assert loss == pytest.approx(measured.loss(logits, data.labels, features).item(), rel=ROUNDING)
 
 
 def test_recorder_records_the_criterion_of_the_whole_set(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_search_for_the_zero_error_epoch_leaves_the_training_alone(
 @pytest.mark.slow
 def test_zero_error_epoch_is_found_by_few_passes(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     """A "no" ends after the examples that the steps decided wrongly, or soon; only the "yes" takes all of the set."""
-    examples, asked, forward = [0], [0], evaluator._forward
+    examples, asked, forward = [0], [0], evaluator.forward
 
     def counting(*arguments: Any) -> Iterator[Any]:
         for batch in forward(*arguments):
@@ -143,7 +143,7 @@ def test_zero_error_epoch_is_found_by_few_passes(composed: Compose, monkeypatch:
         asked[0] += 1
         return train_error_at_most(*arguments)
 
-    monkeypatch.setattr(evaluator, "_forward", counting)
+    monkeypatch.setattr(evaluator, "forward", counting)
     monkeypatch.setattr(evaluator, "BATCH_SIZE", 8)
     monkeypatch.setattr(recorded_training, "train_error_at_most", asking)
     directory = train(composed(*EASY, "evaluate_at=[20]"))
@@ -151,3 +151,16 @@ def test_zero_error_epoch_is_found_by_few_passes(composed: Compose, monkeypatch:
     assert asked[0] > 2
     evaluated = 2 * (80 + 40)  # at zero error and at the end
     assert examples[0] - evaluated < 80 * asked[0] / 2
+
+
+@pytest.mark.slow
+def test_weights_of_zero_error_and_of_the_end_are_kept_also_after_a_kill(composed: Compose) -> None:
+    choice = [*EASY, "keep.checkpoints=zero_error"]
+    directory = train(composed(*choice), stop_after=19)
+    kept_before = directory.kept_checkpoints()
+    train(composed(*choice))
+    zero_error = read_run(directory.path).zero_error_epoch
+    assert zero_error is not None
+    assert zero_error < 19
+    assert kept_before == [zero_error]
+    assert directory.kept_checkpoints() == [zero_error, 20]

@@ -1,22 +1,32 @@
-"""The training loop against a plain one: the same numbers, nothing waited for, nothing that grows."""
+"""The training loop against a plain one: the same numbers, order and rates; nothing waited for, nothing that grows."""
 
 from __future__ import annotations
 
 import gc
 import math
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from support import measured, slow, subject_of
+from support import TRAINING, measured, slow, subject_of
 from torch import Tensor, nn
 
 from ncexp.architectures.resnet import resnet
 from ncexp.config import ConfigError, check
 from ncexp.datasets import Split
 from ncexp.measure import evaluate
-from ncexp.training import Diverged, Interrupted, Position, Training, assemble, objective_of, step_log
+from ncexp.training import (
+    Diverged,
+    Interrupted,
+    Position,
+    Training,
+    assemble,
+    load_resume,
+    loop,
+    objective_of,
+    save_resume,
+)
 from ncexp.training.losses import MSE, CrossEntropy
 from ncexp.training.optimizers import constant_schedule
 
@@ -35,15 +45,9 @@ def training(data: Split, layout: torch.memory_format = torch.channels_last, **o
     torch.manual_seed(0)
     network: nn.Module = resnet((1, 8, 8), NUM_CLASSES, width=4).to(data.labels.device, memory_format=layout)  # type: ignore[call-overload]
     parts: dict[str, Any] = {"loss": MSE(NUM_CLASSES), "seed": 0, "batch_size": BATCH_SIZE} | options
-    parts["loss"] = objective_of(parts["loss"])
-    return Training(
-        network=network,
-        optimizer=torch.optim.SGD(network.parameters(), lr=RATE, momentum=0.9, weight_decay=5e-4),
-        schedule=constant_schedule(2),
-        data=data,
-        position=Position(),
-        **parts,
-    )
+    parts = {"schedule": constant_schedule(2), **parts, "loss": objective_of(parts["loss"])}
+    optimizer = torch.optim.SGD(network.parameters(), lr=RATE, momentum=0.9, weight_decay=5e-4)
+    return Training(network, optimizer=optimizer, data=data, position=Position(), **parts)
 
 
 def plain_losses(of: Training, epochs: int) -> list[float]:
@@ -139,33 +143,33 @@ def test_precision_fp32_switches_off_what_torch_switches_on(composed: Any, name:
     assert not backend.allow_tf32
 
 
-@dataclass
 class Late:
     """What `_Arriving` is on a GPU: a number that arrives some polls later."""
 
-    scalar: Tensor
-    polls: int = 0
+    polls = 4
+
+    def __init__(self, scalar: Tensor) -> None:
+        self.scalar = scalar
 
     def has_arrived(self) -> bool:
-        self.polls += 1
-        return self.polls > 4
+        self.polls -= 1
+        return self.polls < 0
 
     def number(self) -> float:
         return float(self.scalar)
 
 
 class Never(Late):
-    def has_arrived(self) -> bool:
-        return False
+    polls = 10**9
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", [MSE(NUM_CLASSES), CrossEntropy(NUM_CLASSES)])
 def test_step_reads_no_number_from_the_device(loss: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The meta device has shapes and no numbers: whatever wants to read one fails."""
-    monkeypatch.setattr(step_log, "_Arriving", Never)
+    monkeypatch.setattr(loop, "_Arriving", Never)
     ours = training(examples("meta"), loss=loss)
-    log = step_log.StepLog(4, NUM_EXAMPLES, torch.device("meta"))
+    log = loop.StepLog(4, NUM_EXAMPLES, torch.device("meta"))
     for inputs, labels in ours.data.batches(BATCH_SIZE, torch.arange(NUM_EXAMPLES, device="meta")):
         ours._step(inputs, labels, log)
     assert ours.position.step == 4
@@ -175,40 +179,24 @@ def test_step_reads_no_number_from_the_device(loss: Any, monkeypatch: pytest.Mon
 
 def broken_at(step: int) -> Any:
     """A loss that is infinite at the step-th call, and not a number after it."""
-    calls = 0
-
-    def loss(logits: Tensor, labels: Tensor) -> Tensor:
-        nonlocal calls
-        calls += 1
-        return logits.sum() * (math.inf if calls == step else math.nan if calls > step else 1.0)
-
-    return loss
+    factors = iter([1.0] * (step - 1) + [math.inf])
+    return lambda logits, labels: logits.sum() * next(factors, math.nan)
 
 
-def test_non_finite_loss_stops_at_its_step() -> None:
-    ours = training(examples(), loss=broken_at(2))
-    with pytest.raises(Diverged, match=r"the loss is -?inf in epoch 1, step 2"):
-        ours.run_epoch(lambda: False)
-    assert ours.position.step == 2
-
-
-def test_non_finite_loss_that_arrives_late_stops_the_epoch_and_is_named(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("arrival", "step", "steps"), [(None, 2, [2]), (Late, 1, range(2, NUM_EXAMPLES // 5)), (Never, 1, [10])]
+)
+def test_non_finite_loss_stops_the_epoch_once_it_is_known_and_is_named(
+    arrival: Any, step: int, steps: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step_log, "_Arriving", Late)
-    ours = training(examples(), loss=broken_at(1), batch_size=5)
-    with pytest.raises(Diverged, match=r"the loss is -?inf in epoch 1, step 1$"):
+    if arrival:
+        monkeypatch.setattr(loop, "_Arriving", arrival)
+    ours = training(examples(), loss=broken_at(step), batch_size=5)
+    with pytest.raises(Diverged, match=rf"the loss is -?inf in epoch 1, step {step}$"):
         ours.run_epoch(lambda: False)
-    assert 1 < ours.position.step < NUM_EXAMPLES // 5
-
-
-def test_non_finite_loss_that_never_arrives_is_met_at_the_epochs_end(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(step_log, "_Arriving", Never)
-    for should_stop in (lambda: False, lambda: True):
-        with pytest.raises(Diverged, match=r"step 1$"):
-            training(examples(), loss=broken_at(1)).run_epoch(should_stop)
+    assert ours.position.step in steps
+    with pytest.raises(Diverged, match=r"step 1$"):  # also where the epoch is left
+        training(examples(), loss=broken_at(1)).run_epoch(lambda: True)
 
 
 def test_stopped_and_resumed_epoch_equals_a_whole_one() -> None:
@@ -234,3 +222,59 @@ def test_memory_does_not_grow_with_epochs(composed: Any) -> None:
         if epoch == 1:
             after_two = held()
     assert held() == after_two
+
+
+# The order of the examples, and the learning rates.
+
+
+def test_order_is_a_permutation_that_seed_and_epoch_determine() -> None:
+    first, other_seed = (training(examples(), seed=seed) for seed in (0, 1))
+    order = first._order(1)
+    assert order.sort().values.tolist() == list(range(NUM_EXAMPLES))
+    assert order.equal(first._order(1))
+    assert not order.equal(first._order(2))
+    assert not order.equal(other_seed._order(1))
+
+
+def test_order_is_drawn_on_the_cpu_for_data_on_any_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each device has a generator of its own kind: a run resumed on another one would meet some examples twice."""
+    drawn, randperm, ours = [], torch.randperm, training(examples())
+    expected = ours._order(1)
+    ours.data = ours.data.to(torch.device("meta"))  # has shapes and no numbers, and no generator
+    monkeypatch.setattr(torch, "randperm", lambda *given, **more: drawn.append(randperm(*given, **more)) or drawn[-1])
+    assert ours._order(1).device.type == "meta"
+    assert drawn[0].equal(expected)
+
+
+def warm_up(epochs: float) -> float:
+    return epochs / 4
+
+
+warm_up.per_step = True  # type: ignore[attr-defined]
+
+
+def with_rates() -> tuple[Training, list[float]]:
+    """A training whose rate changes at every step, and the rates of its steps."""
+    ours, rates = training(examples(), schedule=warm_up), list[float]()
+    ours.optimizer.register_step_pre_hook(lambda chosen, *_: rates.append(chosen.param_groups[0]["lr"]))
+    return ours, rates
+
+
+def test_per_step_schedule_is_called_with_the_epochs_done_plus_one() -> None:
+    ours, rates = with_rates()
+    summaries = [ours.run_epoch(lambda: False) for _ in range(2)]
+    steps = math.ceil(NUM_EXAMPLES / BATCH_SIZE)
+    assert rates == pytest.approx([RATE * (1 + step / steps) / 4 for step in range(2 * steps)], rel=1e-15)
+    assert [summary["fit/lr"] for summary in summaries] == [rates[0], rates[steps]]  # of the epoch's first step
+
+
+def test_per_step_rates_of_a_resumed_epoch_are_as_uninterrupted(tmp_path: Path) -> None:
+    (whole, expected), (stopped, first), (resumed, rest) = with_rates(), with_rates(), with_rates()
+    whole.run_epoch(lambda: False)
+    with pytest.raises(Interrupted):
+        stopped.run_epoch(lambda: len(first) == 2)
+    save_resume(tmp_path / "resume", stopped.network, stopped.optimizer, stopped.position, TRAINING)
+    resumed.position = load_resume(tmp_path / "resume", resumed.network, resumed.optimizer, TRAINING)
+    resumed.run_epoch(lambda: False)
+    assert first + rest == expected
+    assert torch.equal(resumed.network.classifier.weight, whole.network.classifier.weight)  # type: ignore[arg-type, union-attr]

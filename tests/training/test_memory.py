@@ -13,7 +13,7 @@ from support import Compose
 from ncexp.config import check
 from ncexp.main import run
 from ncexp.record import RunDirectory
-from ncexp.training import assemble
+from ncexp.training import SINGLE, environment
 from ncexp.training.machine import describe_out_of_memory
 
 #: More bytes than any machine has.
@@ -65,7 +65,7 @@ def test_run_out_of_memory_is_failed_and_says_what_to_reduce(
     assert "Reduce batch_size" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_environment_leaves_out_what_is_not_installed(composed: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_leaves_out_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     found = metadata.version
 
     def version(package: str) -> str:
@@ -73,8 +73,7 @@ def test_environment_leaves_out_what_is_not_installed(composed: Compose, monkeyp
             raise metadata.PackageNotFoundError(package)
         return found(package)
 
-    assembly = assemble(check(composed()))
-    complete = assembly.environment()
+    complete = environment(torch.device("cpu"), SINGLE)
     monkeypatch.setattr("ncexp.training.assembly.version", version)
-    assert assembly.environment() == {name: value for name, value in complete.items() if name != "mlflow"}
+    assert environment(torch.device("cpu"), SINGLE) == {n: value for n, value in complete.items() if n != "mlflow"}
     assert "mlflow" in complete

@@ -54,30 +54,23 @@ def difference(one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
 
 
 BETAS = {"lr": 0.01, "betas": [0.9, 0.99]}
+HEAVY, LIGHT = {"lr": 0.1, "momentum": 0.9}, {"lr": 0.1, "momentum": 0.0}
 
 
 @pytest.mark.parametrize(
-    ("ours", "torchs"),
+    ("ours", "torchs", "options", "more"),
     [
-        (lambda p: adam(p, **BETAS, weight_decay=0.3), lambda p: torch.optim.Adam(p, **BETAS, weight_decay=0.3)),
-        (lambda p: adamw(p, **BETAS, weight_decay=0.3), lambda p: torch.optim.AdamW(p, **BETAS, weight_decay=0.3)),
-        (
-            lambda p: adam(p, **BETAS, weight_decay=0.3, decoupled=1.0),
-            lambda p: torch.optim.AdamW(p, **BETAS, weight_decay=0.3),
-        ),
-        (
-            lambda p: sgd(p, lr=0.1, momentum=0.9, weight_decay=0.3),
-            lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.3),
-        ),
-        (  # without momentum both parts do the same
-            lambda p: sgd(p, lr=0.1, momentum=0.0, weight_decay=0.3, decoupled=1.0),
-            lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=0.3),
-        ),
+        (adam, torch.optim.Adam, BETAS, {}),
+        (adamw, torch.optim.AdamW, BETAS, {}),
+        (adam, torch.optim.AdamW, BETAS, {"decoupled": 1.0}),
+        (sgd, torch.optim.SGD, HEAVY, {}),
+        (sgd, torch.optim.SGD, LIGHT, {"decoupled": 1.0}),  # without momentum both parts do the same
     ],
 )
-def test_decay_at_both_ends_is_torchs(ours: Any, torchs: Any) -> None:
-    assert difference(steps(ours), steps(torchs)) < SAME
-    assert difference(steps(ours), steps(lambda p: torchs([*p][:-1]))) > 1e-3
+def test_decay_at_both_ends_is_torchs(ours: Any, torchs: Any, options: Any, more: Any) -> None:
+    found = steps(lambda p: ours(p, **options, **more, weight_decay=0.3))
+    assert difference(found, steps(lambda p: torchs(p, **options, weight_decay=0.3))) < SAME
+    assert difference(found, steps(lambda p: torchs([*p][:-1], **options, weight_decay=0.3))) > 1e-3
 
 
 def test_decay_of_a_mixture_is_both_parts() -> None:
@@ -178,24 +171,12 @@ def test_muon_goes_on_from_its_state() -> None:
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
-# Schedules
-
-
-def test_step_schedule_falls_after_epochs_116_and_233_of_350() -> None:
-    schedule = step_schedule(350, decays=2, factor=0.1)
-    falls = [epoch for epoch in range(1, 350) if schedule(epoch + 1) < schedule(epoch)]
-    assert falls == [116, 233]
-    assert schedule(1) == 1
-    assert schedule(350) == pytest.approx(0.01)
-
-
-def test_step_schedule_without_decays_is_constant() -> None:
-    schedule = step_schedule(10, decays=0)
-    assert [schedule(e) for e in range(1, 11)] == [constant_schedule(10)(e) for e in range(1, 11)] == [1.0] * 10
-
-
-def test_cosine_schedule_starts_at_one_and_halves_midway() -> None:
-    schedule = cosine_schedule(100)
-    assert schedule(1) == 1
-    assert schedule(51) == pytest.approx(0.5)
-    assert 0 < schedule(100) < 0.001
+def test_schedules_begin_at_one_and_fall_where_they_should() -> None:
+    step, cosine = step_schedule(350, decays=2, factor=0.1), cosine_schedule(100)
+    assert [epoch for epoch in range(1, 350) if step(epoch + 1) < step(epoch)] == [116, 233]
+    assert (step(1), cosine(1)) == (1, 1)
+    assert step(350) == pytest.approx(0.01)
+    assert cosine(51) == pytest.approx(0.5)
+    assert 0 < cosine(100) < 0.001
+    without = step_schedule(10, decays=0)
+    assert [without(e) for e in range(1, 11)] == [constant_schedule(10)(e) for e in range(1, 11)] == [1.0] * 10

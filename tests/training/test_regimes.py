@@ -53,29 +53,21 @@ def test_every_step_is_on_the_path_to_rounding(trained: tuple[dict[str, Any], Pa
 
 
 @pytest.mark.slow
-def test_evaluated_features_are_renormalized_in_that_regime_alone(trained: tuple[dict[str, Any], Path]) -> None:
+def test_weights_that_are_kept_are_renormalized_and_measure_as_in_training(
+    trained: tuple[dict[str, Any], Path],
+) -> None:
     raw, path = trained
     config = check(raw)
     assembly = assemble(config)
     load_weights(RunDirectory(path).checkpoint(6), assembly.training.network, config.key)
-    assembly.training.network.eval()
+    last, again = read_run(path).records[-1], measured(assembly, config, epoch=6)
+    assert all(last[name] == value for name, value in again.items() if not math.isnan(value))
     data = assembly.dataset.train
     with torch.no_grad():
-        features = assembly.training.network(data.inputs)[1]  # type: ignore[attr-defined]
+        features = assembly.training.network.eval()(data.inputs)[1]  # type: ignore[attr-defined]
     covariance = class_statistics(features, data.labels, 4).within_class_covariance
     off = float((covariance - torch.eye(len(covariance))).abs().max())
     assert (off < 1e-4) == (raw["regime"] == "renormalized")  # float32 features
-
-
-@pytest.mark.slow
-def test_weights_that_are_kept_measure_as_the_training_did(trained: tuple[dict[str, Any], Path]) -> None:
-    raw, path = trained
-    config = check(raw)
-    assembly = assemble(config)
-    load_weights(RunDirectory(path).checkpoint(6), assembly.training.network, config.key)
-    last = read_run(path).records[-1]
-    again = measured(assembly, config, epoch=6)
-    assert all(last[name] == value for name, value in again.items() if not math.isnan(value))
 
 
 @pytest.mark.slow
@@ -158,24 +150,20 @@ def test_renormalized_free_features_follow_the_closed_form_at_first_order(compos
 
 
 @pytest.mark.slow
-def test_renormalized_features_keep_unit_noise_with_decay_and_momentum(composed: Compose) -> None:
-    options = ["regime=renormalized", "optimizer.lr=10.0", "optimizer.weight_decay=0.01", "optimizer.momentum=0.5"]
-    _, table, recorded = _free(composed, *options)
-    for _ in range(20):
+@pytest.mark.parametrize(
+    ("options", "counts"),
+    [
+        (["optimizer.weight_decay=0.01", "optimizer.momentum=0.5"], [20, 20, 20, 20]),
+        (["dataset.imbalance=10", "batch_size=35"], [20, 9, 4, 2]),  # of the data set's labels
+    ],
+    ids=["decay and momentum", "unequal classes"],
+)
+def test_renormalized_features_keep_unit_noise(composed: Compose, options: list[str], counts: list[int]) -> None:
+    _, table, recorded = _free(composed, "regime=renormalized", "optimizer.lr=10.0", *options)
+    for _ in range(10):
         recorded._training.run_epoch(lambda: False)
-    covariance = class_statistics(table.detach(), torch.arange(C).repeat_interleave(N), C).within_class_covariance
-    torch.testing.assert_close(covariance, torch.eye(P).double(), atol=1e-12, rtol=0)
-
-
-@pytest.mark.slow
-def test_renormalized_features_keep_unit_noise_with_unequal_classes(composed: Compose) -> None:
-    """20, 9, 4 and 2 examples: their statistics are those of the data set's labels."""
-    options = ["dataset.imbalance=10", "batch_size=35", "regime=renormalized", "optimizer.lr=10.0"]
-    _, table, recorded = _free(composed, *options)
-    for _ in range(3):
-        recorded._training.run_epoch(lambda: False)
-    labels = torch.cat([labels for _, labels in recorded._training.data.batches(35)])
-    assert labels.bincount().tolist() == [20, 9, 4, 2]
+    labels = torch.cat([labels for _, labels in recorded._training.data.batches(sum(counts))])
+    assert labels.bincount().tolist() == counts
     covariance = class_statistics(table.detach(), labels, C).within_class_covariance
     torch.testing.assert_close(covariance, torch.eye(P).double(), atol=1e-12, rtol=0)
 

@@ -14,45 +14,34 @@ from ncexp.training import assemble
 HARD = ["dataset.separation=0.5", "dataset.examples_per_class=5", "batch_size=20", "analysis=[decisions]"]
 
 
-def test_nearest_class_center_mismatch_on_test_takes_the_train_means(composed: Compose) -> None:
-    config = check(composed(*HARD))
-    assembly = assemble(config)
-    record = measured(assembly, config)
-    network, dataset = assembly.training.network.eval(), assembly.dataset
-    with torch.no_grad():
-        _, train = network(next(dataset.train.batches(len(dataset.train)))[0])
-        logits, test = network(next(dataset.test.batches(len(dataset.test)))[0])
-
-    def nearest(features: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        centres = torch.stack([features[labels == c].double().mean(0) for c in range(4)])
-        return torch.cdist(test.double(), centres).argmin(1)
-
-    def mismatch(decided: torch.Tensor) -> float:
-        return (decided != logits.argmax(1)).double().mean().item()
-
-    by_train, by_test = nearest(train, dataset.train.labels), nearest(test, dataset.test.labels)
-    assert mismatch(by_train) != mismatch(by_test)  # else the test could not tell
-    assert record["test/collapse/nearest_class_center_mismatch"] == pytest.approx(mismatch(by_train), abs=1e-12)
-    wrong = (by_train != dataset.test.labels).double().mean().item()
-    assert record["test/decisions/nearest_class_center_error"] == pytest.approx(wrong, abs=1e-12)
-
-
-def test_least_squares_decisions_are_those_of_the_train_features_optimum(composed: Compose) -> None:
-    """Against the normal equations of ½ Ave ‖W h + b − y‖² + λ/2 (‖W‖² + ‖b‖²), solved by NumPy."""
+def test_decisions_on_test_are_those_of_train_means_and_train_optimum(composed: Compose) -> None:
+    """The optimum against the normal equations of ½ Ave ‖W h + b − y‖² + λ/2 (‖W‖² + ‖b‖²), solved by NumPy."""
     config = check(composed(*HARD))
     assembly = assemble(config)
     record = measured(assembly, config)
     network, dataset, ridge = assembly.training.network.eval(), assembly.dataset, subject_of(assembly).ridge
-    assert ridge.weight == ridge.bias > 0
+    train_labels, labels = dataset.train.labels.numpy(), dataset.test.labels.numpy()
     with torch.no_grad():
-        _, train = network(next(dataset.train.batches(len(dataset.train)))[0])
-        logits, test = network(next(dataset.test.batches(len(dataset.test)))[0])
-    extended, targets = np.c_[train.double().numpy(), np.ones(len(train))], np.eye(4)[dataset.train.labels.numpy()]
+        train = network(next(dataset.train.batches(len(train_labels)))[0])[1].double().numpy()
+        logits, test = (one.double().numpy() for one in network(next(dataset.test.batches(len(labels)))[0]))
+
+    def nearest(features: np.ndarray, of: np.ndarray) -> np.ndarray:
+        centres = np.stack([features[of == c].mean(0) for c in range(4)])
+        return np.linalg.norm(test[:, None] - centres, axis=2).argmin(1)
+
+    own, by_means, by_test = logits.argmax(1), nearest(train, train_labels), nearest(test, labels)
+    assert (by_means != own).mean() != (by_test != own).mean()  # else the test could not tell
+    assert ridge.weight == ridge.bias > 0
+    extended, targets = np.c_[train, np.ones(len(train))], np.eye(4)[train_labels]
     gram = extended.T @ extended / len(train) + ridge.weight * np.eye(extended.shape[1])
     weights = np.linalg.solve(gram, extended.T @ targets / len(train))
-    decided = (np.c_[test.double().numpy(), np.ones(len(test))] @ weights).argmax(1)
-    wrong, different = (decided != dataset.test.labels.numpy()).mean(), (decided != logits.argmax(1).numpy()).mean()
-    assert wrong > 0
-    assert different > 0
-    assert record["test/decisions/least_squares_error"] == pytest.approx(wrong, abs=1e-12)
-    assert record["test/path/decision_mismatch"] == pytest.approx(different, abs=1e-12)
+    by_optimum = (np.c_[test, np.ones(len(test))] @ weights).argmax(1)
+    expected = {
+        "collapse/nearest_class_center_mismatch": by_means != own,
+        "decisions/nearest_class_center_error": by_means != labels,
+        "decisions/least_squares_error": by_optimum != labels,
+        "path/decision_mismatch": by_optimum != own,
+    }
+    for name, differ in expected.items():
+        assert record[f"test/{name}"] == pytest.approx(differ.mean(), abs=1e-12)
+        assert differ.any()
