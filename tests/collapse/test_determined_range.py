@@ -109,47 +109,6 @@ def test_losses_of_rank_deficient_features_are_of_their_coordinates(case):
         assert 0 < distance.prediction_angle < 180
 
 
-@pytest.mark.slow
-@given(
-    rank=st.integers(1, 12),
-    num_features=st.integers(1, 16),
-    per_class=st.integers(2, 40),
-    spread=st.sampled_from([1.0, 1e-2, 1e-4, 1e-6, 0.0]),
-    offset=st.sampled_from([0.0, 1.0, 100.0]),
-    noise=st.sampled_from([0.0, 1e-10, 1e-8, 1e-6, 1e-3]),
-    dtype=st.sampled_from([torch.float64, torch.float32, torch.bfloat16]),
-    ridge=st.sampled_from([0.0, 1e-18, (0.0, 1e-2), (1e-12, 0.0)]),
-    bias=st.booleans(),
-    layer=st.sampled_from(["zero", "random", "optimal", "near"]),
-    seed=st.integers(0, 2**20),
-)
-@settings(max_examples=300, deadline=None)
-def test_loss_ls_never_exceeds_loss(
-    rank, num_features, per_class, spread, offset, noise, dtype, ridge, bias, layer, seed
-):
-    labels = torch.arange(4 * per_class) % 4
-    inner = gaussian(seed, 4, rank)[labels] + spread * gaussian(seed + 1, len(labels), rank)
-    features = inner @ gaussian(seed + 2, rank, num_features) + offset * gaussian(seed + 3, num_features)
-    features = (features + noise * gaussian(seed + 4, *features.shape)).to(dtype)
-    statistics = class_statistics(features, labels, 4)
-    best = least_squares_classifier(statistics, ridge, bias)
-    step = gaussian(seed + 5, 4, num_features)
-    classifier = {
-        "zero": LinearClassifier(0 * step, 0 * step[:, 0] if bias else None),
-        "random": LinearClassifier(step, step[:, 0] if bias else None),
-        "optimal": best,
-        "near": LinearClassifier(best.weight * (1 + 1e-3 * step), best.bias),
-    }[layer]
-    measured = decompose_mse(statistics, classifier, ridge)
-    # A layer may use what is projected out: at most what rounding makes of its predictions, root mean square.
-    sizes = features.double().abs().amax(0)
-    rounding = statistics.feature_eps + 10 * math.sqrt(num_features * torch.finfo(torch.float64).eps)
-    freedom = 2 * rounding * num_features**0.5 * float(classifier.weight.norm() * sizes.norm())
-    assert measured.loss_ls >= 0
-    assert math.sqrt(measured.loss_ls) <= math.sqrt(max(measured.loss, 0)) * (1 + 1e-9) + freedom
-    assert measured.loss_ls_perp >= 0
-
-
 def collapsed(
     dtype: torch.dtype,
     spread: float,

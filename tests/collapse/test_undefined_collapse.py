@@ -9,12 +9,7 @@ import torch
 from drawn_features import draw
 from torch import Tensor
 
-from ncexp.collapse import (
-    CollapseMetrics,
-    LinearClassifier,
-    class_statistics,
-    measure_collapse,
-)
+from ncexp.collapse import CollapseMetrics, LinearClassifier, class_statistics, measure_collapse
 
 # Well-conditioned cases: a few hundred roundings, and the condition number of a random covariance.
 ROUNDING = 1e-10
@@ -107,59 +102,45 @@ def undefined_names(features: Tensor, labels: Tensor, classifier: LinearClassifi
     return {name for name, value in vars(measure_collapse(statistics, classifier)).items() if math.isnan(value)}
 
 
-def test_metrics_are_undefined_where_two_class_means_coincide():
-    features, labels, classifier = draw(4, 6, 100)
-    features, labels = features[labels < 3], labels[labels < 3]
-    features, labels = torch.cat([features, features[labels == 1]]), torch.cat([labels, labels[labels == 1] + 2])
-    names = undefined_names(features, labels, classifier)
-    assert names >= {"nc1_trace"}
-    assert names <= {"nc1_trace", "nc1_snr", "cdnv", "uniformity_means", "uniformity_means_variance"}
+FEATURES, LABELS, LAYER = draw(4, 6, 100)
+NO_ROW = torch.tensor([1.0, 1, 0, 1])[:, None].double()
+OF_ROWS = {"equiangularity_classifier", "maximal_angle_classifier"}
+OF_LAYER = OF_ROWS | {"equinorm_classifier", "etf_error_classifier", "nc0_classifier"}
+UNIFORMITY = {"uniformity_means", "uniformity_means_variance"}
+#: Features, labels, layer → which numbers are undefined at least, and at most.
+UNDEFINED = {
+    "two class means coincide": (
+        (torch.cat([FEATURES[LABELS < 3], FEATURES[LABELS == 1]]),
+         torch.cat([LABELS[LABELS < 3], LABELS[LABELS == 1] + 2]), LAYER),
+        {"nc1_trace"}, {"nc1_trace", "nc1_snr", "cdnv", *UNIFORMITY},
+    ),
+    "three classes share one dimension": (draw(3, 1, 100), UNIFORMITY, UNIFORMITY),
+    "all class means are equal": (
+        (torch.ones(6, 4), torch.arange(6) % 3, draw(3, 4, 10)[2]),
+        *[{*NAMES} - OF_LAYER - {"uniform_duality", "rank_means"}] * 2,
+    ),
+    "a row of the layer is 0": (
+        (FEATURES, LABELS, LinearClassifier(NO_ROW * LAYER.weight)), *[OF_ROWS | {"self_duality_angle"}] * 2
+    ),
+    "the layer is 0": (
+        (FEATURES, LABELS, LinearClassifier(0 * LAYER.weight)),
+        *[OF_LAYER | {"self_duality", "self_duality_product", "self_duality_angle"}] * 2,
+    ),
+    "no variation within classes": (
+        (LAYER.weight.repeat(2, 1), torch.arange(8) % 4, LAYER), *[{"nc1_snr", "effective_rank_within"}] * 2
+    ),
+    "overflow": (
+        (1e200 * FEATURES, LABELS, LAYER),
+        {"nc1_trace", "nc1_ratio", "nc1_snr", "effective_rank_means", "effective_rank_within"},
+        {*NAMES} - {"equinorm_classifier", "maximal_angle_classifier", "etf_error_classifier"},
+    ),
+}  # fmt: skip
 
 
-def test_uniformity_is_undefined_where_three_classes_share_one_dimension():
-    names = undefined_names(*draw(3, 1, 100))
-    assert names == {"uniformity_means", "uniformity_means_variance"}
-
-
-def test_metrics_are_undefined_where_all_class_means_are_equal():
-    _, _, classifier = draw(3, 4, 10)
-    features = torch.ones(6, 4)
-    names = undefined_names(features, torch.arange(6) % 3, classifier)
-    assert names == set(NAMES) - {
-        "equinorm_classifier",
-        "equiangularity_classifier",
-        "maximal_angle_classifier",
-        "etf_error_classifier",
-        "nc0_classifier",
-        "uniform_duality",
-        "rank_means",
-    }
-
-
-def test_metrics_are_undefined_where_a_classifier_row_is_zero():
-    features, labels, classifier = draw(4, 6, 100)
-    weight = classifier.weight.clone()
-    weight[2] = 0
-    names = undefined_names(features, labels, LinearClassifier(weight))
-    assert names == {"equiangularity_classifier", "maximal_angle_classifier", "self_duality_angle"}
-    names = undefined_names(features, labels, LinearClassifier(0 * weight))
-    assert names == {
-        "equinorm_classifier",
-        "equiangularity_classifier",
-        "maximal_angle_classifier",
-        "etf_error_classifier",
-        "nc0_classifier",
-        "self_duality",
-        "self_duality_product",
-        "self_duality_angle",
-    }
-
-
-def test_snr_alone_is_undefined_without_within_class_variation():
-    means = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
-    classifier = LinearClassifier(means)
-    names = undefined_names(means.repeat(2, 1), torch.arange(6) % 3, classifier)
-    assert names == {"nc1_snr", "effective_rank_within"}
+@pytest.mark.parametrize("case", UNDEFINED)
+def test_metrics_are_undefined_and_not_an_error_where(case: str) -> None:
+    given, at_least, at_most = UNDEFINED[case]
+    assert at_least <= undefined_names(*given) <= at_most
 
 
 @pytest.mark.parametrize("scale", [1e-140, 1e-100, 1e100, 1e149])
@@ -184,10 +165,3 @@ def test_features_too_small_to_be_squared_leave_no_wrong_number(scale):
         *("nc1_trace", "nc1_trace_on_range", "nc1_ratio", "nc1_snr", "cdnv"),
         *("effective_rank_within", "effective_rank_means", "rank_means"),
     }
-
-
-def test_metrics_are_undefined_and_not_an_error_where_features_overflow():
-    features, labels, classifier = draw(5, 7, 100)
-    names = undefined_names(1e200 * features, labels, classifier)
-    assert names >= {"nc1_trace", "nc1_ratio", "nc1_snr", "effective_rank_means", "effective_rank_within"}
-    assert not names & {"equinorm_classifier", "maximal_angle_classifier", "etf_error_classifier"}
