@@ -225,15 +225,16 @@ def test_loss_ls_is_below_loss_for_a_still_unit_beside_its_near_copy(near_copies
     bottleneck_width=st.sampled_from([None, None, 1, 3]),
     bias=st.booleans(),
     decay=st.sampled_from([1e-12, 1e-6, 1e-2]),
+    ridge=st.sampled_from([0.0, 0.0, 1e-18, (1e-12, 0.0)]),
     seed=st.integers(0, 2**20),
 )
 @settings(max_examples=200, deadline=None)
 def test_loss_ls_exceeds_loss_by_no_more_than_rounding_features_changes(
-    dtype, spread, num_classes, bias, decay, **kind
+    dtype, spread, num_classes, bias, decay, ridge, **kind
 ):
     """√L_LS <= √L + ‖W∘ρ‖/√2, with ρ straight from the examples: what rounding shared by all units does to L."""
     features, labels = collapsed(dtype, min(spread * torch.finfo(dtype).eps, 0.3), num_classes=num_classes, **kind)
-    check_bound(features, labels, num_classes, modest_layer(features, labels, bias, decay))
+    check_bound(features, labels, num_classes, modest_layer(features, labels, bias, decay), ridge)
 
 
 # Where float64 was wrong: units that differ in spread by ten orders, and in scale, with few examples.
@@ -271,10 +272,16 @@ def test_loss_ls_is_the_same_for_copies_of_a_unit_with_an_offset():
     )
 
 
-def check_bound(features: Tensor, labels: Tensor, num_classes: int, layer: LinearClassifier) -> None:
+def check_bound(
+    features: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    layer: LinearClassifier,
+    ridge: float | tuple[float, float] = 0.0,
+) -> None:
     epsilon = torch.finfo(features.dtype).eps
     statistics = class_statistics(features, labels, num_classes)
-    measured = decompose_mse(statistics, layer, 0.0)
+    measured = decompose_mse(statistics, layer, ridge)
     examples, width = features.double(), features.shape[1]
     deviations = (examples - statistics.class_means[labels]).square().mean(0)
     shared = width if features.dtype in (torch.float64, torch.float32) else 1
@@ -287,5 +294,5 @@ def check_bound(features: Tensor, labels: Tensor, num_classes: int, layer: Linea
     assert math.sqrt(2 * measured.loss_ls) <= math.sqrt(2 * max(measured.loss, 0)) * (1 + 1e-9) + 2 * moved + floor
     assert measured.residual * measured.loss <= measured.loss_rounding
     assert measured.loss_ls <= measured.loss + measured.loss_rounding
-    share = distance_to_path(statistics, layer, 0.0).perp_share
+    share = distance_to_path(statistics, layer, ridge).perp_share
     assert 0 <= share <= 1 or math.isnan(share)

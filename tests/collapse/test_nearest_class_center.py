@@ -8,11 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ncexp.collapse import (
-    LinearClassifier,
-    class_statistics,
-    nearest_class_center_mismatch,
-)
+from ncexp.collapse import LinearClassifier, class_statistics, nearest_class_center_mismatch
 from ncexp.collapse import nearest_class_center as nearest_class_center_module
 
 
@@ -143,14 +139,17 @@ def test_mismatch_is_zero_for_the_layer_of_the_means_far_from_the_origin():
     assert nearest_class_center_mismatch(features, LinearClassifier(means), means) > 0
 
 
-def test_nearest_class_center_mismatch_refusals():
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda h, means: (h, means[:4]), r"classifier: expected weight of shape \(C, P\) = \(4, 7\)"),
+        (lambda h, means: (h[:, :6], means), "features: expected width P = 7"),
+        (lambda h, means: (h[:0], means), "features: expected at least one example"),
+        (lambda h, means: (h / 0, means), "features: expected finite"),
+    ],
+)
+def test_nearest_class_center_mismatch_refusals(spoil, message):
     features, labels, classifier = draw(5, 7, 100)
-    means = class_statistics(features, labels, 5).class_means
-    with pytest.raises(ValueError, match=r"classifier: expected weight of shape \(C, P\) = \(4, 7\)"):
-        nearest_class_center_mismatch(features, classifier, means[:4])
-    with pytest.raises(ValueError, match="features: expected width P = 7"):
-        nearest_class_center_mismatch(features[:, :6], classifier, means)
-    with pytest.raises(ValueError, match="features: expected at least one example"):
-        nearest_class_center_mismatch(features[:0], classifier, means)
-    with pytest.raises(ValueError, match="features: expected finite"):
-        nearest_class_center_mismatch(features / 0, classifier, means)
+    features, means = spoil(features, class_statistics(features, labels, 5).class_means)
+    with pytest.raises(ValueError, match=message):
+        nearest_class_center_mismatch(features, classifier, means)
