@@ -16,7 +16,7 @@ from PIL import Image
 from ncexp.config import check
 from ncexp.config.composing import compose_mapping
 from ncexp.datasets import Dataset, digits, imagenet, images
-from ncexp.datasets.subset import choose, mislabel, training_subset
+from ncexp.datasets.preprocessing import choose, mislabel, training_subset
 
 Load = Callable[..., Dataset]
 

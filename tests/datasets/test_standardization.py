@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ncexp.datasets import standardize
-from ncexp.datasets.standardize import fit
+from ncexp.datasets import preprocessing
+from ncexp.datasets.preprocessing import fit
 
 #: float64 sums of 10⁴ numbers in another order.
 ROUNDING = 1e-12
@@ -24,7 +24,7 @@ def images() -> torch.Tensor:
 @pytest.mark.parametrize(("kind", "axes"), [("per_pixel", 0), ("per_channel", (0, 2, 3))])
 @pytest.mark.parametrize("block", [50, 7, 1])
 def test_statistics_equal_numpys_whatever_the_blocks(images, kind, axes, block, monkeypatch):
-    monkeypatch.setattr(standardize, "_BLOCK", 4)
+    monkeypatch.setattr(preprocessing, "_BLOCK", 4)
     fitted = fit(images.split(block), kind, unit=255.0)
     numbers = images.numpy().astype(np.float64)
     deviation = numbers.std(axes)
