@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ncexp.collapse import simplex_etf
 
@@ -284,15 +285,13 @@ def refuse_single_examples(network: nn.Module, inputs: Tensor, batch_size: int, 
     """
     found: list[str] = []
 
-    def note(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
-        if given[0].numel() == given[0].shape[0] * given[0].shape[1]:
-            found.append(name_of(norm, network))
+    def note(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if is_norm and given[0].numel() == given[0].shape[0] * given[0].shape[1]:
+            found.append(name_of(module, network))
 
-    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    hooks = [norm.register_forward_pre_hook(note) for norm in norms]
-    answer_of(network, inputs)
-    for hook in hooks:
-        hook.remove()
+    with register_module_forward_pre_hook(note):
+        answer_of(network, inputs)
     if found:
         raise ValueError(
             f"batch_size: expected batches of two examples at least, as {found[0]} normalises over them, got "
