@@ -153,62 +153,6 @@ def modest_layer(features: Tensor, labels: Tensor, bias: bool, size: float = 1e-
     return LinearClassifier(solution[:, :width].contiguous(), solution[:, -1].contiguous() if bias else None)
 
 
-def loss_of(features: Tensor, labels: Tensor, layer: LinearClassifier) -> float:
-    residuals = layer(features.double()) - torch.nn.functional.one_hot(labels)
-    return float(residuals.square().sum(1).mean()) / 2
-
-
-# Where class means of a collapsed network, O(1) apart, were left out: spreads about the rounding of the dtype.
-IN_COLLAPSE = {
-    torch.float32: (1e-5, 1e-6, 2e-7, 1.6e-7, 1e-7, 3e-8, 1e-8, 0.0),
-    torch.bfloat16: (3e-2, 1.6e-2, 1.2e-2, 8e-3, 3e-3, 1e-4, 0.0),
-    torch.float16: (1e-2, 3e-3, 1e-3, 2e-4, 1e-5, 0.0),
-    torch.float64: (1e-6, 1e-13, 3e-16, 1e-16, 0.0),
-}
-
-
-@pytest.mark.parametrize("additive", [True, False])
-@pytest.mark.parametrize("dtype", IN_COLLAPSE)
-@pytest.mark.parametrize(
-    "shape", [(4, 16, 20), *(pytest.param(one, marks=pytest.mark.slow) for one in ((10, 64, 100), (10, 128, 30)))]
-)
-def test_loss_ls_in_collapse_is_that_of_a_layer_as_good_as_a_modest_one(shape, dtype, additive):
-    """A layer of modest size on features whose class means are far apart: nothing of L is rounding, L_LS <= L."""
-    num_classes, num_features, per_class = shape
-    for spread in IN_COLLAPSE[dtype]:
-        for seed in (0, 10):
-            size = {"num_classes": num_classes, "num_features": num_features, "per_class": per_class}
-            features, labels = collapsed(dtype, spread, additive=additive, seed=seed, **size)
-            layer = modest_layer(features, labels, bias=True)
-            # The same layer on features moved by up to half a rounding each.
-            moved = features.double() * (1 + torch.finfo(dtype).eps * (torch.rand(features.shape).double() - 0.5))
-            most = max(loss_of(features, labels, layer), loss_of(moved, labels, layer))
-            statistics = class_statistics(features, labels, num_classes)
-            measured = decompose_mse(statistics, layer, 0.0)
-            assert 0 <= measured.loss_ls <= 2 * most
-            assert measured.residual * measured.loss <= measured.loss_rounding
-            assert 0 <= distance_to_path(statistics, layer, 0.0).perp_share <= 1
-
-
-@pytest.mark.parametrize("near_copies", [1e-3, 1e-8])
-def test_loss_ls_is_below_loss_for_a_still_unit_beside_its_near_copy(near_copies):
-    """One unit is constant within classes to the rounding of sums, its copy is not: no scale fits both."""
-    features, labels = collapsed(
-        torch.float64,
-        2.0**-53,
-        num_classes=2,
-        num_features=2,
-        per_class=2,
-        relu=False,
-        near_copies=near_copies,
-        seed=1,
-    )
-    layer = modest_layer(features, labels, bias=False, size=1e-12)
-    measured = decompose_mse(class_statistics(features, labels, 2), layer, 0.0)
-    assert 0 <= measured.loss_ls <= measured.loss * (1 + 1e-9)
-    assert measured.residual < 1e-6  # a layer of size 1e8
-
-
 @pytest.mark.slow
 @given(
     dtype=st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.float16]),
