@@ -129,7 +129,7 @@ def test_time_of_level_refuses_what_the_path_never_shows(initial, time_of, level
         getattr(path, time_of)(level)
 
 
-def test_conserved_differences_are_those_of_the_potential_all_along_the_path() -> None:
+def test_conserved_differences_are_of_the_potential_all_along_the_path() -> None:
     times, initial = torch.logspace(-3, 6, 30, dtype=torch.float64), tensor(9.0, 1.5, 0.01)
     potential = CLASSES**2 * initial.log() + CLASSES * initial**2 + initial**4 / 4
     differences = conserved_differences(CentralPath(initial, CLASSES, PER_CLASS).singular_values(times), CLASSES)

@@ -108,7 +108,7 @@ def test_flow_of_small_modes_holds_the_digits_that_its_tolerance_states(size: fl
     torch.testing.assert_close(flow.singular_values, exact, rtol=digits, atol=0)
 
 
-def test_flow_turns_no_singular_vector_and_leaves_deviations_and_mean_alone(trajectory) -> None:
+def test_flow_turns_no_vector_and_leaves_deviations_and_mean_alone(trajectory) -> None:
     assert float(trajectory.constraint_error.max()) < HELD
     start, *others = (torch.linalg.svd(centred_means(x), full_matrices=False) for x in trajectory.snapshots)
     for left, _, right in others[:8]:  # later the ω's are nearly equal and single vectors are no longer determined
@@ -160,7 +160,7 @@ def descent(_: float, state: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_descent_by_renormalized_steps_is_the_closed_form_over_four_decades() -> None:
+def test_renormalized_steps_are_the_closed_form_over_four_decades() -> None:
     """DOP853 from ω = 0.005 to beyond 100, against c1 log ω + c2 ω² + c3 ω⁴ = a + t."""
     wanted = torch.tensor([0.02, 0.01, 0.005], dtype=torch.float64)
     noise = flows.renormalize(drawn(n, WIDTH), LABELS, CLASSES)
@@ -182,7 +182,7 @@ def mse(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return (features @ weight.T + bias - TARGETS).square().sum() / (2 * n)
 
 
-def test_plain_flow_conserves_the_balance_and_descends_at_the_rate_of_its_gradient() -> None:
+def test_plain_flow_conserves_the_balance_and_descends_by_its_gradient() -> None:
     """WᵀW − HᵀH is constant; dL/dt = −‖∇L‖², over a time so short that the rate changes by 1e-3 of itself at most."""
     times = torch.tensor([0.0, 1e-4, 240.0], dtype=torch.float64)
     layer = LinearClassifier(drawn(CLASSES, WIDTH, seed=1), drawn(CLASSES, seed=2))
