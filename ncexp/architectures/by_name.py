@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ncexp.architectures.network import answer_of, departure, logits_of, not_linear
 from ncexp.architectures.pointwise import replace_strided_pointwise
@@ -25,7 +26,7 @@ WITH_AUXILIARY = ("googlenet", "inception_v3")
 #: Options that would load or download weights, or that say what the data say.
 LOADING = ("weights", "pretrained", "pretrained_cfg", "checkpoint_path")
 #: Channels that grey images are repeated in, where the first convolution takes as many.
-RGB = 3
+RGB, REPEATED = 3, "repeated in 3 channels"
 
 
 def torchvision_model(input_shape: tuple[int, ...], num_classes: int, *, model: str, **options: Any) -> ForeignNetwork:
@@ -116,7 +117,7 @@ class ForeignNetwork(nn.Module):
         replace_strided_pointwise(model)
         self.model = model
         self._title = title
-        self._repeats = RGB if _is_grey_for_rgb(model, input_shape) else 1
+        self._repeats = _is_grey_for_rgb(model, input_shape)
         self._features: Tensor | None = None
         self._last = self._find(input_shape, num_classes)
         self.classifier.register_forward_pre_hook(self._keep)
@@ -131,12 +132,11 @@ class ForeignNetwork(nn.Module):
     @property
     def facts(self) -> dict[str, str]:
         """What is worth reading beside a run's sizes: where the features were taken, and what became of the images."""
-        grey = {"grey_images": f"repeated in {RGB} channels"} if self._repeats > 1 else {}
-        return {"last_layer": self._last, **grey}
+        return {"last_layer": self._last} | ({"grey_images": REPEATED} if self._repeats else {})
 
     def describe(self) -> str:
         """The facts in a sentence."""
-        grey = f"; grey images are repeated in {RGB} channels" if self._repeats > 1 else ""
+        grey = f"; grey images are {REPEATED}" if self._repeats else ""
         return f"{self._title}: the features are the inputs of its layer {self._last}{grey}"
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,7 +162,7 @@ class ForeignNetwork(nn.Module):
         self._features = inputs[0]
 
     def _as_model_takes(self, inputs: Tensor) -> Tensor:
-        return inputs.repeat(1, self._repeats, 1, 1) if self._repeats > 1 else inputs
+        return inputs.repeat(1, RGB, 1, 1) if self._repeats else inputs
 
     def _find(self, input_shape: tuple[int, ...], num_classes: int) -> str:
         """The name of the last linear layer."""
@@ -215,22 +215,16 @@ def _is_grey_for_rgb(model: nn.Module, input_shape: tuple[int, ...]) -> bool:
 def _run(model: nn.Module, inputs: Tensor) -> tuple[Any, list[_Call]]:
     """The model's output, and the calls of its layers in their order."""
     calls: list[_Call] = []
-
-    def noting(name: str) -> Callable[[nn.Module, Any], None]:
-        def hook(layer: nn.Module, given: Any) -> None:
-            calls.append(_Call(name, layer, given[0].clone() if isinstance(layer, nn.Linear) else None))
-
-        return hook
-
     # A parametrised linear layer has sublayers, which compute its weight: it is the layer, and they are none.
     layers = [(name, layer) for name, layer in model.named_modules() if ".parametrizations." not in name]
-    leaves = [(name, layer) for name, layer in layers if isinstance(layer, nn.Linear) or not [*layer.children()]]
-    hooks = [layer.register_forward_pre_hook(noting(name)) for name, layer in leaves]
-    try:
+    names = {layer: name for name, layer in layers if isinstance(layer, nn.Linear) or not [*layer.children()]}
+
+    def note(layer: nn.Module, given: Any) -> None:
+        if layer in names:
+            calls.append(_Call(names[layer], layer, given[0].clone() if isinstance(layer, nn.Linear) else None))
+
+    with register_module_forward_pre_hook(note):
         return _answer(answer_of(model, inputs)), calls
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _answer(output: Any) -> Any:

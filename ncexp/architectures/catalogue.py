@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -11,11 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ncexp.architectures.network import answer_of
 from ncexp.config import Component
-from ncexp.config.installed import choices, read_choice
+from ncexp.config.installed import read_choice
 
 
-@dataclass(frozen=True)
-class ArchitectureSize:
+class ArchitectureSize(NamedTuple):
     """num_features: P; num_parameters: the trained ones; flops: of one forward pass of one example.
 
     A multiply-add is two operations; counted are convolutions and matrix products, as torch.utils.flop_counter does.
@@ -27,40 +26,25 @@ class ArchitectureSize:
     flops: int
 
 
-@dataclass(frozen=True)
-class ArchitectureRow:
-    """One choice: its size, or in words why it has none: inputs that it does not take, or what is left to choose."""
-
-    name: str
-    size: ArchitectureSize | None
-    refusal: str
-
-
-def list_architectures() -> list[str]:
-    """The names of the shipped choices, by family and depth."""
-    return [*choices("architecture")]
-
-
 def describe_architectures(
     names: Sequence[str], input_shape: tuple[int, ...], num_classes: int
-) -> list[ArchitectureRow]:
-    """One row per name in conf/architecture, in the order asked for; nothing is allocated or computed.
+) -> dict[str, ArchitectureSize | str]:
+    """The size of each of these choices, or in words why it has none: inputs that it does not take, what is left to
+    choose; nothing is allocated or computed.
 
     Raises ConfigError for a name that is no choice, the valid ones listed.
     """
-    rows = []
+    found: dict[str, ArchitectureSize | str] = {}
     for name in names:
         raw = read_choice("architecture", name)
-        size, refusal = None, ""
         if missing := [option for option, value in raw.items() if value == "???"]:
-            refusal = f"any that architecture.{missing[0]} names"
-        else:
-            try:
-                size = measure_size(Component.check("architecture", raw), input_shape, num_classes)
-            except ValueError as refused:
-                refusal = str(refused)
-        rows.append(ArchitectureRow(name, size, refusal))
-    return rows
+            found[name] = f"any that architecture.{missing[0]} names"
+            continue
+        try:
+            found[name] = measure_size(Component.check("architecture", raw), input_shape, num_classes)
+        except ValueError as refused:
+            found[name] = str(refused)
+    return found
 
 
 def measure_size(architecture: Component, input_shape: tuple[int, ...], num_classes: int) -> ArchitectureSize:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ncexp.collapse import simplex_etf
 
@@ -179,43 +180,32 @@ def last_layer(network: nn.Module, inputs: Tensor, *, trains: bool = False) -> n
     Raises ValueError where the network does not answer (logits (n, C), features (n, P)), has no nn.Linear named
     `classifier`, where its logits are not features @ Wᵀ + b, or need not stay so: see `not_linear`.
     """
-    name = type(network).__name__
-    classifier = getattr(network, "classifier", None)
+    name, classifier = type(network).__name__, getattr(network, "classifier", None)
     if not isinstance(classifier, nn.Linear):
         raise ValueError(
             f"{name}.classifier: expected the last layer, a torch.nn.Linear, got {type(classifier).__name__}. "
             "Give the network an attribute of that name."
         )
-    features = _checked_features(network, classifier, inputs[:2])
-    reason = not_linear(network, classifier, inputs[:2], features)
+    few = inputs[:2]
+    answer = answer_of(network, few)
+    if not (isinstance(answer, tuple) and len(answer) == 2 and all(isinstance(part, Tensor) for part in answer)):
+        raise ValueError(f"{name}.forward: expected a tuple (logits, features), got {type(answer).__name__}.")
+    shapes = tuple(tuple(part.shape) for part in answer)
+    expected = (len(few), classifier.out_features), (len(few), classifier.in_features)
+    if shapes != expected:
+        raise ValueError(
+            f"{name}.forward: expected logits {expected[0]} and features {expected[1]}, got {shapes[0]} and "
+            f"{shapes[1]}."
+        )
+    reason = not_linear(network, classifier, few, answer[1])
     if trains and not reason:
-        reason = not_linear(network, classifier, inputs, features, training=True)
+        reason = not_linear(network, classifier, inputs, answer[1], training=True)
     if reason:
         raise ValueError(
             f"{name}.forward: expected logits = classifier(features), got a network in which {reason}. Return the "
             "tensor that the last layer is applied to, and its output unchanged."
         )
     return classifier
-
-
-def _checked_features(network: nn.Module, classifier: nn.Linear, inputs: Tensor) -> Tensor:
-    """The features of these inputs in eval mode; raises ValueError where the answer is not that of `last_layer`."""
-    name, answer = type(network).__name__, answer_of(network, inputs)
-    if not (isinstance(answer, tuple) and len(answer) == 2 and all(isinstance(part, Tensor) for part in answer)):
-        raise ValueError(f"{name}.forward: expected a tuple (logits, features), got {type(answer).__name__}.")
-    logits, features = answer
-    shapes = (len(inputs), classifier.out_features), (len(inputs), classifier.in_features)
-    if (logits.shape, features.shape) != shapes:
-        raise ValueError(
-            f"{name}.forward: expected logits {shapes[0]} and features {shapes[1]}, got {tuple(logits.shape)} and "
-            f"{tuple(features.shape)}."
-        )
-    if found := float(departure(logits, features, classifier.weight, classifier.bias)):
-        raise ValueError(
-            f"{name}.forward: expected logits = classifier(features), got a difference of {found:.3g} of the largest "
-            "logit. Return the tensor that the last layer is applied to."
-        )
-    return features
 
 
 def not_linear(
@@ -227,8 +217,9 @@ def not_linear(
     factor that begins at 1 hides itself. So the network is run with a random W and b: its logits must be those of these
     two, and depend on no other parameter while the layer's inputs are held fixed.
 
-    network: its output is the logits, or a tuple that begins with them; features (n, P): the layer's inputs, for their
-    size; training: run in train mode. Parameters, buffers, modes and random generators are left as they are.
+    network: its output is the logits, or (logits, features), which are then compared; features (n, P): the layer's
+    inputs, for their size; training: run in train mode. Parameters, buffers, modes and random generators are left as
+    they are.
     """
     name, drawn = name_of(layer, network), _drawn(layer, features)
     taken: list[Tensor] = []
@@ -257,7 +248,8 @@ def not_linear(
             more = f" and {len(met) - 2} parameters more" * (len(met) > 2)
             return f"the logits depend on {', '.join(met[-2:])}{more} beside its last linear layer, {name}"
     used = {"weight": layer.weight, "bias": layer.bias, **drawn}
-    if departure(logits.detach(), taken[-1] if taken else answer[1], used["weight"], used["bias"]):
+    read = answer[1].detach() if isinstance(answer, tuple) else taken[-1]
+    if departure(logits.detach(), read, used["weight"], used["bias"]):
         where = "in train mode" if training else "once its weights are others"
         return f"the logits are not W h + b of its last linear layer, {name}, {where}"
     return ""
@@ -284,15 +276,13 @@ def refuse_single_examples(network: nn.Module, inputs: Tensor, batch_size: int, 
     """
     found: list[str] = []
 
-    def note(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
-        if given[0].numel() == given[0].shape[0] * given[0].shape[1]:
-            found.append(name_of(norm, network))
+    def note(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if is_norm and given[0].numel() == given[0].shape[0] * given[0].shape[1]:
+            found.append(name_of(module, network))
 
-    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    hooks = [norm.register_forward_pre_hook(note) for norm in norms]
-    answer_of(network, inputs)
-    for hook in hooks:
-        hook.remove()
+    with register_module_forward_pre_hook(note):
+        answer_of(network, inputs)
     if found:
         raise ValueError(
             f"batch_size: expected batches of two examples at least, as {found[0]} normalises over them, got "

@@ -42,21 +42,20 @@ def main(arguments: list[str]) -> int:
 
 
 def _print_architectures(names: list[str], shape: tuple[int, ...], classes: int) -> None:
-    from ncexp.architectures.catalogue import describe_architectures, list_architectures  # torch: not for --help
+    from ncexp.architectures.catalogue import describe_architectures  # torch: not for --help
 
-    rows = describe_architectures(names or list_architectures(), shape, classes)
+    rows = describe_architectures(names or [*choices("architecture")], shape, classes)
     console = literal_console()
     console.print(f"inputs {shape}, {classes} classes; Mflop of one example forward")
     table = Table("architecture", box=None, pad_edge=False)
     for heading in ("features", "parameters", "Mflop"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", ratio=1)
-    for row in rows:
-        size = row.size
-        if size is None:
-            table.add_row(row.name, "–", "–", "–", row.refusal)
+    for name, size in rows.items():
+        if isinstance(size, str):
+            table.add_row(name, "–", "–", "–", size)
         else:
-            table.add_row(row.name, f"{size.num_features}", f"{size.num_parameters:,}", f"{size.flops / 1e6:,.1f}", "")
+            table.add_row(name, f"{size.num_features}", f"{size.num_parameters:,}", f"{size.flops / 1e6:,.1f}", "")
     console.print(table)
 
 

@@ -117,7 +117,7 @@ class ClassStatistics:
 _BUFFER_ROWS = 4096
 # Columns of the scatter from which a product of their own is worth its start.
 _LEAST_BLOCK = 64
-_SUMS = ("counts", "means", "scatter", "class_scatter", "invalid")
+_SUMS = ("counts", "means", "scatter", "class_scatter", "invalid", "feature_eps")
 
 
 class ClassStatisticsAccumulator:
@@ -163,7 +163,7 @@ class ClassStatisticsAccumulator:
         self._invalid = torch.zeros(2, dtype=torch.bool, device=device)
         self._block = max(_LEAST_BLOCK, -(-num_features // 4))
         self._reduced = False
-        self._feature_eps = torch.finfo(torch.float64).eps
+        self._feature_eps = torch.tensor(torch.finfo(torch.float64).eps, dtype=torch.float64, device=device)
         self._pending = torch.empty(_BUFFER_ROWS, num_features, dtype=torch.float64, device=device)
         self._pending_labels = torch.empty(_BUFFER_ROWS, dtype=torch.int64, device=device)
         self._num_pending = 0
@@ -192,7 +192,7 @@ class ClassStatisticsAccumulator:
             self._invalid |= ~valid.to(self._invalid.device)
             # Noted, and refused in compute(); until then no index may leave the arrays.
             labels = labels.clamp(0, self.num_classes - 1)
-        self._feature_eps = max(self._feature_eps, torch.finfo(features.dtype).eps)
+        self._feature_eps.clamp_(min=torch.finfo(features.dtype).eps)
         for rows, row_labels in zip(features.split(_BUFFER_ROWS), labels.split(_BUFFER_ROWS), strict=True):
             if self._num_pending + len(rows) > _BUFFER_ROWS:
                 self._absorb()
@@ -227,7 +227,7 @@ class ClassStatisticsAccumulator:
         self._means += share[:, None] * step
         self._counts += counts
         self._invalid |= other._invalid.to(device)
-        self._feature_eps = max(self._feature_eps, other._feature_eps)
+        self._feature_eps.clamp_(min=other._feature_eps.to(device))
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -256,18 +256,14 @@ class ClassStatisticsAccumulator:
         torch.distributed.all_reduce(self._class_scatter, group=group)
         invalid = self._invalid.to(torch.int32)
         torch.distributed.all_reduce(invalid, group=group)
-        feature_eps = self._means.new_tensor(self._feature_eps)
-        torch.distributed.all_reduce(feature_eps, op=torch.distributed.ReduceOp.MAX, group=group)
-        self._feature_eps = float(feature_eps)
+        torch.distributed.all_reduce(self._feature_eps, op=torch.distributed.ReduceOp.MAX, group=group)
         self._counts, self._means, self._invalid, self._reduced = total, means, invalid > 0, True
 
     @torch.no_grad()
     def state_dict(self) -> dict[str, Tensor]:
         """All that was taken in so far, as tensors by name; not copied."""
         self._absorb()
-        return {name: getattr(self, f"_{name}") for name in _SUMS} | {
-            "feature_eps": self._means.new_tensor(self._feature_eps)
-        }
+        return {name: getattr(self, f"_{name}") for name in _SUMS}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Goes on from what `state_dict` returned; the tensors are taken over, not copied.
@@ -280,7 +276,7 @@ class ClassStatisticsAccumulator:
                 f"state: expected class means of shape {tuple(self._means.shape)}, got {tuple(state['means'].shape)}. "
                 "Load the state of an accumulator of the same C and P."
             )
-        self._num_pending, self._feature_eps = 0, float(state["feature_eps"])
+        self._num_pending = 0
         for name in _SUMS:
             setattr(self, f"_{name}", state[name])
 
@@ -300,7 +296,7 @@ class ClassStatisticsAccumulator:
             class_means=self._means.clone(),
             within_class_covariance=covariance + covariance.triu(1).T,
             within_class_variances=self._class_scatter / self._counts.clamp(min=1),
-            feature_eps=self._feature_eps,
+            feature_eps=float(self._feature_eps),
         )
 
     def _absorb(self) -> None:

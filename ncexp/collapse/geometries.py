@@ -22,7 +22,6 @@ least, by their dual certificates and by minimising over W, H (and b) from a ran
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,12 +81,12 @@ def seli_geometry(counts: Tensor) -> LabelGeometry:
 
     counts: n_c, (C,), each at least 1, C >= 2; ValueError for others.
     """
-    return _geometry(lambda counts: counts.new_full((), 1 / len(counts)), counts)
+    return _geometry(counts, free_bias=False)
 
 
 def free_bias_geometry(counts: Tensor) -> LabelGeometry:
     """Z = Y (I − 11ᵀ/n): a bias that does not decay, MSE or cross-entropy. Arguments, errors as of `seli_geometry`."""
-    return _geometry(lambda counts: (counts / counts.sum())[:, None], counts)
+    return _geometry(counts, free_bias=True)
 
 
 def gram_distance(gram: Tensor, target: Tensor) -> float:
@@ -96,8 +95,8 @@ def gram_distance(gram: Tensor, target: Tensor) -> float:
     return float(torch.linalg.matrix_norm(gram / gram.norm() - target / target.norm()))
 
 
-def _geometry(center: Callable[[Tensor], Tensor], counts: Tensor) -> LabelGeometry:
-    """Of Z with columns z_c = e_c − center, column c n_c times.
+def _geometry(counts: Tensor, free_bias: bool) -> LabelGeometry:
+    """Of Z with columns z_c = e_c − π (free_bias) or e_c − 1/C, column c n_c times.
 
     Z Zᵀ = Σ_c n_c z_c z_cᵀ = V Λ² Vᵀ, so W Wᵀ = (Z Zᵀ)^½; and h of class c is Λ^-½ Vᵀ z_c, so the class means' Gram
     matrix has the entries z_cᵀ V Λ^-1 Vᵀ z_c'. The rank is C − 1: the entries of every column of either Z sum to 0.
@@ -108,7 +107,8 @@ def _geometry(center: Callable[[Tensor], Tensor], counts: Tensor) -> LabelGeomet
             "without examples out."
         )
     counts = counts.to(torch.float64).cpu()
-    columns = torch.eye(len(counts), dtype=torch.float64) - center(counts)
+    center = (counts / counts.sum())[:, None] if free_bias else 1 / len(counts)
+    columns = torch.eye(len(counts), dtype=torch.float64) - center
     squares, vectors = torch.linalg.eigh((columns * counts) @ columns.T)
     scales, vectors = squares[1:].sqrt(), vectors[:, 1:]  # ascending: the first belongs to (1, ..., 1)
     features = (vectors / scales.sqrt()).T @ columns

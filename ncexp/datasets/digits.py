@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from ncexp.config import ADDED, Count, Fraction, Seed
-from ncexp.datasets.dataset import Dataset, Split
-from ncexp.datasets.standardize import finish, fit
-from ncexp.datasets.subset import Imbalance, mislabel, testing_subset, training_subset
+from ncexp.datasets import Dataset, Split
+from ncexp.datasets.preprocessing import Imbalance, finish, fit, mislabel, testing_subset, training_subset
 
 NUM_CLASSES = 10
 
@@ -34,7 +33,7 @@ def load(
     inputs (n, 1, 8, 8) float32, grey values 0..16 before standardisation. pad: width and height to which images are
     centred in black, after the statistics were taken, for networks that take no smaller ones. label_noise: share of
     training labels moved to another class. imbalance: largest training class over smallest, 1.0 for a balanced set
-    (`subset.class_sizes`).
+    (`preprocessing.class_sizes`).
     Raises ValueError where a class would have no test image (the smallest class has 174 images), and where it has
     fewer than are asked for; where `pad` is below 8.
     """

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ncexp.collapse import simplex_etf
 from ncexp.config import Count, Positive, Seed
-from ncexp.datasets.dataset import Dataset, Split
-from ncexp.datasets.subset import Imbalance, class_sizes
+from ncexp.datasets import Dataset, Split
+from ncexp.datasets.preprocessing import Imbalance, class_sizes
 
 #: n P of both splits: 1 GiB in float32.
 MOST_NUMBERS = 2**28
@@ -29,8 +29,8 @@ def sample(
 ) -> Dataset:
     """x = m_c + standard normal noise, where any two class means m_c lie `separation` apart.
 
-    examples_per_class: N, of the largest training class; imbalance: largest class over smallest (`subset.class_sizes`).
-    The test set is balanced. inputs (n, P) float32.
+    examples_per_class: N, of the largest training class; imbalance: largest class over smallest
+    (`preprocessing.class_sizes`). The test set is balanced. inputs (n, P) float32.
 
     Raises ValueError where P < C − 1 (no simplex fits), where the inputs are more than MOST_NUMBERS, or where the
     smallest class would be empty.

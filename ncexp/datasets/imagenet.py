@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -23,11 +22,18 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import functional as transforms
 
 from ncexp.config import INCIDENTAL, Count, Fraction, Seed
+from ncexp.datasets import Dataset, digest, listed
 from ncexp.datasets.cache import data_root, load_or_build
-from ncexp.datasets.dataset import Dataset, listed
-from ncexp.datasets.images import Imbalance, TestExamples
-from ncexp.datasets.standardize import Standardization, Standardize, fit
-from ncexp.datasets.subset import mislabel, testing_subset, training_subset
+from ncexp.datasets.images import TestExamples
+from ncexp.datasets.preprocessing import (
+    Imbalance,
+    Standardization,
+    Standardize,
+    fit,
+    mislabel,
+    testing_subset,
+    training_subset,
+)
 from ncexp.record import counted
 from ncexp.record.tensor_file import UnusableFile
 
@@ -65,10 +71,7 @@ def load(
     classes = found.classes
     chosen = training_subset(found.labels, len(classes), examples_per_class, imbalance, subset_seed)
     tested = testing_subset(tested_on.labels, len(classes), test_examples_per_class, subset_seed)
-    train, test = (
-        ImageFiles([files.paths[index] for index in indices.tolist()], size)
-        for files, indices in ((found, chosen), (tested_on, tested))
-    )
+    train, test = found.chosen(chosen, size), tested_on.chosen(tested, size)
     true, test_labels = found.labels[chosen], tested_on.labels[tested]
     noisy = mislabel(true, len(classes), label_noise, subset_seed)
     contents = [_content(data, files, num_workers) for files in (train, test)]
@@ -78,7 +81,7 @@ def load(
         "num_constant_pixels": standardization.num_constant,
         "num_mislabelled": int((noisy != true).sum()),
         "classes": listed(classes),
-        "content": _digest("\n".join(contents).encode()),
+        "content": digest("\n".join(contents).encode()),
         **({"skipped": skipped} if skipped else {}),
     }
     counts = [torch.bincount(one, minlength=len(classes)).tolist() for one in (true, test_labels)]
@@ -86,16 +89,6 @@ def load(
     origin = f"{data}, {len(classes)} classes: {listed(sizes, most=20)}" + (f"; skipped: {skipped}" if skipped else "")
     splits = [StreamedSplit(*one, standardization, num_workers) for one in ((train, noisy), (test, test_labels))]
     return Dataset(splits[0], splits[1], len(classes), facts, origin)
-
-
-def prepare(**options: Any) -> dict[str, Any]:
-    """Check the folders and take the statistics for `load` with the same options; ImageNet cannot be downloaded.
-
-    Raises ValueError as `load` does, at unreadable training images included.
-    """
-    dataset = load(**options)
-    root = str(data_root(options.get("root")))
-    return {"root": root, "num_train": len(dataset.train), "num_test": len(dataset.test), **dataset.facts}
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +99,10 @@ class _Files:
     paths: list[str]
     labels: Tensor
     skipped: str
+
+    def chosen(self, indices: Tensor, size: int) -> ImageFiles:
+        """Some of the images."""
+        return ImageFiles([self.paths[index] for index in indices.tolist()], size)
 
     @staticmethod
     def under(path: Path) -> _Files:
@@ -119,15 +116,13 @@ class _Files:
             inside = Path(place).relative_to(path)
             hidden += [str(inside / one) for one in (*folders, *files) if one.startswith(".")]
             folders[:] = [one for one in folders if not one.startswith(".")]
-            if not inside.parts:
-                found = {name: [] for name in sorted(folders)}
+            found = found if inside.parts else {name: [] for name in sorted(folders)}
             for file in (inside / one for one in files if not one.startswith(".")):
                 if inside.parts and file.suffix.lower() in IMG_EXTENSIONS:
                     found[file.parts[0]].append(str(path / file))
                 else:
                     others[file.suffix.lower()] += 1
-        if not found or not all(found.values()):
-            empty = [name for name, images in found.items() if not images]
+        if not found or (empty := [name for name, images in found.items() if not images]):
             got = f"none in those of the classes {listed(empty, most=5)}" if found else "no folder"
             raise ValueError(
                 f"{path}: expected a folder for each class with images in it ({' '.join(IMG_EXTENSIONS)}), got {got}. "
@@ -154,33 +149,29 @@ def _train_and_val(data: Path) -> tuple[_Files, _Files]:
 def _standardization(
     root: Path, name: str, content: str, train: ImageFiles, standardize: Standardize, num_workers: int
 ) -> Standardization:
+    """From one pass over the training images, kept under the root."""
+
     def build() -> dict[str, Any]:
         parts = list(torch.arange(len(train)).split(_BLOCK))
         blocks = counted(_load(train, parts, num_workers, torch.device("cpu")), "blocks of images")
-        fitted = fit(blocks, standardize, unit=255.0)
-        return {"mean": fitted.mean, "scale": fitted.scale, "num_constant": fitted.num_constant}
+        return dict(vars(fit(blocks, standardize, unit=255.0)))
 
     if standardize == "none":
         return fit([], "none", unit=255.0)
     options = {"standardize": standardize, "size": train.size}
-    kept, _ = load_or_build(root, name, content, options, build)
-    return Standardization(kept["mean"], kept["scale"], kept["num_constant"])
+    return Standardization(**load_or_build(root, name, content, options, build)[0])
 
 
 def _content(folder: Path, files: ImageFiles, num_workers: int) -> str:
     """A digest of the files' names and bytes, in order: each is read once, without decoding it."""
 
     def line(path: str) -> str:
-        return f"{Path(path).relative_to(folder)} {_digest(Path(path).read_bytes())}"
+        return f"{Path(path).relative_to(folder)} {digest(Path(path).read_bytes())}"
 
     blocks = [files.paths[first : first + _READ] for first in range(0, len(files), _READ)]
     said = f"blocks of {_READ} files, read to know them by"
     with ThreadPoolExecutor(max(num_workers, 1)) as pool:  # reading and hashing leave Python's lock to the others
-        return _digest("\n".join(one for block in counted(blocks, said) for one in pool.map(line, block)).encode())
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
+        return digest("\n".join(one for block in counted(blocks, said) for one in pool.map(line, block)).encode())
 
 
 class UnreadableImage(UnusableFile):
@@ -272,8 +263,7 @@ class StreamedSplit:
 
     def to(self, device: torch.device) -> StreamedSplit:
         """The same examples; labels, and the inputs of every batch, on another device."""
-        standardization = self.standardization.to(device)
-        return dataclasses.replace(self, labels=self.labels.to(device), standardization=standardization)
+        return dataclasses.replace(self, labels=self.labels.to(device), standardization=self.standardization.to(device))
 
     def batches(self, batch_size: int, order: Tensor | None = None, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of (inputs, labels) along `order`, from batch number `start` on; see `Examples.batches`."""

@@ -6,11 +6,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from ncexp.config import ADDED, INCIDENTAL, Count, Fraction, Seed
+from ncexp.datasets import Dataset, Split
 from ncexp.datasets.cache import data_root, is_ours, load_or_build, locked
-from ncexp.datasets.dataset import Dataset, Split
 from ncexp.datasets.official import OFFICIAL, OfficialSet, Source
-from ncexp.datasets.standardize import Standardization, Standardize, finish, fit
-from ncexp.datasets.subset import Imbalance, mislabel, testing_subset, training_subset
+from ncexp.datasets.preprocessing import (
+    Imbalance,
+    Standardization,
+    Standardize,
+    finish,
+    fit,
+    mislabel,
+    testing_subset,
+    training_subset,
+)
 
 TestExamples = Annotated[Count | None, ADDED]
 
@@ -29,8 +37,8 @@ def load(
 ) -> Dataset:
     """An official data set from its files: inputs (n, channels, height, width) float32; nothing is ever downloaded.
 
-    examples_per_class: a balanced training subset of the official training set (`subset.choose` has the rule); None:
-    all of it, as unbalanced as it is.
+    examples_per_class: a balanced training subset of the official training set (the rule: `preprocessing.choose`);
+    None: all of it, as unbalanced as it is.
     test_examples_per_class: a balanced subset of the official test set, by the same rule; None: all of it.
     standardize: per_pixel (HPD22) | per_channel, from the training subset | none: grey values 0..1.
     pad: width and height to which images are centred in black, after the statistics were taken.
@@ -42,7 +50,7 @@ def load(
     and where images are larger than `pad`.
     """
     folder, official = data_root(root), OFFICIAL[source]
-    options: dict[str, Any] = {
+    rules: dict[str, Any] = {
         "examples_per_class": examples_per_class,
         "standardize": standardize,
         "label_noise": label_noise,
@@ -50,12 +58,10 @@ def load(
         "subset_seed": subset_seed,
     }
     content = official.fingerprint(folder)
-    decoded, kept = load_or_build(
-        folder, source, content, options, lambda: _decode(official, folder, content, **options)
-    )
+    decoded, kept = load_or_build(folder, source, content, rules, lambda: _decode(official, folder, content, rules))
     standardization = Standardization(decoded["mean"], decoded["scale"], decoded["num_constant"])
-    train = Split(finish(decoded["train_images"], standardization, pad), decoded["train_labels"])
     tested = testing_subset(decoded["test_labels"], official.num_classes, test_examples_per_class, subset_seed)
+    train = Split(finish(decoded["train_images"], standardization, pad), decoded["train_labels"])
     test = Split(finish(decoded["test_images"][tested], standardization, pad), decoded["test_labels"][tested])
     facts = decoded["facts"]
     known = "the official files" if facts["official_files"] else "files of the official form, of unknown content"
@@ -63,11 +69,10 @@ def load(
     return Dataset(train, test, official.num_classes, facts, f"{known} from {folder}; decoded {where}")
 
 
-def prepare(*, source: Source, root: str | None = None, **options: Any) -> dict[str, Any]:
-    """Download what is missing, check every file, decode and keep for `load` with the same options.
+def download(*, source: Source, root: str | None = None, **_: Any) -> None:
+    """Download what is missing and check every file, for `load` with the same options.
 
-    Returns what there is to print: the folder, the numbers of examples, and the facts of the data.
-    Raises ValueError as `load` does, and where the network does not give the files.
+    Raises ValueError where a file is not the official one, and where the network does not give it.
     """
     folder, official = data_root(root), OFFICIAL[source]
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,41 +80,21 @@ def prepare(*, source: Source, root: str | None = None, **options: Any) -> dict[
         if not official.is_there(folder) and is_ours(folder):
             official.download(folder)
         official.read(folder)
-    dataset = load(source=source, root=root, **options)
-    sizes = {"num_train": len(dataset.train), "num_test": len(dataset.test)}
-    return {"root": str(folder), "origin": dataset.origin, **sizes, **dataset.facts}
 
 
-def _decode(
-    official: OfficialSet,
-    root: Path,
-    content: str,
-    *,
-    examples_per_class: int | None,
-    standardize: Standardize,
-    label_noise: float,
-    imbalance: float,
-    subset_seed: int,
-) -> dict[str, Any]:
+def _decode(official: OfficialSet, root: Path, content: str, rules: dict[str, Any]) -> dict[str, Any]:
     """Everything that is kept: the chosen images as bytes, the labels to train on, the standardisation, the facts."""
     (images, labels), (test_images, test_labels), are_official = official.read(root)
-    chosen = training_subset(labels, official.num_classes, examples_per_class, imbalance, subset_seed)
+    num_classes, seed = official.num_classes, rules["subset_seed"]
+    chosen = training_subset(labels, num_classes, rules["examples_per_class"], rules["imbalance"], seed)
     images, labels = images[chosen], labels[chosen]
-    standardization = fit([images], standardize, unit=255.0)
-    noisy = mislabel(labels, official.num_classes, label_noise, subset_seed)
+    standardization = fit([images], rules["standardize"], unit=255.0)
+    noisy = mislabel(labels, num_classes, rules["label_noise"], seed)
     facts = {
         "num_constant_pixels": standardization.num_constant,
         "num_mislabelled": int((noisy != labels).sum()),
         "content": content,
         "official_files": are_official,
     }
-    return {
-        "train_images": images,
-        "train_labels": noisy,
-        "test_images": test_images,
-        "test_labels": test_labels,
-        "mean": standardization.mean,
-        "scale": standardization.scale,
-        "num_constant": standardization.num_constant,
-        "facts": facts,
-    }
+    examples = {"train_images": images, "train_labels": noisy, "test_images": test_images, "test_labels": test_labels}
+    return {**examples, **vars(standardization), "facts": facts}

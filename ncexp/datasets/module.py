@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ncexp.config.components import locate
-from ncexp.datasets.dataset import Dataset, Split, label_fault, listed, number_classes
+from ncexp.datasets import Dataset, Split, digest, label_fault, listed, number_classes
 
 #: Examples that are put together at a time.
 _BLOCK = 512
@@ -53,7 +52,9 @@ def load(*, factory: str, **options: Any) -> Dataset:
     named = [*classes] != [str(number) for number in range(len(classes))]
     said = f"the labels {listed([*classes], 10)} of {factory} are the classes 0 to {len(classes) - 1}" if named else ""
     facts = {"classes": listed([*classes])} if named else {}
-    return Dataset(train, test, len(classes), {"content": _digest([train, test]), **facts}, said)
+    tensors = (tensor for split in (train, test) for tensor in (split.inputs, split.labels))
+    content = digest(*(f"{tuple(one.shape)}".encode() + one.contiguous().numpy().tobytes() for one in tensors))
+    return Dataset(train, test, len(classes), {"content": content, **facts}, said)
 
 
 def _is_part(part: Any) -> bool:
@@ -87,12 +88,3 @@ def _examples(factory: str, part: Any) -> tuple[list[Any], tuple[list[str], Tens
         raise ValueError(f"dataset.factory: expected {fault} ({factory})")
     values, where = torch.unique(whole.long(), return_inverse=True)
     return inputs, ([str(value) for value in values.tolist()], where)
-
-
-def _digest(splits: Iterable[Split]) -> str:
-    """Sixteen hexadecimal digits for inputs and labels."""
-    found = hashlib.sha256()
-    for split in splits:
-        for tensor in (split.inputs, split.labels):
-            found.update(f"{tuple(tensor.shape)}".encode() + tensor.contiguous().numpy().tobytes())
-    return found.hexdigest()[:16]

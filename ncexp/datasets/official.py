@@ -20,6 +20,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import itertools
 import math
 import pickle
 import tarfile
@@ -35,6 +36,7 @@ import torch
 from torch import Tensor
 from torchvision.datasets import CIFAR10, CIFAR100, MNIST, STL10, SVHN, FashionMNIST
 
+from ncexp.datasets import digest
 from ncexp.datasets.cache import is_ours
 from ncexp.record import counted
 
@@ -93,10 +95,6 @@ class OfficialFile:
         if self.archive and (root / self.archive).is_file():
             yield root / self.archive, True
 
-    def is_there(self, root: Path) -> bool:
-        """Does it lie somewhere under the root, right or wrong?"""
-        return next(self.places(root), None) is not None
-
 
 class _Found(NamedTuple):
     """A file's unpacked bytes, their MD5, and whether they are known to be the official ones."""
@@ -137,14 +135,10 @@ class OfficialSet:
             train, test = ([OfficialFile(*kind.split_list[split][1:3])] for split in ("train", "test"))
             return train, test
         train, test = (
-            [
-                OfficialFile(f"{kind.base_folder}/{name}", published, archive=kind.filename)
-                for name, published in table
-                if not name.startswith("unlabeled")
-            ]
+            [OfficialFile(f"{kind.base_folder}/{name}", published, archive=kind.filename) for name, published in table]
             for table in (kind.train_list, kind.test_list)
         )
-        return train, test
+        return [file for file in train if "/unlabeled" not in file.name], test
 
     def fingerprint(self, root: Path) -> str:
         """Sixteen hexadecimal digits for the contents: those that lie under the root, official ones where none does.
@@ -152,14 +146,14 @@ class OfficialSet:
         Of a set whose contents are only taken if they are the official ones, no file is read.
         """
         lines = []
-        for file in [*self.files()[0], *self.files()[1]]:
-            is_read = self.judge is not None and file.is_there(root)
+        for file in itertools.chain(*self.files()):
+            is_read = self.judge is not None and any(file.places(root))
             lines.append(f"{file.name} {self._read(root, file).digest if is_read else file.unpacked or file.published}")
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+        return digest("\n".join(lines).encode())
 
     def is_there(self, root: Path) -> bool:
         """Does every file lie there, right or wrong?"""
-        return all(file.is_there(root) for split in self.files() for file in split)
+        return all(any(file.places(root)) for file in itertools.chain(*self.files()))
 
     def read(self, root: Path) -> tuple[Examples, Examples, bool]:
         """Train and test examples, and whether all contents are known to be the official ones.
@@ -169,21 +163,18 @@ class OfficialSet:
         """
         train, test = self.files()
         found = [self._read(root, file) for file in counted([*train, *test], "files")]
-        first, second = (
-            self._checked(root, self.decode([file.data for file in split]))
-            for split in (found[: len(train)], found[len(train) :])
-        )
+        contents = [file.data for file in found]
+        first, second = (self._decoded(root, some) for some in (contents[: len(train)], contents[len(train) :]))
         return first, second, all(file.official for file in found)
 
     def download(self, root: Path) -> None:
         """Let torchvision fetch and unpack what is missing. Raises ValueError where the network does not give it."""
-        by_name = self.kind in (SVHN, STL10)
         try:
             for split in ("train", "test"):
-                asked = {"split": split} if by_name else {"train": split == "train"}
+                asked = {"split": split} if self.kind in (SVHN, STL10) else {"train": split == "train"}
                 self.kind(root, **asked, download=True)
         except (RuntimeError, OSError) as error:
-            names = ", ".join(file.name for files in self.files() for file in files)
+            names = ", ".join(file.name for file in itertools.chain(*self.files()))
             raise ValueError(
                 f"{self.title}: expected to download it to {root}, got {type(error).__name__}: {error}. "
                 f"Run `ncexp prepare` where there is a network, or put these files under {root} yourself: {names}."
@@ -194,15 +185,13 @@ class OfficialSet:
 
         Raises ValueError where the file is nowhere, and where it is right nowhere: about the first place.
         """
-        refusals = []
+        refusal: ValueError | None = None
         for path, is_archive in file.places(root):
             try:
                 return self._examine(path, file, is_archive)
-            except ValueError as refusal:
-                refusals.append(refusal)
-        if refusals:
-            raise refusals[0]
-        raise ValueError(
+            except ValueError as error:
+                refusal = refusal or error
+        raise refusal or ValueError(
             f"{self.title}: expected the file {file.name} (or {Path(file.name).name} alone) under {root}, got none. "
             "Run `ncexp prepare dataset=...` where there is a network, or set NCEXP_DATA (or dataset.root) to the "
             "folder in which the files are."
@@ -241,8 +230,8 @@ class OfficialSet:
             raise ValueError(f"{self.title}: expected {place} to be {verdict}, got {len(data)} bytes. {_advice(path)}")
         raise ValueError(f"{not_official}, and content of MD5 {content}, got {digest}. {_advice(path)}")
 
-    def _checked(self, root: Path, examples: Examples) -> Examples:
-        images, labels = examples
+    def _decoded(self, root: Path, contents: list[bytes]) -> Examples:
+        images, labels = self.decode(contents)
         if len(images) != len(labels) or len(labels) == 0 or not 0 <= labels.min() <= labels.max() < self.num_classes:
             raise ValueError(
                 f"{self.title}: expected as many labels 0..{self.num_classes - 1} as images under {root}, got "

@@ -23,9 +23,8 @@ from pydantic import Field
 from torch import Tensor
 
 from ncexp.config import Count, Fraction, Seed
-from ncexp.datasets.dataset import Dataset, Split, is_number, listed, number_classes
-from ncexp.datasets.standardize import fit
-from ncexp.datasets.subset import Imbalance, choose, mislabel, training_subset
+from ncexp.datasets import Dataset, Split, digest, is_number, listed, number_classes
+from ncexp.datasets.preprocessing import Imbalance, choose, fit, mislabel, training_subset
 
 #: Cells that are Python's objects at one time: as such they take ten times the memory of the table.
 _BLOCK = 2**20
@@ -60,14 +59,15 @@ def load(
     classes are in the order of the numbers, else of the alphabet. Where all are numbers, "1", "1.0" and "01" are one
     class.
     The split: test are the rows of `test_path`, with the same columns; without it, of each class the share
-    `test_fraction` of its rows, rounded, at least one and not all (`subset.choose` with `subset_seed`). Of the other
-    rows `examples_per_class`, `imbalance` and `label_noise` choose and change the training set as for images.
+    `test_fraction` of its rows, rounded, at least one and not all (`preprocessing.choose` with `subset_seed`). Of the
+    other rows `examples_per_class`, `imbalance` and `label_noise` choose and change the training set as for images.
     standardize: per_column, to mean 0 and standard deviation 1 over the training rows, constant columns to 0.
 
     Raises ValueError, naming file, column and row, where a file or column is missing or a cell is no finite number,
     where a class has one row only, and where test has a class that training has not, or the other way round.
     """
-    tables = [read_table(one, str(label)) for one in (path, test_path) if one is not None]
+    paths = [one for one in (path, test_path) if one is not None]
+    tables = [read_table(one, str(label)) for one in paths]
     if tables[0].names != tables[-1].names:
         differing = sorted({*tables[0].names} ^ {*tables[-1].names}) or ["another order"]
         raise ValueError(
@@ -91,7 +91,7 @@ def load(
         **_column_facts(tables),
         "num_mislabelled": int((noisy != true).sum()),
         "classes": listed([*classes]),
-        "content": _fingerprint([one for one in (path, test_path) if one is not None]),
+        "content": digest(*map(_of_bytes, paths)),
     }
     test_split = Split(standardization(tables[-1].inputs[rows[1]]), labels[-1][rows[1]])
     return Dataset(Split(standardization(inputs), noisy), test_split, len(classes), facts, _origin(path, facts))
@@ -129,13 +129,9 @@ def _origin(path: str, facts: dict[str, Any]) -> str:
     return said
 
 
-def _fingerprint(paths: list[str]) -> str:
-    """Sixteen hexadecimal digits for the files' bytes."""
-    found = hashlib.sha256()
-    for path in paths:
-        with Path(path).expanduser().open("rb") as file:
-            found.update(hashlib.file_digest(file, "sha256").digest())
-    return found.hexdigest()[:16]
+def _of_bytes(path: str) -> bytes:
+    with Path(path).expanduser().open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _class_names(words: Iterable[str]) -> dict[str, str]:

@@ -8,8 +8,8 @@ import torch
 from pydantic import Field
 
 from ncexp.config import ADDED, Count
-from ncexp.datasets.dataset import Dataset, Split
-from ncexp.datasets.subset import Imbalance, class_sizes
+from ncexp.datasets import Dataset, Split
+from ncexp.datasets.preprocessing import Imbalance, class_sizes
 
 #: Inputs are an n×n identity in float32: 1 GiB.
 MOST_EXAMPLES = 2**14
@@ -23,7 +23,7 @@ def numbered(
 ) -> Dataset:
     """n examples in the order of their classes; the input of example i is the i-th row of the n×n identity.
 
-    examples_per_class: N, of the largest class; imbalance: largest class over smallest (`subset.class_sizes`).
+    examples_per_class: N, of the largest class; imbalance: largest class over smallest (`preprocessing.class_sizes`).
 
     The test split is the train split: a feature that belongs to one example has nothing to say of another, so there is
     no generalisation to measure.

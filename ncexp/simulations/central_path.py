@@ -58,7 +58,7 @@ def random_features(
 
 
 def records_along(
-    flow: Flow, seed: int, sizes: tuple[int, int, int], last_time: float, num_times: int
+    flow: Flow, seed: int, sizes: tuple[int, int, int], last_time: float, num_times: int, longest: float = math.inf
 ) -> Iterator[Record]:
     """Features from a standard normal, (C, P, N) = sizes, follow a flow; one record at t = 0 and at each of times on a
     log scale.
@@ -68,11 +68,14 @@ def records_along(
     of |log ω_j − log ω_j^theory|. All else is measured on the simulated features as it is in a training, with the
     flow's classifier.
 
+    longest: the latest last_time, in units of N C², of a flow without renormalization.
+
     Raises ValueError where P > n − C leaves Σ_W singular, where the features are more than MOST_NUMBERS, or where
-    last_time comes before the second time.
+    last_time comes before the second time or after the latest.
     """
     num_classes, num_features, examples_per_class = sizes
-    first = FIRST * examples_per_class * num_classes**2
+    unit = examples_per_class * num_classes**2
+    first = FIRST * unit
     num_examples = num_classes * examples_per_class
     if num_features > num_examples - num_classes:
         raise ValueError(
@@ -86,6 +89,11 @@ def records_along(
         )
     if last_time <= first:
         raise ValueError(f"simulation.last_time: expected above {first:g}, the first time, got {last_time:g}.")
+    if last_time > longest * unit:
+        raise ValueError(
+            f"simulation.last_time: expected at most {longest} N C² = {longest * unit}, got {last_time:g}. Lower it: "
+            "without renormalization the noise within classes falls exponentially, to rounding."
+        )
     later = torch.logspace(math.log10(first), math.log10(last_time), num_times - 1, dtype=torch.float64)
     times = torch.cat([torch.zeros(1, dtype=torch.float64), later])
     generator = torch.Generator().manual_seed(seed)

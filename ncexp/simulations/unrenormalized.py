@@ -37,14 +37,13 @@ def on_path(
 ) -> Iterator[Record]:
     """Renormalized random features follow the gradient flow of L_LS(H), the layer being W_LS at λ = 0.
 
-    Records as `records_along`. Raises ValueError as it, and for a last_time beyond LONGEST.
+    Records and ValueErrors as of `records_along`; it takes no last_time beyond LONGEST.
     """
-    _refuse_last_time(last_time, num_classes, examples_per_class)
 
     def flow(features: Tensor, labels: Tensor, times: Tensor, _: torch.Generator) -> States:
         return on_path_gradient_flow(features, labels, num_classes, times)
 
-    return records_along(flow, seed, (num_classes, num_features, examples_per_class), last_time, num_times)
+    return records_along(flow, seed, (num_classes, num_features, examples_per_class), last_time, num_times, LONGEST)
 
 
 def plain(
@@ -59,22 +58,12 @@ def plain(
     """Renormalized random features and a layer follow the gradient flow of L(W, b, H) at λ = 0; the layer begins as
     torch.nn.Linear draws it, uniform within ±1/√P.
 
-    Records as `records_along`. Raises ValueError as it, and for a last_time beyond LONGEST.
+    Records and ValueErrors as of `records_along`; it takes no last_time beyond LONGEST.
     """
-    _refuse_last_time(last_time, num_classes, examples_per_class)
 
     def flow(features: Tensor, labels: Tensor, times: Tensor, generator: torch.Generator) -> States:
         drawn = 2 * torch.rand(num_classes, num_features + 1, generator=generator, dtype=torch.float64) - 1
         layer = LinearClassifier(drawn[:, :-1] / num_features**0.5, drawn[:, -1] / num_features**0.5)
         return plain_gradient_flow(features, layer, labels, times)
 
-    return records_along(flow, seed, (num_classes, num_features, examples_per_class), last_time, num_times)
-
-
-def _refuse_last_time(last_time: float, num_classes: int, examples_per_class: int) -> None:
-    last = LONGEST * examples_per_class * num_classes**2
-    if last_time > last:
-        raise ValueError(
-            f"simulation.last_time: expected at most {LONGEST} N C² = {last}, got {last_time:g}. Lower it: without "
-            "renormalization the noise within classes falls exponentially, to rounding."
-        )
+    return records_along(flow, seed, (num_classes, num_features, examples_per_class), last_time, num_times, LONGEST)

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ncexp.datasets.dataset import listed
+from ncexp.datasets import listed
 from ncexp.record.tensor_file import UnusableFile
 from ncexp.training.foreign_files import HUGGING_FACE, SAFETENSORS, entry, epochs_said
 

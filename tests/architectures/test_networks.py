@@ -9,8 +9,11 @@ from ncexp.architectures import Network, last_layer
 from ncexp.architectures.deep_resnet import deep_resnet
 from ncexp.architectures.densenet import densenet
 from ncexp.architectures.mlp import mlp
+from ncexp.architectures.network import SimplexETFClassifier
 from ncexp.architectures.resnet import resnet
 from ncexp.architectures.vgg import vgg
+from ncexp.measure import ridge_of
+from ncexp.training.optimizers import sgd
 
 SMALL_DENSENET = {"layers": [2, 2, 2], "growth_rate": 4}
 #: Small members of every family, with the sides of image that are cheap for them.
@@ -33,6 +36,8 @@ CASES += [(name, 1, sides[0]) for name, (_, sides) in BUILDERS.items()]
 CASES = [slow(*case) if case[-1] == 224 else case for case in CASES]
 #: float32 sums of up to 2048 terms in another order, relative to the largest logit.
 TOLERANCE = 1e-5
+#: float32 numbers of size one, after a sum of up to 64 of them.
+ROUNDING = 1e-6
 
 
 @pytest.mark.parametrize(("name", "channels", "side"), CASES)
@@ -47,7 +52,7 @@ def test_logits_equal_features_times_weight_plus_bias(name, channels, side):
         by_hand = torch.einsum("np,cp->nc", features, layer.weight) + layer.bias
         assert features.shape == (3, layer.in_features)
         assert (logits - by_hand).abs().max() <= TOLERANCE * by_hand.abs().max()
-    assert not any(module._forward_hooks for module in network.modules())
+    assert not any(module._forward_hooks or isinstance(module, nn.Dropout) for module in network.modules())
 
 
 @pytest.mark.slow
@@ -99,27 +104,15 @@ def test_initialisation_of_the_stem_follows_the_network(stem):
         assert weight.std().item() == pytest.approx((2 / terms) ** 0.5, rel=5 / (2 * weight.numel()) ** 0.5)
 
 
-@pytest.mark.parametrize("name", BUILDERS)
-def test_networks_hold_no_dropout(name):
-    build, sides = BUILDERS[name]
-    assert not any(isinstance(m, nn.Dropout) for m in build((1, sides[0], sides[0]), 3).modules())
-
-
-def test_vgg_fully_connected_head_has_norms_in_place_of_dropout():
+def test_vgg_has_norms_in_place_of_dropout_and_no_pools_of_a_pixel():
     with torch.device("meta"):
         network = vgg((3, 32, 32), 10, depth=11, width=8, head="fully_connected")
         logits, features = network(torch.empty(2, 3, 32, 32))
     assert features.shape == (2, 4096)
     assert logits.shape == (2, 10)
     assert [m.num_features for m in network.backbone if isinstance(m, nn.BatchNorm1d)] == [4096, 4096]
-
-
-def test_vgg_leaves_out_only_the_pools_of_a_single_pixel():
-    pools = {
-        side: sum(isinstance(m, nn.MaxPool2d) for m in vgg((1, side, side), 3, depth=11, width=8).modules())
-        for side in (1, 8, 16, 28, 32, 96)
-    }
-    assert pools == {1: 0, 8: 3, 16: 4, 28: 4, 32: 5, 96: 5}
+    for side, pools in {1: 0, 8: 3, 16: 4, 28: 4, 32: 5, 96: 5}.items():  # without those of a single pixel
+        assert sum(isinstance(m, nn.MaxPool2d) for m in vgg((1, side, side), 3, depth=11, width=8).modules()) == pools
 
 
 @pytest.mark.parametrize("name", [name for name in BUILDERS if name != "mlp"])
@@ -144,3 +137,45 @@ def test_last_layer_refuses_features_that_are_not_the_layers_input():
 
     with pytest.raises(ValueError, match=r"expected logits = classifier\(features\)"):
         last_layer(Twice(nn.Flatten(), 4, 3), torch.randn(2, 1, 2, 2))
+
+
+# The fixed last layer
+
+
+@pytest.mark.parametrize(("num_classes", "num_features"), [(2, 1), (5, 4), (10, 64)])
+def test_weight_is_a_simplex_etf_of_unit_rows(num_classes, num_features):
+    torch.manual_seed(0)
+    layer = SimplexETFClassifier(num_features, num_classes)
+    gram = layer.weight @ layer.weight.T
+    expected = (num_classes * torch.eye(num_classes) - 1) / (num_classes - 1)
+    assert (gram - expected).abs().max() < ROUNDING
+    assert torch.equal(layer.bias, torch.full((num_classes,), 1 / num_classes))
+    # Collapsed features, h = (1 − 1/C) w_c, reach the one-hot targets.
+    assert (layer(layer.weight * (1 - 1 / num_classes)) - torch.eye(num_classes)).abs().max() < ROUNDING
+    # The frame is turned at random, so that every feature takes part, and travels with the state.
+    other = SimplexETFClassifier(num_features, num_classes)
+    assert num_features == 1 or (layer.weight - other.weight).abs().max() > 0.1
+    other.load_state_dict(layer.state_dict())
+    assert torch.equal(other.weight, layer.weight)
+
+
+def test_training_with_decay_leaves_the_layer_as_it_was():
+    torch.manual_seed(0)
+    network = Network(nn.Sequential(nn.Linear(6, 8), nn.ReLU()), 8, 4, "simplex_etf")
+    weight, bias = network.classifier.weight.clone(), network.classifier.bias.clone()
+    before = network.backbone[0].weight.clone()
+    optimizer = sgd(network.parameters(), lr=0.5, weight_decay=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        network(torch.randn(5, 6))[0].square().sum().backward()
+        optimizer.step()
+    assert torch.equal(network.classifier.weight, weight)
+    assert torch.equal(network.classifier.bias, bias)
+    assert not torch.equal(network.backbone[0].weight, before)
+    ridge = ridge_of(optimizer, network.classifier, half_mse_scale=1.0)
+    assert (ridge.weight, ridge.bias) == (0.0, 0.0)
+
+
+def test_too_few_features_are_refused():
+    with pytest.raises(ValueError, match="at least C − 1 = 9 features for simplex_etf, got 5"):
+        densenet((1, 8, 8), 10, layers=[1, 1], growth_rate=2, classifier="simplex_etf")

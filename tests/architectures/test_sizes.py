@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from support import slow
 
-from ncexp.architectures.catalogue import ArchitectureSize, describe_architectures, list_architectures, measure_size
+from ncexp.architectures.catalogue import ArchitectureSize, describe_architectures, measure_size
 from ncexp.config import Component, ConfigError
-from ncexp.config.composing import config_directory
+from ncexp.config.installed import choices, read_choice
 
 #: torchvision's documentation of its models (meta num_params of the IMAGENET1K_V1 weights): 3 channels, 1000 classes.
 TORCHVISION_IMAGENET = {
@@ -47,8 +46,7 @@ def with_long_ones_slow(names: Iterable[str]) -> list[Any]:
 
 
 def component(name: str, **options) -> Component:
-    raw = yaml.safe_load((config_directory() / "architecture" / f"{name}.yaml").read_text())
-    return Component.check("architecture", {**raw, **options})
+    return Component.check("architecture", {**read_choice("architecture", name), **options})
 
 
 @functools.cache  # the deepest take a second
@@ -107,25 +105,15 @@ def test_flops_of_small_densenets_are_twice_the_published_multiply_adds(name):
 
 @pytest.mark.slow
 def test_description_has_a_row_for_every_choice_in_order_of_depth():
-    names = list_architectures()
+    names, before = [*choices("architecture")], torch.get_rng_state()
     assert names.index("densenet40") < names.index("densenet100") < names.index("densenet250")
     rows = describe_architectures(names, (1, 28, 28), 10)
-    assert [row.name for row in rows] == names
-    too_small = {row.name for row in rows if row.size is None and "29×29" in row.refusal}
-    assert too_small == {"densenet121", "densenet169", "densenet201"}
-
-
-def test_description_says_what_is_left_to_choose():
-    rows = describe_architectures(["torchvision", "timm", "module"], (3, 32, 32), 10)
-    assert [row.size for row in rows] == [None] * 3
-    assert [row.refusal.split()[-2] for row in rows] == [f"architecture.{it}" for it in ("model", "model", "factory")]
-
-
-@pytest.mark.slow
-def test_description_leaves_the_global_generator_alone():
-    before = torch.get_rng_state()
-    describe_architectures(["vgg11", "densenet40"], (1, 28, 28), 10)
+    assert [*rows] == names
     assert torch.equal(torch.get_rng_state(), before)
+    too_small = {name for name, row in rows.items() if "29×29" in str(row)}
+    assert too_small == {"densenet121", "densenet169", "densenet201"}
+    for name, option in (("torchvision", "model"), ("timm", "model"), ("module", "factory")):
+        assert rows[name] == f"any that architecture.{option} names"
 
 
 @pytest.mark.slow

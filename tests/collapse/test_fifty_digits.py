@@ -16,8 +16,20 @@ from types import SimpleNamespace
 import mpmath
 import pytest
 import torch
-from last_layer_oracle import check_catalogue, yielded
+from last_layer_oracle import (
+    Rows,
+    check_catalogue,
+    length,
+    mean_of,
+    minus,
+    norm,
+    products,
+    rows_of,
+    spectrum_of,
+    yielded,
+)
 from mpmath import mpf
+from support import slow
 
 from ncexp.collapse import LinearClassifier, class_statistics
 from ncexp.record.quantities import QUANTITIES
@@ -63,62 +75,51 @@ class Case:
         self._moments()
 
     def _moments(self) -> None:
-        rows, n = mpmath.matrix(self.features.double().tolist()), len(self.labels)
-        counts = [int(count) for count in self.labels.bincount()]
-        self.shares = [mpf(count) / n for count in counts]
-        onto = mpmath.zeros(self.num_classes, n)
-        for place, label in enumerate(self.labels.tolist()):
-            onto[label, place] = mpf(1) / counts[label]
-        self.means = onto * rows
-        deviations = rows.copy()
-        for place, label in enumerate(self.labels.tolist()):
-            deviations[place, :] = rows[place, :] - self.means[label, :]
-        self.within = deviations.T * deviations / n
-        self.variances = [mpf(0)] * self.num_classes
-        for place, label in enumerate(self.labels.tolist()):
-            self.variances[label] += norm(deviations[place, :]) ** 2 / counts[label]
-        self.pi = mpmath.diag(self.shares)
-        self.global_mean = mpmath.matrix([self.shares]) * self.means
-        self.centered = centered(self.means, self.global_mean)
-        self.between = self.centered.T * self.pi * self.centered
+        rows, labels = rows_of(self.features.double().tolist()), self.labels.tolist()
+        members = [[row for row, own in zip(rows, labels, strict=True) if own == c] for c in range(self.num_classes)]
+        self.shares = [mpf(len(some)) / len(rows) for some in members]
+        self.means = [mean_of(some) for some in members]
+        self.deviations = [minus(row, self.means[own]) for row, own in zip(rows, labels, strict=True)]
+        self.variances = [mean_of([[length(minus(row, mean)) ** 2] for row in some])[0] for some, mean in
+                          zip(members, self.means, strict=True)]  # fmt: skip
+        self.within = mpmath.matrix(moments(self.deviations, [mpf(1) / len(rows)] * len(rows)))
+        center = mean_of(rows)
+        self.centered = mpmath.matrix([minus(mean, center) for mean in self.means])
+        self.between = mpmath.matrix(moments(self.centered.tolist(), self.shares))
+        self.examples, self.wide_means = ([[*row, mpf(1)][: self.num_features + self.bias] for row in some] for some in
+                                          (rows, self.means))  # fmt: skip
         # ρ², a bound on it, and the class means' own rounding, as determined_range.py has them.
-        width, eps = self.num_features, mpf(self.statistics.feature_eps)
-        largest = [max(abs(self.means[c, i]) for c in range(self.num_classes)) for i in range(width)]
-        self.sizes = [mpmath.sqrt(self.within[i, i] + largest[i] ** 2) for i in range(width)]
-        unit = max(eps, n * EPSILON)
+        width, eps, variances = self.num_features, mpf(self.statistics.feature_eps), self.within
+        largest = [max(map(abs, column)) for column in zip(*self.means, strict=True)]
+        self.sizes = [mpmath.sqrt(variances[i, i] + largest[i] ** 2) for i in range(width)]
+        unit = max(eps, len(rows) * EPSILON)
         self.rho = [
-            4 * width * (unit * self.sizes[i]) ** 2 + 100 * width**2 * EPSILON * self.within[i, i] for i in range(width)
+            4 * width * (unit * self.sizes[i]) ** 2 + 100 * width**2 * EPSILON * variances[i, i] for i in range(width)
         ]
-        self.mean_rounding = max(eps, max(width, self.num_classes) * EPSILON) * norm(self.sizes)
+        self.mean_rounding = max(eps, max(width, self.num_classes) * EPSILON) * length(self.sizes)
 
-    def fitted(self, weight_ridge: list[mpf], bias_ridge: mpf) -> tuple[mpmath.matrix, mpf, mpf, mpf]:
+    def fitted(self, weight_ridge: list[mpf], bias_ridge: mpf) -> tuple[Rows, mpf, mpf, mpf]:
         """The best layer with a penalty for each unit, its mean squared error ½ Ave, and that within and between."""
-        width = self.num_features + self.bias
-        moments, target = mpmath.zeros(width), self.pi * self.extended_means()
-        total = self.within + self.between + self.global_mean.T * self.global_mean
-        for i in range(self.num_features):
-            for j in range(self.num_features):
-                moments[i, j] = total[i, j]
-            moments[i, i] += weight_ridge[i]
-            if self.bias:
-                moments[i, width - 1] = moments[width - 1, i] = self.global_mean[i]
-        if self.bias:
-            moments[width - 1, width - 1] = 1 + bias_ridge
-        layer = target * mpmath.inverse(moments)
+        penalties = mpmath.diag([*weight_ridge, bias_ridge][: self.num_features + self.bias])
+        inverse = mpmath.inverse(mpmath.matrix(self.second_moments) + penalties)
+        targets = [[share * entry for entry in mean] for share, mean in zip(self.shares, self.wide_means, strict=True)]
+        layer = (mpmath.matrix(targets) * inverse).tolist()
         return layer, *self.losses(layer)
 
-    def extended_means(self) -> mpmath.matrix:
-        wide = mpmath.ones(self.num_classes, self.num_features + self.bias)
-        wide[:, : self.num_features] = self.means
-        return wide
+    @cached_property
+    def second_moments(self) -> Rows:
+        """Ave h̃h̃ᵀ."""
+        return moments(self.examples, [mpf(1) / len(self.examples)] * len(self.examples))
 
-    def losses(self, layer: mpmath.matrix) -> tuple[mpf, mpf, mpf]:
+    def losses(self, layer: Rows) -> tuple[mpf, mpf, mpf]:
         """½ Ave ‖W̃h̃ − y‖², its part within classes, that of the class means."""
-        spread, short = mpf(0), mpf(0)
-        for c, row in enumerate(layer.tolist()):
-            spread += self.covariance_of(row, row) / 2
-            misses = [value - (place == c) for place, value in enumerate(self.at_means(row))]
-            short += mpmath.fdot(self.shares, [miss**2 for miss in misses]) / 2
+        weight = [row[: self.num_features] for row in layer]
+        spread = norm(products(weight, self.deviations)) ** 2 / len(self.deviations) / 2
+        misses = [
+            [(logit - (k == c)) ** 2 for c, logit in enumerate(row)]
+            for k, row in enumerate(products(layer, self.wide_means))
+        ]
+        short = mpmath.fsum(mpmath.fdot(self.shares, row) for row in misses) / 2
         return spread + short, spread, short
 
     @cached_property
@@ -131,37 +132,24 @@ class Case:
         own = {name.partition("/")[2]: value for name, value in self.found.items() if name.startswith(f"{family}/")}
         return SimpleNamespace(**own)
 
-    @cached_property
-    def within_rows(self) -> list[list[mpf]]:
-        return self.within.tolist()
-
-    @cached_property
-    def mean_rows(self) -> list[list[mpf]]:
-        return self.extended_means().tolist()
-
-    def covariance_of(self, one: list[mpf], other: list[mpf]) -> mpf:
-        """wᵀ Σ_W v of two rows [w, b], [v, a]."""
-        width = self.num_features
-        return mpmath.fdot([mpmath.fdot(row, other[:width]) for row in self.within_rows], one[:width])
-
-    def at_means(self, row: list[mpf]) -> list[mpf]:
-        """⟨w, μ_c⟩ + b of each class."""
-        return [mpmath.fdot(row, mean) for mean in self.mean_rows]
-
-    def distance(self, one: mpmath.matrix, other: mpmath.matrix) -> mpf:
-        """½ Ave ‖(A − B) h̃‖²."""
-        return self.inner(one - other, one - other) / 2
-
-    def inner(self, one: mpmath.matrix, other: mpmath.matrix) -> mpf:
+    def inner(self, one: Rows, other: Rows) -> mpf:
         """Ave ⟨A h̃, B h̃⟩."""
-        rows = list(zip(one.tolist(), other.tolist(), strict=True))
-        spread = mpmath.fsum(self.covariance_of(*pair) for pair in rows)
-        at_means = [zip(self.shares, self.at_means(a), self.at_means(b), strict=True) for a, b in rows]
-        return spread + mpmath.fsum(share * x * y for row in at_means for share, x, y in row)
+        pairs = zip(products(one, self.examples), products(other, self.examples), strict=True)
+        return mpmath.fsum(mpmath.fdot(*pair) for pair in pairs) / len(self.examples)
 
-    def own_layer(self) -> mpmath.matrix:
+    def distance(self, one: Rows, other: Rows) -> mpf:
+        """½ Ave ‖(A − B) h̃‖²."""
+        gap = gaps(one, other)
+        return self.inner(gap, gap) / 2
+
+    def penalty(self, layer: Rows, ridges: tuple[float, float]) -> mpf:
+        """(λ_W/2) ‖W‖² + (λ_b/2) ‖b‖²."""
+        weights = [mpf(ridges[0])] * self.num_features + [mpf(ridges[1])] * self.bias
+        return mpmath.fsum(mpmath.fdot(weights, [entry**2 for entry in row]) for row in layer) / 2
+
+    def own_layer(self) -> Rows:
         wide = torch.cat([self.layer.weight, self.layer.bias[:, None]], 1) if self.bias else self.layer.weight
-        return mpmath.matrix(wide.tolist())
+        return rows_of(wide.tolist())
 
     @lru_cache(maxsize=2)  # noqa: B019 - a case lives as long as its comparison
     def correlation_condition(self, ridge: mpf) -> mpf:
@@ -170,14 +158,14 @@ class Case:
         roots = [mpmath.sqrt(ridged[i, i]) for i in range(self.num_features)]
         if min(roots) == 0:
             return mpmath.inf
-        values = eigenvalues(scaled(ridged, roots))
+        values = spectrum_of(scaled(ridged, roots))
         return values[-1] / values[0] if values[0] > 0 else mpmath.inf
 
     @cached_property
     def least_variance(self) -> mpf:
         """The least variance in units of rounding: above 1 nothing is left out."""
         roots = [mpmath.sqrt(rho) for rho in self.rho]
-        return eigenvalues(scaled(self.within, roots))[0] if min(roots) > 0 else mpf(0)
+        return spectrum_of(scaled(self.within, roots))[0] if min(roots) > 0 else mpf(0)
 
     @cached_property
     def between_spectrum(self) -> tuple[mpmath.matrix, mpmath.matrix, list[int]]:
@@ -191,28 +179,18 @@ class Case:
         return float(100 * EPSILON * max(self.sizes) / mpmath.sqrt(smallest)) if smallest > 0 else math.inf
 
 
-def norm(entries: object) -> mpf:
-    return mpmath.norm(mpmath.matrix(entries), 2) if not isinstance(entries, mpmath.matrix) else mpmath.norm(entries, 2)
+def moments(rows: Rows, shares: list[mpf]) -> Rows:
+    """Σ_i share_i row_iᵀ row_i."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    return products([[a * share for a, share in zip(column, shares, strict=True)] for column in columns], columns)
 
 
-def trace(matrix: mpmath.matrix) -> mpf:
-    return mpmath.fsum(matrix[i, i] for i in range(matrix.rows))
+def gaps(one: Rows, other: Rows) -> Rows:
+    return [minus(a, b) for a, b in zip(one, other, strict=True)]
 
 
-def centered(rows: mpmath.matrix, center: mpmath.matrix) -> mpmath.matrix:
-    moved = rows.copy()
-    for c in range(rows.rows):
-        moved[c, :] = rows[c, :] - center
-    return moved
-
-
-def scaled(matrix: mpmath.matrix, roots: list[mpf]) -> mpmath.matrix:
-    inverse = mpmath.diag([1 / root for root in roots])
-    return inverse * matrix * inverse
-
-
-def eigenvalues(matrix: mpmath.matrix) -> list[mpf]:
-    return sorted(mpmath.eigsy(matrix, eigvals_only=True)) if matrix.rows > 1 else [matrix[0, 0]]
+def scaled(matrix: mpmath.matrix, roots: list[mpf]) -> Rows:
+    return [[entry / roots[i] / roots[j] for j, entry in enumerate(row)] for i, row in enumerate(matrix.tolist())]
 
 
 def near(value: float, expected: mpf, rel: float, absolute: float = 0.0) -> bool:
@@ -223,15 +201,14 @@ def check_decomposition(case: Case) -> None:
     """All fourteen numbers, and those of the distance to the path."""
     ridges = case.ridge if isinstance(case.ridge, tuple) else (case.ridge, case.ridge)
     measured = case.measured("mse")
-    own, width = case.own_layer(), case.num_features
-    data, _, _ = case.losses(own)
-    squares = norm(own[:, :width]) ** 2, norm(own[:, width]) ** 2 if case.bias else mpf(0)
-    decay = (ridges[0] * squares[0] + ridges[1] * squares[1]) / 2
+    own = case.own_layer()
+    data, decay = case.losses(own)[0], case.penalty(own, ridges)
     # What float64 leaves of W h, of this layer and, below, of the best.
-    products = float(norm(own[:, :width] * mpmath.diag(case.sizes)) * len(case.labels) * EPSILON)
-    assert near(measured.loss_data, data, 1e-10, products**2)
+    sized = [[entry * size for entry, size in zip(row, case.sizes, strict=False)] for row in own]
+    of_products = float(norm(sized) * len(case.labels) * EPSILON)
+    assert near(measured.loss_data, data, 1e-10, of_products**2)
     assert near(measured.loss_decay, decay, 1e-12)
-    assert near(measured.loss, data + decay, 1e-10, products**2)
+    assert near(measured.loss, data + decay, 1e-10, of_products**2)
     gap = abs(measured.loss - math.fsum((measured.loss_nc1, measured.loss_nc23, measured.loss_ls_perp)))
     assert gap <= measured.loss_rounding
     assert near(measured.identity_residual * measured.loss, mpf(gap), 1e-12)
@@ -246,50 +223,44 @@ def check_decomposition(case: Case) -> None:
         check_bounds(case, measured, own, mpf(ridges[1]))
 
 
-def check_terms(case: Case, measured: object, own: mpmath.matrix, ridges: tuple[float, float], rel: float) -> None:
+def check_terms(case: Case, measured: object, own: Rows, ridges: tuple[float, float], rel: float) -> None:
     best, loss, spread, short = case.fitted([mpf(ridges[0])] * case.num_features, mpf(ridges[1]))
-
-    def penalty(layer: mpmath.matrix) -> mpf:
-        of_bias = norm(layer[:, case.num_features]) ** 2 if case.bias else mpf(0)
-        return (ridges[0] * norm(layer[:, : case.num_features]) ** 2 + ridges[1] * of_bias) / 2
-
+    decay, off_decay = case.penalty(best, ridges), case.penalty(gaps(own, best), ridges)
     expected = {
-        "loss_ls": loss + penalty(best),
+        "loss_ls": loss + decay,
         "loss_ls_data": loss,
-        "loss_ls_decay": penalty(best),
-        "loss_nc1": spread + penalty(best),
+        "loss_ls_decay": decay,
+        "loss_nc1": spread + decay,
         "loss_nc1_data": spread,
-        "loss_nc1_decay": penalty(best),
+        "loss_nc1_decay": decay,
         "loss_nc23": short,
-        "loss_ls_perp": case.distance(own, best) + penalty(own - best),
+        "loss_ls_perp": case.distance(own, best) + off_decay,
         "loss_ls_perp_data": case.distance(own, best),
-        "loss_ls_perp_decay": penalty(own - best),
+        "loss_ls_perp_decay": off_decay,
     }
     for name, value in expected.items():
         assert near(vars(measured)[name], value, rel, 1e-28), name
         case.compared.add(f"mse/{name}")
     distance = case.measured("path")
     assert near(distance.perp_share, expected["loss_ls_perp"] / (expected["loss_ls"] + expected["loss_ls_perp"]), rel)
-    assert near(distance.classifier_distance, norm_f(own - best) / norm_f(best), 1e3 * rel)
+    assert near(distance.classifier_distance, norm(gaps(own, best)) / norm(best), 1e3 * rel)
     cosine = case.inner(own, best) / mpmath.sqrt(case.inner(own, own) * case.inner(best, best))
     angle = mpmath.degrees(mpmath.acos(max(-1, min(1, cosine))))
     assert near(distance.prediction_angle, angle, 0.0, 1e5 * rel)
     case.compared |= {"path/perp_share", "path/classifier_distance", "path/prediction_angle"}
 
 
-def norm_f(matrix: mpmath.matrix) -> mpf:
-    return mpmath.sqrt(mpmath.fsum(entry**2 for entry in matrix))
-
-
-def check_bounds(case: Case, measured: object, own: mpmath.matrix, bias_ridge: mpf) -> None:
+def check_bounds(case: Case, measured: object, own: Rows, bias_ridge: mpf) -> None:
     """λ_W = 0 where rounding may decide: the data parts between two bounds. A free bias, so that L is all data."""
     if bias_ridge > 0 and case.bias:
         return
     least = case.fitted([mpf(10) ** -50 * (1 + size**2) for size in case.sizes], mpf(10) ** -50)
     fitted = case.fitted([rho + mpf(10) ** -50 for rho in case.rho], mpf(10) ** -50)
 
-    def moved(layer: mpmath.matrix) -> mpf:
-        return norm_f(layer[:, : case.num_features] * mpmath.diag([mpmath.sqrt(rho) for rho in case.rho]))
+    def moved(layer: Rows) -> mpf:
+        return mpmath.sqrt(
+            mpmath.fsum(entry**2 * rho for row in layer for entry, rho in zip(row, case.rho, strict=False))
+        )
 
     floor = mpf(10) ** -14
     most = (mpmath.sqrt(fitted[1]) + moved(fitted[0])) ** 2 + floor**2
@@ -304,32 +275,13 @@ def check_bounds(case: Case, measured: object, own: mpmath.matrix, bias_ridge: m
     assert gap <= 2 * slack + moved(own)
 
 
-def check_collapse(case: Case) -> None:
-    """NC1 to NC3 and the spectrum, where the features determine them; else nan, or on the range that they determine."""
-    measured = case.measured("collapse")
-    num_classes, width = case.num_classes, case.num_features
+def check_rank(case: Case) -> None:
+    """How many directions the class means span: those that are more than rounding for certain, to those that may be."""
     values, _, order = case.between_spectrum
-    sizes = [mpmath.sqrt(max(values[j], 0)) for j in order[: min(num_classes - 1, width)]]
+    sizes = [mpmath.sqrt(max(values[j], 0)) for j in order[: min(case.num_classes - 1, case.num_features)]]
     certain, possible = (sum(size > factor * case.mean_rounding for size in sizes) for factor in (2, mpf(1) / 100))
-    assert certain <= measured.rank_means <= possible
+    assert certain <= case.found["collapse/rank_means"] <= possible
     case.compared.add("collapse/rank_means")
-    check_variability(case, measured, sizes, certain == possible)
-
-
-def check_variability(case: Case, measured: object, sizes: list[mpf], certain: bool) -> None:
-    rank, num_classes = int(measured.rank_means), case.num_classes
-    # Of a small direction the square, from sums that know the largest.
-    rel = DIGITS + 100 * min(case.resolution(), 1.0)
-    if rank and certain:
-        rel += float(1000 * EPSILON * (norm(case.sizes) / sizes[rank - 1]) ** 2)
-        values, vectors, order = case.between_spectrum
-        shares = [(vectors[:, j].T * case.within * vectors[:, j])[0] / values[j] for j in order[:rank]]
-        nc1 = mpmath.fsum(shares) / num_classes
-        if rel < 0.1 and float(case.mean_rounding / sizes[rank - 1]) < 0.1:
-            assert near(measured.nc1_trace_on_range, nc1, rel + 10 * float(case.mean_rounding / sizes[rank - 1]) ** 2)
-    if certain and rank < min(num_classes - 1, case.num_features):
-        live = min(size for size in case.sizes) > 0 and not math.isnan(measured.nc1_trace)
-        assert not live, "nc1_trace of class means that span less"
 
 
 @pytest.fixture(scope="module")
@@ -338,15 +290,14 @@ def compared() -> Counter[str]:
     return Counter()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("batch", range(CASES // BATCH))
+@pytest.mark.parametrize("batch", [0, *map(slow, range(1, CASES // BATCH))])
 def test_numbers_of_a_last_layer_agree_with_fifty_digits(batch, compared):
     with mpmath.workdps(60):
         for seed in range(batch * BATCH, (batch + 1) * BATCH):
             case = Case(seed)
             try:
                 check_decomposition(case)
-                check_collapse(case)
+                check_rank(case)
                 check_catalogue(case)
             except AssertionError as error:
                 shape = f"{case.dtype}, C = {case.num_classes}, P = {case.num_features}, λ = {case.ridge}"

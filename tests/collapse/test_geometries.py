@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 
 from ncexp.collapse import free_bias_geometry, gram_distance, one_vs_rest_margin, seli_geometry, simplex_etf
 from ncexp.collapse.geometries import LabelGeometry
@@ -92,56 +91,6 @@ def test_centred_labels_have_a_dual_certificate(counts: list[int], free_bias: bo
     assert np.abs(margins[labels == 0] - 1).max() < ROUNDING
     if free_bias:
         assert np.abs(slope.sum(1)).max() < 1e-9
-
-
-@pytest.mark.parametrize(("free_bias", "geometry"), GEOMETRIES)
-def test_unconstrained_minimum_under_vanishing_decay_is_the_geometry(
-    free_bias: bool, geometry: Callable[[torch.Tensor], LabelGeometry]
-) -> None:
-    """min ½‖W‖² + ½‖H‖² with all margins >= 1, from a random start: where cross-entropy's minima go as λ → 0."""
-    counts, width = [3, 2, 1], 3
-    labels = one_hot(counts)
-    num_classes, num_examples = labels.shape
-    truth = labels.argmax(0)
-    pairs = [(i, c) for i in range(num_examples) for c in range(num_classes) if c != truth[i]]
-
-    def parts(packed: Matrix) -> tuple[Matrix, Matrix, Matrix]:
-        weight, rest = packed[: num_classes * width], packed[num_classes * width :]
-        features, bias = rest[: width * num_examples], rest[width * num_examples :]
-        return weight.reshape(num_classes, width), features.reshape(width, num_examples), bias
-
-    def margins(packed: Matrix) -> Matrix:
-        weight, features, bias = parts(packed)
-        logits = weight @ features + (bias[:, None] if free_bias else 0.0)
-        return np.array([logits[truth[i], i] - logits[c, i] - 1 for i, c in pairs])
-
-    def slopes(packed: Matrix) -> Matrix:
-        weight, features, _ = parts(packed)
-        rows = []
-        for i, c in pairs:
-            of_weight, of_features, of_bias = np.zeros_like(weight), np.zeros_like(features), np.zeros(num_classes)
-            of_weight[truth[i]], of_weight[c] = features[:, i], -features[:, i]
-            of_features[:, i] = weight[truth[i]] - weight[c]
-            if free_bias:
-                of_bias[truth[i]], of_bias[c] = 1, -1
-            rows.append(np.concatenate([of_weight.ravel(), of_features.ravel(), of_bias]))
-        return np.array(rows)
-
-    size = num_classes * width + width * num_examples  # beyond it the bias, which costs nothing
-    start = np.random.default_rng(1).normal(size=size + num_classes)
-    found = minimize(
-        lambda packed: 0.5 * packed[:size] @ packed[:size],
-        start,
-        jac=lambda packed: np.concatenate([packed[:size], np.zeros(num_classes)]),
-        constraints={"type": "ineq", "fun": margins, "jac": slopes},
-        method="SLSQP",
-        options={"ftol": 1e-15, "maxiter": 1000},
-    )
-    weight, features, _ = parts(found.x)
-    expected = geometry(torch.tensor(counts))
-    assert distance(grams(weight, features, counts), expected) < MINIMUM
-    other = free_bias_geometry if geometry is seli_geometry else seli_geometry
-    assert distance(grams(weight, features, counts), other(torch.tensor(counts))) > 1e-2
 
 
 def trained(counts: list[int], decay: float, loss: Any, free_bias: bool) -> LabelGeometry:
@@ -239,22 +188,3 @@ def test_margin_is_zero_within_the_hull_and_undefined_at_zero() -> None:
     vectors = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     assert one_vs_rest_margin(vectors) == pytest.approx(0, abs=SOLVED)
     assert math.isnan(one_vs_rest_margin(torch.tensor([[1.0, 0.0], [0.0, 0.0]])))
-
-
-@pytest.mark.slow
-def test_margin_equals_a_search_over_convex_combinations() -> None:
-    vectors = torch.randn(6, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    units = (vectors / vectors.norm(dim=1, keepdim=True)).numpy()
-
-    def distance(c: int) -> float:
-        others = np.delete(units, c, axis=0)
-
-        def squared(free: np.ndarray) -> float:
-            shares = np.exp(free - free.max())
-            return float(((shares / shares.sum()) @ others - units[c]) @ ((shares / shares.sum()) @ others - units[c]))
-
-        starts = np.random.default_rng(0).normal(size=(4, 5))
-        return min(minimize(squared, start, options={"gtol": 1e-12}).fun for start in starts) ** 0.5
-
-    # The search reaches a face of the hull only in the limit of infinite exponents.
-    assert one_vs_rest_margin(vectors) == pytest.approx(min(distance(c) for c in range(6)), abs=1e-3)

@@ -1,209 +1,209 @@
-"""The simulated renormalized flow: its field by autograd, its path against the closed form, its limit collapse."""
+"""The simulated flows: their fields by autograd, what they conserve, and the closed forms over decades of ω.
 
+That a training in small steps tends to them, and that they end in collapse, is held by tests/simulations.
+"""
+
+from __future__ import annotations
+
+import numpy as np
 import pytest
 import torch
+from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from ncexp.collapse.central_path import CentralPath
-from ncexp.collapse.class_statistics import class_statistics
-from ncexp.collapse.gradient_flow import flow_velocity, renormalize, renormalized_gradient_flow
-from ncexp.collapse.least_squares import decompose_mse, least_squares_classifier
-from ncexp.collapse.nearest_class_center import nearest_class_center_mismatch
-from ncexp.collapse.neural_collapse import measure_collapse
+from ncexp.collapse import CentralPath, LinearClassifier, class_statistics, renormalized_gradient_flow
+from ncexp.collapse import gradient_flow as flows
+from ncexp.collapse.on_path import renormalized_step
+from ncexp.collapse.snr_spectrum import snr_singular_values
 
 CLASSES, PER_CLASS, WIDTH = 4, 10, 6
+n = CLASSES * PER_CLASS
+LABELS = torch.arange(CLASSES).repeat(PER_CLASS)
+TARGETS = torch.eye(CLASSES, dtype=torch.float64)[LABELS]
 AGREEMENT = 1e-6  # closed form against simulation
 HELD = 1e-8  # Σ_W = I along the flow
+INTEGRATED = 1e-7  # of the integrator, whose steps are good to 1e-10, over a whole trajectory
 ROUNDING = 1e-12
 TIMES = torch.cat([torch.zeros(1), torch.logspace(-1, 6, 15)]).double()
 
 
-def balanced_features(width: int = WIDTH) -> tuple[Tensor, Tensor]:
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def features_of(width: int = WIDTH) -> Tensor:
     """Overlapping classes with correlated, unequally scaled features: nothing collapsed or white about them."""
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(CLASSES).repeat(PER_CLASS)
-    means = 0.5 * torch.randn(CLASSES, width, generator=generator, dtype=torch.float64)
-    noise = torch.randn(len(labels), width, generator=generator, dtype=torch.float64)
-    mixing = torch.randn(width, width, generator=generator, dtype=torch.float64)
-    return (means[labels] + noise) @ mixing + 3, labels
+    return (0.5 * drawn(CLASSES, width)[LABELS] + drawn(n, width, seed=1)) @ drawn(width, width, seed=2) + 3
 
 
-def one_hot(labels: Tensor) -> Tensor:
-    return torch.eye(CLASSES, dtype=torch.float64)[labels]
-
-
-def least_squares_loss(features: Tensor, targets: Tensor) -> Tensor:
+def least_squares_loss(features: Tensor) -> Tensor:
     """min over (W, b) of ½ Ave ‖W x + b − y‖², differentiable in x."""
-    extended = torch.cat([features, torch.ones(len(features), 1, dtype=torch.float64)], dim=1)
-    solution = torch.linalg.solve(extended.T @ extended, extended.T @ targets)
-    return (extended @ solution - targets).square().sum(dim=1).mean() / 2
+    extended = torch.cat([features, torch.ones(n, 1, dtype=torch.float64)], dim=1)
+    solution = torch.linalg.solve(extended.T @ extended, extended.T @ TARGETS)
+    return (extended @ solution - TARGETS).square().sum(dim=1).mean() / 2
 
 
-def centred_means(features: Tensor, labels: Tensor) -> Tensor:
-    return class_statistics(features, labels, CLASSES).centered_class_means
+def deviations(rows: Tensor) -> Tensor:
+    return rows - TARGETS @ (TARGETS.T @ rows) / PER_CLASS
+
+
+def centred_means(features: Tensor) -> Tensor:
+    return class_statistics(features, LABELS, CLASSES).centered_class_means
+
+
+def spectrum_of(features: Tensor) -> Tensor:
+    return snr_singular_values(class_statistics(features, LABELS, CLASSES))
+
+
+def closed_form(spectrum: Tensor, times: Tensor) -> Tensor:
+    return CentralPath(spectrum, CLASSES, PER_CLASS).singular_values(times)
 
 
 @pytest.fixture(scope="module")
 def trajectory():
-    features, labels = balanced_features()
-    return renormalized_gradient_flow(features, labels, CLASSES, TIMES)
+    return renormalized_gradient_flow(features_of(), LABELS, CLASSES, TIMES)
 
 
-@pytest.fixture(scope="module")
-def path(trajectory) -> CentralPath:
-    return CentralPath(trajectory.singular_values[0], CLASSES, PER_CLASS)
-
-
-def test_renormalize_whitens_and_keeps_the_spectrum() -> None:
-    features, labels = balanced_features()
-    whitened = renormalize(features, labels, CLASSES)
-    covariance = class_statistics(whitened, labels, CLASSES).within_class_covariance
+def test_renormalize_whitens_and_keeps_the_loss() -> None:
+    whitened = flows.renormalize(features_of(), LABELS, CLASSES)
+    covariance = class_statistics(whitened, LABELS, CLASSES).within_class_covariance
     torch.testing.assert_close(covariance, torch.eye(WIDTH, dtype=torch.float64), rtol=0, atol=ROUNDING)
-    assert float(least_squares_loss(whitened, one_hot(labels))) == pytest.approx(
-        float(least_squares_loss(features, one_hot(labels))), rel=1e-10
-    )
+    assert float(least_squares_loss(whitened)) == pytest.approx(float(least_squares_loss(features_of())), rel=1e-10)
 
 
 def test_flow_velocity_is_the_projected_autograd_gradient() -> None:
     # The field by autograd through the least-squares solution, and the projection as theory writes it on Σ_W = I.
-    features, labels = balanced_features()
-    start, targets = renormalize(features, labels, CLASSES).requires_grad_(), one_hot(labels)
-    (gradient,) = torch.autograd.grad(least_squares_loss(start, targets), start)
-    start = start.detach()
-
-    def deviations(field: Tensor) -> Tensor:
-        return field - targets @ (targets.T @ field) / PER_CLASS
-
-    d, z = deviations(start), deviations(-gradient)
-    expected = -gradient - d @ (d.T @ z + z.T @ d) / (2 * len(start))
-    torch.testing.assert_close(flow_velocity(start, targets), expected, rtol=1e-9, atol=1e-14)
+    start = flows.renormalize(features_of(), LABELS, CLASSES).requires_grad_()
+    (gradient,) = torch.autograd.grad(least_squares_loss(start), start)
+    d, z = deviations(start.detach()), deviations(-gradient)
+    expected = -gradient - d @ (d.T @ z + z.T @ d) / (2 * n)
+    torch.testing.assert_close(flows.flow_velocity(start.detach(), TARGETS), expected, rtol=1e-9, atol=1e-14)
 
 
 def test_flow_velocity_keeps_any_within_class_covariance() -> None:
-    features, labels = balanced_features()
-    targets = one_hot(labels)
-    velocity = flow_velocity(features, targets)
-    d, z = (field - targets @ (targets.T @ field) / PER_CLASS for field in (features, velocity))
+    features = features_of()
+    d, z = deviations(features), deviations(flows.flow_velocity(features, TARGETS))
     # Cancels to zero from terms of this size.
-    size = float((d.T @ d).abs().max() * least_squares_loss(features, targets))
+    size = float((d.T @ d).abs().max() * least_squares_loss(features))
     assert float((d.T @ z + z.T @ d).abs().max()) < ROUNDING * size
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [2, 3, WIDTH])
 def test_flow_matches_the_closed_form(width: int) -> None:
-    flow = renormalized_gradient_flow(*balanced_features(width), CLASSES, TIMES)
-    exact = CentralPath(flow.singular_values[0], CLASSES, PER_CLASS).singular_values(TIMES)
+    flow = renormalized_gradient_flow(features_of(width), LABELS, CLASSES, TIMES)
+    exact = closed_form(flow.singular_values[0], TIMES)
     torch.testing.assert_close(flow.singular_values, exact, rtol=AGREEMENT, atol=0)
     assert float(flow.singular_values[-1, 0]) > 10 * float(flow.singular_values[0, 0])
 
 
 @pytest.mark.parametrize(("size", "digits"), [(1e-3, 1e-7), (1e-6, 1e-4), (1e-9, 1e-2)])
 def test_flow_of_small_modes_holds_the_digits_that_its_tolerance_states(size: float, digits: float) -> None:
-    features, labels = balanced_features()
-    means = centred_means(features, labels)
+    means = centred_means(features_of())
     means = means / torch.linalg.matrix_norm(means, 2)
-    deviations = features - class_statistics(features, labels, CLASSES).class_means[labels]
-    start = renormalize(deviations + 3 * means[labels], labels, CLASSES)
-    deviations = start - class_statistics(start, labels, CLASSES).class_means[labels]
+    start = flows.renormalize(deviations(features_of()) + 3 * means[LABELS], LABELS, CLASSES)
     times = torch.tensor([0.0, 100.0, 1000.0], dtype=torch.float64)
-    flow = renormalized_gradient_flow(deviations + size * means[labels], labels, CLASSES, times)
-    exact = CentralPath(flow.singular_values[0], CLASSES, PER_CLASS).singular_values(times)
+    flow = renormalized_gradient_flow(deviations(start) + size * means[LABELS], LABELS, CLASSES, times)
+    exact = closed_form(flow.singular_values[0], times)
     torch.testing.assert_close(flow.singular_values, exact, rtol=digits, atol=0)
 
 
-@pytest.mark.slow
-def test_flow_holds_the_within_class_covariance(trajectory) -> None:
-    _, labels = balanced_features()
-    for snapshot in trajectory.snapshots:
-        covariance = class_statistics(snapshot, labels, CLASSES).within_class_covariance
-        torch.testing.assert_close(covariance, torch.eye(WIDTH, dtype=torch.float64), rtol=0, atol=HELD)
+def test_flow_turns_no_vector_and_leaves_deviations_and_mean_alone(trajectory) -> None:
     assert float(trajectory.constraint_error.max()) < HELD
-
-
-@pytest.mark.slow
-def test_flow_loss_is_that_of_the_central_path(trajectory, path) -> None:
-    _, labels = balanced_features()
-    for index, snapshot in enumerate(trajectory.snapshots):
-        statistics = class_statistics(snapshot, labels, CLASSES)
-        terms = decompose_mse(statistics, least_squares_classifier(statistics, 0.0), 0.0)
-        at = TIMES[index : index + 1]
-        assert terms.loss_ls == pytest.approx(float(path.loss(at)), rel=AGREEMENT)
-        assert terms.loss_nc1 == pytest.approx(float(path.loss_nc1(at)), rel=AGREEMENT)
-        assert terms.loss_nc23 == pytest.approx(float(path.loss_nc23(at)), rel=AGREEMENT)
-
-
-def test_flow_turns_no_singular_vector(trajectory) -> None:
-    _, labels = balanced_features()
-    start, *others = (torch.linalg.svd(centred_means(x, labels), full_matrices=False) for x in trajectory.snapshots)
+    start, *others = (torch.linalg.svd(centred_means(x), full_matrices=False) for x in trajectory.snapshots)
     for left, _, right in others[:8]:  # later the ω's are nearly equal and single vectors are no longer determined
         modes = slice(0, CLASSES - 1)
         for now, then in ((left[:, modes].T, start[0][:, modes].T), (right[modes], start[2][modes])):
             cosines = (now * then).sum(dim=1).abs()
             torch.testing.assert_close(cosines, torch.ones(3, dtype=torch.float64), rtol=0, atol=AGREEMENT)
-
-
-def test_flow_leaves_deviations_and_global_mean_alone(trajectory) -> None:
-    _, labels = balanced_features()
     first, last = trajectory.snapshots[0], trajectory.features
-    means = [class_statistics(x, labels, CLASSES).class_means[labels] for x in (first, last)]
-    torch.testing.assert_close(last - means[1], first - means[0], rtol=0, atol=HELD)
+    torch.testing.assert_close(deviations(last), deviations(first), rtol=0, atol=HELD)
     torch.testing.assert_close(last.mean(dim=0), first.mean(dim=0), rtol=0, atol=HELD)
 
 
-@pytest.mark.slow
-def test_flow_ends_in_neural_collapse() -> None:
-    features, labels = balanced_features()
-    times = torch.tensor([0.0, 1e5, 1e9], dtype=torch.float64)
-    flow = renormalized_gradient_flow(features, labels, CLASSES, times)
-    rows = []
-    for snapshot in flow.snapshots:
-        statistics = class_statistics(snapshot, labels, CLASSES)
-        classifier = least_squares_classifier(statistics, 0.0)
-        metrics = measure_collapse(statistics, classifier)
-        mismatch = nearest_class_center_mismatch(snapshot, classifier, statistics.class_means)
-        shape = (metrics.equinorm_means, metrics.maximal_angle_means, metrics.self_duality)
-        rows.append((metrics.nc1_trace, *shape, mismatch))
-    start, middle, end = torch.tensor(rows, dtype=torch.float64)
-    assert bool((middle < start).all())
-    assert bool((end[:4] < middle[:4]).all())
-    # ω = 141 at t = 1e9: NC1 is about C/ω² = 2e-4; NC2 and NC3 fall with the spread of the ω's, about 1/ω⁴.
-    assert float(end[0]) < 1e-3
-    assert float(end[1:4].max()) < 1e-5
-    assert float(end[4]) == 0
-    ratios = flow.singular_values[:, 0] / flow.singular_values[:, -1]
-    assert float(ratios[0]) > 1.2
-    assert float(ratios[-1]) == pytest.approx(1, abs=1e-5)
-
-
 def test_flow_accepts_float32_features_and_answers_float64(trajectory) -> None:
-    features, labels = balanced_features()
-    flow = renormalized_gradient_flow(features.float(), labels, CLASSES, TIMES[:3])
+    flow = renormalized_gradient_flow(features_of().float(), LABELS, CLASSES, TIMES[:3])
     assert flow.features.dtype == flow.singular_values.dtype == flow.times.dtype == torch.float64
-    assert flow.features.shape == features.shape
     torch.testing.assert_close(flow.singular_values, trajectory.singular_values[:3], rtol=1e-5, atol=0)
 
 
-def test_flow_refuses_unbalanced_classes() -> None:
-    features, labels = balanced_features()
-    with pytest.raises(ValueError, match="labels: expected the same number of examples in each class, got"):
-        renormalized_gradient_flow(features[1:], labels[1:], CLASSES, TIMES)
+def beside(unit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.cat([features_of(), unit], dim=1), LABELS, TIMES
 
 
-@pytest.mark.parametrize("kind", ["dead unit", "copied unit", "constant in each class"])
-def test_flow_refuses_rank_deficient_features(kind: str) -> None:
-    features, labels = balanced_features()
-    extra = {
-        "dead unit": torch.zeros_like(features[:, :1]),
-        "copied unit": features[:, :1],
-        "constant in each class": labels[:, None].double(),
-    }
-    with pytest.raises(ValueError, match="full rank 7, got rank 6"):
-        renormalized_gradient_flow(torch.cat([features, extra[kind]], dim=1), labels, CLASSES, TIMES)
+FULL_RANK = "full rank 7, got rank 6"
+REFUSED = [
+    ((features_of()[1:], LABELS[1:], TIMES), "labels: expected the same number of examples in each class, got"),
+    (beside(torch.zeros(n, 1)), FULL_RANK),
+    (beside(features_of()[:, :1]), FULL_RANK),
+    (beside(LABELS[:, None].double()), FULL_RANK),
+    *(
+        ((features_of(), LABELS, torch.tensor(times)), r"times: expected shape \(T,\), strictly ascending")
+        for times in ([], [0.0], [-1.0, 1.0], [1.0, 1.0], [2.0, 1.0], [1.0, float("inf")], [[1.0, 2.0]])
+    ),
+]
 
 
-@pytest.mark.parametrize("times", [[], [0.0], [-1.0, 1.0], [1.0, 1.0], [2.0, 1.0], [1.0, float("inf")], [[1.0, 2.0]]])
-def test_flow_refuses_times(times: list) -> None:
-    features, labels = balanced_features()
-    with pytest.raises(ValueError, match=r"times: expected shape \(T,\), strictly ascending"):
-        renormalized_gradient_flow(features, labels, CLASSES, torch.tensor(times))
+@pytest.mark.parametrize(("given", "message"), REFUSED)
+def test_flow_refuses(given: tuple[Tensor, Tensor, Tensor], message: str) -> None:
+    features, labels, times = given
+    with pytest.raises(ValueError, match=message):
+        renormalized_gradient_flow(features, labels, CLASSES, times)
+
+
+def descent(_: float, state: np.ndarray) -> np.ndarray:
+    """Minus the gradient that a step of regime=renormalized takes."""
+    features = torch.as_tensor(state).reshape(n, WIDTH).requires_grad_()
+    logits = renormalized_step(features, LABELS, CLASSES, (0.0, 0.0)).logits
+    (gradient,) = torch.autograd.grad((logits - TARGETS).square().sum() / (2 * n), features)
+    return -gradient.flatten().numpy()
+
+
+@pytest.mark.slow
+def test_renormalized_steps_are_the_closed_form_over_four_decades() -> None:
+    """DOP853 from ω = 0.005 to beyond 100, against c1 log ω + c2 ω² + c3 ω⁴ = a + t."""
+    wanted = torch.tensor([0.02, 0.01, 0.005], dtype=torch.float64)
+    noise = flows.renormalize(drawn(n, WIDTH), LABELS, CLASSES)
+    left, _, right = torch.linalg.svd(centred_means(noise), full_matrices=False)
+    start = deviations(noise) + (left[:, :3] * wanted)[LABELS] @ right[:3]
+    times = torch.cat([torch.zeros(1), torch.logspace(1, 8.8, 12)]).double()
+    options = {"method": "DOP853", "rtol": 1e-10, "atol": 1e-12, "t_eval": times.numpy()}
+    solution = solve_ivp(descent, (0.0, float(times[-1])), start.flatten().numpy(), **options)
+    spectra = torch.stack([spectrum_of(torch.as_tensor(y).reshape(n, WIDTH)) for y in solution.y.T])
+    torch.testing.assert_close(spectra[0], wanted, rtol=1e-10, atol=0)
+    assert float(spectra[-1].min() / spectra[0].min()) > 1e4
+    torch.testing.assert_close(spectra, closed_form(wanted, times), rtol=AGREEMENT, atol=0)
+
+
+# Without renormalization
+
+
+def mse(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return (features @ weight.T + bias - TARGETS).square().sum() / (2 * n)
+
+
+def test_plain_flow_conserves_the_balance_and_descends_by_its_gradient() -> None:
+    """WᵀW − HᵀH is constant; dL/dt = −‖∇L‖², over a time so short that the rate changes by 1e-3 of itself at most."""
+    times = torch.tensor([0.0, 1e-4, 240.0], dtype=torch.float64)
+    layer = LinearClassifier(drawn(CLASSES, WIDTH, seed=1), drawn(CLASSES, seed=2))
+    plain = flows.plain_gradient_flow(drawn(n, WIDTH), layer, LABELS, times)
+    balances = [layer.weight.T @ layer.weight - h.T @ h for h, layer in plain]
+    assert float((plain[-1][0] - plain[0][0]).abs().max()) > 0.1  # it has moved
+    torch.testing.assert_close(balances[-1], balances[0], rtol=0, atol=n * INTEGRATED)  # sums of n squares
+    losses = [float(mse(h, w.weight, w.bias)) for h, w in plain]
+    leaves = [tensor.clone().requires_grad_() for tensor in (plain[0][0], layer.weight, layer.bias)]
+    squared = sum(float(one.square().sum()) for one in torch.autograd.grad(mse(*leaves), leaves))
+    assert (losses[0] - losses[1]) / 1e-4 == pytest.approx(squared, rel=1e-3)
+    with pytest.raises(ValueError, match="classifier: expected one with bias, got none"):
+        flows.plain_gradient_flow(drawn(n, WIDTH), LinearClassifier(layer.weight), LABELS, times)
+
+
+def test_flow_on_the_path_grows_every_mode_by_its_own_exponential_law() -> None:
+    times = torch.tensor([0.0, 20.0, 80.0, 240.0], dtype=torch.float64)
+    flow = flows.on_path_gradient_flow(
+        drawn(n, WIDTH) + TARGETS @ drawn(CLASSES, WIDTH, seed=3), LABELS, CLASSES, times
+    )
+    spectra = [spectrum_of(h) for h, _ in flow]
+    for time, spectrum in zip(times, spectra, strict=True):
+        grown = (spectra[0] * (time / (n * (CLASSES + spectra[0].square()))).exp()).sort(descending=True).values
+        torch.testing.assert_close(spectrum, grown, rtol=INTEGRATED, atol=0)

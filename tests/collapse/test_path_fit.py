@@ -1,5 +1,7 @@
 """The fit of the time change: known time changes come back, order holds, and what is not the path shows as residual."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -39,15 +41,10 @@ def test_fit_recovers_a_known_time_change() -> None:
     assert len(result.excluded_epochs) == 0
 
 
-def test_fit_from_a_later_start_counts_time_from_there() -> None:
-    result = fit(exact_spectra(), start=12)
-    torch.testing.assert_close(result.times, TRUE_TIMES[12:] - TRUE_TIMES[12], rtol=RECOVERED, atol=RECOVERED)
+def test_fit_counts_time_from_its_start_in_units_of_examples_per_class() -> None:
+    result = fit_time_change(EPOCHS, exact_spectra(), CLASSES, 2 * PER_CLASS, 12)
+    torch.testing.assert_close(result.times, 2 * (TRUE_TIMES[12:] - TRUE_TIMES[12]), rtol=RECOVERED, atol=RECOVERED)
     assert torch.equal(result.epochs, EPOCHS[12:])
-
-
-def test_fit_unit_of_time_is_examples_per_class() -> None:
-    double = fit_time_change(EPOCHS, exact_spectra(), CLASSES, 2 * PER_CLASS, 0)
-    torch.testing.assert_close(double.times, 2 * TRUE_TIMES, rtol=RECOVERED, atol=0)
 
 
 def test_fit_under_noise_leaves_the_noise_as_residual() -> None:
@@ -58,6 +55,9 @@ def test_fit_under_noise_leaves_the_noise_as_residual() -> None:
     assert bool((result.times.diff() >= 0).all())
     assert result.times[0] == 0
     assert result.explained > 0.999
+    # The start fits by construction and is left out.
+    assert result.rms == pytest.approx(float(result.residuals[1:].square().mean().sqrt()))
+    assert float(result.residuals[0].abs().max()) == 0
 
 
 def dynamic_programme(spectra: Tensor, candidates: Tensor) -> float:
@@ -102,13 +102,6 @@ def test_fit_takes_the_better_of_two_basins() -> None:
     assert float(result.residuals.square().sum()) <= float(least) * (1 + RECOVERED)
 
 
-def test_fit_recedes_to_no_time_when_every_mode_shrinks() -> None:
-    spectra = INITIAL * torch.tensor([1.0, 0.9, 0.8], dtype=torch.float64)[:, None]
-    result = fit(spectra)
-    assert torch.equal(result.times, torch.zeros(3, dtype=torch.float64))
-    assert result.explained == pytest.approx(0, abs=RECOVERED)
-
-
 def test_fit_shows_a_mode_that_leaves_the_path() -> None:
     spectra = exact_spectra()
     spectra[:, 2] *= torch.linspace(0, 0.5, 40, dtype=torch.float64).exp()
@@ -119,25 +112,22 @@ def test_fit_shows_a_mode_that_leaves_the_path() -> None:
     assert 0.35 < float(result.residuals[-1, 2]) <= 0.5
 
 
-def test_fit_of_common_growth_explains_none_of_the_spread() -> None:
+def test_fit_says_how_much_is_explained_of_runs_that_are_none() -> None:
+    shrinking = fit(INITIAL * torch.tensor([1.0, 0.9, 0.8], dtype=torch.float64)[:, None])
+    assert torch.equal(shrinking.times, torch.zeros(3, dtype=torch.float64))
+    assert shrinking.explained == pytest.approx(0, abs=RECOVERED)
+    standing = fit(INITIAL.repeat(3, 1))
+    assert math.isnan(standing.explained)
+    assert standing.rms == 0
     # All modes grow nearly alike, which the path never does: small modes must overtake.
     growth = torch.linspace(0, 3, 20, dtype=torch.float64)[:, None] * torch.linspace(1.0, 1.1, 5, dtype=torch.float64)
-    result = fit(INITIAL * growth.exp())
-    assert result.explained_spread < 0
-    assert result.rms > 0.1
-
-
-def test_fit_of_equal_growth_has_no_spread_to_explain() -> None:
+    common = fit(INITIAL * growth.exp())
+    assert common.explained_spread < 0
+    assert common.rms > 0.1
     one_mode = fit_time_change(EPOCHS, exact_spectra()[:, :1], CLASSES, PER_CLASS, 0)
     assert one_mode.explained == pytest.approx(1, abs=RECOVERED)
-    assert torch.tensor(one_mode.explained_spread).isnan()
+    assert math.isnan(one_mode.explained_spread)
     assert one_mode.conserved_differences.shape == (40, 0)
-
-
-def test_fit_of_a_run_that_stands_still_explains_nothing() -> None:
-    result = fit(INITIAL.repeat(3, 1))
-    assert torch.tensor(result.explained).isnan()
-    assert result.rms == 0
 
 
 def test_fit_excludes_undefined_epochs_and_lists_them() -> None:
@@ -150,12 +140,6 @@ def test_fit_excludes_undefined_epochs_and_lists_them() -> None:
     kept = [i for i in range(40) if i not in (5, 9, 11)]
     assert torch.equal(result.epochs, EPOCHS[kept])
     torch.testing.assert_close(result.times, TRUE_TIMES[kept], rtol=RECOVERED, atol=0)
-
-
-def test_fit_rms_leaves_out_the_start_which_fits_by_construction() -> None:
-    result = fit(noisy(exact_spectra(), 0.1))
-    assert result.rms == pytest.approx(float(result.residuals[1:].square().mean().sqrt()))
-    assert float(result.residuals[0].abs().max()) == 0
 
 
 def undefined_rows(*rows: int) -> Tensor:

@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ncexp.datasets import imagenet
+from ncexp.config import Component
+from ncexp.datasets import imagenet, prepare
 from ncexp.datasets.imagenet import ImageFiles, UnreadableImage
 
 CLASSES = ["n01", "n02", "n03"]
@@ -36,8 +37,9 @@ def load(root: Path, **options):
 
 def test_images_are_cut_from_the_centre_and_labelled_by_their_folder(root):
     dataset = load(root, standardize="none")
-    said = imagenet.prepare(root=str(root), **OPTIONS)
-    assert (said["num_train"], said["num_test"], said["root"]) == (12, 6, str(root))
+    raw = {"name": "imagenet", "_target_": "ncexp.datasets.imagenet.load", "root": str(root), **OPTIONS}
+    said = prepare(Component.check("dataset", raw))
+    assert (said["num_train"], said["num_test"], said["origin"]) == (12, 6, dataset.origin)
     assert dataset.num_classes == 3
     assert dataset.input_shape == (3, 14, 14)
     assert torch.bincount(dataset.train.labels).tolist() == [4, 4, 4]
@@ -121,17 +123,12 @@ def test_reading_leaves_the_global_generator_alone(root):
 
 
 @pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.slow)])  # torch waits 5 s for the process
-def test_image_that_is_cut_short_is_named(root, num_workers):
+def test_image_that_is_cut_short_or_too_large_is_named(root, num_workers, monkeypatch):
     dataset = load(root, standardize="none", num_workers=num_workers)
     path = root / "imagenet/val/n02/1.JPEG"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UnreadableImage, match=f"^{path}: expected a readable image, [^\n]*$"):
         list(dataset.test.batches(2))
-
-
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_image_that_is_too_large_is_named(root, num_workers, monkeypatch):
-    dataset = load(root, standardize="none", num_workers=num_workers)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # Pillow's: against files that fill the memory
     with pytest.raises(UnreadableImage, match=f"^{root}/imagenet/val/n01/.*: expected an image of at most 20 pixels"):
         list(dataset.test.batches(2))

@@ -195,19 +195,6 @@ def test_table_in_other_separators_and_encodings_is_the_same(
     assert found.facts["columns"] == "höhe, b"
 
 
-def test_table_that_is_read_wrongly_says_the_line_that_repairs_it(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text("x;kind\n1,5;a\n2,5;b\n")
-    with pytest.raises(ValueError, match=r"'x', got '1,5' in row 1. Write it with a point: sed 's/,/./g' OLD > NEW"):
-        table.load(path=str(path), label="kind")
-    for text in ("höhe,kind\n1,a\n2,b\n", "x,kind\n1,a\n2,ä\n"):
-        path.write_text(text, encoding="latin-1")
-        with pytest.raises(
-            ValueError, match=r"expected a CSV file in UTF-8, got other .* iconv -f latin1 -t utf-8 OLD"
-        ):
-            table.load(path=str(path), label="kind")
-
-
 def test_table_may_be_long_tailed_and_mislabelled(tmp_path: Path) -> None:
     rows = [[number, number % 7, 0, number % 3] for number in range(300)]
     options: dict[str, Any] = {"label": "kind", "examples_per_class": 64, "imbalance": 16.0}
@@ -234,11 +221,14 @@ def test_table_may_be_long_tailed_and_mislabelled(tmp_path: Path) -> None:
         ("x,kind\n1,a\n2,a\n", "sort", r"dataset.label: expected a column of .*, got 'sort'\. Valid: x, kind"),
         ("x,kind\n", "kind", r"expected rows below the header, got none"),
         ("", "kind", r"expected a header"),
+        ("x;kind\n1,5;a\n2,5;b\n", "kind", r"got '1,5' in row 1. Write it with a point: sed 's/,/./g' OLD > NEW"),
+        ("höhe,kind\n1,a\n2,b\n", "kind", r"expected a CSV file in UTF-8, got other .* iconv -f latin1 -t utf-8 OLD"),
+        ("x,kind\n1,a\n2,ä\n", "kind", r"expected a CSV file in UTF-8, got other .* iconv -f latin1 -t utf-8 OLD"),
     ],
 )
 def test_table_that_cannot_be_read_is_refused(tmp_path: Path, text: str, label: str, message: str) -> None:
     path = tmp_path / "t.csv"
-    path.write_text(text)
+    path.write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match=message):
         table.load(path=str(path), label=label)
 

@@ -44,10 +44,8 @@ def yielded(
 def check_catalogue(case: Any) -> None:
     """Compares what is determined; the names of what was compared join `case.compared`."""
     weight = rows_of(case.layer.weight.tolist())
-    mean = rows_of(case.means.tolist())
-    center = [mpmath.fsum(column) / len(mean) for column in zip(*mean, strict=True)]
-    frame = [minus(row, center) for row in mean]
-    size = mpmath.sqrt(mpmath.fdot(case.sizes, case.sizes))
+    center, size = mean_of(case.means), length(case.sizes)
+    frame = [minus(row, center) for row in case.means]
     expected = itertools.chain(
         of_rows("classifier", weight, case, 1e-11),
         of_counts(case),
@@ -56,6 +54,7 @@ def check_catalogue(case: Any) -> None:
     )
     for name, value, allowed in expected:
         found = case.found[name]
+        assert type(found) is float
         assert abs(found - float(value)) <= allowed, f"{name}: {found} instead of {float(value)}"
         case.compared.add(name)
 
@@ -288,6 +287,10 @@ def apart(gram: Rows, target: Rows) -> mpf:
 
 def products(one: Rows, other: Rows) -> Rows:
     return [[mpmath.fdot(a, b) for b in other] for a in one]
+
+
+def mean_of(rows: Rows) -> list[mpf]:
+    return [mpmath.fsum(column) / len(rows) for column in zip(*rows, strict=True)]
 
 
 def minus(one: list[mpf], other: list[mpf]) -> list[mpf]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -26,6 +27,8 @@ PAPER = {
     "svhn": ("vgg13", "resnet34", "densenet40"),
     "stl10": ("vgg11", "resnet18", "densenet201"),
 }
+#: Of a sweep that is smaller.
+NETWORKS, LOSSES = ["vgg11", "resnet18", "densenet40"], ("mse", "cross_entropy")
 DATASET_TITLES = ["MNIST", "FashionMNIST", "CIFAR10", "SVHN", "STL10"]
 MODES = range(1, 10)
 #: Entries of a real journal that the curves below do not model.
@@ -49,14 +52,9 @@ YIELDED_BY = {
 
 def configuration(dataset: str, architecture: str, loss: str, rate: float, seed: int, **options: Any) -> dict[str, Any]:
     """What config.yaml holds."""
-    schedule = {"name": "step", "_target_": "ncexp.training.optimizers.step_schedule", "decays": 2, "factor": 0.1}
-    sgd = {
-        "name": "sgd",
-        "_target_": "ncexp.training.optimizers.sgd",
-        "lr": rate,
-        "momentum": 0.9,
-        "schedule": schedule,
-    }
+    optimizers = "ncexp.training.optimizers"
+    schedule = {"name": "step", "_target_": f"{optimizers}.step_schedule", "decays": 2, "factor": 0.1}
+    sgd = {"name": "sgd", "_target_": f"{optimizers}.sgd", "lr": rate, "momentum": 0.9, "schedule": schedule}
     return {
         "dataset": {"name": dataset, "_target_": f"ncexp.datasets.{dataset}", "folder": "data"},
         "architecture": {"name": architecture, "_target_": f"ncexp.architectures.{architecture}", "widths": [16, 32]},
@@ -172,28 +170,22 @@ def write_status(path: Path, state: str, message: str = "") -> None:
 
 def write_sweep(folder: Path, datasets: int, architectures: int, rates: list[float], seeds: int = 1) -> list[Path]:
     """datasets × architectures × {mse, cross_entropy} × rates × seeds; the largest rate diverges, one run failed."""
-    names = ["mnist", "fashion_mnist", "cifar10", "svhn", "stl10"][:datasets]
-    networks = ["vgg11", "resnet18", "densenet40"][:architectures]
     paths = []
-    for dataset in names:
-        for network in networks:
-            for loss in ("mse", "cross_entropy"):
-                for rate in rates:
-                    for seed in range(seeds):
-                        odd = rate == rates[-1] and network == networks[0]
-                        state = (State.DIVERGED if loss == "mse" else State.FAILED) if odd else State.COMPLETED
-                        paths.append(write_run(folder, dataset, network, loss, rate, seed, state))
+    cells = itertools.product(
+        [*PAPER][:datasets], NETWORKS[:architectures], ("mse", "cross_entropy"), rates, range(seeds)
+    )
+    for dataset, network, loss, rate, seed in cells:
+        odd = rate == rates[-1] and network == NETWORKS[0]
+        state = (State.DIVERGED if loss == "mse" else State.FAILED) if odd else State.COMPLETED
+        paths.append(write_run(folder, dataset, network, loss, rate, seed, state))
     return paths
 
 
 def write_paper(folder: Path, rates: list[float], seeds: int = 1, epochs: list[int] = EPOCHS) -> None:
     """HPD22's fifteen cells × {mse, cross_entropy} × rates × seeds, with robustness and spectra."""
-    for dataset, networks in PAPER.items():
-        for network in networks:
-            for loss in ("mse", "cross_entropy"):
-                for rate in rates:
-                    for seed in range(seeds):
-                        write_run(folder, dataset, network, loss, rate, seed, epochs=epochs, more=True)
+    cells = [(dataset, network) for dataset, networks in PAPER.items() for network in networks]
+    for cell, loss, rate, seed in itertools.product(cells, LOSSES, rates, range(seeds)):
+        write_run(folder, *cell, loss, rate, seed, epochs=epochs, more=True)
 
 
 def _time_scale(rate: float, hardness: float) -> float:

@@ -106,21 +106,13 @@ def server(folder: Path, port: int) -> Iterator[str]:
 def server_and_group(folder: Path, port: int) -> Iterator[tuple[str, int]]:
     """As `server`, with the id of its process group."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += [
-        "--backend-store-uri",
-        f"sqlite:///{folder / 'mlflow.db'}",
-        "--artifacts-destination",
-        str(folder / "a"),
-    ]
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, **quiet},
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", str(folder / "a"),
+    ]  # fmt: skip
+    quiet = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    unheard = subprocess.DEVNULL
+    process = subprocess.Popen(command, env=quiet, start_new_session=True, stdout=unheard, stderr=unheard)
     uri = f"http://127.0.0.1:{port}"
     try:
         while process.poll() is None:
@@ -156,15 +148,12 @@ def faulty_server(status: int | None, healthy: bool = False, hung: list[str] | N
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if healthy and self.path == "/health":
-                self.send_response(200)
-                self.end_headers()
-                return
-            if status is None:
+            answer = 200 if healthy and self.path == "/health" else status
+            if answer is None:
                 unanswered.append(self.path)
                 release.wait(600)
                 return
-            self.send_response(status)
+            self.send_response(answer)
             self.end_headers()
 
         do_POST = do_PATCH = do_PUT = do_GET

@@ -60,32 +60,13 @@ def test_only_renormalized_features_follow_the_closed_form(records: dict[Regime,
     assert min(residuals["plain"], residuals["on_path"]) > 1
 
 
-@pytest.mark.slow
-def test_modes_on_the_path_grow_by_their_own_law_to_the_last_time(
-    records: dict[Regime, list[Record]],
-) -> None:
-    """ω(t) = ω(0) exp(t/(n (C + ω(0)²))), derived in tests/training/test_regimes.py."""
-    first, last = (
-        torch.tensor([one[f"train/path/snr_{j}"] for j in (1, 2)], dtype=torch.float64)
-        for one in (records["on_path"][0], records["on_path"][-1])
-    )
-    grown = (first * (LAST / (C * N * (C + first.square()))).exp()).sort(descending=True).values
-    torch.testing.assert_close(last, grown, rtol=AGREEMENT, atol=0)
-
-
-@pytest.mark.parametrize("regime", ["plain", "on_path"])
-def test_flow_without_renormalization_refuses_late_times(regime: Regime) -> None:
-    with pytest.raises(ValueError, match=r"simulation.last_time: expected at most 10 N C² = 540, got 541"):
-        FLOWS[regime](0, num_classes=C, num_features=P, examples_per_class=N, last_time=LAST + 1)
-
-
 @pytest.mark.parametrize("regime", ["plain", "on_path"])
 def test_simulation_of_a_regime_is_a_choice_with_a_name_of_its_own(regime: Regime) -> None:
     config = check_simulation(compose("simulate", [f"simulation={regime}"]))
     assert config.name == f"{regime}_seed0"
     config.simulation.build(seed=0)  # computes nothing before its first record
     beyond = check_simulation(compose("simulate", [f"simulation={regime}", "simulation.last_time=1e8"]))
-    with pytest.raises(ValueError, match="expected at most 10 N C² = 20000"):
+    with pytest.raises(ValueError, match=r"simulation.last_time: expected at most 10 N C² = 20000, got 1e\+08"):
         beyond.simulation.build(seed=0)
 
 

@@ -1,4 +1,4 @@
-"""The rules that choose examples and move labels, alone and as the data sets have them."""
+"""The rules that choose examples, move labels and standardise, alone and as the data sets have them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from official_files import write
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from ncexp.config import check
 from ncexp.config.composing import compose_mapping
-from ncexp.datasets import Dataset, digits, imagenet, images
-from ncexp.datasets.subset import choose, mislabel, training_subset
+from ncexp.datasets import Dataset, digits, imagenet, images, preprocessing
+from ncexp.datasets.preprocessing import choose, fit, mislabel, training_subset
 
 Load = Callable[..., Dataset]
 
@@ -153,3 +154,68 @@ def test_training_key_is_that_of_earlier_runs_unless_a_subset_is_asked_for(name:
     words = [f"dataset={name}", "optimizer=sgd"]
     assert check(compose_mapping("config", words)).key == KEYS[name]
     assert check(compose_mapping("config", [*words, "dataset.test_examples_per_class=1"])).key != KEYS[name]
+
+
+#: float64 sums of 10⁴ numbers in another order.
+ROUNDING = 1e-12
+
+
+@pytest.fixture
+def pixels() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (50, 3, 5, 4), generator=generator, dtype=torch.uint8)
+    pixels[:, 1, 2, 3] = 7
+    return pixels
+
+
+@pytest.mark.parametrize(("kind", "axes"), [("per_pixel", 0), ("per_channel", (0, 2, 3))])
+@pytest.mark.parametrize("block", [50, 7, 1])
+def test_statistics_equal_numpys_whatever_the_blocks(pixels, kind, axes, block, monkeypatch):
+    monkeypatch.setattr(preprocessing, "_BLOCK", 4)
+    fitted = fit(pixels.split(block), kind, unit=255.0)
+    numbers = pixels.numpy().astype(np.float64)
+    deviation = numbers.std(axes)
+    np.testing.assert_allclose(fitted.mean.squeeze(), numbers.mean(axes), rtol=ROUNDING)
+    np.testing.assert_allclose(fitted.scale.squeeze().numpy() * deviation, deviation > 0, rtol=ROUNDING)
+    assert fitted.num_constant == (1 if kind == "per_pixel" else 0)
+
+
+def test_none_divides_by_the_unit(pixels):
+    assert torch.equal(fit([], "none", unit=255.0)(pixels), (pixels.double() / 255).float())
+
+
+def test_pixel_that_never_varies_is_zero_in_test_too():
+    train = torch.full((11, 1, 1, 2), 0.7, dtype=torch.float64)
+    train[..., 1] = torch.arange(11.0).view(11, 1, 1)
+    assert train[:, 0, 0, 0].mean() != 0.7  # so that the deviation, as computed, is not zero either
+    standardization = fit([train], "per_pixel", unit=1.0)
+    ours, test = standardization(train), standardization(torch.full((2, 1, 1, 2), 6.0))
+    assert not ours[..., 0].any()
+    assert not test[..., 0].any()
+    assert test[..., 1].all()
+
+
+def test_no_images_are_refused():
+    with pytest.raises(ValueError, match="expected training images, got none"):
+        fit([], "per_pixel", unit=1.0)
+
+
+def test_digits_are_what_scikit_learn_reads() -> None:
+    dataset, bunch = digits.load(standardize="none"), load_digits()
+    ours = torch.cat([dataset.train.inputs, dataset.test.inputs]).squeeze(1)
+    labels = torch.cat([dataset.train.labels, dataset.test.labels])
+    rows = sorted([*image.flatten().tolist(), float(label)] for image, label in zip(ours, labels, strict=True))
+    theirs = zip(bunch.images, bunch.target, strict=True)
+    assert rows == sorted([*image.ravel().tolist(), float(label)] for image, label in theirs)
+
+
+@pytest.mark.parametrize("standardize", ["per_pixel", "none"])
+def test_digits_are_centred_in_black_where_a_network_takes_no_smaller_ones(standardize: str) -> None:
+    plain, padded = (digits.load(standardize=standardize, pad=pad) for pad in (None, 32))  # type: ignore[arg-type]
+    for name, split in plain.splits.items():
+        inputs = padded.splits[name].inputs  # type: ignore[attr-defined]
+        assert inputs.shape == (len(split), 1, 32, 32)
+        assert torch.equal(inputs[:, :, 12:20, 12:20], split.inputs)  # type: ignore[attr-defined]
+        assert inputs.count_nonzero() == split.inputs.count_nonzero()  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"dataset\.pad: expected at least the images' 8×8 pixels, got 7"):
+        digits.load(pad=7)
