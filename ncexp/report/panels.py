@@ -57,6 +57,7 @@ def draw_panels(
         for column, panel, axes in zip(across, of_row, line, strict=True):
             if panel is None:
                 axes.set_axis_off()
+                grid[place - 1, axes.get_subplotspec().colspan.start].tick_params(labelbottom=True)
                 continue
             words = [column if place == 0 else "", panel.draw(axes) if panel.draw else ""]
             axes.set_title("\n".join(filter(None, words)), fontsize="small", y=1, pad=3)

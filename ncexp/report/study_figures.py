@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 
 from ncexp.measure import Comparison, compare_with_path
 from ncexp.record.quantities import BOTH, DECOMPOSITION, TRAIN, Quantity, panels
-from ncexp.report.columns import Column, brief
+from ncexp.report.columns import ABSENT, Column, brief, brief_choice
 from ncexp.report.curves import (
     Curve,
     curves_of,
@@ -36,6 +36,8 @@ from ncexp.report.style import RED, TRAIN_LINE, axis_label, group_colours, label
 MOST_PANELS, MOST_CURVES, MOST_WRITTEN = 12, 60, 40
 #: Panels with more settings have no lines at zero error.
 MOST_ZERO = 4
+#: Values of a key that are ticks of its axis.
+MOST_TICKS = 6
 NOTHING = "nothing to draw"
 Draw = Callable[[float | None], Figure]
 
@@ -267,7 +269,7 @@ def _facets(settings: Sequence[Setting], columns: Sequence[Column]) -> list[tupl
     """The settings by their values of these keys, which stand above."""
     found: dict[str, list[Setting]] = {}
     for setting in settings:
-        words = [f"{one.name.rpartition('.')[2]}={brief(setting.values[one.name])}" for one in columns]
+        words = [brief_choice(one.name, setting.values[one.name]) for one in columns]
         found.setdefault(", ".join(words), []).append(setting)
     return [*found.items()]
 
@@ -366,6 +368,9 @@ def _scale_x(axes: Axes, x: Column) -> None:
     elif x.log and math.isfinite(axes.dataLim.minposx):
         axes.set_xscale("log")
         label_ticks(axes.xaxis)
+    if x.is_key and x.numeric and len(x.texts) <= MOST_TICKS:
+        values = [float(text) for text in x.texts if text != ABSENT]
+        axes.set_xticks(values, [brief(text) for text in x.texts if text != ABSENT])
 
 
 def _log_scale(axes: Axes) -> None:
@@ -388,8 +393,8 @@ def _say_where_empty(axes: Axes) -> None:
 
 def _handles(study: Study) -> list[Line2D]:
     column = study.layout.color
-    short = "" if column is None else column.name.rpartition(".")[2]
-    return [Line2D([], [], color=c, label=f"{short}={brief(text)}") for text, c in colours_of(study).items()]
+    name = "" if column is None else column.name
+    return [Line2D([], [], color=shade, label=brief_choice(name, text)) for text, shade in colours_of(study).items()]
 
 
 def _line_handles(rows: Sequence[tuple[str, list[Curve], Quantity]]) -> list[Line2D]:

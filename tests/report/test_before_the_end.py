@@ -20,9 +20,9 @@ from ncexp.record.quantities import ERROR, NC1, panels
 from ncexp.report.curves import bands_of
 from ncexp.report.figures import draw_figures
 from ncexp.report.grids import _compared, draw_all, panel_grid, rates_grid, regimes_grid
-from ncexp.report.page import describe, render_page
-from ncexp.report.sweep import gather
+from ncexp.report.han2022 import gather
 from ncexp.report.tables import decomposition, differences, gains, learning_rates, results, troubles
+from ncexp.report.whole import describe
 
 Change = Callable[[SavedRun, list[Record]], tuple[State, list[Record]]]
 TABLES = (results, differences, gains, decomposition, learning_rates, troubles)

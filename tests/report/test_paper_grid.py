@@ -20,11 +20,10 @@ from ncexp.measure import compare_with_path
 from ncexp.record import SavedRun, find_runs, read_run
 from ncexp.report.curves import band_of, draw_spectra, draw_zero_error, spectrum_series
 from ncexp.report.grids import _compared, decomposition_grid, path_fit_grid, spectra_grid
+from ncexp.report.han2022 import Sweep, differences, gains, gather, learning_rates, results
 from ncexp.report.numbers import rate_of_fall, small_perp_epoch
-from ncexp.report.page import describe, render_page
 from ncexp.report.run import figure_two
-from ncexp.report.sweep import Sweep, gather
-from ncexp.report.tables import differences, gains, learning_rates, results
+from ncexp.report.whole import describe
 
 #: Enough for a spectrum to be fitted, few enough to be quick.
 EPOCHS = [1, 2, 5, 12, 35, 101, 206, 350]

@@ -20,9 +20,9 @@ from ncexp.cli.report import main as report
 from ncexp.record import SavedRun, State, find_runs, load, read_run
 from ncexp.record.quantities import selected
 from ncexp.report.compare import last_common_epoch
+from ncexp.report.han2022 import gather
 from ncexp.report.numbers import Value, gain
 from ncexp.report.page import AT_ONCE, render_page, shown_at_once
-from ncexp.report.sweep import gather
 from ncexp.report.tables import Table, decomposition, gains, learning_rates, results, troubles
 from ncexp.report.verdict import outcome
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from synthetic_sweep import configuration
 
 from ncexp.record import Record, SavedRun, State
-from ncexp.report.sweep import axes
+from ncexp.report.han2022 import axes
 from ncexp.report.verdict import MOST_ROWS, outcome, print_outcome, verdict
 
 NC1, PERP, LNC1 = "train/collapse/nc1_trace", "train/mse/loss_ls_perp", "train/mse/loss_nc1"
