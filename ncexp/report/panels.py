@@ -61,7 +61,8 @@ def draw_panels(
                 continue
             words = [column if place == 0 else "", panel.draw(axes) if panel.draw else ""]
             axes.set_title("\n".join(filter(None, words)), fontsize="small", y=1, pad=3)
-            axes.set_facecolor("white" if panel.draw else "0.96")
+            if panel.draw is None:
+                axes.set_facecolor("0.96")
         for panel, axes in [*zip(of_row, line, strict=True)][: None if sharey == "none" else 1]:
             if panel is not None:
                 panel.scale(axes)
@@ -83,7 +84,8 @@ def draw_panels(
 
 def _tidy(axes: Axes) -> None:
     """A faint grid and small labels; without the small ticks of a logarithmic axis, which cost more than all curves."""
-    axes.grid(alpha=0.25, linewidth=0.5)
+    if not axes.images:
+        axes.grid(alpha=0.25, linewidth=0.5)
     axes.tick_params(labelsize="x-small")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(NullLocator())

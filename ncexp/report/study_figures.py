@@ -36,6 +36,8 @@ from ncexp.report.style import RED, TRAIN_LINE, axis_label, group_colours, label
 MOST_PANELS, MOST_CURVES, MOST_WRITTEN = 12, 60, 40
 #: Panels with more settings have no lines at zero error.
 MOST_ZERO = 4
+#: Below this share of the colours a number is written in white.
+DARK = 0.6
 #: Values of a key that are ticks of its axis.
 MOST_TICKS = 6
 NOTHING = "nothing to draw"
@@ -118,6 +120,9 @@ def heat_figure(study: Study, width: float | None = None) -> Figure:
         grids = [_grid_of(settings, x, across, y) for _, settings in facets]
         norm = _norm(y, grids)
         rows.append([Panel(partial(_draw_heat, grid=one, norm=norm, x=x, across=across), _nothing) for one in grids])
+    if len(facets) == 1:
+        names = [y.label for y in study.layout.y]
+        return _wrapped(names, [one for (one,) in rows], [], width, across.label, x.label)
     names = [f"{y.label}\n{across.label}" for y in study.layout.y]
     return draw_panels(names, [words for words, _ in facets], rows, [], width, of_axis=x.label)
 
@@ -307,17 +312,20 @@ def _norm(y: Column, grids: Sequence[numpy.ndarray]) -> Normalize:
 
 
 def _draw_heat(axes: Axes, grid: numpy.ndarray, norm: Normalize, x: Column, across: Column) -> None:
+    """With the numbers in their places where there is room for them, else with a scale of the colours beside it."""
     axes.set_facecolor("0.9")
-    axes.imshow(grid, norm=norm, cmap="viridis", aspect="auto", origin="lower", interpolation="nearest")
+    image = axes.imshow(grid, norm=norm, cmap="viridis", aspect="auto", origin="lower", interpolation="nearest")
     for axis, column in ((axes.xaxis, x), (axes.yaxis, across)):
-        axis.set_ticks(range(len(column.texts)), [brief(text) for text in column.texts])
+        every = -(-len(column.texts) // MOST_TICKS)
+        places = range(0, len(column.texts), every)
+        axis.set_ticks(places, [brief(column.texts[place]) for place in places])
     if grid.size > MOST_WRITTEN:
+        axes.get_figure(root=True).colorbar(image, ax=axes).ax.tick_params(labelsize="x-small")
         return
-    for (row, column_), value in numpy.ndenumerate(grid):
+    for (down, right), value in numpy.ndenumerate(grid):
         if math.isfinite(value):
-            dark = norm(value) < 0.6
-            words = f"{value:.3g}"
-            axes.text(column_, row, words, ha="center", va="center", fontsize=6, color="white" if dark else "black")
+            shade = "white" if norm(value) < DARK else "black"
+            axes.text(right, down, f"{value:.3g}", ha="center", va="center", fontsize="xx-small", color=shade)
 
 
 def _curve_rows(study: Study) -> list[tuple[str, list[Curve], Quantity]]:
