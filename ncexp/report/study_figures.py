@@ -320,7 +320,9 @@ def _draw_heat(axes: Axes, grid: numpy.ndarray, norm: Normalize, x: Column, acro
         places = range(0, len(column.texts), every)
         axis.set_ticks(places, [brief(column.texts[place]) for place in places])
     if grid.size > MOST_WRITTEN:
-        axes.get_figure(root=True).colorbar(image, ax=axes).ax.tick_params(labelsize="x-small")
+        figure = axes.get_figure(root=True)
+        assert figure is not None
+        figure.colorbar(image, ax=axes).ax.tick_params(labelsize="x-small")
         return
     for (down, right), value in numpy.ndenumerate(grid):
         if math.isfinite(value):
