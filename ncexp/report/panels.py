@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from matplotlib import pyplot
@@ -118,3 +119,24 @@ def wrap(panels: Sequence[Panel], most: int = IN_A_LINE) -> list[list[Panel | No
     each = -(-len(panels) // lines)
     filled = [*panels, *[None] * (lines * each - len(panels))]
     return [filled[start : start + each] for start in range(0, len(filled), each)]
+
+
+def wrapped(
+    names: Sequence[str],
+    drawn: Sequence[Panel],
+    handles: Sequence[Artist],
+    width: float | None,
+    label: str = "",
+    of_axis: str = "epoch",
+) -> Figure:
+    """Panels in lines, each with its name above it and a scale of its own."""
+
+    def named(axes: Axes, panel: Panel, name: str) -> str:
+        said = panel.draw(axes) if panel.draw else ""
+        return f"{name}\n{said}" if said else name
+
+    whole = [replace(one, draw=partial(named, panel=one, name=name)) for one, name in zip(drawn, names, strict=True)]
+    most = 4 if width is None else max(1, int((width - 1) / 1.2))
+    lines = wrap(whole, most)
+    down, across = [""] * len(lines), [""] * len(lines[0])
+    return draw_panels(down, across, lines, handles, width, label=label, of_axis=of_axis, sharey="none")

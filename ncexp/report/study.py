@@ -218,11 +218,16 @@ class Study:
     @cached_property
     def facets(self) -> list[tuple[str, list[Setting]]]:
         """The settings by what stands above each column of panels."""
-        found: dict[str, list[Setting]] = {}
-        for setting in self.settings:
-            words = [brief_choice(column.name, setting.values[column.name]) for column in self.layout.facet]
-            found.setdefault(", ".join(words), []).append(setting)
-        return [*found.items()]
+        return by_values(self.settings, self.layout.facet)
+
+
+def by_values(settings: Iterable[Setting], columns: Sequence[Column]) -> list[tuple[str, list[Setting]]]:
+    """The settings by their values of these keys, which stand above."""
+    found: dict[str, list[Setting]] = {}
+    for setting in settings:
+        words = [brief_choice(one.name, setting.values[one.name]) for one in columns]
+        found.setdefault(", ".join(words), []).append(setting)
+    return [*found.items()]
 
 
 def study_of(runs: Iterable[SavedRun], asked: Asked | None = None) -> Study:
