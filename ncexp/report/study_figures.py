@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-import matplotlib
 import numpy
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize, to_hex
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -30,7 +29,17 @@ from ncexp.report.curves import (
 from ncexp.report.numbers import rank_correlation
 from ncexp.report.panels import Panel, draw_panels, wrap
 from ncexp.report.study import Setting, Study, over_seeds
-from ncexp.report.style import RED, TRAIN_LINE, axis_label, group_colours, label_ticks, scale_axis, set_log
+from ncexp.report.style import (
+    RED,
+    SCALE,
+    TRAIN_LINE,
+    axis_label,
+    group_colours,
+    label_ticks,
+    scale_axis,
+    scale_colours,
+    set_log,
+)
 
 #: Settings that have a panel of their own, the best ones; curves in one panel; numbers written into a heat map.
 MOST_PANELS, MOST_CURVES, MOST_WRITTEN = 12, 60, 40
@@ -80,8 +89,7 @@ def colours_of(study: Study) -> dict[str, str]:
     if column is None or not column.is_key:
         return {}
     if column.numeric and len(column.texts) > 2:
-        shades = matplotlib.colormaps["viridis"](numpy.linspace(0, 0.9, len(column.texts)))
-        return dict(zip(column.texts, map(to_hex, shades), strict=True))
+        return dict(zip(column.texts, scale_colours(len(column.texts)), strict=True))
     return group_colours(column.texts)
 
 
@@ -308,7 +316,7 @@ def _norm(y: Column, grids: Sequence[numpy.ndarray]) -> Normalize:
 
 def _draw_heat(axes: Axes, grid: numpy.ndarray, norm: Normalize, x: Column, across: Column) -> None:
     axes.set_facecolor("0.9")
-    axes.imshow(grid, norm=norm, cmap="viridis", aspect="auto", origin="lower", interpolation="nearest")
+    axes.imshow(grid, norm=norm, cmap=SCALE, aspect="auto", origin="lower", interpolation="nearest")
     for axis, column in ((axes.xaxis, x), (axes.yaxis, across)):
         axis.set_ticks(range(len(column.texts)), [brief(text) for text in column.texts])
     if grid.size > MOST_WRITTEN:
