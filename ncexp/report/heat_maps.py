@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from ncexp.report.columns import Column
 from ncexp.report.panels import Panel, draw_panels, wrapped
 from ncexp.report.study import Setting, Study, by_values, over_seeds
-from ncexp.report.style import label_ticks
+from ncexp.report.style import SCALE, label_ticks
 
 #: Numbers written into a panel; ticks of an axis.
 MOST_WRITTEN, MOST_TICKS = 40, 5
@@ -60,7 +60,7 @@ def _norm(y: Column, grids: Sequence[numpy.ndarray]) -> Normalize:
 def _draw_heat(axes: Axes, grid: numpy.ndarray, norm: Normalize, x: Column, across: Column) -> None:
     """With the numbers in their places where there is room for them, else with a scale of the colours beside it."""
     axes.set_facecolor("0.9")
-    image = axes.imshow(grid, norm=norm, cmap="viridis", aspect="auto", origin="lower", interpolation="nearest")
+    image = axes.imshow(grid, norm=norm, cmap=SCALE, aspect="auto", origin="lower", interpolation="nearest")
     for axis, column in ((axes.xaxis, x), (axes.yaxis, across)):
         every = -(-len(column.texts) // MOST_TICKS)
         places = range(0, len(column.texts), every)

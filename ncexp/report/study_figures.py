@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-import matplotlib
 import numpy
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -31,7 +29,16 @@ from ncexp.report.heat_maps import heat_figure
 from ncexp.report.numbers import rank_correlation
 from ncexp.report.panels import Panel, draw_panels, wrapped
 from ncexp.report.study import Setting, Study, by_values, over_seeds
-from ncexp.report.style import RED, TRAIN_LINE, axis_label, group_colours, label_ticks, scale_axis, set_log
+from ncexp.report.style import (
+    RED,
+    TRAIN_LINE,
+    axis_label,
+    group_colours,
+    label_ticks,
+    scale_axis,
+    scale_colours,
+    set_log,
+)
 
 #: Settings that have a panel of their own, the best ones; curves in one panel.
 MOST_PANELS, MOST_CURVES = 12, 60
@@ -81,8 +88,7 @@ def colours_of(study: Study) -> dict[str, str]:
     if column is None or not column.is_key:
         return {}
     if column.numeric and len(column.texts) > 2:
-        shades = matplotlib.colormaps["viridis"](numpy.linspace(0, 0.9, len(column.texts)))
-        return dict(zip(column.texts, map(to_hex, shades), strict=True))
+        return dict(zip(column.texts, scale_colours(len(column.texts)), strict=True))
     return group_colours(column.texts)
 
 
