@@ -224,5 +224,5 @@ def test_report_after_five_minutes(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "| 0.02 (killed, at epoch 350) | 1 |" in capsys.readouterr().out
     assert report(command) == 0
     said = capsys.readouterr().out
-    assert "| 0.02 | 0 of 1 (1 killed) |" in said
-    assert "| 0.05 | 0 of 1 (1 killed) |" in said
+    assert "0.02      0             –    –  1 killed" in said
+    assert "0.05      0             –    –  1 killed" in said
