@@ -25,7 +25,7 @@ from ncexp import recorder as recorder_module
 from ncexp.config import ConfigError, MeasureConfig, check_measurement
 from ncexp.measure import measure_stored
 from ncexp.record import Busy, RunDirectory, State, read_json, read_run
-from ncexp.report.sweep import gather
+from ncexp.report.han2022 import gather
 from ncexp.training import Diverged
 
 

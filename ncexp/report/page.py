@@ -1,4 +1,4 @@
-"""The report of a sweep: tables and figures in a folder, and all of it as one HTML file that needs nothing else."""
+"""The page of a report: one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -9,32 +9,10 @@ from pathlib import Path
 
 from jinja2 import Environment
 
-from ncexp.record import format_counts
-from ncexp.record.files import replace_text
 from ncexp.report.numbers import Value
-from ncexp.report.sweep import Sweep, describe_settings
-from ncexp.report.tables import (
-    EDGE,
-    Table,
-    decomposition,
-    differences,
-    gains,
-    learning_rates,
-    results,
-    settings,
-    troubles,
-)
-from ncexp.report.verdict import outcome
+from ncexp.report.study import Study
+from ncexp.report.tables import Table
 
-RULE = (
-    "Of every cell the learning rate with the lowest test error at the last epoch is shown, as in the paper. That "
-    "makes the test errors shown optimistic: the rate was chosen by them."
-)
-AT_EDGE = f"{EDGE.strip()} marks a rate that is the smallest or the largest tried: a better one may lie beyond."
-SO_FAR = (
-    "Where no rate is complete, the one that leads so far is shown, with its state. Tables that compare the ends of "
-    "trainings leave such cells out."
-)
 #: Columns that a table shows at once; the others unfold.
 AT_ONCE = 8
 #: Which are shown at once beside those that say what a row is.
@@ -108,26 +86,13 @@ PAGE = """\
 """
 
 
-def write_report(sweep: Sweep, folder: Path, width: float | None = None) -> Path:
-    """Every table as .md, .csv and .tex, every figure as .pdf and .png, and the page; returns the page.
-
-    width: of the figures, see `draw_all`.
-    """
-    from ncexp.report.grids import draw_all  # matplotlib takes a second to import
-
-    folder.mkdir(parents=True, exist_ok=True)
-    makers = (results, differences, gains, decomposition, learning_rates, troubles)
-    tables = [make(sweep) for make in ((settings, *makers) if sweep.settings else makers)]
-    for table in tables:
-        for suffix, text in ((".md", table.markdown()), (".csv", table.csv()), (".tex", table.latex())):
-            replace_text(folder / f"{table.name}{suffix}", text)
-    page = folder / "report.html"
-    replace_text(page, render_page(describe(sweep), tables, draw_all(sweep, folder, width), outcome(sweep.runs)))
-    return page
-
-
 def render_page(
-    lead: str, tables: Sequence[Table], figures: Sequence[tuple[str, Path]], verdict: Sequence[str] = ()
+    study: Study,
+    lead: str,
+    verdict: Sequence[str],
+    tables: Sequence[Table],
+    figures: Sequence[tuple[str, Path]],
+    folder: Path,
 ) -> str:
     """The lead, the verdict's sentences, the tables, the figures as (caption, PNG), in one HTML text."""
     images = [(caption, base64.b64encode(png.read_bytes()).decode()) for caption, png in figures]
@@ -157,17 +122,3 @@ def shown_at_once(table: Table) -> set[int]:
         return 1 if chosen or table.columns[place] in HEADLINES else 2
 
     return set(sorted(range(len(columns)), key=rank)[:AT_ONCE])
-
-
-def describe(sweep: Sweep) -> str:
-    """What the report is of, and by which rules."""
-    states = format_counts(run.state for run in sweep.runs)
-    cells = sweep.cells.values()
-    said = [
-        f"{len(sweep.runs)} runs in {len(cells)} cells: {states}.",
-        describe_settings(sweep),
-        RULE,
-        AT_EDGE if any(cell.at_edge for cell in cells) else "",
-        SO_FAR if any(cell.best_rate is None for cell in cells) else "",
-    ]
-    return " ".join(filter(None, said))

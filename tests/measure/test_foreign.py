@@ -17,7 +17,7 @@ from ncexp.config import ConfigError, check_checkpoints, check_measurement
 from ncexp.main import measure, measure_checkpoints
 from ncexp.measure import ForeignTraining
 from ncexp.record import RunDirectory, State, load, read_run
-from ncexp.report.sweep import gather
+from ncexp.report.han2022 import gather
 
 #: A network of forty weights on a handful of digits.
 SMALL = [
@@ -87,7 +87,7 @@ def test_result_is_a_run_directory_like_any_other(measuring: Compose, console: C
     assert runs.table()["zero_error_epoch"].isna().all()
     (cell,) = gather(runs).cells.values()
     assert [len(group.runs) for group in cell.rates.values()] == [1]
-    assert len(cell.best) == 1
+    assert len(cell.kept) == 1
 
 
 @pytest.mark.slow
