@@ -31,7 +31,7 @@ from ncexp.cli.report import main as report
 from ncexp.config import ConfigError, MeasureConfig, check_measurement
 from ncexp.measure import measure_stored
 from ncexp.record import Busy, RunDirectory, State, read_json, read_run
-from ncexp.report.sweep import gather
+from ncexp.report.han2022 import gather
 from ncexp.training import Diverged
 
 

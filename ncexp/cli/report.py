@@ -1,69 +1,127 @@
-"""`ncexp report`: which learning rate won, how the losses differ, which runs diverged, and the paper's figures."""
+"""`ncexp report`: what any sweep came to, along the keys in which its runs differ."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ncexp.cli.words import add_outputs, command_parser, pair
+from ncexp.config import nearest
 from ncexp.record import Runs, State, named_folders, read_all
 from ncexp.record.console import literal_console
 from ncexp.record.text import say
 
+if TYPE_CHECKING:
+    from ncexp.report.study import Asked
+
 HELP = """\
 Report on RUNs (folders, sweeps, names, keys, globs; default: all in outputs) or
-on those that an MLflow store has, which gives the same. In every cell (dataset,
-network, loss) the learning rate with the lowest test error at the LAST epoch
-is kept, as the paper does; a rate counts once all its runs completed. Before
-that the one that leads so far is shown. Runs that differ in more than learning
-rate, seed and loss are groups of their own.
+on those that an MLflow store has, which gives the same. The keys in which the
+runs differ are found; runs that differ in their seed alone repeat one another.
+
+  by=KEY,...       axes; of the others the best combination is kept
+  best=QUANTITY    what ranks: test/error (default), QUANTITY:max, none (pool all)
+  x= y= color= facet=    what figures show: keys or quantities, epoch
+  scatter=X,Y      a point a run, with the rank correlation
+  preset=han2022   the paper's grid, with its tables and figures
+  width=3.3        of each figure, in inches: a column of a paper
+  style=FILE       a style sheet of matplotlib
+
+  ncexp report by=optimizer.weight_decay,loss y=test/error,train/collapse/nc1_trace
 
 Writes report.html (one file, nothing else needed), every table as .md, .csv
-and .tex, every figure as .pdf and .png.
+and .tex, every figure as figures/*.pdf and .png.
 """
+#: Options that are words, NAME=VALUE; those that take several values.
+WORDS = ("by", "x", "y", "color", "facet", "scatter", "best", "preset", "style", "width")
+SEVERAL = ("by", "y", "facet", "scatter")
+#: What a word must look like to be an option, and not the path of a RUN.
+OPTION = re.compile(r"([a-z_]+)=(.*)", re.DOTALL)
 
 
 def main(arguments: list[str]) -> int:
     """Write the report; returns 0, 1 where a run is left out that cannot be read, 2 where nothing is to be reported."""
-    given = _parser().parse_args(arguments)
-    from ncexp.report.page import write_report
-    from ncexp.report.sweep import describe_settings, gather
-    from ncexp.report.tables import results, settings
+    given = _parser().parse_intermixed_args(arguments)
+    given.words += [f"width={given.width}"] if given.width else []
+    from ncexp.report.study import study_of
     from ncexp.report.verdict import outcome, print_verdict
+    from ncexp.report.whole import write_report
 
     try:
+        words, named = _split(given.words)
+        asked, how = _asked(words)
         where = dict(map(pair, given.where))
         if given.uri is None:
-            runs = read_all(named_folders(given.runs, given.outputs) or given.outputs, where)
-        elif given.runs:
-            raise ValueError(f"--uri: expected no RUN beside it, got {given.runs[0]}. Leave one out.")
+            runs = read_all(named_folders(named, given.outputs) or given.outputs, where)
+        elif named:
+            raise ValueError(f"--uri: expected no RUN beside it, got {named[0]}. Leave one out.")
         else:
             runs = _from_mlflow(given.uri, given.experiment, where)
         for fault in runs.faults:
             say(f"ncexp report: left out: {fault}", sys.stderr)
-        sweep = gather(runs)
+        study = study_of(runs, asked)
+        page, tables = write_report(study, given.to, **how)
     except (ValueError, ConnectionError, RuntimeError) as error:  # of a store that cannot be reached or used, too
         say(f"ncexp report: {error}", sys.stderr)
-        return 2
-    try:
-        page = write_report(sweep, given.to, given.width)
-    except ValueError as error:
-        if given.width is None:
-            raise
-        say(f"ncexp report: --{error}", sys.stderr)
         return 2
     except OSError as error:
         say(f"ncexp report: --to: expected a folder that takes files, got {error}. Name another.", sys.stderr)
         return 2
-    if sweep.settings:
-        say(describe_settings(sweep))
-        say(settings(sweep).markdown())
-    say(results(sweep).markdown())
+    say(tables[0].markdown())
     say(f"{page}, with the tables and figures beside it")
-    print_verdict(literal_console(), outcome(sweep.runs))
+    print_verdict(literal_console(), outcome(study))
     return State.DAMAGED.exit_code if runs.faults else 0
+
+
+def _split(words: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The options, and the RUNs. Raises ValueError for an option that there is not, or twice."""
+    options: dict[str, str] = {}
+    named = []
+    for word in words:
+        found = OPTION.fullmatch(word)
+        if found is None or (found[1] not in WORDS and Path(word).exists()):
+            named.append(word)
+            continue
+        name, value = found.groups()
+        if name not in WORDS:
+            raise ValueError(f"{name}: expected an option, got {word}. {nearest(name, WORDS)}")
+        if name in options:
+            raise ValueError(f"{name}: expected it once, got {word} beside {name}={options[name]}. Leave one out.")
+        options[name] = value
+    return options, named
+
+
+def _asked(words: dict[str, str]) -> tuple[Asked, dict[str, Any]]:
+    """What is asked for, and how it is written. Raises ValueError for a value that no such option has."""
+    from ncexp.report.study import Asked
+    from ncexp.report.whole import PRESETS
+
+    several = {name: tuple(filter(None, words[name].split(","))) for name in SEVERAL if name in words}
+    if len(pair_ := several.get("scatter", ("", ""))) != 2:
+        raise ValueError(f"scatter: expected two names, got {','.join(pair_)!r}. As in scatter=train/error,test/error.")
+    if (preset := words.get("preset")) not in (None, *PRESETS):
+        raise ValueError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}.")
+    if preset and (other := [name for name in words if name not in ("preset", "style", "width")]):
+        raise ValueError(f"preset: expected it without other axes, got {other[0]}= beside it. Leave one out.")
+    how = {"preset": preset, "style": words.get("style"), "width": _inches(words.get("width"))}
+    fields = {field.name for field in dataclasses.fields(Asked)}
+    chosen: dict[str, Any] = {name: several.get(name, value) for name, value in words.items() if name in fields}
+    return Asked(**chosen), how
+
+
+def _inches(text: str | None) -> float | None:
+    try:
+        width = None if text is None else float(text)
+    except ValueError:
+        width = float("nan")
+    if width is not None and not 0 < width < float("inf"):
+        raise ValueError(f"width: expected inches, got {text!r}. As in width=3.3, a column of a paper.")
+    return width
 
 
 def _from_mlflow(uri: str, experiments: list[str], where: dict[str, str]) -> Runs:
@@ -77,7 +135,7 @@ def _from_mlflow(uri: str, experiments: list[str], where: dict[str, str]) -> Run
 
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("report", HELP)
-    parser.add_argument("runs", metavar="RUN", nargs="*")
+    parser.add_argument("words", metavar="RUN | NAME=VALUE", nargs="*")
     add_outputs(parser)
     parser.add_argument("--uri", help="read from this MLflow store instead of folders")
     parser.add_argument(
@@ -86,11 +144,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--where", metavar="NAME=VALUE", action="append", default=[], help="only runs of this parameter"
     )
-    parser.add_argument(
-        "--width",
-        type=float,
-        metavar="INCHES",
-        help="of each figure: 3.3 for a column of a paper (default: as it needs)",
-    )
+    parser.add_argument("--width", help=argparse.SUPPRESS)  # as version 0.2 called width=
     parser.add_argument("--to", type=Path, default=Path("report"), help="folder for the report (default: report)")
     return parser

@@ -10,10 +10,10 @@ from rich.table import Table as TerminalTable
 
 from ncexp.record import SavedRun
 from ncexp.record.quantities import find, selected
+from ncexp.report.columns import differing
 from ncexp.report.numbers import record_at
 from ncexp.report.reference import LEVEL, MOST_OUTSIDE, WHOLE_LEVEL, Verdict, configuration_of
 from ncexp.report.run import number, row_label
-from ncexp.report.sweep import differing
 from ncexp.report.tables import Table
 
 

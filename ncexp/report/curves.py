@@ -163,13 +163,13 @@ def draw_residuals(axes: Axes, comparisons: Sequence[Comparison], colour: str) -
         band.draw(axes, ".-", colour, 2.5, 1.0)
 
 
-def draw_zero_error(axes: Axes, runs: Sequence[SavedRun], line: Line = "-") -> None:
-    """The red line at the mean of the zero-error epochs of the seeds that reached one; how many of several did."""
+def draw_zero_error(axes: Axes, runs: Sequence[SavedRun], line: Line = "-", named: bool = True) -> None:
+    """The red line at the mean of the zero-error epochs of the seeds that reached one; named: how many of several."""
     reached = [run.zero_error_epoch for run in runs if run.zero_error_epoch is not None]
     if reached:
         mean = statistics.fmean(reached)
         axes.axvline(mean, color=RED, linewidth=1, linestyle=line)
-        if len(runs) > 1:
+        if named and len(reached) < len(runs):
             top = 0.98 if line == "-" else 0.6  # of two losses in one panel, each has a place
             said, place = f"{len(reached)} of {len(runs)} seeds", axes.get_xaxis_transform()
             axes.text(mean, top, said, color=RED, fontsize=5, rotation=90, ha="right", va="top", transform=place)

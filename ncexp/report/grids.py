@@ -10,11 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
 
 from ncexp.measure import Comparison, compare_with_path
 from ncexp.record import counted
@@ -29,22 +27,19 @@ from ncexp.report.curves import (
     spectrum_handles,
     spectrum_series,
 )
+from ncexp.report.han2022 import DATASETS, Cell, Place, Sweep
+from ncexp.report.panels import Panel, draw_panels
 from ncexp.report.style import (
-    DPI,
     LINES,
     RED,
     Line,
     axis_label,
-    break_lines,
-    extent_of,
     group_colours,
     label_ticks,
-    lay_out,
     save,
     scale_axis,
     set_log,
 )
-from ncexp.report.sweep import DATASETS, Cell, Place, Sweep
 
 #: Inches: of a panel, and the narrowest one that can be read; what labels take beside panels, and titles above them.
 PANEL, NARROWEST, BESIDE, ABOVE = (2.3, 1.75), 0.8, 1.3, 0.9
@@ -53,7 +48,7 @@ ENTRIES = 7
 #: Cell → the comparison of each of its seeds with the central path.
 Fits = Mapping[Place, Sequence[Comparison]]
 #: Draws one panel of cells; returns what stands above it.
-Draw = Callable[[Axes, list[Cell]], str | None]
+Draw = Callable[..., str | None]
 REGIMES = (
     "The SNR spectrum ω_j in each regime: points, measured (first seed); lines, the closed form from zero error on. "
     "Above each panel, over the seeds: rms error of an ω, and what the closed form explains of the differences between "
@@ -75,7 +70,7 @@ def draw_all(sweep: Sweep, folder: Path, width: float | None = None) -> list[tup
 
 def figures_of(sweep: Sweep) -> Iterator[tuple[str, str, Callable[[float | None], Figure]]]:
     """(name, caption, what draws it, of a width)."""
-    recorded = {name for cell in sweep.cells.values() for run in cell.best for name in run.records[-1]}
+    recorded = {name for cell in sweep.cells.values() for run in cell.kept for name in run.records[-1]}
     if any(_tested(cell) or not cell.complete_rates for cell in sweep.cells.values()):
         caption = "Which learning rate won: test error at the last epoch; the circle is the choice."
         yield "learning_rates", caption, partial(rates_grid, sweep)
@@ -144,7 +139,7 @@ def decomposition_grid(sweep: Sweep, loss: str, width: float | None = None) -> F
         for cell in cells:
             _draw_runs(axes, cell, curves, "-")
 
-    label = axis_label(rows[0], [run for cell in chosen.cells.values() for run in cell.best])
+    label = axis_label(rows[0], [run for cell in chosen.cells.values() for run in cell.kept])
     handles = [*(curve.handle for curve in curves), _zero_handle()]
     return _paper_grid(chosen, f"{label}, trained with {loss}", draw, partial(scale_axis, row=rows[0]), handles, width)
 
@@ -169,7 +164,7 @@ def spectra_grid(sweep: Sweep, loss: str, fits: Fits, width: float | None = None
     def draw(axes: Axes, cells: list[Cell]) -> None:
         for cell in cells:
             draw_spectra(axes, *spectrum_series(fits[cell.place]))
-            draw_zero_error(axes, cell.best)
+            draw_zero_error(axes, cell.kept)
 
     label = f"ω: class means in units of\nthe noise within classes, {loss}"
     handles = [*spectrum_handles(_modes(found for place, found in fits.items() if place[2] == loss)), _zero_handle()]
@@ -183,7 +178,7 @@ def path_fit_grid(sweep: Sweep, fits: Fits, width: float | None = None) -> Figur
     def draw(axes: Axes, cells: list[Cell]) -> None:
         for cell in cells:
             draw_residuals(axes, fits[cell.place], colours[cell.place[2]])
-            draw_zero_error(axes, cell.best, _line(sweep, cell.place[2]))
+            draw_zero_error(axes, cell.kept, _line(sweep, cell.place[2]))
 
     def scale(axes: Axes) -> None:
         axes.set_ylim(bottom=0)
@@ -200,8 +195,8 @@ def regimes_grid(sweep: Sweep, fits: Fits, width: float | None = None) -> Figure
     def draw(axes: Axes, cells: list[Cell]) -> str | None:
         for cell in cells:
             draw_spectra(axes, *spectrum_series(fits[cell.place][:1]))
-            draw_zero_error(axes, cell.best[:1])
-        return _fits_in_words(fits[cells[0].place], len(cells[0].best)) if cells else None
+            draw_zero_error(axes, cell.kept[:1])
+        return _fits_in_words(fits[cells[0].place], len(cells[0].kept)) if cells else None
 
     panels_of = [
         [[cell for cell in [sweep.cells.get((*place, loss))] if cell] for loss in sweep.losses] for place in places
@@ -250,62 +245,9 @@ def _grid(
     of_axis: str = "epoch",
     sharey: Literal["all", "row"] = "all",
 ) -> Figure:
-    """Panels of one scale, so that they compare. Columns are named above, rows at the left; the legend stands on top.
-
-    width: of the figure in inches; without it as its panels need. Raises ValueError where they are too narrow to read.
-    """
-    wide = max(PANEL[0] * len(across) + BESIDE, 4.6) if width is None else width
-    tall = PANEL[1] * (1 if width is None else max((wide - BESIDE) / len(across), NARROWEST) / PANEL[0])
-    figure, grid = pyplot.subplots(
-        len(down), len(across), sharex=True, sharey=sharey, squeeze=False, layout="constrained", figsize=(wide, tall)
-    )
-    for place, (row, of_row, line) in enumerate(zip(down, cells, grid, strict=True)):
-        line[0].set_ylabel(row, fontsize=9)
-        for column, of_panel, axes in zip(across, of_row, line, strict=True):
-            words = [column if place == 0 else "", draw(axes, of_panel)]
-            axes.set_title("\n".join(filter(None, words)), fontsize=8, y=1, pad=3)
-            axes.set_facecolor("white" if of_panel else "0.96")  # grey: no such cell
-    for axes in grid[:, 0]:  # which its row, or all, share
-        scale(axes)
-    for axes in grid.flat:
-        _tidy(axes)
-    figure.supxlabel(of_axis, fontsize=9)
-    figure.supylabel(label, fontsize=9, multialignment="center")
-    legend = _add_legend(figure, handles)
-    figure.set_size_inches(wide, tall * len(down) + ABOVE + legend)
-    lay_out(figure)
-    each = grid[0][0].bbox.width / DPI
-    if each < NARROWEST:
-        raise ValueError(
-            f"width: expected {wide + (NARROWEST - each) * len(across):.1f} inches or more for {len(across)} panels "
-            f"side by side, got {wide:g}. Choose fewer datasets, or a wider figure."
-        )
-    return figure
-
-
-def _tidy(axes: Axes) -> None:
-    """A faint grid and small labels; without the small ticks of a logarithmic axis, which cost more than all curves."""
-    axes.grid(alpha=0.25, linewidth=0.5)
-    axes.tick_params(labelsize=7)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_minor_locator(NullLocator())
-    for spine in axes.spines.values():
-        spine.set_in_layout(False)  # within its panel anyhow
-
-
-def _add_legend(figure: Figure, handles: Sequence[Line2D]) -> float:
-    """With as many entries in a line as there is room for; returns its height in inches."""
-    figure.set_dpi(DPI)
-    for entries in range(min(ENTRIES, len(handles)), 0, -1):
-        for legend in figure.legends:
-            legend.remove()
-        legend = figure.legend(handles=handles, ncols=entries, loc="outside upper center", fontsize=8, frameon=False)
-        if extent_of(legend).width <= figure.bbox.width:
-            break
-    else:
-        for text in legend.get_texts():
-            break_lines(text, 0.8 * figure.bbox.width)
-    return extent_of(legend).height / DPI
+    """Panels of one scale, so that they compare; grey where there is no such cell."""
+    panels = [[Panel(partial(draw, cells=one) if one else None, scale) for one in of_row] for of_row in cells]
+    return draw_panels(down, across, panels, handles, width, label=label, of_axis=of_axis, sharey=sharey)
 
 
 def _scale_spectrum(axes: Axes) -> None:
@@ -318,7 +260,7 @@ def _trained_with(sweep: Sweep, loss: str) -> Sweep:
 
 
 def _compared(cell: Cell) -> list[Comparison]:
-    return [found for run in cell.best if (found := compare_with_path(run)) is not None]
+    return [found for run in cell.kept if (found := compare_with_path(run)) is not None]
 
 
 def _modes(found: Iterable[Sequence[Comparison]]) -> list[int]:
@@ -338,8 +280,8 @@ def _curves(rows: Sequence[Quantity]) -> list[Curve]:
 def _draw_runs(axes: Axes, cell: Cell, curves: Sequence[Curve], red: Line) -> None:
     """The curves at the best rate, mean and band over its seeds, and their zero error."""
     for curve in curves:
-        draw_curve(axes, cell.best, curve)
-    draw_zero_error(axes, cell.best, red)
+        draw_curve(axes, cell.kept, curve)
+    draw_zero_error(axes, cell.kept, red)
 
 
 def _tested(cell: Cell) -> dict[float, float]:

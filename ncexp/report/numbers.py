@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy
+from scipy.stats import rankdata
 
 from ncexp.record import Record, SavedRun
 from ncexp.record.quantities import NC1 as NC1_PANEL
@@ -69,6 +70,38 @@ def deviation(values: Sequence[float]) -> float:
     if len(values) < 2 or not all(map(math.isfinite, values)):
         return math.nan
     return float(numpy.std(numpy.asarray(values, numpy.longdouble), ddof=1))
+
+
+def rank_correlation(
+    groups: Sequence[Sequence[tuple[float, float]]], resamples: int = 2000
+) -> tuple[float, float, float, int]:
+    """Spearman's ρ of pairs, the bounds of its 95 % interval by bootstrap, and of how many pairs it is.
+
+    Pairs of one group, as runs of one setting, are no independent draws: groups are drawn with replacement, each with
+    all its pairs, and of the ρ of such draws the 2.5 % and 97.5 % quantiles are the bounds (percentile bootstrap over
+    clusters; where there is one group, pairs are drawn). Pairs with an undefined number are left out. nan where fewer
+    than three pairs are left or all values are the same, and for bounds of fewer than four groups. The draws are the
+    same each time.
+    """
+    defined = [[pair for pair in group if all(map(math.isfinite, pair))] for group in groups]
+    filled = [numpy.array(group) for group in defined if group]
+    filled = [pair[None] for pair in filled[0]] if len(filled) == 1 else filled
+    pairs = numpy.concatenate(filled) if filled else numpy.empty((0, 2))
+    rho = _spearman(pairs)
+    if math.isnan(rho) or len(filled) < 4:
+        return rho, math.nan, math.nan, len(pairs)
+    random = numpy.random.default_rng(0)
+    draws = random.integers(len(filled), size=(resamples, len(filled)))
+    found = [_spearman(numpy.concatenate([filled[place] for place in draw])) for draw in draws]
+    low, high = numpy.nanquantile(found, [0.025, 0.975])
+    return rho, float(low), float(high), len(pairs)
+
+
+def _spearman(pairs: numpy.ndarray) -> float:
+    """Pearson's correlation of ranks, equal values sharing their mean rank."""
+    if len(pairs) < 3 or any(len({*values}) == 1 for values in pairs.T.tolist()):
+        return math.nan
+    return float(numpy.corrcoef(rankdata(pairs, axis=0), rowvar=False)[0, 1])
 
 
 def record_at(run: SavedRun, epoch: int | None) -> Record:

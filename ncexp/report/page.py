@@ -1,94 +1,59 @@
-"""The report of a sweep: tables and figures in a folder, and all of it as one HTML file that needs nothing else."""
+"""The page of a report: one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment
 from plotly.offline import get_plotlyjs
 
-from ncexp.record import format_counts
-from ncexp.record.files import replace_text
 from ncexp.report.numbers import Value
-from ncexp.report.sweep import Sweep, describe_settings
-from ncexp.report.tables import (
-    EDGE,
-    Table,
-    decomposition,
-    differences,
-    gains,
-    learning_rates,
-    results,
-    settings,
-    troubles,
-)
-from ncexp.report.verdict import outcome
+from ncexp.report.study import Study
+from ncexp.report.tables import Table
 
-RULE = (
-    "Of every cell the learning rate with the lowest test error at the last epoch is shown, as in the paper. That "
-    "makes the test errors shown optimistic: the rate was chosen by them."
-)
-AT_EDGE = f"{EDGE.strip()} marks a rate that is the smallest or the largest tried: a better one may lie beyond."
-SO_FAR = (
-    "Where no rate is complete, the one that leads so far is shown, with its state. Tables that compare the ends of "
-    "trainings leave such cells out."
-)
 #: Columns that a table shows at once; the others unfold.
 AT_ONCE = 8
 #: Which are shown at once beside those that say what a row is.
 HEADLINES = ("test acc. at the end %", "NC1", "L_LS⊥/L %")
-TITLE = "Neural collapse: what the sweep came to"
+TITLE = "Neural collapse: what the {} came to"
+#: Template, style and script lie beside this file.
 HERE = Path(__file__)
 
 
-def write_report(sweep: Sweep, folder: Path, width: float | None = None) -> Path:
-    """Every table as .md, .csv and .tex, every figure as .pdf and .png, and the page; returns the page.
-
-    width: of the figures, see `draw_all`.
-    """
-    from ncexp.report.grids import draw_all  # matplotlib takes a second to import
-
-    folder.mkdir(parents=True, exist_ok=True)
-    makers = (results, differences, gains, decomposition, learning_rates, troubles)
-    tables = [make(sweep) for make in ((settings, *makers) if sweep.settings else makers)]
-    for table in tables:
-        for suffix, text in ((".md", table.markdown()), (".csv", table.csv()), (".tex", table.latex())):
-            replace_text(folder / f"{table.name}{suffix}", text)
-    page = folder / "report.html"
-    replace_text(page, render_page(describe(sweep), tables, draw_all(sweep, folder, width), outcome(sweep.runs)))
-    return page
-
-
 def render_page(
+    study: Study | None,
     lead: str,
+    verdict: Sequence[str],
     tables: Sequence[Table],
     figures: Sequence[tuple[str, Path]],
-    verdict: Sequence[str] = (),
-    data: Mapping[str, Any] | None = None,
+    folder: Path,
 ) -> str:
     """The lead, the verdict's sentences, the tables, the figures as (caption, PNG), in one HTML text.
 
-    data: of `page_data`; with it the page has a figure that one can ask, and a table and a view of every run. Words in
-    it may be anybody's: `tojson` writes < > & and all that is not ASCII as escapes, and page.js sets them as text.
+    study: with it the page has a figure that one can ask, and a table and a view of its runs. folder: that the page
+    lies in. Words may be anybody's: the template escapes them; in the script's data `tojson` writes < > & and all that
+    is not ASCII as escapes, and page.js sets them as text.
     """
-    style, script = (HERE.with_suffix(suffix).read_text(encoding="utf-8") for suffix in (".css", ".js"))
-    images = [(caption, base64.b64encode(png.read_bytes()).decode()) for caption, png in figures]
-    template = Environment(autoescape=True).from_string(HERE.with_suffix(".html").read_text(encoding="utf-8"))
-    page: str = template.render(
-        title=TITLE,
-        lead=lead,
-        verdict=verdict,
-        tables=tables,
-        figures=images,
-        data=data,
-        style=style,
-        script=script,
-        plotly=get_plotlyjs() if data else "",
-        shown_at_once=shown_at_once,
+    from ncexp.report.page_data import page_data  # matplotlib, whose colours it has, takes a second to import
+
+    html, style, script = (HERE.with_suffix(kind).read_text(encoding="utf-8") for kind in (".html", ".css", ".js"))
+    page: str = (
+        Environment(autoescape=True, trim_blocks=True)
+        .from_string(html)
+        .render(
+            title=TITLE.format("run" if study and len(study.runs) == 1 else "sweep"),
+            lead=lead,
+            verdict=verdict,
+            tables=[(table, shown_at_once(table)) for table in tables],
+            figures=[(caption, base64.b64encode(png.read_bytes()).decode()) for caption, png in figures],
+            data=page_data(study, folder) if study else None,
+            plotly=get_plotlyjs() if study else "",
+            style=style,
+            script=script,
+        )
     )
     return page
 
@@ -113,17 +78,3 @@ def shown_at_once(table: Table) -> set[int]:
         return 1 if chosen or table.columns[place] in HEADLINES else 2
 
     return set(sorted(range(len(columns)), key=rank)[:AT_ONCE])
-
-
-def describe(sweep: Sweep) -> str:
-    """What the report is of, and by which rules."""
-    states = format_counts(run.state for run in sweep.runs)
-    cells = sweep.cells.values()
-    said = [
-        f"{len(sweep.runs)} runs in {len(cells)} cells: {states}.",
-        describe_settings(sweep),
-        RULE,
-        AT_EDGE if any(cell.at_edge for cell in cells) else "",
-        SO_FAR if any(cell.best_rate is None for cell in cells) else "",
-    ]
-    return " ".join(filter(None, said))

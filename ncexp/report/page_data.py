@@ -14,58 +14,72 @@ from urllib.parse import quote
 import numpy
 from matplotlib.colors import to_hex
 
-from ncexp.record import RunDirectory, SavedRun, column, read_json
-from ncexp.record.files import DamagedFile
+from ncexp.record import DamagedFile, RunDirectory, SavedRun, column, read_json
+from ncexp.record.quantities import Quantity
+from ncexp.report.columns import ABSENT, SEED, ZERO_EPOCH, Column, brief, text_of
 from ncexp.report.numbers import at_the_end
-from ncexp.report.study import ABSENT, ZERO_EPOCH, Column, Study, brief, text_of
+from ncexp.report.study import Study
 from ncexp.report.style import COLOURS, MORE, OTHERS, RED, group_colours, mode_colours
 
 #: Base64 letters of all curves together: the file stays below 25 MB, of which Plotly's script takes five. Numbers that
-#: have a place in summary, figures or tables come first; of those that no room is left for, the last value is there.
+#: have a place in summary, figures or tables come first; of those that no room is left for the last value is there.
 MOST_LETTERS = 15_000_000
-#: Where MLflow shows a training rather than a language model; see `ncexp.tracking.address`.
-MLFLOW_PAGE = "{uri}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
-IDENTIFIER = re.compile(r"\w{1,64}")
+#: Axes of the parallel coordinates.
+MOST_COORDINATES = 10
+#: Where `ncexp ui` shows the store of an outputs folder, and a training's page there (`ncexp.tracking.address`).
+UI_ADDRESS = "http://ncexp.localhost:5000"
+MLFLOW_PAGE = "{}/#/experiments/{}/runs/{}?workflowType=machine_learning"
+#: Of every run, but none of the catalogue's: it is no number of an epoch.
+ZERO = Quantity(
+    ZERO_EPOCH,
+    "zero-error epoch",
+    "the first epoch after which at most 0.1 % of the training examples are decided wrongly",
+    "PHD20",
+    "linear",
+    "–",
+    ("",),
+)
 
 
 def page_data(study: Study, folder: Path) -> dict[str, Any]:
     """The content of the page's JSON. folder: that the page lies in, from which links lead to runs.
 
-    keys and quantities: what each is called and means, and its colours or scale. runs: in order; `setting` is a place
-    in settings; kept: shown for its setting. final: quantity → the number of each run at its last evaluated epoch;
+    keys and quantities: what each is called and means, and its colours or scale. runs: in order; `setting` is the place
+    of its setting; kept: whether that shows it. final: quantity → the number of each run at its last evaluated epoch;
     history: quantity → of each run base64 of float32, a number for each of its `epochs`. view: what is drawn first.
     """
-    quantities = [one for one in study.quantities if any(map(math.isfinite, _finals(one, study.runs)))]
-    keys = {one.name: one for one in [*study.keys, *study.layout.keys_of()] if one.is_key}
-    places = {run.key: place for place, one in enumerate(study.settings) for run in one.runs}
+    runs, asked = study.runs, {one.name for one in study.layout.y}
+    finals = {one.name: [*map(_final(one), runs)] for one in study.quantities}
+    known = [one for one in study.quantities if any(map(math.isfinite, finals[one.name]))]
+    keys = [*dict.fromkeys(one for one in [*study.keys, *study.layout.keys_of()] if one.is_key)]
+    settings = {run.key: place for place, one in enumerate(study.settings) for run in one.runs}
     kept = {run.key for one in study.settings for run in one.kept}
+    axes, free = ([one.name for one in columns] for columns in (study.by, study.free))
+    shown = [one.name for one in known if one.name in asked or (one.row and one.name.split("/")[0] in one.row.report)]
     return {
-        "keys": [_key(one) for one in keys.values()],
-        "axes": [one.name for one in study.by],
-        "free": [one.name for one in study.free],
-        "quantities": [_quantity(one) for one in quantities],
+        "keys": [*map(_key, keys)],
+        "axes": axes,
+        "free": free,
+        "quantities": [_quantity(one) | {"at_once": one.name in shown} for one in known],
         "runs": [
-            _run(run, [*keys], folder) | {"setting": places.get(run.key), "kept": run.key in kept} for run in study.runs
+            _run(run, [one.name for one in keys], folder) | {"setting": settings[run.key], "kept": run.key in kept}
+            for run in runs
         ],
-        "settings": [
-            {"label": one.label, "values": one.values, "chosen": one.chosen, "completed": one.completed}
-            for one in study.settings
-        ],
-        "final": {one.name: [*map(_number, _finals(one, study.runs))] for one in quantities},
-        "history": dict(_histories(study, quantities)),
-        "epochs": [[int(record["epoch"]) for record in run.records] for run in study.runs],
-        "view": _view(study, {one.name for one in quantities}),
+        "final": {one.name: [*map(_number, finals[one.name])] for one in known},
+        "history": dict(_histories(runs, known, asked)),
+        "epochs": [[int(record["epoch"]) for record in run.records] for run in runs],
+        "view": _view(study, [one.name for one in known]),
+        "coordinates": [name for name in (*axes, *free, *shown) if name != SEED][:MOST_COORDINATES],
         "palette": [*OTHERS, *MORE],
-        "scale": [to_hex(one) for one in mode_colours(10)],
+        "scale": [*map(to_hex, mode_colours(10))],
         "red": RED,
+        "blue": COLOURS["mse"],
     }
 
 
-def _finals(one: Column, runs: Sequence[SavedRun]) -> list[float]:
-    """As recorded: a share is a fraction."""
-    if one.name == ZERO_EPOCH:
-        return [one.of(run) for run in runs]
-    return [*map(at_the_end(one.name), runs)]
+def _final(one: Column) -> Any:
+    """The number of a run as it is recorded: a share is a fraction."""
+    return one.of if one.name == ZERO_EPOCH else at_the_end(one.name)
 
 
 def _number(value: float) -> float | str | None:
@@ -75,21 +89,23 @@ def _number(value: float) -> float | str | None:
     return float(f"{value:.8g}") if math.isfinite(value) else f"{'-' * (value < 0)}Infinity"
 
 
-def _histories(study: Study, quantities: Sequence[Column]) -> Iterator[tuple[str, list[str | None]]]:
-    """Of numbers of the catalogue and those that are asked for, as far as MOST_LETTERS allow."""
-    asked = {one.name for one in study.layout.y}
+def _histories(
+    runs: Sequence[SavedRun], known: Sequence[Column], asked: set[str]
+) -> Iterator[tuple[str, list[str | None]]]:
+    """Of the numbers of the catalogue and those that are asked for, as far as MOST_LETTERS allow."""
 
     def rank(one: Column) -> int:
         placed = one.row is not None and (one.row.panel or one.row.summary or one.row.report or one.row.view)
         return 0 if one.name in asked else 1 if placed else 2
 
     left = MOST_LETTERS
-    for one in sorted((one for one in quantities if one.row is not None or one.name in asked), key=rank):
-        curves = [_encoded(column(run.records, one.name)) for run in study.runs]
+    for one in sorted((one for one in known if one.row is not None or one.name in asked), key=rank):
+        curves = [_encoded(column(run.records, one.name)) for run in runs]
         left -= sum(len(curve) for curve in curves if curve)
         if left < 0:
             return
-        yield one.name, curves
+        if any(curves):
+            yield one.name, curves
 
 
 def _encoded(values: Sequence[float]) -> str | None:
@@ -100,56 +116,45 @@ def _encoded(values: Sequence[float]) -> str | None:
 
 
 def _key(one: Column) -> dict[str, Any]:
-    named = [*dict.fromkeys(brief(text) for text in one.texts if text != ABSENT)]
-    if one.numeric:
-        colours = dict(zip(named, map(to_hex, mode_colours(len(named))), strict=True))
-    else:
-        colours = group_colours(named)
-    return {
-        "name": one.name,
-        "label": one.name,
-        "numeric": one.numeric,
-        "log": one.log,
-        "values": named,
-        "colors": [colours[text] for text in named],
-    }
+    """Its values in their order, each with its colour: numbers dark to light, words as in figures."""
+    values = [*dict.fromkeys(brief(text) for text in one.texts if text != ABSENT)]
+    colours = map(to_hex, mode_colours(len(values))) if one.numeric else group_colours(values).values()
+    return {"name": one.name, "numeric": one.numeric, "log": one.log, "values": values, "colors": [*colours]}
 
 
 def _quantity(one: Column) -> dict[str, Any]:
-    """A number of a mode has its number in the label, and the panel of its row."""
-    split, _, base = one.name.rpartition("/") if one.row is None else one.name.partition("/")
-    named: dict[str, Any] = {"name": one.name, "split": split, "base": base, "family": base.rpartition("/")[0]}
-    if one.row is None:
-        label = one.label if one.name == ZERO_EPOCH else base
-        meaning = "the first epoch after which at most 0.1 % of the training examples are decided wrongly"
-        return named | {"split": "" if one.name == ZERO_EPOCH else split, "base": label, "label": label, "symbol": "",
-                        "meaning": meaning if one.name == ZERO_EPOCH else "", "log": False, "share": False,
-                        "at_collapse": "–", "source": "", "panel": label, "place": 0, "at_once": False}  # fmt: skip
-    row, mode = one.row, re.search(r"_(\d+)$", base)
+    """What people are told of it. A number of a mode or class has its number in the label, and the panel of its row."""
+    split, _, base = one.name.partition("/") if "/" in one.name else ("", "", one.name)
+    unknown = Quantity(base, base, "not in the catalogue", "–", "linear", "–", (split,))
+    row = one.row or (ZERO if one.name == ZERO_EPOCH else unknown)
     label = row.label
-    if "<j>" in row.name and mode:
-        label = label.replace("_j", f"_{mode[1]}").replace("class j", f"class {mode[1]}").replace("mode j", f"mode {mode[1]}")
+    if "<j>" in row.name:
+        label = re.sub(r"(?<=[_ ])j\b", base.rpartition("_")[2], label)
     elif base.startswith("layers/"):
         label = f"{base.split('/')[1]}, {label}"
     short, _, symbol = label.partition(": ")
-    return named | {
+    source = f" ({row.source})" if row.source != "–" else ""
+    end = f" At collapse: {row.at_collapse}." if row.at_collapse != "–" else ""
+    return {
+        "name": one.name,
+        "base": base,
+        "family": base.rpartition("/")[0],
+        "split": split,
+        "title": short if split in ("", "train") else f"{short}, {split}",
         "label": short,
         "symbol": symbol,
-        "meaning": row.meaning,
+        "meaning": f"{row.meaning}.{end}{source}",
         "log": row.is_log,
         "share": row.is_share,
-        "at_collapse": row.at_collapse,
-        "source": row.source,
-        "panel": row.panel or (row.short if "<" in row.name else short),
-        "curve": row.curve,
-        "color": COLOURS.get(row.quantity) if row.name.startswith("mse/") else None,
-        "at_once": split in row.report,
+        "panel": row.panel or (row.short if "<j>" in row.name else short),
         "in_panel": bool(row.panel),
+        "curve": short if "<j>" in row.name else row.curve,
+        "color": COLOURS.get(row.quantity) if row.name.startswith("mse/") else None,
     }
 
 
 def _run(run: SavedRun, keys: Sequence[str], folder: Path) -> dict[str, Any]:
-    figures = sorted((run.path / "figures").glob("*.png"))
+    there = run.path.exists()  # not one that was read from MLflow
     return {
         "key": run.key,
         "name": run.name,
@@ -159,44 +164,46 @@ def _run(run: SavedRun, keys: Sequence[str], folder: Path) -> dict[str, Any]:
         "zero": run.zero_error_epoch,
         "seed": run.seed,
         "values": {name: brief(text) for name in keys if (text := text_of(run, name)) != ABSENT},
-        "folder": _link(run.path, folder),
-        "figures": [[one.stem.replace("_", " "), _link(one, folder)] for one in figures],
+        "folder": _link(run.path, folder) if there else None,
+        "figures": [[one.stem, _link(one, folder)] for one in sorted((run.path / "figures").glob("*.png"))],
         "mlflow": mlflow_page(run),
         "command": "",
     }
 
 
 def _link(path: Path, folder: Path) -> str:
-    """From the page to a file, with what an address may not hold escaped."""
+    """From the page to a file; what an address may not hold is escaped."""
     return quote(os.path.relpath(path.resolve(), folder.resolve()))
 
 
-def mlflow_page(run: SavedRun) -> str | None:
-    """The run's page on its tracking server; None where there is no server, or the run was not sent there."""
+def mlflow_page(run: SavedRun) -> list[str] | None:
+    """The run's page on its server, or in `ncexp ui`, and the command that serves it; None where it was not sent."""
     uri = (run.raw.get("tracking") or {}).get("uri")
-    if not (isinstance(uri, str) and uri.startswith(("http://", "https://"))):
-        return None
     try:
-        sent = (read_json(RunDirectory(run.path).tracking) or {}).get(uri)
+        sent = (read_json(RunDirectory(run.path).tracking) or {}).get(uri or "embedded")
     except DamagedFile:  # `ncexp sync` says so, and mends it
         return None
-    names = {name: str(sent.get(name)) for name in ("experiment_id", "run_id")} if isinstance(sent, dict) else {}
-    if not names or not all(map(IDENTIFIER.fullmatch, names.values())):
+    names = [str(sent.get(name)) for name in ("experiment_id", "run_id")] if isinstance(sent, dict) else []
+    if not names or not all(re.fullmatch(r"\w{1,64}", name) for name in names):
         return None
-    return MLFLOW_PAGE.format(uri=uri.rstrip("/"), **names)
+    if uri is None:
+        return [MLFLOW_PAGE.format(UI_ADDRESS, *names), "ncexp ui"]
+    served = isinstance(uri, str) and uri.startswith(("http://", "https://"))
+    return [MLFLOW_PAGE.format(uri.rstrip("/"), *names), ""] if served else None
 
 
-def _view(study: Study, known: set[str]) -> dict[str, str]:
-    """What the figure shows first: the layout's choice, as names that the page's controls have."""
+def _view(study: Study, known: Sequence[str]) -> dict[str, str]:
+    """What the figure shows first: the layout's choice, as values of the page's controls."""
     layout = study.layout
-    numbers = [one.name for one in layout.y if one.name in known]
-    against, second = (layout.x.name if layout.x else "epoch"), layout.across.name if layout.across else ""
-    if layout.scatter and not layout.scatter[1].is_key:
-        against, second, numbers = layout.scatter[0].name, "", [layout.scatter[1].name]
-    return {
-        "quantity": numbers[0] if numbers else "",
-        "against": against,
-        "second": second,
+    numbers = [one.name for one in layout.y if one.name in known] + [*known]
+    view = {
+        "against": layout.x.name if layout.x else "epoch",
+        "second": layout.across.name if layout.across else "",
         "color": layout.color.name if layout.color and layout.color.is_key else "",
         "facet": layout.facet[0].name if layout.facet else "",
     }
+    if layout.scatter and not layout.scatter[1].is_key:
+        view |= {"against": layout.scatter[0].name, "second": ""}
+        numbers = [layout.scatter[1].name]
+    split, _, base = numbers[0].partition("/") if numbers and "/" in numbers[0] else ("", "", ZERO_EPOCH)
+    return view | {"quantity": base, "split": split}

@@ -37,7 +37,7 @@ from scipy.special import stdtrit
 
 from ncexp.record import RunDirectory, SavedRun, State, read_environment, read_json
 from ncexp.record.quantities import find
-from ncexp.report.sweep import differing, text_of
+from ncexp.report.columns import differing, text_of
 
 #: Of the band of each quantity; of the intervals of which the whole may lie outside with a share of MOST_OUTSIDE.
 LEVEL, WHOLE_LEVEL, MOST_OUTSIDE = 0.998, 0.99, 0.1

@@ -1,17 +1,13 @@
-"""What a report is about: in what its runs differ, the settings that this makes, and which of them is the best.
+"""What a report is about: the settings of its runs, and which of them is the best.
 
-An axis is a configuration key in which runs differ and which no other key decides. Runs that are the same on all axes
-differ in their seed alone: they repeat one another. A report shows settings: the runs by the axes of `by`. Axes that
-are left out of `by` are free: of every setting only their best combination is kept (`best`), as a paper keeps the best
-learning rate, or all runs are pooled (best=none).
+Runs that are the same on all axes (`ncexp.report.columns`) differ in their seed alone: they repeat one another. A
+report shows settings: the runs by the axes of `by`. Axes that are left out of `by` are free: of every setting only
+their best combination is kept (`best`), as a paper keeps the best learning rate, or all runs are pooled (best=none).
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-import re
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,44 +15,11 @@ from typing import Literal
 
 from ncexp.config import nearest
 from ncexp.record import SavedRun, State
-from ncexp.record.quantities import QUANTITIES, Quantity, find
+from ncexp.record.quantities import QUANTITIES, find
+from ncexp.report.columns import EPOCH, ZERO_EPOCH, Column, axes, brief, differing, natural_order, text_of
 from ncexp.report.numbers import ERROR, Spread, Value, at_the_end
 
 Direction = Literal["min", "max"]
-#: Names of what every run has beside its keys and the quantities of its journals.
-EPOCH, ZERO_EPOCH, SEED = "epoch", "zero_error_epoch", "seed"
-#: What is not there, in words.
-ABSENT = "–"
-
-
-def differing(runs: Sequence[SavedRun]) -> list[str]:
-    """The keys that are not the same in all runs; lr stands for optimizer.lr."""
-    names = dict.fromkeys(name for run in runs for name in run.choices if name != "optimizer.lr")
-    return [name for name in names if len({text_of(run, name) for run in runs}) > 1]
-
-
-def axes(runs: Sequence[SavedRun]) -> list[str]:
-    """The keys but for the seed in which runs differ and which no other key decides.
-
-    Runs of one dataset and network are held against each other: what data sets differ in, their names say. So are, of
-    an option, runs with the same choice: that only one of two optimizers has a momentum, the optimizer's name says.
-    """
-    found = []
-    for name in differing(runs):
-        group = "optimizer" if name == "lr" else name.rpartition(".")[0]
-        values: dict[tuple[str, ...], set[str]] = {}
-        for run in runs:
-            alike = () if name in ("dataset", "architecture") else run.cell[:2]
-            values.setdefault((*alike, text_of(run, group)), set()).add(text_of(run, name))
-        if name != SEED and any(len(one) > 1 for one in values.values()):
-            found.append(name)
-    return found
-
-
-def text_of(run: SavedRun, name: str) -> str:
-    """What was chosen, or followed from it, as --where takes it; a dash where there is no such parameter."""
-    value = run.parameters.get(name)
-    return ABSENT if value is None else str(value)
 
 
 @dataclass(frozen=True)
@@ -87,6 +50,11 @@ class Best:
         if direction not in ("min", "max"):
             raise ValueError(f"best: expected {name}:min or {name}:max, got {text!r}. Say which is better.")
         return cls(name, "min" if direction == "min" else "max")
+
+    @property
+    def column(self) -> Column:
+        """Its quantity."""
+        return Column(self.name, find(self.name))
 
     def of(self, runs: Iterable[SavedRun]) -> float:
         """The mean over the runs that have the number; nan without any."""
@@ -133,14 +101,6 @@ def over_seeds(
 ) -> Value:
     """A number of these runs, as far as they have records."""
     return Value.of([of(run) for run in runs if run.records], places, kind)
-
-
-def natural_order(name: str) -> list[tuple[int, float, str]]:
-    """A key to sort by in which numbers count as such: vgg11, vgg13, vgg101; 1e-05, 0.0005, 0.1; words after them."""
-    try:
-        return [(0, float(name), "")]
-    except ValueError:
-        return [(0, float(part), "") if part.isdecimal() else (1, 0.0, part) for part in re.split(r"(\d+)", name)]
 
 
 @dataclass(frozen=True)
@@ -196,86 +156,6 @@ class Setting:
         return ", ".join(f"{name.rpartition('.')[2]}={brief(text)}" for name, text in self.values.items()) or "all runs"
 
 
-def brief(text: str) -> str:
-    """A number with at most six digits, other words as they are."""
-    try:
-        return f"{float(text):g}"
-    except ValueError:
-        return text
-
-
-@dataclass(frozen=True)
-class Column:
-    """Something that every run has, or lacks: a key, or a number of its last evaluated epoch.
-
-    texts: the distinct values of a key, in natural order.
-    """
-
-    name: str
-    row: Quantity | None = None
-    texts: tuple[str, ...] = ()
-
-    @property
-    def is_key(self) -> bool:
-        """Whether it was chosen, or followed from what was, rather than measured."""
-        return bool(self.texts)
-
-    @property
-    def label(self) -> str:
-        """As axes and tables call it: a key by its name, a number by the catalogue, with its split."""
-        if self.name == ZERO_EPOCH:
-            return "zero-error epoch"
-        if self.row is None:
-            return self.name
-        unit = " %" if self.row.is_share else ""
-        return f"{self.row.short}{unit}" + ("" if self.name.startswith("train/") else f", {self.name.split('/')[0]}")
-
-    @cached_property
-    def numeric(self) -> bool:
-        """Whether all its values are numbers."""
-        return all(is_number(text) for text in self.texts if text != ABSENT)
-
-    @cached_property
-    def log(self) -> bool:
-        """Whether its axis is logarithmic: of a number as the catalogue has it, of a key where it was spaced so."""
-        if not self.is_key:
-            return self.row is not None and self.row.is_log
-        return self.numeric and is_geometric([float(text) for text in self.texts if text != ABSENT])
-
-    def of(self, run: SavedRun) -> float:
-        """The number, a share in percent; nan where there is none."""
-        if self.name == ZERO_EPOCH:
-            return math.nan if run.zero_error_epoch is None else float(run.zero_error_epoch)
-        if self.is_key:
-            text = text_of(run, self.name)
-            return float(text) if is_number(text) else math.nan
-        return at_the_end(self.name)(run) * (100 if self.row is not None and self.row.is_share else 1)
-
-
-def is_number(text: str) -> bool:
-    """Whether it is a finite number; True and False are words."""
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def is_geometric(values: Sequence[float]) -> bool:
-    """Whether positive numbers are spaced by factors rather than by steps; two of them from a factor of 5 on."""
-    ordered = sorted({*values})
-    if len(ordered) < 2 or ordered[0] <= 0:
-        return False
-    if len(ordered) == 2:
-        return ordered[1] >= 5 * ordered[0]
-    steps = [high - low for low, high in itertools.pairwise(ordered)]
-    factors = [math.log(high / low) for low, high in itertools.pairwise(ordered)]
-    return _variation(factors) < _variation(steps)
-
-
-def _variation(values: Sequence[float]) -> float:
-    return statistics.pstdev(values) / statistics.fmean(values)
-
-
 @dataclass(frozen=True)
 class Asked:
     """What a person asked a report for; None: as it finds best. Names of keys or of quantities."""
@@ -292,7 +172,8 @@ class Asked:
 @dataclass(frozen=True)
 class Layout:
     """What is drawn. x: None draws against the epoch alone; across: the key of a heat map's vertical axis, None for
-    curves; y: the numbers that are drawn and stand in tables; color, facet: keys; scatter: two columns, a point a run.
+    curves; y: the numbers that are drawn and stand in tables; color, facet: keys; scatter: two columns, a point a run;
+    named: whether a person named the y.
     """
 
     x: Column | None
@@ -301,6 +182,7 @@ class Layout:
     color: Column | None
     facet: list[Column]
     scatter: tuple[Column, ...] | None = None
+    named: bool = False
 
     def keys_of(self) -> list[Column]:
         """All that make a difference between two settings."""
@@ -349,7 +231,7 @@ def study_of(runs: Iterable[SavedRun], asked: Asked | None = None) -> Study:
     """
     asked = asked or Asked()
     found = [run for run in runs if not run.is_simulation]
-    _check_runs(found)
+    check_runs(found)
     keys = {name: _key_column(found, name) for name in _key_names(found)}
     numbers = {one.name: one for one in _quantities(found)}
     axis_names = axes(found)
@@ -393,7 +275,7 @@ def _layout(asked: Asked, by: Sequence[Column], keys: Mapping[str, Column], ever
             across = scales[1]
     left = [one for one in left if one not in (x, across)]
     scatter = None if asked.scatter is None else tuple(_named("scatter", name, every) for name in asked.scatter)
-    return Layout(x, across, y, color or next(iter(left), None), facet, scatter)
+    return Layout(x, across, y, color or next(iter(left), None), facet, scatter, bool(y))
 
 
 def _of_y(columns: Sequence[Column]) -> tuple[Column | None, list[Column]]:
@@ -404,7 +286,8 @@ def _of_y(columns: Sequence[Column]) -> tuple[Column | None, list[Column]]:
     return (keys[0] if keys else None), numbers
 
 
-def _check_runs(runs: Sequence[SavedRun]) -> None:
+def check_runs(runs: Sequence[SavedRun]) -> None:
+    """Raises ValueError where there is none, and where two have one key."""
     if not runs:
         raise ValueError("runs: expected some to report on, got none. Name the folder of trainings, or check --where.")
     seen: dict[str, SavedRun] = {}

@@ -25,11 +25,13 @@ from ncexp.report.numbers import (
     nc1_factor,
     small_perp_epoch,
 )
-from ncexp.report.sweep import Group, axes, grouped
+from ncexp.report.study import Best, Setting, Study, study_of
 from ncexp.report.tables import Entry, Table
 
 #: How many settings a table has, those with the lowest test error; and how many a sentence lists.
 MOST_ROWS, MOST_NAMED = 40, 4
+#: Before what is said of the best setting.
+THERE = "there, "
 
 
 def print_verdict(console: Console, lines: Iterable[str]) -> None:
@@ -120,27 +122,24 @@ def _of_robustness(run: SavedRun) -> list[str]:
 
 def print_outcome(console: Console, runs: Sequence[SavedRun]) -> None:
     """The table of what several runs came to, and the verdict; nothing of runs of which none was evaluated."""
-    if not any(run.records for run in runs):
+    if not any(run.records and not run.is_simulation for run in runs):
         return
-    found = _groups(runs)
+    study = study_of(runs)
     console.print()
-    console.print(outcome_table(found).terminal(len(found[0].values)))
-    if len(found) > MOST_ROWS:
-        console.print(f"{MOST_ROWS} of {len(found)} settings, those with the lowest test error; `ncexp runs` lists all")
-    print_verdict(console, outcome(runs))
+    console.print(outcome_table(study).terminal(len(study.by)))
+    if len(study.settings) > MOST_ROWS:
+        named = f"{MOST_ROWS} of {len(study.settings)} settings, those with the lowest test error"
+        console.print(f"{named}; `ncexp runs` lists all")
+    print_verdict(console, outcome(study))
 
 
-def _groups(runs: Sequence[SavedRun]) -> list[Group]:
-    trained = [run for run in runs if not run.is_simulation]
-    return grouped(trained, axes(trained))
-
-
-def outcome_table(found: Sequence[Group]) -> Table:
-    """A row a group: its axes, test error and NC1 (and robustness, if measured) at the end: mean ± deviation over the
+def outcome_table(study: Study) -> Table:
+    """A row a setting: its axes, test error and NC1 (and robustness, if measured) at the end: mean ± deviation over the
     seeds that completed, how many these are, and how the others stand.
     """
-    names = [NC1, *([ROBUSTNESS] if any(_last(one, at_the_end(ROBUSTNESS)) for one in found) else [])]
-    columns = [*found[0].values, *("seeds", "test error %", "NC1", "robustness")[: 2 + len(names)], ""]
+    names = [NC1, *([ROBUSTNESS] if _last(study.runs, at_the_end(ROBUSTNESS)) else [])]
+    found = study.settings
+    columns = [*(one.name for one in study.by), *("seeds", "test error %", "NC1", "robustness")[: 2 + len(names)], ""]
     if len(found) > MOST_ROWS:
         found = sorted(found, key=lambda one: mean(_errors(one)) if _errors(one) else math.inf)[:MOST_ROWS]
     rows: list[list[Entry]] = []
@@ -153,19 +152,22 @@ def outcome_table(found: Sequence[Group]) -> Table:
     return Table.of("outcome", "", columns, rows)
 
 
-def outcome(runs: Sequence[SavedRun]) -> list[str]:
+def outcome(study: Study) -> list[str]:
     """The verdict on several runs, a sentence a line: of all data the best setting, how it collapsed, how near the
     central path it is; and what did not complete.
     """
-    found = _groups(runs)
     lines = []
-    for data in dict.fromkeys(map(_data, found)):
-        complete = [one for one in found if _data(one) == data and len(_errors(one)) == len(one.runs)]
-        complete.sort(key=lambda one: mean(_errors(one)))
-        if complete:
-            said = [_best(complete), *_collapse(complete[0]), *_path(complete[0])]
-            lines += [f"{data}: {line}" if data else line for line in said]
-    states = [(run.state, one) for one in found for run in one.runs]
+    for data in dict.fromkeys(map(_data, study.settings)):
+        complete = [one for one in study.ranked if _data(one) == data and one.completed]
+        said = []
+        if complete and study.best:
+            kept = complete[0].kept
+            said = [_best(complete, study.best), *_collapse(kept, THERE), *_path(kept, THERE)]
+        elif complete:
+            kept = [run for one in complete for run in one.kept]
+            said = [*_collapse(kept, ""), *_path(kept, "")]
+        lines += [f"{data}: {line}" if data else line for line in said]
+    states = [(run.state, one) for one in study.settings for run in one.runs]
     if others := [(state, one) for state, one in states if state is not State.COMPLETED]:
         where = [*dict.fromkeys(", ".join(filter(None, (_data(one), _words(one)))) for _, one in others)]
         named = where[:MOST_NAMED] + ([f"{len(where) - MOST_NAMED} more"] if len(where) > MOST_NAMED else [])
@@ -174,77 +176,88 @@ def outcome(runs: Sequence[SavedRun]) -> list[str]:
     return lines
 
 
-def _best(complete: Sequence[Group]) -> str:
-    """Which setting has the lowest mean test error, and whether that is more than chance.
+def _best(complete: Sequence[Setting], best: Best) -> str:
+    """Which setting has the best mean, and whether that is more than chance.
 
     A setting is called the best only where the next one is worse by more than the seeds' spread: the larger of the two
     standard deviations (n − 1) over their seeds. Of one seed there is none, and nothing is said of chance.
     """
     first, *others = complete
-    words, error = _words(first), f"test error {Value.of(_errors(first), '.2f')} % ({_seeds(first.runs)})"
+    column = best.column
+    share = column.row is not None and column.row.is_share
+    name = "test error" if column.name == ERROR else column.label.removesuffix(" %")
+    places, unit, points = (".2f", " %", " points") if share else (".3g", "", "")
+    values = [[value for run in one.kept if not math.isnan(value := column.of(run))] for one in complete[:2]]
+    words, number = _words(first), f"{name} {Value.of(values[0], places)}{unit} ({_counted(values[0], THERE)})"
     if not others:
-        return f"{words}: {error}"
-    second = others[0]
-    gap = mean(_errors(second)) - mean(_errors(first))
-    apart = f"{gap:.2f} points below the next, {_words(second)}" if gap else f"the same as that of {_words(second)}"
-    spreads = [deviation(_errors(one)) for one in (first, second)]
+        return f"{words}: {number}"
+    second, sign = others[0], 1 if best.direction == "min" else -1
+    gap = sign * (mean(values[1]) - mean(values[0])) if all(values) else math.nan
+    side = "below" if sign > 0 else "above"
+    apart = (
+        f"{gap:{places}}{points} {side} the next, {_words(second)}" if gap else f"the same as that of {_words(second)}"
+    )
+    spreads = [deviation(one) for one in values]
     if any(map(math.isnan, spreads)):
         chance = "Of one seed nothing can be said about chance: repeat with seed=0,1,2"
-        total = first.runs[0].facts.get("num_test")  # a stranger's facts may hold anything
-        known = isinstance(total, int) and gap and len(first.runs + second.runs) == 2
+        total = first.kept[0].facts.get("num_test")  # a stranger's facts may hold anything
+        known = column.name == ERROR and isinstance(total, int) and gap and len(first.kept + second.kept) == 2
         examples = f" ({gap / 100 * float(total or 0):.0f} of {total} test examples)" if known else ""
-        return f"lowest: {words}, {error}, {apart}{examples}. {chance}"
-    spread = f"{max(spreads):.2f} points, the seeds' spread"
+        return f"{'lowest' if sign > 0 else 'highest'}: {words}, {number}, {apart}{examples}. {chance}"
+    spread = f"{max(spreads):{places}}{points}, the seeds' spread"
     if gap > max(spreads):
-        return f"best: {words}, {error}, {apart}: more than {spread}"
-    return f"no setting is the best: {words} has {error}, {apart}: no more than {spread}"
+        return f"best: {words}, {number}, {apart}: more than {spread}"
+    return f"no setting is the best: {words} has {number}, {apart}: no more than {spread}"
 
 
-def _collapse(best: Group) -> list[str]:
-    """By which factors NC1 fell after zero error, over the seeds of which it is known; or that none reached it."""
-    if all(run.zero_error_epoch is None for run in best.runs):
-        return ["there, zero error was not reached, after which features would collapse"]
-    if len(best.runs) == 1:
-        return [f"there, {line}" for line in _of_collapse(best.runs[0])]
-    factors = _last(best, nc1_factor)
+def _collapse(runs: Sequence[SavedRun], where: str) -> list[str]:
+    """By which factors NC1 fell after zero error, over the runs of which it is known; or that none reached it."""
+    if all(run.zero_error_epoch is None for run in runs):
+        return [f"{where}zero error was not reached, after which features would collapse"]
+    if len(runs) == 1:
+        return [f"{where}{line}" for line in _of_collapse(runs[0])]
+    factors = _last(runs, nc1_factor)
     fell = [factor for factor in factors if factor > 1]
     by = f", by a factor of {min(fell):.3g} to {max(fell):.3g}" if fell else ""
-    return [f"there, NC1 fell after zero error in {len(fell)} of {_seeds(factors)}{by}"] if factors else []
+    return [f"{where}NC1 fell after zero error in {len(fell)} of {_counted(factors, where)}{by}"] if factors else []
 
 
-def _path(best: Group) -> list[str]:
-    """How many seeds are near the central path, judged as in `_of_path`; those in doubt are left out."""
-    if len(best.runs) == 1:
-        return [f"there, {line}" for line in _of_path(best.runs[0])]
-    sure = Group(best.values, [run for run in best.runs if not run.doubts])
+def _path(runs: Sequence[SavedRun], where: str) -> list[str]:
+    """How many runs are near the central path, judged as in `_of_path`; those in doubt are left out."""
+    if len(runs) == 1:
+        return [f"{where}{line}" for line in _of_path(runs[0])]
+    sure = [run for run in runs if not run.doubts]
     known, near = _last(sure, at_the_end(PERP)), _last(sure, small_perp_epoch)
     since = f", from epoch {min(near):.0f} to {max(near):.0f} on" if near else ""
-    said = f"{len(near)} of {_seeds(known)} near the central path (L_LS⊥ stays below a tenth of L_NC1){since}"
-    return [f"there, {said}"] if known else []
+    near_path = f"near the central path (L_LS⊥ stays below a tenth of L_NC1){since}"
+    return [f"{where}{len(near)} of {_counted(known, where)} {near_path}"] if known else []
 
 
-def _last(group: Group, of: Callable[[SavedRun], float]) -> list[float]:
+def _last(runs: Iterable[SavedRun], of: Callable[[SavedRun], float]) -> list[float]:
     """A number of the runs that completed, where it is defined."""
-    done = [run for run in group.runs if run.state is State.COMPLETED and run.records]
+    done = [run for run in runs if run.state is State.COMPLETED and run.records]
     return [value for run in done if not math.isnan(value := of(run))]
 
 
-def _errors(group: Group) -> list[float]:
+def _errors(setting: Setting) -> list[float]:
     """Test error in percent at the last evaluated epoch, of the runs that completed."""
-    return [100 * error for error in _last(group, at_the_end(ERROR))]
+    return [100 * error for error in _last(setting.runs, at_the_end(ERROR))]
 
 
-def _words(group: Group) -> str:
+def _words(setting: Setting) -> str:
     """``loss mse_mean, lr 0.06``; what the data are is said before."""
-    chosen = [f"{axis} {value}" for axis, value in group.values.items() if axis.partition(".")[0] != "dataset"]
+    values = {**setting.values, **setting.chosen}
+    chosen = [f"{axis} {value}" for axis, value in values.items() if axis.partition(".")[0] != "dataset"]
     return ", ".join(chosen) or "this setting"
 
 
-def _data(group: Group) -> str:
+def _data(setting: Setting) -> str:
     """The dataset and its options, as far as they differ; test errors are compared on the same data alone."""
-    chosen = [(axis, value) for axis, value in group.values.items() if axis.partition(".")[0] == "dataset"]
+    chosen = [(axis, value) for axis, value in setting.values.items() if axis.partition(".")[0] == "dataset"]
     return ", ".join(value if axis == "dataset" else f"{axis} {value}" for axis, value in chosen)
 
 
-def _seeds(values: Sequence[object]) -> str:
-    return f"{len(values)} seed{'s' * (len(values) != 1)}"
+def _counted(values: Sequence[object], where: str) -> str:
+    """``3 seeds``, of one setting; of several, ``12 runs``."""
+    noun = "seed" if where else "run"
+    return f"{len(values)} {noun}{'s' * (len(values) != 1)}"

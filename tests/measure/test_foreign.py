@@ -17,7 +17,7 @@ from ncexp.config import ConfigError, check_measurement
 from ncexp.main import measure, measure_checkpoints
 from ncexp.measure import ForeignTraining
 from ncexp.record import RunDirectory, State, load, read_run
-from ncexp.report.sweep import gather
+from ncexp.report.han2022 import gather
 
 #: A network of forty weights on a handful of digits.
 SMALL = [
