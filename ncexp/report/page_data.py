@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +17,8 @@ from urllib.parse import quote
 import numpy
 from matplotlib.colors import to_hex
 
+from ncexp.config.composing import quoted
+from ncexp.config.installed import choices, read_choice
 from ncexp.record import DamagedFile, RunDirectory, SavedRun, column, read_json
 from ncexp.record.quantities import Quantity
 from ncexp.report.columns import ABSENT, SEED, ZERO_EPOCH, Column, brief, text_of
@@ -24,6 +29,8 @@ from ncexp.report.style import COLOURS, MORE, OTHERS, RED, group_colours, mode_c
 #: Base64 letters of all curves together: the file stays below 25 MB, of which Plotly's script takes five. Numbers that
 #: have a place in summary, figures or tables come first; of those that no room is left for the last value is there.
 MOST_LETTERS = 15_000_000
+#: What is chosen by a name.
+GROUPS = ("dataset", "architecture", "loss", "optimizer", "optimizer/schedule")
 #: Axes of the parallel coordinates.
 MOST_COORDINATES = 10
 #: Where `ncexp ui` shows the store of an outputs folder, and a training's page there (`ncexp.tracking.address`).
@@ -70,7 +77,7 @@ def page_data(study: Study, folder: Path) -> dict[str, Any]:
         "epochs": [[int(record["epoch"]) for record in run.records] for run in runs],
         "view": _view(study, [one.name for one in known]),
         "coordinates": [name for name in (*axes, *free, *shown) if name != SEED][:MOST_COORDINATES],
-        "palette": [*OTHERS, *MORE],
+        "palette": [*OTHERS, *(MORE[4 * family + shade] for shade in range(4) for family in (3, 4, 2, 1, 5, 0))],
         "scale": [*map(to_hex, mode_colours(10))],
         "red": RED,
         "blue": COLOURS["mse"],
@@ -167,7 +174,7 @@ def _run(run: SavedRun, keys: Sequence[str], folder: Path) -> dict[str, Any]:
         "folder": _link(run.path, folder) if there else None,
         "figures": [[one.stem, _link(one, folder)] for one in sorted((run.path / "figures").glob("*.png"))],
         "mlflow": mlflow_page(run),
-        "command": "",
+        "command": command_of(run),
     }
 
 
@@ -190,6 +197,37 @@ def mlflow_page(run: SavedRun) -> list[str] | None:
         return [MLFLOW_PAGE.format(UI_ADDRESS, *names), "ncexp ui"]
     served = isinstance(uri, str) and uri.startswith(("http://", "https://"))
     return [MLFLOW_PAGE.format(uri.rstrip("/"), *names), ""] if served else None
+
+
+def command_of(run: SavedRun) -> str:
+    """The command that trains the same: choices, and their options where those of conf/ are others.
+
+    Empty where no command does: of other trainings' checkpoints, of choices that are not in conf/ here.
+    """
+    if run.is_foreign or run.is_simulation:
+        return ""
+    words, defaults = ["ncexp"], {"precision": "fp32", "compile": False, "regime": "plain"}
+    for name, value in run.choices.items():
+        group = name.replace(".", "/")
+        if group in GROUPS and value is not None:
+            if value not in choices(group):
+                return ""
+            words.append(f"{group}={value}")
+            defaults |= {f"{name}.{option}": of_file for option, of_file in _options(group, str(value)).items()}
+        elif name != "lr" and not (name in defaults and defaults[name] == value):
+            words.append(f"{name}={_written(value)}")
+    return shlex.join(words)
+
+
+@cache
+def _options(group: str, name: str) -> dict[str, Any]:
+    return read_choice(group, name)
+
+
+def _written(value: Any) -> str:
+    """As Hydra's grammar has it."""
+    simple = not isinstance(value, str) or re.fullmatch(r"[A-Za-z_][\w/]*", value)
+    return (value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))) if simple else quoted(value)
 
 
 def _view(study: Study, known: Sequence[str]) -> dict[str, str]:
