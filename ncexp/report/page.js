@@ -64,7 +64,7 @@ const extentOf = values => values.reduce(([low, high], value) =>
 // Columns: all that has a value for every run. A share is a fraction; people read percent.
 const finalOf = cached(name => data.final[name].map(numberOf));
 const quantities = new Map(data.quantities.map(one =>
-  [one.name, {...one, order: () => 0, of: place => finalOf(one.name)[place]}]));
+  [one.name, {...one, of: place => finalOf(one.name)[place]}]));
 const keys = new Map(data.keys.map(one => {
   const text = place => runs[place].values[one.name];
   return [one.name, {...one, title: one.name, last: one.name.split(".").at(-1), isKey: true, text,
@@ -154,11 +154,11 @@ const fitLogs = () => {
   [controls.logx.checked, controls.logy.checked] = [x?.log ?? false, y.log];
 };
 const asked = () => {
-  const [x, second, color, facet] = ["against", "second", "color", "facet"].map(one => columns.get(controls[one].value));
-  const name = data.quantities.find(({base, split}) => base === controls.quantity.value && split === controls.split.value).name;
+  const said = Object.fromEntries(new FormData($("controls")));
+  const [x, second, color, facet] = [said.against, said.second, said.color, said.facet].map(name => columns.get(name));
+  const y = [...quantities.values()].find(one => one.base === said.quantity && one.split === said.split);
   const kind = !x ? "epoch" : !x.isKey ? "scatter" : second ? "heat" : "axis";
-  const want = {kind, x, y: quantities.get(name), second: kind === "heat" ? second : null, color, facet,
-    logx: controls.logx.checked, logy: controls.logy.checked};
+  const want = {kind, x, y, second: kind === "heat" ? second : null, color, facet, logx: "logx" in said, logy: "logy" in said};
   // Keys beyond the axes of the settings. A key by which runs were chosen, where it is asked for, brings back all runs.
   const extra = [...new Set([x, want.second, color, facet])].filter(one => one?.isKey && !data.axes.includes(one.name));
   want.free = data.free.filter(one => !extra.includes(keys.get(one)));
@@ -168,7 +168,8 @@ const asked = () => {
   want.repeats = place => JSON.stringify([runs[place].setting, ...extra.map(one => one.text(place))]);
   const lines = [...data.axes.map(one => keys.get(one)), ...extra].filter(one => kind !== "axis" || one !== x);
   want.label = cached(place => lines.map(one => `${one.last}=${one.text(place) ?? "–"}`).join(", ") || "all runs");
-  if (new Set(want.pool.map(want.repeats)).size > MANY) want.color ??= keys.get(data.axes[0]);
+  want.many = new Set(want.pool.map(want.repeats)).size > MANY;
+  if (want.many) want.color ??= keys.get(data.axes[0]);
   const labels = [...new Set(want.pool.map(want.label))];
   want.paint = cached(place => want.color ? {name: `${want.color.name} = ${want.color.text(place) ?? "–"}`,
     colour: ink(want.color.colors[want.color.order(place)] ?? "#808080")} : {name: want.label(place),
@@ -183,7 +184,7 @@ const saidOf = (want, value) => `${plain(want.y.title)} ${word(value, want.y.sha
 const headOf = (want, place) => `<b>${plain(want.label(place))}</b><br>`;
 
 const curves = (want, members) => {
-  const groups = [...groupBy(members, want.repeats).values()], many = groups.length > MANY;
+  const groups = [...groupBy(members, want.repeats).values()], {many} = want;
   const drawn = groups.flatMap(group => bandsOf(group, want.y.name, want.logy).flatMap(band => {
     const [first] = band.places, {colour} = want.paint(first), seeds = band.places.length;
     const head = seeds === 1 ? about(first) : `${headOf(want, first)}mean of ${seeds} seeds`;
@@ -266,18 +267,21 @@ const gapOf = ({kind, pool, x, y, logy}, traces) => {
   const values = (kind === "heat" ? traces.flatMap(one => one.z ?? []) : traces.map(one => one.y)).flat();
   const shown = values.filter(value => Number.isFinite(value) && (kind === "heat" || !logy || value > 0));
   if (shown.length && (kind !== "scatter" || pool.some(place => Number.isFinite(x.of(place) + y.of(place))))) return "";
-  if (kind === "epoch" && !data.history[y.name]) return `${y.title} against epoch is not in this file. Choose another ` +
-    `axis, or ask for it: ncexp report y=${y.name}`;
   if (kind === "scatter") return `No run has both ${y.title} and ${x.title}.`;
-  return logy && values.some(Number.isFinite) ? `Nothing of ${y.title} is above 0, so a logarithmic axis has nothing ` +
-    "to show. Untick “logarithmic quantity”." : `${y.title} is undefined for these runs, or none of them completed.`;
+  if (kind === "epoch" && !data.history[y.name])
+    return `${y.title} at every epoch is not in this file. Choose another axis, or ask for it: ncexp report y=${y.name}`;
+  return logy && values.some(Number.isFinite) ?
+    `Nothing of ${y.title} is above 0: a logarithmic axis has nothing to show. Untick “logarithmic quantity”.` :
+    `${y.title} is undefined for these runs, or none of them completed.`;
 };
-const noteOf = ({kind, pool, x, second, facet, logy, free}, panels) => {
+const noteOf = ({kind, pool, x, second, facet, logy, free, many}, panels) => {
   const open = pool.filter(place => !completed(place)).length, crosses = kind === "heat" ? "" : ": crosses";
   const others = data.axes.filter(name => ![x, second, facet].includes(keys.get(name))).join(", ");
-  return [{epoch: `Mean over seeds; band: one standard deviation${logy ? " of the logarithms" : ""}; dotted: zero error.`,
-    axis: "Mean ± standard error over seeds; faint: the runs.", scatter: "A point is a run at its last evaluated epoch.",
-    heat: `Mean over the runs that completed${others && `, whatever their ${others}`}.`}[kind],
+  const band = many ? `; more than ${MANY} settings, so bands and zero error are left out` :
+    `; band: one standard deviation${logy ? " of the logarithms" : ""}; dotted: zero error`;
+  return [{epoch: `Mean over seeds${band}.`, axis: "Mean ± standard error over seeds; faint: the runs.",
+    heat: `Mean over the runs that completed${others && `, whatever their ${others}`}.`,
+    scatter: "A point is a run at its last evaluated epoch."}[kind],
   free.length && kind !== "scatter" ? `Of each setting the best ${free.join(", ")} alone is drawn.` : "",
   open && kind !== "epoch" ? `${plural(open, "run")} did not complete${crosses}.` : "",
   panels > MOST_PANELS ? `These are the first ${MOST_PANELS} of ${panels} panels.` : "",
@@ -294,7 +298,7 @@ const draw = () => {
     [facet ? `${facet.name} = ${facet.values[order] ?? "–"}` : "", VIEWS[want.kind](want, members)]);
   const gap = gapOf(want, panels.flatMap(([, traces]) => traces));
   $("note").textContent = gap ? "" : noteOf(want, parts.length);
-  figure.ariaLabel = gap || `${y.title} against ${against}, ${plural(want.pool.length, "run")}; the table has the numbers`;
+  figure.ariaLabel = gap || `${y.title} against ${against}; the table of runs has the numbers`;
   if (gap) return Plotly.purge(figure), figure.replaceChildren(make("p", {className: "instead"}, gap));
   if (!figure.data) figure.replaceChildren();
   return Plotly.react(figure, ...figureOf(want, panels), CONFIG).then(() => {
@@ -308,19 +312,18 @@ const figureOf = (want, panels) => {
   const room = $("figure").clientWidth, across = Math.min(panels.length, Math.max(1, Math.floor(room / 380)));
   const down = Math.ceil(panels.length / across), heated = want.kind === "heat", seen = new Set();
   const high = down * (panels.length > 1 ? 270 : Math.min(430, Math.max(310, innerHeight * 0.52)));
-  const layout = {annotations: []}, vertical = heated ? want.second : want.y;
+  const vertical = heated ? want.second : want.y, layout = {annotations: [], grid: {rows: down, columns: across,
+    pattern: "independent", xgap: 0.14, ygap: 0.3}};
   panels.forEach(([title, traces], place) => {
-    const [column, row, name] = [place % across, Math.floor(place / across), place ? place + 1 : ""];
-    const x = [(column + (column ? 0.1 : 0)) / across, (column + 1) / across];
-    const y = [1 - (row + (row < down - 1 ? 0.8 : 1)) / down, 1 - (row + (title ? 0.08 : 0)) / down];
-    layout[`xaxis${name}`] = {...axisOf(want.x, want.logx, heated || undefined), domain: x, anchor: `y${name}`,
-      title: {text: plain(want.x?.title ?? "epoch"), standoff: 6}, ...(place ? {matches: "x"} : {})};
-    layout[`yaxis${name}`] = {...axisOf(vertical, want.logy && !heated, heated || undefined), domain: y,
-      anchor: `x${name}`, title: {text: column ? "" : plain(vertical.title)}, ...(place ? {matches: "y"} : {})};
-    layout.annotations.push({text: plain(title), showarrow: false, xref: "paper", yref: "paper", x: x[0], y: y[1],
+    const name = place ? place + 1 : "", [x, y] = [`x${name}`, `y${name}`], matches = axis => place ? {matches: axis} : {};
+    layout[`xaxis${name}`] = {...axisOf(want.x, want.logx, heated || undefined), ...matches("x"),
+      title: {text: plain(want.x?.title ?? "epoch"), standoff: 6}};
+    layout[`yaxis${name}`] = {...axisOf(vertical, want.logy && !heated, heated || undefined), ...matches("y"),
+      title: {text: place % across ? "" : plain(vertical.title)}};
+    layout.annotations.push({text: plain(title), showarrow: false, xref: `${x} domain`, yref: `${y} domain`, x: 0, y: 1,
       xanchor: "left", yanchor: "bottom"});
     for (const one of traces) {
-      Object.assign(one, {xaxis: `x${name}`, yaxis: `y${name}`, showlegend: one.showlegend && !seen.has(one.legendgroup)});
+      Object.assign(one, {xaxis: x, yaxis: y, showlegend: one.showlegend && !seen.has(one.legendgroup)});
       if (one.showlegend) seen.add(one.legendgroup);
     }
   });
@@ -329,7 +332,7 @@ const figureOf = (want, panels) => {
   const legend = beside ? {x: 1.01, y: 1} : {orientation: "h", x: 0, y: -64 / high, yanchor: "top"};
   return [panels.flatMap(([, traces]) => traces), layoutOf({...layout, height: high + 70 + below, legend,
     showlegend: seen.size > 1, margin: {l: 50, r: 12, t: 24, b: 46 + below},
-    coloraxis: {colorscale: scaleOf(colour => colour), colorbar: barOf(want.y, heated && want.logy ? logTicks(zs, want.y.share) : {})}})];
+    coloraxis: {colorscale: scaleOf(colour => colour), colorbar: barOf(want.y, want.logy && logTicks(zs, want.y.share))}})];
 };
 const linkTo = place => `#${new URLSearchParams({run: runs[place].key})}`;
 /** A click on what one run made opens it; on what several made, shows them in the table. */
@@ -387,7 +390,7 @@ const coordinateOf = (one, places) => {
 const drawParallel = () => {
   const plot = $("parallel_plot"), shown = data.coordinates.map(name => columns.get(name));
   const color = columns.get($("parallel_color").value), needed = [...shown, color].filter(Boolean);
-  const places = every.filter(place => needed.every(one => one.order(place) >= 0 && (one.isKey || Number.isFinite(one.of(place)))));
+  const places = every.filter(place => needed.every(one => one.isKey ? one.order(place) >= 0 : Number.isFinite(one.of(place))));
   $("parallel").hidden = places.length < 2 || shown.length < 2;
   if ($("parallel").hidden) return;
   const left = runs.length - places.length;
@@ -395,7 +398,8 @@ const drawParallel = () => {
   const {values, tickvals, ticktext, tickformat} = coordinateOf(color, places);
   Plotly.newPlot(plot, [{type: "parcoords", dimensions: shown.map(one => coordinateOf(one, places)), labelangle: -12,
     rangefont: {size: 1, color: "rgba(0,0,0,0)"}, line: {color: values, colorscale: scaleOf(ink), showscale: true,
-      colorbar: barOf(color, {tickvals, ticktext, tickformat})}}], layoutOf({margin: {l: 60, r: 40, t: 64, b: 24}}), CONFIG);
+      colorbar: barOf(color, {tickvals, ticktext, tickformat})}}],
+  layoutOf({margin: {l: 60, r: 40, t: 64, b: 24}}), CONFIG);
   plot.on("plotly_restyle", () => {
     const brushes = plot.data[0].dimensions.filter(one => one.constraintrange?.length);
     const inside = ({constraintrange: kept, values}, index) => (Array.isArray(kept[0]) ? kept : [kept]).some(
@@ -417,23 +421,18 @@ const showRun = place => {
   if (run.command) say("command", code(run.command), " ", copyButton(run.command));
   if (run.folder) say("files", make("a", {href: `${run.folder}/`}, "its folder"),
     ...run.figures.flatMap(([name, href]) => [" · ", make("a", {href}, name)]));
-  const [href, served] = run.mlflow ?? [];
-  if (href) say("MLflow", make("a", {href, rel: "noreferrer"}, "its page"), ...(served ? [", while ", code(served), " runs"] : []));
-  const [first, more] = [true, false].map(wanted => data.quantities.filter(one => one.in_panel === wanted));
-  const panels = panelsOf(place, first), nothing = make("p", {className: "instead"}, "Nothing was evaluated in this run.");
+  const [href, served] = run.mlflow ?? [], page = make("a", {href, rel: "noreferrer"}, "its page");
+  if (href) say("MLflow", page, ...(served ? [", while ", code(served), " runs"] : []));
+  if (run.last === null) list.append(make("p", {className: "instead"}, "Nothing was evaluated in this run."));
   $("one").replaceChildren(make("a", {href: "#all"}, `← all of the report (${plural(runs.length, "run")})`),
-    make("h1", {}, run.name), list, panels.children.length ? panels : nothing);
-  for (const [family, rows] of groupBy(more, one => one.family)) {
+    make("h1", {}, run.name), list, panelsOf(place, data.quantities.filter(one => one.in_panel)));
+  for (const [family, rows] of groupBy(data.quantities.filter(one => !one.in_panel), one => one.family)) {
     const panels = panelsOf(place, rows), summary = make("summary", {}, `more: ${family || "of the run"}`);
     if (panels.children.length) $("one").append(make("details", {}, summary, panels));
   }
 };
-const copyButton = text => {
-  const button = make("button", {type: "button"}, "copy");
-  button.onclick = () => navigator.clipboard.writeText(text).then(() => { button.textContent = "copied"; },
-    () => getSelection().selectAllChildren(button.parentNode.querySelector("code")));
-  return button;
-};
+const copyButton = text => make("button", {type: "button", onclick: ({target}) => navigator.clipboard.writeText(text).then(
+  () => { target.textContent = "copied"; }, () => getSelection().selectAllChildren(target.previousElementSibling))}, "copy");
 /** A panel is drawn when it comes into sight: a run has dozens. */
 const inSight = new IntersectionObserver(entries => entries.filter(one => one.isIntersecting).forEach(({target}) => {
   inSight.unobserve(target);
@@ -451,7 +450,7 @@ const panelsOf = (place, rows) => {
 /** Train solid, test dashed, a second quantity dotted; modes in their scale, the parts of the loss in their colours. */
 const drawPanel = (panel, place, title, rows) => {
   const bases = [...new Set(rows.map(one => one.base))], modes = bases.length > 3 && !rows[0].color;
-  const log = rows[0].log && rows.some(one => historyOf(one.name)[place].some(value => value > 0)), {zero} = runs[place];
+  const {zero} = runs[place], log = rows[0].log && rows.some(one => historyOf(one.name)[place].some(value => value > 0));
   const traces = rows.map(one => {
     const index = bases.indexOf(one.base), values = historyOf(one.name)[place], alone = modes || one.color;
     const mode = data.scale[Math.round(index / bases.length * data.scale.length)];
@@ -492,14 +491,15 @@ const start = () => {
   drawParallel();
 };
 
+// The table of runs that asks nothing gives way to the one above it.
+for (const one of document.querySelectorAll("#runs, nav a[href='#runs']")) one.hidden = true;
 for (const one of document.querySelectorAll(".js, #explore, #all_runs")) one.hidden = false;
-for (const one of document.querySelectorAll("#runs, nav a[href='#runs']")) one.hidden = true; // the same, not interactive
 [$("controls").hidden, $("nothing").hidden] = [!data.quantities.length, data.quantities.length > 0];
 for (const [name, value] of Object.entries(data.view)) controls[name].value = value;
-$("parallel_color").value = data.quantities.find(({base, split}) => base === data.view.quantity && split === data.view.split)?.name;
 if (data.quantities.length) {
   fitSplits();
   fitLogs();
+  $("parallel_color").value = asked().y.name;
 }
 $("parallel_color").onchange = drawParallel;
 $("controls").onchange = ({target: {name}}) => {

@@ -210,18 +210,18 @@ def command_of(run: SavedRun) -> str:
     for name, value in run.choices.items():
         group = name.replace(".", "/")
         if group in GROUPS and value is not None:
-            if value not in choices(group):
+            if (options := _options(group, str(value))) is None:
                 return ""
             words.append(f"{group}={value}")
-            defaults |= {f"{name}.{option}": of_file for option, of_file in _options(group, str(value)).items()}
+            defaults |= {f"{name}.{option}": of_file for option, of_file in options.items()}
         elif name != "lr" and not (name in defaults and defaults[name] == value):
             words.append(f"{name}={_written(value)}")
     return shlex.join(words)
 
 
 @cache
-def _options(group: str, name: str) -> dict[str, Any]:
-    return read_choice(group, name)
+def _options(group: str, name: str) -> dict[str, Any] | None:
+    return read_choice(group, name) if name in choices(group) else None
 
 
 def _written(value: Any) -> str:
