@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     given = _parser().parse_intermixed_args(arguments)
     given.words += [f"width={given.width}"] if given.width else []
     from ncexp.report.study import study_of
-    from ncexp.report.verdict import outcome, print_verdict
+    from ncexp.report.verdict import outcome, print_outcome, print_verdict
     from ncexp.report.whole import write_report
 
     try:
@@ -72,9 +72,12 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         say(f"ncexp report: --to: expected a folder that takes files, got {error}. Name another.", sys.stderr)
         return 2
-    say(tables[0].markdown())
+    if how["preset"]:
+        say(tables[0].markdown())
+        print_verdict(literal_console(), outcome(study))
+    else:
+        print_outcome(literal_console(), study)
     say(f"{page}, with the tables and figures beside it")
-    print_verdict(literal_console(), outcome(study))
     return State.DAMAGED.exit_code if runs.faults else 0
 
 

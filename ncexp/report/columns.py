@@ -117,6 +117,11 @@ def natural_order(name: str) -> list[tuple[int, float, str]]:
         return [(0, float(part), "") if part.isdecimal() else (1, 0.0, part) for part in re.split(r"(\d+)", name)]
 
 
+def brief_choice(name: str, text: str) -> str:
+    """``weight_decay=0.0005``: the key's last word; a choice of a group, digits or cross_entropy, speaks for itself."""
+    return brief(text) if "." not in name and not is_number(text) else f"{name.rpartition('.')[2]}={brief(text)}"
+
+
 def is_number(text: str) -> bool:
     """Whether it is a finite number; True and False are words."""
     try:

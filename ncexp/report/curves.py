@@ -169,7 +169,7 @@ def draw_zero_error(axes: Axes, runs: Sequence[SavedRun], line: Line = "-", name
     if reached:
         mean = statistics.fmean(reached)
         axes.axvline(mean, color=RED, linewidth=1, linestyle=line)
-        if named and len(reached) < len(runs):
+        if named and len(runs) > 1:
             top = 0.98 if line == "-" else 0.6  # of two losses in one panel, each has a place
             said, place = f"{len(reached)} of {len(runs)} seeds", axes.get_xaxis_transform()
             axes.text(mean, top, said, color=RED, fontsize=5, rotation=90, ha="right", va="top", transform=place)

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 from matplotlib.axes import Axes
@@ -15,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ncexp.measure import Comparison, compare_with_path
-from ncexp.record import counted
 from ncexp.record.quantities import BOTH, DECOMPOSITION, TRAIN, Quantity, panels
 from ncexp.report.curves import (
     Curve,
@@ -36,15 +34,10 @@ from ncexp.report.style import (
     axis_label,
     group_colours,
     label_ticks,
-    save,
     scale_axis,
     set_log,
 )
 
-#: Inches: of a panel, and the narrowest one that can be read; what labels take beside panels, and titles above them.
-PANEL, NARROWEST, BESIDE, ABOVE = (2.3, 1.75), 0.8, 1.3, 0.9
-#: Most entries in a line of the legend.
-ENTRIES = 7
 #: Cell → the comparison of each of its seeds with the central path.
 Fits = Mapping[Place, Sequence[Comparison]]
 #: Draws one panel of cells; returns what stands above it.
@@ -54,18 +47,6 @@ REGIMES = (
     "Above each panel, over the seeds: rms error of an ω, and what the closed form explains of the differences between "
     "modes (below 0: growth common to all fits better)."
 )
-
-
-def draw_all(sweep: Sweep, folder: Path, width: float | None = None) -> list[tuple[str, Path]]:
-    """Every figure that the records allow, as (caption, PNG); the PDF lies beside it.
-
-    width: of each figure in inches, as for one column of a paper; without it, as wide as its panels are at their usual
-    size. Raises ValueError where there are more panels side by side than it has room for.
-    """
-    return [
-        (caption, save(draw(width), folder / f"{name}.png", folder / f"{name}.pdf"))
-        for name, caption, draw in counted(list(figures_of(sweep)), "figures")
-    ]
 
 
 def figures_of(sweep: Sweep) -> Iterator[tuple[str, str, Callable[[float | None], Figure]]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from matplotlib import pyplot
@@ -57,10 +58,12 @@ def draw_panels(
         for column, panel, axes in zip(across, of_row, line, strict=True):
             if panel is None:
                 axes.set_axis_off()
+                grid[place - 1, axes.get_subplotspec().colspan.start].tick_params(labelbottom=True)
                 continue
             words = [column if place == 0 else "", panel.draw(axes) if panel.draw else ""]
             axes.set_title("\n".join(filter(None, words)), fontsize="small", y=1, pad=3)
-            axes.set_facecolor("white" if panel.draw else "0.96")
+            if panel.draw is None:
+                axes.set_facecolor("0.96")
         for panel, axes in [*zip(of_row, line, strict=True)][: None if sharey == "none" else 1]:
             if panel is not None:
                 panel.scale(axes)
@@ -82,7 +85,8 @@ def draw_panels(
 
 def _tidy(axes: Axes) -> None:
     """A faint grid and small labels; without the small ticks of a logarithmic axis, which cost more than all curves."""
-    axes.grid(alpha=0.25, linewidth=0.5)
+    if not axes.images:
+        axes.grid(alpha=0.25, linewidth=0.5)
     axes.tick_params(labelsize="x-small")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(NullLocator())
@@ -115,3 +119,24 @@ def wrap(panels: Sequence[Panel], most: int = IN_A_LINE) -> list[list[Panel | No
     each = -(-len(panels) // lines)
     filled = [*panels, *[None] * (lines * each - len(panels))]
     return [filled[start : start + each] for start in range(0, len(filled), each)]
+
+
+def wrapped(
+    names: Sequence[str],
+    drawn: Sequence[Panel],
+    handles: Sequence[Artist],
+    width: float | None,
+    label: str = "",
+    of_axis: str = "epoch",
+) -> Figure:
+    """Panels in lines, each with its name above it and a scale of its own."""
+
+    def named(axes: Axes, panel: Panel, name: str) -> str:
+        said = panel.draw(axes) if panel.draw else ""
+        return f"{name}\n{said}" if said else name
+
+    whole = [replace(one, draw=partial(named, panel=one, name=name)) for one, name in zip(drawn, names, strict=True)]
+    most = 4 if width is None else max(1, int((width - 1) / 1.2))
+    lines = wrap(whole, most)
+    down, across = [""] * len(lines), [""] * len(lines[0])
+    return draw_panels(down, across, lines, handles, width, label=label, of_axis=of_axis, sharey="none")

@@ -22,6 +22,7 @@ from ncexp.report.numbers import (
     record_at,
     small_perp_epoch,
 )
+from ncexp.report.study import study_of
 from ncexp.report.tables import Table
 from ncexp.report.verdict import print_outcome, print_verdict, verdict
 
@@ -63,7 +64,8 @@ def report_runs(paths: Iterable[Path], console: Console) -> None:
             runs.append(read_run(path))
         except DamagedFile as error:
             console.print(f"left out: {error}", soft_wrap=True, markup=False)
-    print_outcome(console, runs)
+    if trained := {run.key: run for run in runs if not run.is_simulation}:
+        print_outcome(console, study_of([*trained.values()]))
 
 
 def draw_run(directory: RunDirectory) -> list[str]:

@@ -16,10 +16,12 @@ from typing import Literal
 from ncexp.config import nearest
 from ncexp.record import SavedRun, State
 from ncexp.record.quantities import QUANTITIES, find
-from ncexp.report.columns import EPOCH, ZERO_EPOCH, Column, axes, brief, differing, natural_order, text_of
+from ncexp.report.columns import EPOCH, ZERO_EPOCH, Column, axes, brief_choice, differing, natural_order, text_of
 from ncexp.report.numbers import ERROR, Spread, Value, at_the_end
 
 Direction = Literal["min", "max"]
+#: Columns of panels that facets make, unless a person asks for more.
+MOST_FACETS = 6
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class Setting:
     @property
     def label(self) -> str:
         """``loss=mse, lr=0.1``; the last word of each key."""
-        return ", ".join(f"{name.rpartition('.')[2]}={brief(text)}" for name, text in self.values.items()) or "all runs"
+        return ", ".join(brief_choice(*one) for one in self.values.items()) or "all runs"
 
 
 @dataclass(frozen=True)
@@ -216,11 +218,16 @@ class Study:
     @cached_property
     def facets(self) -> list[tuple[str, list[Setting]]]:
         """The settings by what stands above each column of panels."""
-        found: dict[str, list[Setting]] = {}
-        for setting in self.settings:
-            words = [brief(setting.values[column.name]) for column in self.layout.facet]
-            found.setdefault(", ".join(words), []).append(setting)
-        return [*found.items()]
+        return by_values(self.settings, self.layout.facet)
+
+
+def by_values(settings: Iterable[Setting], columns: Sequence[Column]) -> list[tuple[str, list[Setting]]]:
+    """The settings by their values of these keys, which stand above."""
+    found: dict[str, list[Setting]] = {}
+    for setting in settings:
+        words = [brief_choice(one.name, setting.values[one.name]) for one in columns]
+        found.setdefault(", ".join(words), []).append(setting)
+    return [*found.items()]
 
 
 def study_of(runs: Iterable[SavedRun], asked: Asked | None = None) -> Study:
@@ -256,9 +263,9 @@ def study_of(runs: Iterable[SavedRun], asked: Asked | None = None) -> Study:
 def _layout(asked: Asked, by: Sequence[Column], keys: Mapping[str, Column], every: Mapping[str, Column]) -> Layout:
     """What is asked for, and what is not chosen from the axes `by`.
 
-    Of those that are numbers the one with the most values is x, and a second one makes a heat map; dataset and
-    architecture are facets, since numbers of other data or of another network do not share a panel; the first of the
-    others is the color.
+    Of those that are numbers the one with the most values is x, and a second one makes a heat map. What the data and
+    the network are stands above panels, since their numbers do not share one; of the others the first is the color, and
+    the next are facets, too, as long as there are at most MOST_FACETS columns.
     """
     x = None if asked.x in (None, EPOCH) else _named("x", asked.x, every)
     color = None if asked.color is None else _named("color", asked.color, every)
@@ -266,7 +273,8 @@ def _layout(asked: Asked, by: Sequence[Column], keys: Mapping[str, Column], ever
     across, y = _of_y([_named("y", name, every) for name in asked.y])
     drawn = [one for one in (x, color, across, *(facet or [])) if one is not None]
     if facet is None:
-        facet = [one for one in by if one.name in ("dataset", "architecture") and one not in drawn]
+        facet = [one for one in by if one.name.split(".")[0] in ("dataset", "architecture") and one not in drawn]
+        facet = [one for one in facet if not one.numeric or one.name == "dataset"]
     left = [one for one in by if one not in (*drawn, *facet)]
     if asked.x is None:
         scales = sorted((one for one in left if one.numeric and len(one.texts) > 1), key=lambda one: -len(one.texts))
@@ -274,8 +282,12 @@ def _layout(asked: Asked, by: Sequence[Column], keys: Mapping[str, Column], ever
         if len(scales) > 1 and color is None and not asked.y:
             across = scales[1]
     left = [one for one in left if one not in (x, across)]
+    color = color or (left.pop(0) if left else None)
+    for one in left if asked.facet is None else []:
+        if math.prod(len(column.texts) for column in [*facet, one]) <= MOST_FACETS:
+            facet.append(one)
     scatter = None if asked.scatter is None else tuple(_named("scatter", name, every) for name in asked.scatter)
-    return Layout(x, across, y, color or next(iter(left), None), facet, scatter, bool(y))
+    return Layout(x, across, y, color, facet, scatter, bool(y))
 
 
 def _of_y(columns: Sequence[Column]) -> tuple[Column | None, list[Column]]:

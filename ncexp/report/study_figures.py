@@ -7,16 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-import matplotlib
 import numpy
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ncexp.measure import Comparison, compare_with_path
 from ncexp.record.quantities import BOTH, DECOMPOSITION, TRAIN, Quantity, panels
-from ncexp.report.columns import Column, brief
+from ncexp.report.columns import ABSENT, Column, brief, brief_choice
 from ncexp.report.curves import (
     Curve,
     curves_of,
@@ -27,15 +25,27 @@ from ncexp.report.curves import (
     spectrum_handles,
     spectrum_series,
 )
+from ncexp.report.heat_maps import heat_figure
 from ncexp.report.numbers import rank_correlation
-from ncexp.report.panels import Panel, draw_panels, wrap
-from ncexp.report.study import Setting, Study, over_seeds
-from ncexp.report.style import RED, TRAIN_LINE, axis_label, group_colours, label_ticks, scale_axis, set_log
+from ncexp.report.panels import Panel, draw_panels, wrapped
+from ncexp.report.study import Setting, Study, by_values, over_seeds
+from ncexp.report.style import (
+    RED,
+    TRAIN_LINE,
+    axis_label,
+    group_colours,
+    label_ticks,
+    scale_axis,
+    scale_colours,
+    set_log,
+)
 
-#: Settings that have a panel of their own, the best ones; curves in one panel; numbers written into a heat map.
-MOST_PANELS, MOST_CURVES, MOST_WRITTEN = 12, 60, 40
+#: Settings that have a panel of their own, the best ones; curves in one panel.
+MOST_PANELS, MOST_CURVES = 12, 60
 #: Panels with more settings have no lines at zero error.
 MOST_ZERO = 4
+#: Values of a key that are ticks of its axis.
+MOST_TICKS = 6
 NOTHING = "nothing to draw"
 Draw = Callable[[float | None], Figure]
 
@@ -78,8 +88,7 @@ def colours_of(study: Study) -> dict[str, str]:
     if column is None or not column.is_key:
         return {}
     if column.numeric and len(column.texts) > 2:
-        shades = matplotlib.colormaps["viridis"](numpy.linspace(0, 0.9, len(column.texts)))
-        return dict(zip(column.texts, map(to_hex, shades), strict=True))
+        return dict(zip(column.texts, scale_colours(len(column.texts)), strict=True))
     return group_colours(column.texts)
 
 
@@ -105,21 +114,6 @@ def final_figure(study: Study, width: float | None = None) -> Figure:
     return _by_facet(study, study.layout.y, draw, x, width)
 
 
-def heat_figure(study: Study, width: float | None = None) -> Figure:
-    """A row a number, a column a combination of the axes that are neither x nor the vertical one; grey: no such run."""
-    x, across = study.layout.x, study.layout.across
-    assert x is not None
-    assert across is not None
-    facets = _facets(study.settings, [one for one in study.by if one not in (x, across)])
-    rows = []
-    for y in study.layout.y:
-        grids = [_grid_of(settings, x, across, y) for _, settings in facets]
-        norm = _norm(y, grids)
-        rows.append([Panel(partial(_draw_heat, grid=one, norm=norm, x=x, across=across), _nothing) for one in grids])
-    names = [f"{y.label}\n{across.label}" for y in study.layout.y]
-    return draw_panels(names, [words for words, _ in facets], rows, [], width, of_axis=x.label)
-
-
 def epochs_figure(study: Study, width: float | None = None) -> Figure:
     """A row a panel of the catalogue, or each number that was asked for; a column a facet; a curve a setting."""
     shown = {id(setting) for setting in study.ranked[:MOST_CURVES]}
@@ -143,7 +137,7 @@ def epochs_figure(study: Study, width: float | None = None) -> Figure:
     zero = any(len(settings) <= MOST_ZERO for _, settings in facets)
     handles = [*_handles(study), *_line_handles(rows), *([_zero_handle()] if zero else [])]
     if len(facets) == 1:
-        return _wrapped(names, [one for (one,) in panels_of], handles, width)
+        return wrapped(names, [one for (one,) in panels_of], handles, width)
     return draw_panels(names, [words for words, _ in facets], panels_of, handles, width)
 
 
@@ -160,7 +154,7 @@ def terms_figure(study: Study, settings: Sequence[Setting], width: float | None 
     drawn = [Panel(partial(draw, setting=one), partial(scale_axis, row=rows[0])) for one in settings]
     handles = [*(curve.handle for curve in curves), _zero_handle()]
     label = axis_label(rows[0], [run for setting in settings for run in setting.kept])
-    return _wrapped([one.label for one in settings], drawn, handles, width, label=label)
+    return wrapped([one.label for one in settings], drawn, handles, width, label=label)
 
 
 def spectra_figure(settings: Sequence[Setting], width: float | None = None) -> Figure:
@@ -174,7 +168,7 @@ def spectra_figure(settings: Sequence[Setting], width: float | None = None) -> F
     modes = max((found[0].modes for one in settings if (found := _compared(one))), key=len)
     handles = [*spectrum_handles(modes), _zero_handle()]
     label = "ω: class means in units of\nthe noise within classes"
-    return _wrapped([one.label for one in settings], drawn, handles, width, label=label)
+    return wrapped([one.label for one in settings], drawn, handles, width, label=label)
 
 
 def path_fit_figure(study: Study, settings: Sequence[Setting], width: float | None = None) -> Figure:
@@ -189,7 +183,7 @@ def path_fit_figure(study: Study, settings: Sequence[Setting], width: float | No
         axes.set_ylim(bottom=0)
         label_ticks(axes.yaxis, share=True)
 
-    facets = _facets(settings, study.layout.facet)
+    facets = by_values(settings, study.layout.facet)
     drawn = [[Panel(partial(draw, settings=members), scale) for _, members in facets]]
     label = "closed form's miss: rms over j of\nlog (measured ω_j / theory)"
     return draw_panels([""], [words for words, _ in facets], drawn, _handles(study), width, label=label)
@@ -238,38 +232,8 @@ def _by_facet(
     ]
     names, handles = [y.label for y in numbers], _handles(study)
     if len(study.facets) == 1:
-        return _wrapped(names, [one for (one,) in drawn], handles, width, of_axis=x.label)
+        return wrapped(names, [one for (one,) in drawn], handles, width, of_axis=x.label)
     return draw_panels(names, [words for words, _ in study.facets], drawn, handles, width, of_axis=x.label)
-
-
-def _wrapped(
-    names: Sequence[str],
-    drawn: Sequence[Panel],
-    handles: Sequence[Line2D],
-    width: float | None,
-    label: str = "",
-    of_axis: str = "epoch",
-) -> Figure:
-    """Panels in lines, each with its name above it and a scale of its own."""
-
-    def named(axes: Axes, panel: Panel, name: str) -> str:
-        said = panel.draw(axes) if panel.draw else ""
-        return f"{name}\n{said}" if said else name
-
-    whole = [replace(one, draw=partial(named, panel=one, name=name)) for one, name in zip(drawn, names, strict=True)]
-    most = 4 if width is None else max(1, int((width - 1) / 1.2))
-    lines = wrap(whole, most)
-    down, across = [""] * len(lines), [""] * len(lines[0])
-    return draw_panels(down, across, lines, handles, width, label=label, of_axis=of_axis, sharey="none")
-
-
-def _facets(settings: Sequence[Setting], columns: Sequence[Column]) -> list[tuple[str, list[Setting]]]:
-    """The settings by their values of these keys, which stand above."""
-    found: dict[str, list[Setting]] = {}
-    for setting in settings:
-        words = [f"{one.name.rpartition('.')[2]}={brief(setting.values[one.name])}" for one in columns]
-        found.setdefault(", ".join(words), []).append(setting)
-    return [*found.items()]
 
 
 def _lines(settings: Sequence[Setting], x: str) -> list[list[Setting]]:
@@ -285,37 +249,6 @@ def _draw_points(axes: Axes, study: Study, settings: Sequence[Setting], x: Colum
     for setting in settings:
         points = [(x.of(run), y.of(run)) for run in setting.runs]
         axes.plot(*zip(*points, strict=True), ".", color=_colour(study, setting), markersize=6)
-
-
-def _grid_of(settings: Sequence[Setting], x: Column, across: Column, y: Column) -> numpy.ndarray:
-    """(values of across, values of x): the mean over the runs kept; nan where there is none."""
-    grid = numpy.full((len(across.texts), len(x.texts)), numpy.nan)
-    for setting in settings:
-        place = across.texts.index(setting.values[across.name]), x.texts.index(setting.values[x.name])
-        grid[place] = over_seeds(setting.kept, y.of).mean
-    return grid
-
-
-def _norm(y: Column, grids: Sequence[numpy.ndarray]) -> Normalize:
-    values = numpy.concatenate([grid.ravel() for grid in grids])
-    values = values[numpy.isfinite(values)]
-    if not len(values):
-        return Normalize(0, 1)
-    return (LogNorm if y.log and values.min() > 0 else Normalize)(values.min(), values.max())
-
-
-def _draw_heat(axes: Axes, grid: numpy.ndarray, norm: Normalize, x: Column, across: Column) -> None:
-    axes.set_facecolor("0.9")
-    axes.imshow(grid, norm=norm, cmap="viridis", aspect="auto", origin="lower", interpolation="nearest")
-    for axis, column in ((axes.xaxis, x), (axes.yaxis, across)):
-        axis.set_ticks(range(len(column.texts)), [brief(text) for text in column.texts])
-    if grid.size > MOST_WRITTEN:
-        return
-    for (row, column_), value in numpy.ndenumerate(grid):
-        if math.isfinite(value):
-            dark = norm(value) < 0.6
-            words = f"{value:.3g}"
-            axes.text(column_, row, words, ha="center", va="center", fontsize=6, color="white" if dark else "black")
 
 
 def _curve_rows(study: Study) -> list[tuple[str, list[Curve], Quantity]]:
@@ -366,15 +299,14 @@ def _scale_x(axes: Axes, x: Column) -> None:
     elif x.log and math.isfinite(axes.dataLim.minposx):
         axes.set_xscale("log")
         label_ticks(axes.xaxis)
+    if x.is_key and x.numeric and len(x.texts) <= MOST_TICKS:
+        values = [float(text) for text in x.texts if text != ABSENT]
+        axes.set_xticks(values, [brief(text) for text in x.texts if text != ABSENT])
 
 
 def _log_scale(axes: Axes) -> None:
     set_log(axes)
     label_ticks(axes.yaxis)
-
-
-def _nothing(axes: Axes) -> None:
-    """Heat maps have their scales already."""
 
 
 def _say_where_empty(axes: Axes) -> None:
@@ -388,8 +320,8 @@ def _say_where_empty(axes: Axes) -> None:
 
 def _handles(study: Study) -> list[Line2D]:
     column = study.layout.color
-    short = "" if column is None else column.name.rpartition(".")[2]
-    return [Line2D([], [], color=c, label=f"{short}={brief(text)}") for text, c in colours_of(study).items()]
+    name = "" if column is None else column.name
+    return [Line2D([], [], color=shade, label=brief_choice(name, text)) for text, shade in colours_of(study).items()]
 
 
 def _line_handles(rows: Sequence[tuple[str, list[Curve], Quantity]]) -> list[Line2D]:

@@ -48,6 +48,8 @@ OTHERS = ("#332288", "#8C510A", "#999933")
 _TAB20B, _TAB20C = (matplotlib.colormaps[name].colors for name in ("tab20b", "tab20c"))  # type: ignore[attr-defined]
 MORE = tuple(map(to_hex, [*_TAB20B[:12], *_TAB20B[16:], *_TAB20C[8:16]]))
 RED = COLOURS["zero error"]
+#: matplotlib's name of what stands for numbers, from dark to light: in heat maps, and for the values of a key.
+SCALE = "viridis"
 Line = Literal["-", "--", ":"]
 #: In order of use: of the red lines of several losses.
 LINES: tuple[Line, ...] = ("-", "--", ":")
@@ -144,6 +146,11 @@ class LogLabels(LogFormatterMathtext):
 def mode_colours(count: int) -> numpy.ndarray:
     """One colour a mode, (count, 4), from dark blue for the largest ω to yellow; they differ in lightness."""
     return numpy.asarray(matplotlib.colormaps["cividis"](numpy.linspace(0, 0.9, count)))
+
+
+def scale_colours(count: int) -> list[str]:
+    """One colour a number, from dark to light; without the last tenth of the scale, which white paper hides."""
+    return [to_hex(colour) for colour in matplotlib.colormaps[SCALE](numpy.linspace(0, 0.9, count))]
 
 
 def omega(mode: int) -> str:

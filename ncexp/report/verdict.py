@@ -25,7 +25,7 @@ from ncexp.report.numbers import (
     nc1_factor,
     small_perp_epoch,
 )
-from ncexp.report.study import Best, Setting, Study, study_of
+from ncexp.report.study import Best, Setting, Study
 from ncexp.report.tables import Entry, Table
 
 #: How many settings a table has, those with the lowest test error; and how many a sentence lists.
@@ -120,11 +120,10 @@ def _of_robustness(run: SavedRun) -> list[str]:
     return [f"robustness {now:.3g}{earlier}: the least change that decides otherwise, as a share of the input's length"]
 
 
-def print_outcome(console: Console, runs: Sequence[SavedRun]) -> None:
+def print_outcome(console: Console, study: Study) -> None:
     """The table of what several runs came to, and the verdict; nothing of runs of which none was evaluated."""
-    if not any(run.records and not run.is_simulation for run in runs):
+    if not any(run.records for run in study.runs):
         return
-    study = study_of(runs)
     console.print()
     console.print(outcome_table(study).terminal(len(study.by)))
     if len(study.settings) > MOST_ROWS:

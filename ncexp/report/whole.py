@@ -43,7 +43,7 @@ def made_tables(study: Study, preset: Preset | None = None) -> list[Table]:
     if preset == "han2022":
         sweep = han2022.gather(study.runs)
         makers = (han2022.results, han2022.differences, han2022.gains, han2022.decomposition, han2022.learning_rates)
-        return [*(make(sweep) for make in makers), tables.troubles(study.runs)]
+        return [*(make(sweep) for make in makers), tables.troubles(sweep.runs)]
     made = [tables.settings(study), tables.differences(study), tables.troubles(study.runs)]
     if study.layout.scatter:
         made.append(tables.correlation(study))

@@ -95,7 +95,7 @@ def test_readers_cope_with_a_run_whose_rate_and_seed_are_not_known(measuring: Co
     assert runs.table()["zero_error_epoch"].isna().all()
     (cell,) = gather(runs).cells.values()
     assert [len(group.runs) for group in cell.rates.values()] == [1]
-    assert len(cell.best) == 1
+    assert len(cell.kept) == 1
 
 
 @pytest.mark.slow

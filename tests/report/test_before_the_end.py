@@ -19,13 +19,15 @@ from ncexp.record import Record, SavedRun, State, find_runs, read_run
 from ncexp.record.quantities import ERROR, NC1, panels
 from ncexp.report.curves import bands_of
 from ncexp.report.figures import draw_figures
-from ncexp.report.grids import _compared, draw_all, panel_grid, rates_grid, regimes_grid
-from ncexp.report.page import describe, render_page
-from ncexp.report.sweep import gather
-from ncexp.report.tables import decomposition, differences, gains, learning_rates, results, troubles
+from ncexp.report.grids import _compared, panel_grid, rates_grid, regimes_grid
+from ncexp.report.han2022 import decomposition, differences, gains, gather, learning_rates, results
+from ncexp.report.page import render_page
+from ncexp.report.study import Asked, study_of
+from ncexp.report.tables import troubles
+from ncexp.report.verdict import outcome
+from ncexp.report.whole import PRESETS, Preset, describe, draw_all, made_tables
 
 Change = Callable[[SavedRun, list[Record]], tuple[State, list[Record]]]
-TABLES = (results, differences, gains, decomposition, learning_rates, troubles)
 
 
 def unevaluated(run: SavedRun, records: list[Record]) -> tuple[State, list[Record]]:
@@ -95,13 +97,16 @@ def _close_all() -> object:
     pyplot.close("all")
 
 
+@pytest.mark.parametrize("preset", [None, *PRESETS])
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-def test_every_table_is_made_of_whatever_is_there(whole: list[SavedRun], change: Change) -> None:
-    sweep = gather(changed(whole, change))
-    tables = [make(sweep) for make in TABLES]
+def test_every_table_is_made_of_whatever_is_there(
+    whole: list[SavedRun], change: Change, preset: Preset | None, tmp_path: Path
+) -> None:
+    study = study_of(changed(whole, change))
+    tables = made_tables(study, preset)
     assert all(table.markdown() and table.csv() and table.latex() for table in tables)
-    assert len(tables[0].rows) == 2
-    assert render_page(describe(sweep), tables, [])
+    assert len(tables[0].rows) == (2 if preset else 4)
+    assert render_page(study, describe(study, preset), outcome(study), tables, [], tmp_path)
 
 
 @pytest.mark.slow
@@ -110,11 +115,14 @@ def test_every_table_is_made_of_whatever_is_there(whole: list[SavedRun], change:
 def test_every_figure_is_drawn_of_whatever_is_there(
     whole: list[SavedRun], change: Change, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for place in ("grids", "figures"):
+    for place in ("style", "figures"):
         monkeypatch.setattr(f"ncexp.report.{place}.save", draw_alone)
     runs = changed([run for run in whole if run.rate == 0.02], change)
-    drawn = draw_all(gather(runs), tmp_path)
+    drawn = draw_all(study_of(runs), tmp_path, "han2022")
     assert ("learning_rates" in {png.stem for _, png in drawn}) == (change is not nothing_defined)
+    for asked in (Asked(), Asked(x="lr", scatter=("train/error", "test/error")), Asked(best="none")):
+        drawn = draw_all(study_of(changed(whole, change), asked), tmp_path)
+        assert ("epochs" in {png.stem for _, png in drawn}) == (change is not unevaluated)
     regimes = [replace(run, raw={**run.raw, "regime": "on_path" if run.seed else "plain"}) for run in runs]
     sweep = gather(regimes)
     figure = regimes_grid(sweep, {place: _compared(cell) for place, cell in sweep.cells.items()})
@@ -137,10 +145,10 @@ def test_cell_without_a_complete_rate_shows_the_one_that_leads_and_says_so(whole
         assert row[:5] == [*place, f"{best:g} (running, at epoch {EPOCHS[4]} to {EPOCHS[6]})", "2"]
         entries = learning_rates(sweep).rows[[*sweep.cells].index(place)][3:]
         assert entries == [f"[{100 * errors[rate]:.2f}] (running)" if rate == best else "running" for rate in errors]
-    assert "Where no rate is complete, the one that leads so far is shown" in describe(sweep)
+    assert "Where no rate is complete, the one that leads so far is shown" in describe(study_of(sweep.runs), "han2022")
     assert differences(sweep).rows == decomposition(sweep).rows == []
     assert [row[1] for row in gains(sweep).rows] == ["0 of 1", "0 of 1"]
-    assert [row[2] for row in troubles(sweep).rows] == ["running"] * 8
+    assert [row[2] for row in troubles(sweep.runs).rows] == ["running"] * 8
 
 
 def test_rate_of_a_diverged_run_leads_only_where_there_is_no_other(whole: list[SavedRun]) -> None:
@@ -162,7 +170,7 @@ def test_seeds_not_done_or_of_other_epochs_are_drawn_each_by_itself(whole: list[
         sweep = gather(changed(whole, change))
         axes = panel_grid(sweep, panels()[NC1]).axes[0]
         for cell in sweep.cells.values():
-            for run in cell.best:
+            for run in cell.kept:
                 values = [record["train/collapse/nc1_trace"] for record in run.records]
                 assert any(len(line.get_ydata()) == len(values) and list(line.get_ydata()) == pytest.approx(values)
                            for line in axes.lines)  # fmt: skip
@@ -211,5 +219,10 @@ def test_report_after_five_minutes(tmp_path: Path, capsys: pytest.CaptureFixture
     for path in (begun, new):
         write_status(path, State.RUNNING)
     (begun / "origin.json").write_text('{"loop": "covers all that is on record"}')
-    assert report([str(tmp_path / "outputs"), "--to", str(tmp_path / "report")]) == 0
+    command = [str(tmp_path / "outputs"), "--to", str(tmp_path / "report")]
+    assert report([*command, "preset=han2022"]) == 0
     assert "| 0.02 (killed, at epoch 350) | 1 |" in capsys.readouterr().out
+    assert report(command) == 0
+    said = capsys.readouterr().out
+    assert "0.02      0             –    –  1 killed" in said
+    assert "0.05      0             –    –  1 killed" in said

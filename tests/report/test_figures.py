@@ -22,8 +22,8 @@ from ncexp.report.figures import (
     training_portrait,
 )
 from ncexp.report.grids import decomposition_grid
+from ncexp.report.han2022 import gather
 from ncexp.report.style import RED, save
-from ncexp.report.sweep import gather
 
 #: Of a column and of a page of a paper, in inches.
 COLUMN, PAGE = 3.3, 6.9

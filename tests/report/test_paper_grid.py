@@ -20,11 +20,12 @@ from ncexp.measure import compare_with_path
 from ncexp.record import SavedRun, find_runs, read_run
 from ncexp.report.curves import band_of, draw_spectra, draw_zero_error, spectrum_series
 from ncexp.report.grids import _compared, decomposition_grid, path_fit_grid, spectra_grid
+from ncexp.report.han2022 import Sweep, differences, gains, gather, learning_rates, results
 from ncexp.report.numbers import rate_of_fall, small_perp_epoch
-from ncexp.report.page import describe, render_page
+from ncexp.report.page import render_page
 from ncexp.report.run import figure_two
-from ncexp.report.sweep import Sweep, gather
-from ncexp.report.tables import differences, gains, learning_rates, results
+from ncexp.report.study import study_of
+from ncexp.report.whole import describe
 
 #: Enough for a spectrum to be fitted, few enough to be quick.
 EPOCHS = [1, 2, 5, 12, 35, 101, 206, 350]
@@ -208,7 +209,7 @@ def test_gains_state_robustness_won_after_zero_error(paper: Sweep, tmp_path: Pat
         run.records[-1]["test/robustness/ratio"]
         - next(r for r in run.records if r["epoch"] == run.zero_error_epoch)["test/robustness/ratio"]
         for place, cell in paper.cells.items()
-        for run in cell.best
+        for run in cell.kept
         if place[2] == "mse" and run.zero_error_epoch is not None
     ]
     assert row["cells with robustness"] == f"{len(won)} of 15"
@@ -249,6 +250,7 @@ def test_rate_at_the_edge_of_its_grid_is_marked(tmp_path: Path) -> None:
 
 
 def test_page_says_once_how_rates_are_chosen(paper: Sweep, tmp_path: Path) -> None:
-    page = render_page(describe(paper), [results(paper)], [])
+    study = study_of(paper.runs)
+    page = render_page(study, describe(study, "han2022"), [], [results(paper)], [], tmp_path)
     assert page.count("optimistic") == 1
     assert "(edge)" not in page

@@ -20,10 +20,11 @@ from ncexp.cli.report import main as report
 from ncexp.record import SavedRun, State, find_runs, load, read_run
 from ncexp.record.quantities import selected
 from ncexp.report.compare import last_common_epoch
+from ncexp.report.han2022 import Sweep, decomposition, gains, gather, learning_rates, results
 from ncexp.report.numbers import Value, gain
 from ncexp.report.page import AT_ONCE, render_page, shown_at_once
-from ncexp.report.sweep import gather
-from ncexp.report.tables import Table, decomposition, gains, learning_rates, results, troubles
+from ncexp.report.study import study_of
+from ncexp.report.tables import Table, troubles
 from ncexp.report.verdict import outcome
 
 
@@ -50,7 +51,7 @@ def test_best_rate_counts_only_rates_of_which_every_seed_completed(tmp_path: Pat
     (row,) = learning_rates(gather(_read(tmp_path))).rows
     assert row[3] == "diverged"
     assert str(row[4]).startswith("[")
-    assert [entry[2] for entry in troubles(gather(_read(tmp_path))).rows] == ["diverged"]
+    assert [entry[2] for entry in troubles(_read(tmp_path)).rows] == ["diverged"]
 
 
 def test_cell_without_a_complete_rate_is_reported_as_such(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_cell_without_a_complete_rate_is_reported_as_such(tmp_path: Path) -> Non
     (row,) = results(sweep).rows
     assert row[3:5] == ["0.02 (failed, at epoch 24)", "1"]
     assert gains(sweep).rows == [["mse", "0 of 1", "–", "–", "0 of 1", "–", "–"]]
-    assert troubles(sweep).rows[0][4] == "OutOfMemoryError: 12 GiB"
+    assert troubles(sweep.runs).rows[0][4] == "OutOfMemoryError: 12 GiB"
 
 
 def test_results_agree_with_the_journals_by_hand(tmp_path: Path) -> None:
@@ -122,9 +123,9 @@ def test_report_is_the_same_from_folders_and_from_mlflow(tmp_path: Path) -> None
     runs, folder = tmp_path / "runs", tmp_path / "report"
     write_sweep(runs, datasets=1, architectures=1, rates=RATES[3:])
     sync_runs([runs])
-    assert report(["--uri", f"sqlite:///{runs / 'mlflow.db'}", "--to", str(folder)]) == 0
+    assert report(["--uri", f"sqlite:///{runs / 'mlflow.db'}", "--to", str(folder), "preset=han2022"]) == 0
     sweep = gather(load(runs))
-    for table in (results(sweep), gains(sweep), learning_rates(sweep), troubles(sweep)):
+    for table in (results(sweep), gains(sweep), learning_rates(sweep), troubles(sweep.runs)):
         for suffix, text in (("md", table.markdown()), ("csv", table.csv()), ("tex", table.latex())):
             assert (folder / f"{table.name}.{suffix}").read_text() == text
     assert "4 runs in 2 cells: 2 completed, 1 diverged, 1 failed" in (folder / "report.html").read_text()
@@ -133,18 +134,18 @@ def test_report_is_the_same_from_folders_and_from_mlflow(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_report_page_needs_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_sweep(tmp_path / "runs", datasets=1, architectures=1, rates=RATES[2:])
-    assert report([str(tmp_path / "runs"), "--to", str(tmp_path / "a")]) == 0
+    assert report([str(tmp_path / "runs"), "--to", str(tmp_path / "a"), "preset=han2022"]) == 0
     page = (tmp_path / "a" / "report.html").read_text()
-    said = outcome(gather(load(tmp_path / "runs")).runs)
+    said = outcome(study_of(load(tmp_path / "runs")))
     assert len(said) > 2
     assert all(f"<p>{escape(line)}</p>" in page for line in said)
     ends = capsys.readouterr().out.splitlines()[-len(said) :]
     assert [line[10:] for line in ends] == said
     assert "http" not in page  # nothing is fetched from anywhere
-    assert page.count("data:image/png;base64") == len(list((tmp_path / "a").glob("*.pdf"))) == 11
+    assert page.count("data:image/png;base64") == len(list((tmp_path / "a" / "figures").glob("*.pdf"))) == 11
     assert page.count("<table>") == page.count("</table>") == 6
     assert '<td class="chosen"' in page
-    assert all(path.read_bytes().startswith(b"%PDF") for path in (tmp_path / "a").glob("*.pdf"))
+    assert all(path.read_bytes().startswith(b"%PDF") for path in (tmp_path / "a" / "figures").glob("*.pdf"))
 
 
 @pytest.mark.slow
@@ -156,7 +157,7 @@ def test_report_that_ends_early_leaves_the_earlier_files(
     write_run(tmp_path / "outputs")
     command = [str(tmp_path / "outputs"), "--to", str(tmp_path / "report")]
     assert report(command) == 0
-    earlier = [*(tmp_path / "report").glob(f"*.{kind}")]
+    earlier = [*(tmp_path / "report").rglob(f"*.{kind}")]
     for path in earlier:
         path.write_bytes(b"earlier")
     sync = os.fsync
@@ -170,7 +171,7 @@ def test_report_that_ends_early_leaves_the_earlier_files(
     assert report(command) == 2
     assert "No space left" in capsys.readouterr().err
     assert {path.read_bytes() for path in earlier} == {b"earlier"}
-    assert {*(tmp_path / "report").glob(f"*.{kind}")} == {*earlier}
+    assert {*(tmp_path / "report").rglob(f"*.{kind}")} == {*earlier}
 
 
 def test_report_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,9 +201,13 @@ def test_compare_shows_what_differs_at_the_last_common_epoch(
     assert f"{at_five['train/collapse/nc1_trace']:.3g}" in shown_text
 
 
-def test_page_shows_words_of_a_run_as_words() -> None:
+def page_of(sweep: Sweep, folder: Path, *tables: Table, lead: str = "") -> str:
+    return render_page(study_of(sweep.runs), lead, [], tables, [], folder)
+
+
+def test_page_shows_words_of_a_run_as_words(tmp_path: Path) -> None:
     table = Table.of("troubles", "T", ["why"], [["<script>alert(1)</script>"]])
-    page = render_page("1 < 2", [table], [])
+    page = page_of(gather([read_run(write_run(tmp_path))]), tmp_path, table, lead="1 < 2")
     assert "&lt;script&gt;alert(1)" in page
     assert "<script>alert" not in page
     assert "1 &lt; 2" in page
@@ -222,12 +227,12 @@ def test_page_shows_eight_columns_of_a_table_and_unfolds_the_others(tmp_path: Pa
         shown_columns = {table.columns[place] for place in shown_at_once(table)}
         assert len(shown_columns) == AT_ONCE
         assert names is None or shown_columns == names
-        page = render_page("", [table], [])
+        page = page_of(sweep, tmp_path, table)
         folded = len(table.columns) - AT_ONCE
         assert page.count(' class="more"') == folded  # in the head
         assert len(re.findall(r'<td class="\w* more"', page)) == folded * len(table.rows)
         assert f"all\n{len(table.columns)} columns" in page
-    assert 'type="checkbox"' not in render_page("", [gains(sweep)], [])
+    assert 'type="checkbox"' not in page_of(sweep, tmp_path, gains(sweep))
 
 
 def test_chosen_rate_is_among_the_columns_that_are_shown(tmp_path: Path) -> None:

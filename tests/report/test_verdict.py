@@ -13,7 +13,8 @@ from rich.console import Console
 from synthetic_sweep import configuration
 
 from ncexp.record import Record, SavedRun, State
-from ncexp.report.sweep import axes
+from ncexp.report.columns import axes
+from ncexp.report.study import study_of
 from ncexp.report.verdict import MOST_ROWS, outcome, print_outcome, verdict
 
 NC1, PERP, LNC1 = "train/collapse/nc1_trace", "train/mse/loss_ls_perp", "train/mse/loss_nc1"
@@ -27,12 +28,17 @@ def evaluated(epoch: int, train: float, test: float, **numbers: float) -> Record
 
 
 def made(records: list[Record], *, rate: float = 0.25, seed: int = 0, loss: str = "mse", **options: Any) -> SavedRun:
-    raw = configuration(options.pop("dataset", "digits"), "mlp", loss, rate, seed)
+    dataset = options.pop("dataset", "digits")
+    raw = configuration(dataset, "mlp", loss, rate, seed)
     state = options.pop("state", State.COMPLETED)
     raw |= options
-    path = Path(f"digits-mlp-{loss}_lr{rate:g}_seed{seed}_{abs(hash((rate, seed, loss))) % 10**10:010d}")
+    path = Path(f"digits-mlp-{loss}_lr{rate:g}_seed{seed}_{abs(hash((dataset, rate, seed, loss))) % 10**10:010d}")
     facts = {"num_classes": 10, "num_features": 16, "num_test": 397}
     return SavedRun(path, raw, facts, state, "", [], records)
+
+
+def outcome_of(runs: list[SavedRun]) -> list[str]:
+    return outcome(study_of(runs))
 
 
 COLLAPSES = [
@@ -137,14 +143,14 @@ def test_best_setting_is_called_so_only_where_seeds_differ_by_less() -> None:
     gap = statistics.fmean(second) - statistics.fmean(first)
     spread = max(statistics.stdev(first), statistics.stdev(second))
     assert gap > spread
-    lines = outcome([*of_seeds(0.1, first), *of_seeds(0.2, second)])
+    lines = outcome_of([*of_seeds(0.1, first), *of_seeds(0.2, second)])
     assert lines == [
         f"best: lr 0.1, test error 2.10 ± 0.10 % (3 seeds), {gap:.2f} points below the next, lr 0.2: more than "
         f"{spread:.2f} points, the seeds' spread",
         "there, NC1 fell after zero error in 3 of 3 seeds, by a factor of 10 to 12",
     ]
     wide = [2.0, 2.4, 1.9]
-    lines = outcome([*of_seeds(0.1, wide), *of_seeds(0.2, [2.2, 2.3, 2.1])])
+    lines = outcome_of([*of_seeds(0.1, wide), *of_seeds(0.2, [2.2, 2.3, 2.1])])
     gap, spread = 2.2 - statistics.fmean(wide), statistics.stdev(wide)
     assert gap < spread
     assert lines[0] == (
@@ -154,38 +160,38 @@ def test_best_setting_is_called_so_only_where_seeds_differ_by_less() -> None:
 
 
 def test_of_one_seed_nothing_is_said_about_chance() -> None:
-    lines = outcome([*of_seeds(0.1, [100 * 7 / 397]), *of_seeds(0.2, [100 * 8 / 397])])
+    lines = outcome_of([*of_seeds(0.1, [100 * 7 / 397]), *of_seeds(0.2, [100 * 8 / 397])])
     assert lines[0] == (
         "lowest: lr 0.1, test error 1.76 % (1 seed), 0.25 points below the next, lr 0.2 (1 of 397 test examples). "
         "Of one seed nothing can be said about chance: repeat with seed=0,1,2"
     )
-    lines = outcome([*of_seeds(0.1, [2.0]), *of_seeds(0.2, [2.0])])
+    lines = outcome_of([*of_seeds(0.1, [2.0]), *of_seeds(0.2, [2.0])])
     assert lines[0].startswith("lowest: lr 0.1, test error 2.00 % (1 seed), the same as that of lr 0.2. Of one seed")
     odd = [replace(run, facts={"num_test": "many"}) for rate in (0.1, 0.2) for run in of_seeds(rate, [9 * rate])]
-    assert "test examples" not in outcome(odd)[0]  # of a stranger
-    lines = outcome([*of_seeds(0.1, [2.0, 2.2]), *of_seeds(0.2, [3.0])])
+    assert "test examples" not in outcome_of(odd)[0]  # of a stranger
+    lines = outcome_of([*of_seeds(0.1, [2.0, 2.2]), *of_seeds(0.2, [3.0])])
     assert lines[0].startswith("lowest: lr 0.1, test error 2.10 ± 0.14 % (2 seeds), 0.90 points below")
     assert "Of one seed nothing can be said" in lines[0]
 
 
 def test_seeds_of_one_setting_are_no_comparison() -> None:
-    first, _ = outcome(of_seeds(0.1, [2.0, 2.2]))
+    first, _ = outcome_of(of_seeds(0.1, [2.0, 2.2]))
     assert first == "this setting: test error 2.10 ± 0.14 % (2 seeds)"
 
 
 def test_setting_with_an_incomplete_seed_is_not_compared_but_named() -> None:
     better, others = of_seeds(0.3, [1.0, 1.0]), of_seeds(0.1, [2.0, 2.0])
     better[1] = replace(better[1], state=State.DIVERGED, records=[])
-    lines = outcome([*better, *others])
+    lines = outcome_of([*better, *others])
     assert lines[0] == "this setting: test error 2.00 ± 0.00 % (2 seeds)".replace("this setting", "lr 0.1")
     assert lines[-1] == "1 of 4 runs did not complete: 1 diverged (lr 0.3)"
-    assert outcome([replace(run, state=State.FAILED) for run in better]) == [
+    assert outcome_of([replace(run, state=State.FAILED) for run in better]) == [
         "2 of 2 runs did not complete: 2 failed (this setting)"
     ]
 
 
 def test_test_errors_of_different_data_are_not_compared() -> None:
-    lines = outcome([*of_seeds(0.1, [2.0]), *of_seeds(0.1, [0.5], dataset="mnist")])
+    lines = outcome_of([*of_seeds(0.1, [2.0]), *of_seeds(0.1, [0.5], dataset="mnist")])
     assert [line for line in lines if "test error" in line] == [
         "digits: this setting: test error 2.00 % (1 seed)",
         "mnist: this setting: test error 0.50 % (1 seed)",
@@ -195,17 +201,17 @@ def test_test_errors_of_different_data_are_not_compared() -> None:
 def test_near_the_path_counts_the_seeds_of_the_best_setting() -> None:
     near = [evaluated(4, 0.0, 0.5, perp=0.01, loss_nc1=0.2), evaluated(9, 0.0, 0.02, perp=0.01, loss_nc1=0.2)]
     far = [evaluated(4, 0.0, 0.5, perp=0.1, loss_nc1=0.2), evaluated(9, 0.0, 0.02, perp=0.1, loss_nc1=0.2)]
-    lines = outcome([made(near, seed=0), made(near[1:], seed=1), made(far, seed=2)])
+    lines = outcome_of([made(near, seed=0), made(near[1:], seed=1), made(far, seed=2)])
     said = "2 of 3 seeds near the central path (L_LS⊥ stays below a tenth of L_NC1), from epoch 4 to 9 on"
     assert lines[-1] == f"there, {said}"
 
 
 def test_best_setting_without_zero_error_or_collapse_says_so() -> None:
     never = [evaluated(1, 0.5, 0.6, nc1=3.0), evaluated(9, 0.0025, 0.02, nc1=0.1)]
-    lines = outcome([made(never, seed=seed) for seed in range(2)])
+    lines = outcome_of([made(never, seed=seed) for seed in range(2)])
     assert lines[1:] == ["there, zero error was not reached, after which features would collapse"]
     rises = [evaluated(4, 0.0, 0.05, nc1=0.1), evaluated(9, 0.0, 0.02, nc1=0.2)]
-    assert outcome([made(rises, seed=seed) for seed in range(2)])[1:] == [
+    assert outcome_of([made(rises, seed=seed) for seed in range(2)])[1:] == [
         "there, NC1 fell after zero error in 0 of 2 seeds"
     ]
 
@@ -226,7 +232,7 @@ def test_outcome_table_has_the_axes_against_test_error_and_nc1(console: Console)
     runs = [run for rate, of_rate in errors.items() for run in of_seeds(rate, of_rate)]
     runs.append(made([], rate=0.4, state=State.DIVERGED))
     runs[0].records[-1][NC1] = math.nan
-    print_outcome(console, runs)
+    print_outcome(console, study_of(runs))
     _, head, *rows = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert head.split() == ["lr", "seeds", "test", "error", "%", "NC1"]
     mean, spread = statistics.fmean([2.0, 2.6]), statistics.stdev([2.0, 2.6])
@@ -239,7 +245,7 @@ def test_outcome_table_has_the_axes_against_test_error_and_nc1(console: Console)
 
 
 def test_outcome_of_very_many_settings_shows_those_of_the_lowest_error(console: Console) -> None:
-    print_outcome(console, [run for n in range(MOST_ROWS + 5) for run in of_seeds(0.1 + n, [50.0 - n])])
+    print_outcome(console, study_of([run for n in range(MOST_ROWS + 5) for run in of_seeds(0.1 + n, [50.0 - n])]))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     rows = [line for line in lines if line[:1].isdigit()]
     assert len(rows) == MOST_ROWS + 1
@@ -250,5 +256,5 @@ def test_outcome_of_very_many_settings_shows_those_of_the_lowest_error(console: 
 
 
 def test_outcome_without_any_evaluation_prints_nothing(console: Console) -> None:
-    print_outcome(console, [made([], state=State.RUNNING)])
+    print_outcome(console, study_of([made([], state=State.RUNNING)]))
     assert console.file.getvalue() == ""  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ from ncexp.record import find_runs, read_run
 from ncexp.record.quantities import FREE_BIAS, NC0, SELI, panels
 from ncexp.report.figures import decomposition_figure, neural_collapse_figure
 from ncexp.report.grids import figures_of
-from ncexp.report.sweep import Sweep, gather
+from ncexp.report.han2022 import Sweep, gather
 
 EPOCHS = [1, 2, 5, 12, 35, 101, 206, 350]
 #: Of a column and of a page of a paper, in inches.
