@@ -30,7 +30,7 @@ const makeSortable = table => {
 document.querySelectorAll("table").forEach(makeSortable);
 
 const ask = data => {
-const MANY = 60, MOST_PANELS = 12, MOST_VALUES = 12, BAD = ["diverged", "failed", "damaged"];
+const MANY = 60, MOST_PANELS = 16, MOST_VALUES = 12, BAD = ["diverged", "failed", "damaged"];
 const runs = data.runs, every = [...runs.keys()], dark = matchMedia("(prefers-color-scheme: dark)");
 
 // Words and numbers.
@@ -71,6 +71,13 @@ const keys = new Map(data.keys.map(one => {
     order: place => one.values.indexOf(text(place)), of: place => one.numeric ? numberOf(text(place)) : text(place)}];
 }));
 const columns = new Map([...keys, ...quantities]);
+/** Panels for combinations of several keys, where the report's figures have them. */
+if (data.facets.length > 1) {
+  const name = data.facets.join(", "), parts = data.facets.map(one => keys.get(one));
+  const text = place => parts.map(one => `${one.last}=${one.text(place) ?? "–"}`).join(", ");
+  const values = [...new Set(every.map(text))].sort();
+  columns.set(name, {name, values, text, several: true, isKey: true, order: place => values.indexOf(text(place))});
+}
 /** The numbers of a quantity at the evaluated epochs of every run; null where a run has none. */
 const historyOf = cached(name => (data.history[name] ?? []).map(text => text &&
   [...new Float32Array(Uint8Array.from(atob(text), letter => letter.charCodeAt(0)).buffer)]));
@@ -160,7 +167,8 @@ const asked = () => {
   const kind = !x ? "epoch" : !x.isKey ? "scatter" : second ? "heat" : "axis";
   const want = {kind, x, y, second: kind === "heat" ? second : null, color, facet, logx: "logx" in said, logy: "logy" in said};
   // Keys beyond the axes of the settings. A key by which runs were chosen, where it is asked for, brings back all runs.
-  const extra = [...new Set([x, want.second, color, facet])].filter(one => one?.isKey && !data.axes.includes(one.name));
+  const extra = [...new Set([x, want.second, color, facet])].filter(one => one?.isKey && !one.several &&
+    !data.axes.includes(one.name));
   want.free = data.free.filter(one => !extra.includes(keys.get(one)));
   const all = kind === "scatter" || want.free.length < data.free.length;
   want.pool = every.filter(place => all || runs[place].kept || runs[place].last === null);
@@ -276,7 +284,8 @@ const gapOf = ({kind, pool, x, y, logy}, traces) => {
 };
 const noteOf = ({kind, pool, x, second, facet, logy, free, many}, panels) => {
   const open = pool.filter(place => !completed(place)).length, crosses = kind === "heat" ? "" : ": crosses";
-  const others = data.axes.filter(name => ![x, second, facet].includes(keys.get(name))).join(", ");
+  const others = data.axes.filter(name => ![x, second, facet].includes(keys.get(name)) &&
+    !(facet?.several && data.facets.includes(name))).join(", ");
   const band = many ? `; more than ${MANY} settings, so bands and zero error are left out` :
     `; band: one standard deviation${logy ? " of the logarithms" : ""}; dotted: zero error`;
   return [{epoch: `Mean over seeds${band}.`, axis: "Mean ± standard error over seeds; faint: the runs.",
@@ -294,8 +303,11 @@ const draw = () => {
   controls.logx.disabled = want.kind === "heat" || (x?.isKey && !x.numeric);
   controls.second.disabled = !x?.isKey;
   const parts = facet ? [...groupBy(want.pool, facet.order)].sort(([one], [other]) => one - other) : [[0, want.pool]];
-  const panels = parts.slice(0, MOST_PANELS).map(([order, members]) =>
-    [facet ? `${facet.name} = ${facet.values[order] ?? "–"}` : "", VIEWS[want.kind](want, members)]);
+  const panels = parts.slice(0, MOST_PANELS).map(([order, members]) => {
+    const title = facet ? `${facet.several ? "" : `${facet.name} = `}${facet.values[order] ?? "–"}` : "";
+    const traces = VIEWS[want.kind](want, members), states = new Set(members.map(place => runs[place].state));
+    return traces.length ? [title, traces] : [`${title}: ${[...states].join(", ")}`, [{x: [null], y: [null], showlegend: false}]];
+  });
   const gap = gapOf(want, panels.flatMap(([, traces]) => traces));
   $("note").textContent = gap ? "" : noteOf(want, parts.length);
   figure.ariaLabel = gap || `${y.title} against ${against}; the table of runs has the numbers`;

@@ -24,7 +24,7 @@ HERE = Path(__file__)
 
 
 def render_page(
-    study: Study | None,
+    study: Study,
     lead: str,
     verdict: Sequence[str],
     tables: Sequence[Table],
@@ -33,9 +33,9 @@ def render_page(
 ) -> str:
     """The lead, the verdict's sentences, the tables, the figures as (caption, PNG), in one HTML text.
 
-    study: with it the page has a figure that one can ask, and a table and a view of its runs. folder: that the page
-    lies in. Words may be anybody's: the template escapes them; in the script's data `tojson` writes < > & and all that
-    is not ASCII as escapes, and page.js sets them as text.
+    study: what the script's figure, table and views of runs ask; folder: that the page lies in. Words may be anybody's:
+    the template escapes them; in the script's data `tojson` writes < > & and all that is not ASCII as escapes, and
+    page.js sets them as text.
     """
     from ncexp.report.page_data import page_data  # matplotlib, whose colours it has, takes a second to import
 
@@ -44,13 +44,13 @@ def render_page(
         Environment(autoescape=True, trim_blocks=True)
         .from_string(html)
         .render(
-            title=TITLE.format("run" if study and len(study.runs) == 1 else "sweep"),
+            title=TITLE.format("run" if len(study.runs) == 1 else "sweep"),
             lead=lead,
             verdict=verdict,
             tables=[(table, shown_at_once(table)) for table in tables],
             figures=[(caption, base64.b64encode(png.read_bytes()).decode()) for caption, png in figures],
-            data=page_data(study, folder) if study else None,
-            plotly=get_plotlyjs() if study else "",
+            data=page_data(study, folder),
+            plotly=get_plotlyjs(),
             style=style,
             script=script,
         )

@@ -8,14 +8,13 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy
-from matplotlib.colors import to_hex
 
 from ncexp.config.composing import quoted
 from ncexp.config.installed import choices, read_choice
@@ -24,7 +23,7 @@ from ncexp.record.quantities import Quantity
 from ncexp.report.columns import ABSENT, SEED, ZERO_EPOCH, Column, brief, text_of
 from ncexp.report.numbers import at_the_end
 from ncexp.report.study import Study
-from ncexp.report.style import COLOURS, MORE, OTHERS, RED, group_colours, mode_colours
+from ncexp.report.style import COLOURS, MORE, OTHERS, RED, group_colours, scale_colours
 
 #: Base64 letters of all curves together: the file stays below 25 MB, of which Plotly's script takes five. Numbers that
 #: have a place in summary, figures or tables come first; of those that no room is left for the last value is there.
@@ -56,8 +55,7 @@ def page_data(study: Study, folder: Path) -> dict[str, Any]:
     history: quantity → of each run base64 of float32, a number for each of its `epochs`. view: what is drawn first.
     """
     runs, asked = study.runs, {one.name for one in study.layout.y}
-    finals = {one.name: [*map(_final(one), runs)] for one in study.quantities}
-    known = [one for one in study.quantities if any(map(math.isfinite, finals[one.name]))]
+    known = [one for one in study.quantities if _is_there(one, runs)]
     keys = [*dict.fromkeys(one for one in [*study.keys, *study.layout.keys_of()] if one.is_key)]
     settings = {run.key: place for place, one in enumerate(study.settings) for run in one.runs}
     kept = {run.key for one in study.settings for run in one.kept}
@@ -72,19 +70,27 @@ def page_data(study: Study, folder: Path) -> dict[str, Any]:
             _run(run, [one.name for one in keys], folder) | {"setting": settings[run.key], "kept": run.key in kept}
             for run in runs
         ],
-        "final": {one.name: [*map(_number, finals[one.name])] for one in known},
+        "final": {one.name: [_number(_final(one)(run)) for run in runs] for one in known},
         "history": dict(_histories(runs, known, asked)),
         "epochs": [[int(record["epoch"]) for record in run.records] for run in runs],
         "view": _view(study, [one.name for one in known]),
+        "facets": [one.name for one in study.layout.facet],
         "coordinates": [name for name in (*axes, *free, *shown) if name != SEED][:MOST_COORDINATES],
         "palette": [*OTHERS, *(MORE[4 * family + shade] for shade in range(4) for family in (3, 4, 2, 1, 5, 0))],
-        "scale": [*map(to_hex, mode_colours(10))],
+        "scale": scale_colours(10),
         "red": RED,
         "blue": COLOURS["mse"],
     }
 
 
-def _final(one: Column) -> Any:
+def _is_there(one: Column, runs: Sequence[SavedRun]) -> bool:
+    """Whether some run has the number, after some epoch."""
+    if one.name == ZERO_EPOCH:
+        return any(run.zero_error_epoch is not None for run in runs)
+    return any(not math.isnan(record.get(one.name, math.nan)) for run in runs for record in run.records)
+
+
+def _final(one: Column) -> Callable[[SavedRun], float]:
     """The number of a run as it is recorded: a share is a fraction."""
     return one.of if one.name == ZERO_EPOCH else at_the_end(one.name)
 
@@ -125,7 +131,7 @@ def _encoded(values: Sequence[float]) -> str | None:
 def _key(one: Column) -> dict[str, Any]:
     """Its values in their order, each with its colour: numbers dark to light, words as in figures."""
     values = [*dict.fromkeys(brief(text) for text in one.texts if text != ABSENT)]
-    colours = map(to_hex, mode_colours(len(values))) if one.numeric else group_colours(values).values()
+    colours = scale_colours(len(values)) if one.numeric else group_colours(values).values()
     return {"name": one.name, "numeric": one.numeric, "log": one.log, "values": values, "colors": [*colours]}
 
 
@@ -238,7 +244,7 @@ def _view(study: Study, known: Sequence[str]) -> dict[str, str]:
         "against": layout.x.name if layout.x else "epoch",
         "second": layout.across.name if layout.across else "",
         "color": layout.color.name if layout.color and layout.color.is_key else "",
-        "facet": layout.facet[0].name if layout.facet else "",
+        "facet": ", ".join(one.name for one in layout.facet),
     }
     if layout.scatter and not layout.scatter[1].is_key:
         view |= {"against": layout.scatter[0].name, "second": ""}
