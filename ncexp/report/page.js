@@ -33,7 +33,6 @@ const ask = data => {
 const MANY = 60, MOST_PANELS = 16, MOST_VALUES = 12, BAD = ["diverged", "failed", "damaged"];
 const runs = data.runs, every = [...runs.keys()], dark = matchMedia("(prefers-color-scheme: dark)");
 
-// Words and numbers.
 const plain = text => String(text).replace(/[&<>]/g, sign => ({"&": "&amp;", "<": "&lt;", ">": "&gt;"})[sign]);
 const short = (text, most) => plain(text.length > most ? `${text.slice(0, most - 2)} …` : text);
 const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
@@ -44,22 +43,15 @@ const word = (value, share) => {
   const number = Number((share ? 100 * value : value).toPrecision(4)), size = Math.abs(number);
   return (size && (size < 1e-3 || size >= 1e6) ? number.toExponential() : String(number)) + (share ? " %" : "");
 };
-const cached = make => {
-  const found = new Map();
-  return name => (found.has(name) || found.set(name, make(name)), found.get(name));
-};
-const groupBy = (items, of) => {
-  const found = new Map();
-  for (const item of items) found.has(of(item)) ? found.get(of(item)).push(item) : found.set(of(item), [item]);
-  return found;
-};
+const cached = (make, found = new Map()) =>
+  name => (found.has(name) || found.set(name, make(name)), found.get(name));
+const inOrder = (items, of) => [...Map.groupBy(items, of)].sort(([one], [other]) => one - other);
 const momentsOf = values => {
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
   const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
   return {mean, deviation: values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : 0};
 };
-const extentOf = values => values.reduce(([low, high], value) =>
-  [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
+const extentOf = values => [Math.min(...values), Math.max(...values)];
 
 // Columns: all that has a value for every run. A share is a fraction; people read percent.
 const finalOf = cached(name => data.final[name].map(numberOf));
@@ -68,20 +60,19 @@ const quantities = new Map(data.quantities.map(one =>
 const keys = new Map(data.keys.map(one => {
   const text = place => runs[place].values[one.name];
   return [one.name, {...one, title: one.name, last: one.name.split(".").at(-1), isKey: true, text,
-    order: place => one.values.indexOf(text(place)), of: place => one.numeric ? numberOf(text(place)) : text(place)}];
+    order: place => one.values.indexOf(text(place)),
+    of: place => one.numeric ? numberOf(text(place)) : text(place) && plain(text(place))}];
 }));
 const columns = new Map([...keys, ...quantities]);
-/** Panels for combinations of several keys, where the report's figures have them. */
-if (data.facets.length > 1) {
-  const name = data.facets.join(", "), parts = data.facets.map(one => keys.get(one));
-  const text = place => parts.map(one => `${one.last}=${one.text(place) ?? "–"}`).join(", ");
-  const values = [...new Set(every.map(text))].sort();
-  columns.set(name, {name, values, text, several: true, isKey: true, order: place => values.indexOf(text(place))});
-}
+/** Panels may stand for combinations of several keys, as in the report's figures. */
+const facets = new Map([[data.facets.join(", "), {several: true, values: data.panels,
+  order: place => data.panels.indexOf(runs[place].panel)}], ...keys]);
 /** The numbers of a quantity at the evaluated epochs of every run; null where a run has none. */
 const historyOf = cached(name => (data.history[name] ?? []).map(text => text &&
   [...new Float32Array(Uint8Array.from(atob(text), letter => letter.charCodeAt(0)).buffer)]));
+const has = place => one => one.isKey ? one.order(place) >= 0 : Number.isFinite(one.of(place));
 const completed = place => runs[place].state === "completed";
+const statesOf = places => [...new Set(places.map(place => runs[place].state))].join(", ");
 /** What is said of a run where it is pointed at: its name, its keys and, where it is not completed, its state. */
 const about = cached(place => [`<b>${plain(runs[place].name)}</b>`,
   ...Object.entries(runs[place].values).slice(0, MOST_VALUES).map(([key, value]) => `${plain(key)} = ${plain(value)}`),
@@ -111,8 +102,8 @@ const axisOf = (one, log, words = one?.isKey && !one.numeric) => ({
 /** Of logarithms: powers of ten or, where they span less than one, four numbers between the ends. */
 const logTicks = (logs, share) => {
   const [low, high] = extentOf(logs), first = Math.ceil(low), powers = Math.floor(high) - first + 1;
-  const tickvals = Array.from({length: powers > 1 ? powers : 4}, (_, step) =>
-    powers > 1 ? first + step : low + step / 3 * (high - low));
+  const tickvals = powers > 1 ? [...Array(powers).keys()].map(step => first + step) :
+    [0, 1, 2, 3].map(step => low + step / 3 * (high - low));
   return {tickvals, ticktext: tickvals.map(one => word(Number((10 ** one).toPrecision(2)), share))};
 };
 const barOf = (one, ticks) => ({title: {text: short(one.title, 44), side: "right"}, thickness: 14,
@@ -162,13 +153,13 @@ const fitLogs = () => {
 };
 const asked = () => {
   const said = Object.fromEntries(new FormData($("controls")));
-  const [x, second, color, facet] = [said.against, said.second, said.color, said.facet].map(name => columns.get(name));
-  const y = [...quantities.values()].find(one => one.base === said.quantity && one.split === said.split);
-  const kind = !x ? "epoch" : !x.isKey ? "scatter" : second ? "heat" : "axis";
-  const want = {kind, x, y, second: kind === "heat" ? second : null, color, facet, logx: "logx" in said, logy: "logy" in said};
+  const x = columns.get(said.against), kind = !x ? "epoch" : !x.isKey ? "scatter" : said.second ? "heat" : "axis";
+  const want = {kind, x, second: kind === "heat" ? keys.get(said.second) : null, color: keys.get(said.color),
+    y: [...quantities.values()].find(one => one.base === said.quantity && one.split === said.split),
+    facet: said.facet && facets.get(said.facet), logx: "logx" in said, logy: "logy" in said};
   // Keys beyond the axes of the settings. A key by which runs were chosen, where it is asked for, brings back all runs.
-  const extra = [...new Set([x, want.second, color, facet])].filter(one => one?.isKey && !one.several &&
-    !data.axes.includes(one.name));
+  const extra = [...new Set([x, want.second, want.color, want.facet])].filter(one =>
+    one?.isKey && !data.axes.includes(one.name));
   want.free = data.free.filter(one => !extra.includes(keys.get(one)));
   const all = kind === "scatter" || want.free.length < data.free.length;
   want.pool = every.filter(place => all || runs[place].kept || runs[place].last === null);
@@ -190,9 +181,8 @@ const traceOf = (want, place, more, showlegend = true) => ({type: "scatter", hov
   legendgroup: want.paint(place).name, name: short(want.paint(place).name, 44), ...more});
 const saidOf = (want, value) => `${plain(want.y.title)} ${word(value, want.y.share)}`;
 const headOf = (want, place) => `<b>${plain(want.label(place))}</b><br>`;
-
 const curves = (want, members) => {
-  const groups = [...groupBy(members, want.repeats).values()], {many} = want;
+  const groups = [...Map.groupBy(members, want.repeats).values()], {many} = want;
   const drawn = groups.flatMap(group => bandsOf(group, want.y.name, want.logy).flatMap(band => {
     const [first] = band.places, {colour} = want.paint(first), seeds = band.places.length;
     const head = seeds === 1 ? about(first) : `${headOf(want, first)}mean of ${seeds} seeds`;
@@ -218,15 +208,15 @@ const zeroLines = (want, groups, drawn) => {
       text: Array(3).fill(`${headOf(want, group[0])}zero error at epoch ${word(mean)}${count}`)}, false)];
   });
 };
-
-const points = (want, members) => [...groupBy(members.filter(place => Number.isFinite(want.y.of(place))),
-  place => want.paint(place).name).values()].map(group =>
-  traceOf(want, group[0], {mode: "markers", customdata: group, x: group.map(want.x.of), y: group.map(want.y.of),
-    text: group.map(place => [about(place), ...(want.x.isKey ? [] : [`${plain(want.x.title)} ` +
-      word(want.x.of(place), want.x.share)]), saidOf(want, want.y.of(place))].join("<br>")),
-    marker: {color: want.paint(group[0]).colour, size: want.x.isKey ? 6 : 8, opacity: want.x.isKey ? 0.4 : 0.85,
+const points = (want, members) => {
+  const {x, y, paint} = want, there = members.filter(place => [x, y].every(has(place)));
+  const saidOfX = place => x.isKey ? "" : `<br>${plain(x.title)} ${word(x.of(place), x.share)}`;
+  return [...Map.groupBy(there, place => paint(place).name).values()].map(group => traceOf(want, group[0], {
+    mode: "markers", customdata: group, x: group.map(x.of), y: group.map(y.of),
+    text: group.map(place => `${about(place)}${saidOfX(place)}<br>${saidOf(want, y.of(place))}`),
+    marker: {color: paint(group[0]).colour, size: x.isKey ? 6 : 8, opacity: x.isKey ? 0.4 : 0.85,
       symbol: group.map(place => completed(place) ? "circle" : "x")}}));
-
+};
 const finished = (want, members) => members.filter(place => completed(place) && Number.isFinite(want.y.of(place)));
 /** Mean and standard error over the seeds that completed, joined where only the key on this axis differs. */
 const means = (want, members) => {
@@ -238,8 +228,8 @@ const means = (want, members) => {
       `${word(error, want.y.share)}, standard error of ${places.length} seeds`;
     return {places, mean, error, text};
   };
-  const series = [...groupBy(done, want.label).values()].map(group => {
-    const found = [...groupBy(group, want.x.order)].sort(([one], [other]) => one - other).map(([, one]) => meanOf(one));
+  const series = [...Map.groupBy(done, want.label).values()].map(group => {
+    const found = inOrder(group, want.x.order).map(([, one]) => meanOf(one));
     const {colour} = want.paint(group[0]);
     return traceOf(want, group[0], {mode: "lines+markers", x: found.map(one => want.x.of(one.places[0])),
       y: found.map(one => one.mean), customdata: found.map(one => one.places), text: found.map(one => one.text),
@@ -248,17 +238,16 @@ const means = (want, members) => {
   });
   return [...series, ...points(want, members)];
 };
-
 /** A field is the mean over its runs that completed; where there is none, their states stand in it. */
 const heat = (want, members) => {
   const [across, down] = [want.x, want.second], xs = across.values.map(plain), ys = down.values.map(plain);
-  const there = groupBy(members, place => JSON.stringify([across.order(place), down.order(place)]));
+  const there = Map.groupBy(members, place => JSON.stringify([across.order(place), down.order(place)]));
   const fields = down.values.map((y, row) => across.values.map((x, column) => {
     const places = there.get(JSON.stringify([column, row])) ?? [], done = finished(want, places);
-    const {mean} = momentsOf(done.map(want.y.of)), states = new Set(places.map(place => runs[place].state));
+    const {mean} = momentsOf(done.map(want.y.of));
     return {done, z: want.logy ? Math.log10(mean) : mean,
       text: done.length ? word(Number(mean.toPrecision(3)), want.y.share) : "",
-      states: done.length ? "" : [...states].join(", "), hover: `${plain(across.name)} = ${plain(x)}<br>` +
+      states: done.length ? "" : statesOf(places), hover: `${plain(across.name)} = ${plain(x)}<br>` +
         `${plain(down.name)} = ${plain(y)}<br>${saidOf(want, mean)}, mean of ${plural(done.length, "run")}`};
   }));
   const table = name => fields.map(row => row.map(field => field[name]));
@@ -269,21 +258,19 @@ const heat = (want, members) => {
     x: ys.flatMap(() => xs), y: ys.flatMap(y => xs.map(() => y)), text: table("states").flat()}];
 };
 const VIEWS = {epoch: curves, axis: means, heat, scatter: points};
-
 /** Why nothing can be drawn, in a sentence; empty where something can. */
-const gapOf = ({kind, pool, x, y, logy}, traces) => {
+const gapOf = ({kind, x, y, logy}, traces) => {
   const values = (kind === "heat" ? traces.flatMap(one => one.z ?? []) : traces.map(one => one.y)).flat();
-  const shown = values.filter(value => Number.isFinite(value) && (kind === "heat" || !logy || value > 0));
-  if (shown.length && (kind !== "scatter" || pool.some(place => Number.isFinite(x.of(place) + y.of(place))))) return "";
-  if (kind === "scatter") return `No run has both ${y.title} and ${x.title}.`;
+  if (values.some(value => Number.isFinite(value) && (kind === "heat" || !logy || value > 0))) return "";
+  if (kind === "scatter" && !values.length) return `No run has both ${y.title} and ${x.title}.`;
   if (kind === "epoch" && !data.history[y.name])
-    return `${y.title} at every epoch is not in this file. Choose another axis, or ask for it: ncexp report y=${y.name}`;
+    return `${y.title} at every epoch is not in this file. Take another axis, or ask for it: ncexp report y=${y.name}`;
   return logy && values.some(Number.isFinite) ?
     `Nothing of ${y.title} is above 0: a logarithmic axis has nothing to show. Untick “logarithmic quantity”.` :
     `${y.title} is undefined for these runs, or none of them completed.`;
 };
 const noteOf = ({kind, pool, x, second, facet, logy, free, many}, panels) => {
-  const open = pool.filter(place => !completed(place)).length, crosses = kind === "heat" ? "" : ": crosses";
+  const left = pool.filter(place => !completed(place)).length, crosses = kind === "heat" ? "" : ": crosses";
   const others = data.axes.filter(name => ![x, second, facet].includes(keys.get(name)) &&
     !(facet?.several && data.facets.includes(name))).join(", ");
   const band = many ? `; more than ${MANY} settings, so bands and zero error are left out` :
@@ -292,25 +279,24 @@ const noteOf = ({kind, pool, x, second, facet, logy, free, many}, panels) => {
     heat: `Mean over the runs that completed${others && `, whatever their ${others}`}.`,
     scatter: "A point is a run at its last evaluated epoch."}[kind],
   free.length && kind !== "scatter" ? `Of each setting the best ${free.join(", ")} alone is drawn.` : "",
-  open && kind !== "epoch" ? `${plural(open, "run")} did not complete${crosses}.` : "",
+  left && kind !== "epoch" ? `${plural(left, "run")} did not complete${crosses}.` : "",
   panels > MOST_PANELS ? `These are the first ${MOST_PANELS} of ${panels} panels.` : "",
   "A click on a point opens its run; a click in the legend hides a group."].filter(Boolean).join(" ");
 };
-
 const draw = () => {
-  const want = asked(), figure = $("figure"), {x, y, facet} = want, against = x?.title ?? "epoch";
+  const want = asked(), figure = $("figure"), {x, y, facet} = want;
   $("meaning").replaceChildren(make("b", {}, y.label), " ", make("i", {}, y.symbol), y.symbol ? ": " : "", y.meaning);
   controls.logx.disabled = want.kind === "heat" || (x?.isKey && !x.numeric);
   controls.second.disabled = !x?.isKey;
-  const parts = facet ? [...groupBy(want.pool, facet.order)].sort(([one], [other]) => one - other) : [[0, want.pool]];
+  const parts = facet ? inOrder(want.pool, facet.order) : [[0, want.pool]];
   const panels = parts.slice(0, MOST_PANELS).map(([order, members]) => {
     const title = facet ? `${facet.several ? "" : `${facet.name} = `}${facet.values[order] ?? "–"}` : "";
-    const traces = VIEWS[want.kind](want, members), states = new Set(members.map(place => runs[place].state));
-    return traces.length ? [title, traces] : [`${title}: ${[...states].join(", ")}`, [{x: [null], y: [null], showlegend: false}]];
+    const traces = VIEWS[want.kind](want, members), nothing = [{x: [null], y: [null], showlegend: false}];
+    return traces.length ? [title, traces] : [`${title}: ${statesOf(members)}`, nothing];
   });
   const gap = gapOf(want, panels.flatMap(([, traces]) => traces));
   $("note").textContent = gap ? "" : noteOf(want, parts.length);
-  figure.ariaLabel = gap || `${y.title} against ${against}; the table of runs has the numbers`;
+  figure.ariaLabel = gap || `${y.title} against ${x?.title ?? "epoch"}; the table of runs has the numbers`;
   if (gap) return Plotly.purge(figure), figure.replaceChildren(make("p", {className: "instead"}, gap));
   if (!figure.data) figure.replaceChildren();
   return Plotly.react(figure, ...figureOf(want, panels), CONFIG).then(() => {
@@ -318,8 +304,7 @@ const draw = () => {
     figure.on("plotly_click", ({points: [point]}) => open([point.customdata ?? point.data.meta].flat(2)));
   });
 };
-/** Traces and layout: panels side by side as there is room, on the same axes; the legend beside or, in a narrow page,
-    below them. */
+/** Traces and layout: panels on the same axes, side by side as there is room; the legend beside or below them. */
 const figureOf = (want, panels) => {
   const room = $("figure").clientWidth, across = Math.min(panels.length, Math.max(1, Math.floor(room / 380)));
   const down = Math.ceil(panels.length / across), heated = want.kind === "heat", seen = new Set();
@@ -327,11 +312,11 @@ const figureOf = (want, panels) => {
   const vertical = heated ? want.second : want.y, layout = {annotations: [], grid: {rows: down, columns: across,
     pattern: "independent", xgap: 0.14, ygap: 0.3}};
   panels.forEach(([title, traces], place) => {
-    const name = place ? place + 1 : "", [x, y] = [`x${name}`, `y${name}`], matches = axis => place ? {matches: axis} : {};
-    layout[`xaxis${name}`] = {...axisOf(want.x, want.logx, heated || undefined), ...matches("x"),
+    const name = place ? place + 1 : "", [x, y] = [`x${name}`, `y${name}`];
+    layout[`xaxis${name}`] = {...axisOf(want.x, want.logx, heated || undefined), matches: place ? "x" : undefined,
       title: {text: plain(want.x?.title ?? "epoch"), standoff: 6}};
-    layout[`yaxis${name}`] = {...axisOf(vertical, want.logy && !heated, heated || undefined), ...matches("y"),
-      title: {text: place % across ? "" : plain(vertical.title)}};
+    layout[`yaxis${name}`] = {...axisOf(vertical, want.logy && !heated, heated || undefined),
+      matches: place ? "y" : undefined, title: {text: place % across ? "" : plain(vertical.title)}};
     layout.annotations.push({text: plain(title), showarrow: false, xref: `${x} domain`, yref: `${y} domain`, x: 0, y: 1,
       xanchor: "left", yanchor: "bottom"});
     for (const one of traces) {
@@ -344,7 +329,7 @@ const figureOf = (want, panels) => {
   const legend = beside ? {x: 1.01, y: 1} : {orientation: "h", x: 0, y: -64 / high, yanchor: "top"};
   return [panels.flatMap(([, traces]) => traces), layoutOf({...layout, height: high + 70 + below, legend,
     showlegend: seen.size > 1, margin: {l: 50, r: 12, t: 24, b: 46 + below},
-    coloraxis: {colorscale: scaleOf(colour => colour), colorbar: barOf(want.y, want.logy && logTicks(zs, want.y.share))}})];
+    coloraxis: {colorscale: scaleOf(one => one), colorbar: barOf(want.y, want.logy && logTicks(zs, want.y.share))}})];
 };
 const linkTo = place => `#${new URLSearchParams({run: runs[place].key})}`;
 /** A click on what one run made opens it; on what several made, shows them in the table. */
@@ -364,8 +349,8 @@ const cells = () => [
   ["state", place => make("span", {className: BAD.includes(runs[place].state) ? "bad" : ""}, runs[place].state)],
   ...[...keys.values()].map(one => [one.name, place => one.text(place) ?? "–", one.numeric ? one.of : null]),
   ["last epoch", place => word(numberOf(runs[place].last)), place => numberOf(runs[place].last)],
-  ...[...quantities.values()].filter(one => one.at_once || one === asked().y).map(one =>
-    [one.title, place => word(one.of(place), one.share), one.of]),
+  ...[...quantities.values()].filter(one => one.at_once || (one.base === controls.quantity.value &&
+    one.split === controls.split.value)).map(one => [one.title, place => word(one.of(place), one.share), one.of]),
   ["message", place => runs[place].message]];
 const fillTable = () => {
   const shown = cells(), names = shown.map(([name]) => name).join("\n");
@@ -380,7 +365,6 @@ const fillTable = () => {
   const head = make("tr", {}, ...shown.map(([name]) => make("th", {scope: "col"}, name)));
   $("table_of_runs").replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
   makeSortable($("table_of_runs"));
-  filter();
 };
 const filter = () => {
   const words = $("filter").value.toLowerCase().split(/\s+/), rows = [...$("table_of_runs").tBodies[0].rows];
@@ -400,9 +384,11 @@ const coordinateOf = (one, places) => {
     {label, values, tickformat: one.share ? "~%" : ""};
 };
 const drawParallel = () => {
+  brushed = null;
+  filter();
   const plot = $("parallel_plot"), shown = data.coordinates.map(name => columns.get(name));
   const color = columns.get($("parallel_color").value), needed = [...shown, color].filter(Boolean);
-  const places = every.filter(place => needed.every(one => one.isKey ? one.order(place) >= 0 : Number.isFinite(one.of(place))));
+  const places = every.filter(place => needed.every(has(place)));
   $("parallel").hidden = places.length < 2 || shown.length < 2;
   if ($("parallel").hidden) return;
   const left = runs.length - places.length;
@@ -425,12 +411,11 @@ const drawParallel = () => {
 const showRun = place => {
   const run = runs[place], list = make("dl"), code = text => make("code", {}, text);
   const say = (name, ...what) => list.append(make("dt", {}, name), make("dd", {}, ...what));
-  say("state", run.state + (run.message ? `: ${run.message}` : ""));
-  for (const [name, value] of Object.entries(run.values)) say(name, value);
-  say("last evaluated epoch", String(run.last ?? "none"));
-  say("zero error", run.zero === null ? "not reached" : `from epoch ${run.zero} on`);
-  say("key", code(run.key));
-  if (run.command) say("command", code(run.command), " ", copyButton(run.command));
+  const zero = run.zero === null ? "not reached" : `from epoch ${run.zero} on`;
+  for (const words of [["state", run.state + (run.message ? `: ${run.message}` : "")], ...Object.entries(run.values),
+    ["last evaluated epoch", run.last ?? "none"], ["zero error", zero], ["key", code(run.key)]]) say(...words);
+  const copy = ({target}) => navigator.clipboard.writeText(run.command).then(() => { target.textContent = "copied"; });
+  if (run.command) say("command", code(run.command), " ", make("button", {type: "button", onclick: copy}, "copy"));
   if (run.folder) say("files", make("a", {href: `${run.folder}/`}, "its folder"),
     ...run.figures.flatMap(([name, href]) => [" · ", make("a", {href}, name)]));
   const [href, served] = run.mlflow ?? [], page = make("a", {href, rel: "noreferrer"}, "its page");
@@ -438,23 +423,20 @@ const showRun = place => {
   if (run.last === null) list.append(make("p", {className: "instead"}, "Nothing was evaluated in this run."));
   $("one").replaceChildren(make("a", {href: "#all"}, `← all of the report (${plural(runs.length, "run")})`),
     make("h1", {}, run.name), list, panelsOf(place, data.quantities.filter(one => one.in_panel)));
-  for (const [family, rows] of groupBy(data.quantities.filter(one => !one.in_panel), one => one.family)) {
+  for (const [family, rows] of Map.groupBy(data.quantities.filter(one => !one.in_panel), one => one.family)) {
     const panels = panelsOf(place, rows), summary = make("summary", {}, `more: ${family || "of the run"}`);
     if (panels.children.length) $("one").append(make("details", {}, summary, panels));
   }
 };
-const copyButton = text => make("button", {type: "button", onclick: ({target}) => navigator.clipboard.writeText(text).then(
-  () => { target.textContent = "copied"; }, () => getSelection().selectAllChildren(target.previousElementSibling))}, "copy");
 /** A panel is drawn when it comes into sight: a run has dozens. */
 const inSight = new IntersectionObserver(entries => entries.filter(one => one.isIntersecting).forEach(({target}) => {
   inSight.unobserve(target);
   drawPanel(target, ...target.what);
 }), {rootMargin: "200px"});
 const panelsOf = (place, rows) => {
-  const known = groupBy(rows.filter(one => historyOf(one.name)[place]), one => one.panel);
+  const known = Map.groupBy(rows.filter(one => historyOf(one.name)[place]), one => one.panel);
   return make("div", {className: "panels"}, ...[...known].map(([title, list]) => {
-    const ariaLabel = `${title} against epoch`;
-    const panel = make("div", {className: "panel", role: "img", ariaLabel, what: [place, title, list]});
+    const panel = make("div", {className: "panel", role: "img", ariaLabel: title, what: [place, title, list]});
     inSight.observe(panel);
     return panel;
   }));
@@ -462,7 +444,7 @@ const panelsOf = (place, rows) => {
 /** Train solid, test dashed, a second quantity dotted; modes in their scale, the parts of the loss in their colours. */
 const drawPanel = (panel, place, title, rows) => {
   const bases = [...new Set(rows.map(one => one.base))], modes = bases.length > 3 && !rows[0].color;
-  const {zero} = runs[place], log = rows[0].log && rows.some(one => historyOf(one.name)[place].some(value => value > 0));
+  const {zero} = runs[place], some = rows.some(({name}) => historyOf(name)[place].some(value => value > 0));
   const traces = rows.map(one => {
     const index = bases.indexOf(one.base), values = historyOf(one.name)[place], alone = modes || one.color;
     const mode = data.scale[Math.round(index / bases.length * data.scale.length)];
@@ -474,7 +456,7 @@ const drawPanel = (panel, place, title, rows) => {
   });
   const red = {type: "line", x0: zero, x1: zero, yref: "paper", y0: 0, y1: 1, line: {color: ink(data.red), width: 1.5}};
   Plotly.newPlot(panel, traces, layoutOf({title: {text: plain(title), font: {size: 13}, x: 0.02, y: 0.97},
-    xaxis: axisOf(null, false), yaxis: axisOf(rows[0], log), margin: {l: 48, r: 10, t: 30, b: 30},
+    xaxis: axisOf(null, false), yaxis: axisOf(rows[0], rows[0].log && some), margin: {l: 48, r: 10, t: 30, b: 30},
     showlegend: traces.length > 1, legend: {orientation: "h", y: -0.12, font: {size: 10}},
     shapes: zero === null ? [] : [red]}), {...CONFIG, displayModeBar: false});
 };
@@ -486,14 +468,10 @@ const route = () => {
   const place = single ? 0 : runs.findIndex(one => one.key === key), before = $("one").hidden;
   if (before && place >= 0) scrolled = scrollY;
   [$("all").hidden, $("one").hidden] = [place >= 0, place < 0];
-  if (place >= 0) {
-    showRun(place);
-    scrollTo(0, 0);
-  } else {
-    if (!drawn) start();
-    if (!before) scrollTo(0, scrolled);
-    if (key !== null) $("note").textContent = `This report has no run of key ${key}.`;
-  }
+  if (place >= 0) return showRun(place), scrollTo(0, 0);
+  if (!drawn) start();
+  if (!before) scrollTo(0, scrolled);
+  return key === null || ($("note").textContent = `This report has no run of key ${key}.`);
 };
 /** What is drawn while it is hidden has no size, so this waits until it is shown. */
 const start = () => {
@@ -519,18 +497,15 @@ $("controls").onchange = ({target: {name}}) => {
   if (["quantity", "against", "split"].includes(name)) fitLogs();
   draw();
   fillTable();
+  filter();
 };
 $("filter").oninput = filter;
 $("everything").onclick = () => {
-  [picked, brushed, $("filter").value] = [null, null, ""];
+  [picked, $("filter").value] = [null, ""];
   drawParallel();
-  filter();
 };
 addEventListener("hashchange", route);
-dark.addEventListener("change", () => {
-  drawn = false;
-  route();
-});
+dark.addEventListener("change", () => route(drawn = false));
 route();
 };
 

@@ -59,6 +59,7 @@ def page_data(study: Study, folder: Path) -> dict[str, Any]:
     keys = [*dict.fromkeys(one for one in [*study.keys, *study.layout.keys_of()] if one.is_key)]
     settings = {run.key: place for place, one in enumerate(study.settings) for run in one.runs}
     kept = {run.key for one in study.settings for run in one.kept}
+    panels = {run.key: title for title, ones in study.facets for one in ones for run in one.runs}
     axes, free = ([one.name for one in columns] for columns in (study.by, study.free))
     shown = [one.name for one in known if one.name in asked or (one.row and one.name.split("/")[0] in one.row.report)]
     return {
@@ -67,7 +68,8 @@ def page_data(study: Study, folder: Path) -> dict[str, Any]:
         "free": free,
         "quantities": [_quantity(one) | {"at_once": one.name in shown} for one in known],
         "runs": [
-            _run(run, [one.name for one in keys], folder) | {"setting": settings[run.key], "kept": run.key in kept}
+            _run(run, [one.name for one in keys], folder)
+            | {"setting": settings[run.key], "kept": run.key in kept, "panel": panels[run.key]}
             for run in runs
         ],
         "final": {one.name: [_number(_final(one)(run)) for run in runs] for one in known},
@@ -75,6 +77,7 @@ def page_data(study: Study, folder: Path) -> dict[str, Any]:
         "epochs": [[int(record["epoch"]) for record in run.records] for run in runs],
         "view": _view(study, [one.name for one in known]),
         "facets": [one.name for one in study.layout.facet],
+        "panels": [title for title, _ in study.facets] if len(study.layout.facet) > 1 else [],
         "coordinates": [name for name in (*axes, *free, *shown) if name != SEED][:MOST_COORDINATES],
         "palette": [*OTHERS, *(MORE[4 * family + shade] for shade in range(4) for family in (3, 4, 2, 1, 5, 0))],
         "scale": scale_colours(10),
