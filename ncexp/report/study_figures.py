@@ -103,13 +103,17 @@ def final_figure(study: Study, width: float | None = None) -> Figure:
             return
         for line in _lines(settings, x.name):
             values = [over_seeds(setting.kept, y.of, kind="se") for setting in line]
-            places = [_place(x, setting) for setting in line]
-            joined = "-" if x.numeric and len(line) > 1 else ""
-            colour, marks = _colour(study, line[0]), ["." if setting.completed else "x" for setting in line]
-            axes.plot(places, [value.mean for value in values], joined, color=colour, linewidth=1)
-            for place, value, mark in zip(places, values, marks, strict=True):
-                spread = None if math.isnan(value.spread) else value.spread
-                axes.errorbar(place, value.mean, spread, fmt=mark, color=colour, markersize=6, elinewidth=1, capsize=2)
+            places, means = [_place(x, setting) for setting in line], [value.mean for value in values]
+            spreads = [0.0 if math.isnan(value.spread) else value.spread for value in values]
+            style = {"color": _colour(study, line[0]), "markersize": 6}
+            joined = ".-" if x.numeric and len(line) > 1 else "."
+            if any(spreads):
+                axes.errorbar(places, means, spreads, fmt=joined, linewidth=1, elinewidth=1, capsize=2, **style)
+            else:
+                axes.plot(places, means, joined, linewidth=1, **style)
+            begun = [place for place, setting in enumerate(line) if not setting.completed]
+            if begun:
+                axes.plot([places[one] for one in begun], [means[one] for one in begun], "x", **style)
 
     return _by_facet(study, study.layout.y, draw, x, width)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from rich.console import Console
 
 from ncexp.record import SavedRun, State, format_counts
+from ncexp.report.columns import brief
 from ncexp.report.numbers import (
     ERROR,
     NC1,
@@ -146,7 +147,12 @@ def outcome_table(study: Study) -> Table:
         done = [run for run in one.runs if run.state is State.COMPLETED and run.records]
         numbers = [Value.of([at_the_end(name)(run) for run in done]) for name in names]
         others = [run.state for run in one.runs if run.state is not State.COMPLETED]
-        row: list[Entry] = [*one.values.values(), str(len(_errors(one))), Value.of(_errors(one), ".2f"), *numbers]
+        row: list[Entry] = [
+            *map(brief, one.values.values()),
+            str(len(_errors(one))),
+            Value.of(_errors(one), ".2f"),
+            *numbers,
+        ]
         rows.append([*row, format_counts(others) if others else ""])
     return Table.of("outcome", "", columns, rows)
 
@@ -246,7 +252,7 @@ def _errors(setting: Setting) -> list[float]:
 def _words(setting: Setting) -> str:
     """``loss mse_mean, lr 0.06``; what the data are is said before."""
     values = {**setting.values, **setting.chosen}
-    chosen = [f"{axis} {value}" for axis, value in values.items() if axis.partition(".")[0] != "dataset"]
+    chosen = [f"{axis} {brief(value)}" for axis, value in values.items() if axis.partition(".")[0] != "dataset"]
     return ", ".join(chosen) or "this setting"
 
 
