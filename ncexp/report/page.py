@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment
+from plotly.offline import get_plotlyjs
 
 from ncexp.report.numbers import Value
 from ncexp.report.study import Study
@@ -17,73 +18,9 @@ from ncexp.report.tables import Table
 AT_ONCE = 8
 #: Which are shown at once beside those that say what a row is.
 HEADLINES = ("test acc. at the end %", "NC1", "L_LS⊥/L %")
-TITLE = "Neural collapse: what the sweep came to"
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 88rem; margin: 2rem auto; padding: 0 1.2rem; }
-h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-p.lead, figcaption { color: #555; } nav a { margin-right: 1.1rem; }
-.scroll { overflow-x: auto; } .more { display: none; } input:checked ~ .scroll .more { display: table-cell; }
-table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .28rem .5rem; border-bottom: 1px solid #e3e3e3; text-align: left; white-space: nowrap; }
-td:last-child { white-space: normal; }
-th { cursor: pointer; border-bottom: 2px solid #888; vertical-align: bottom; white-space: normal; }
-th[data-order="1"]::after { content: " ▲"; } th[data-order="-1"]::after { content: " ▼"; }
-tbody tr:hover { background: #f4f7fb; } td.number { text-align: right; } td.chosen { font-weight: 700; }
-figure { margin: 1.2rem 0; } img { max-width: 100%; border: 1px solid #eee; }
-"""
-SCRIPT = """
-for (const head of document.querySelectorAll("th")) head.onclick = () => {
-  const body = head.closest("table").tBodies[0], column = head.cellIndex, order = head.dataset.order === "1" ? -1 : 1;
-  for (const other of head.parentNode.cells) delete other.dataset.order;
-  head.dataset.order = order;
-  const words = row => row.cells[column].textContent.replace(/^\\[|^–.*/, "");
-  const rows = [...body.rows].sort((a, b) => {
-    const x = words(a), y = words(b), less = parseFloat(x) - parseFloat(y);
-    if (x === "" || y === "") return (x === "") - (y === "");
-    return order * (isNaN(less) ? x.localeCompare(y) : less);
-  });
-  body.append(...rows);
-};
-"""
-PAGE = """\
-<!doctype html><html lang="en"><meta charset="utf-8"><title>{{ title }}</title>
-<meta name="viewport" content="width=device-width"><style>{{ style | safe }}</style>
-<h1>{{ title }}</h1><p class="lead">{{ lead }}</p>
-{%- for line in verdict %}<p>{{ line }}</p>{% endfor %}
-<nav>{% for table in tables %}<a href="#{{ table.name }}">{{ table.title }}</a>{% endfor %}
-<a href="#figures">Figures</a></nav>
-{%- for table in tables %}
-<h2 id="{{ table.name }}">{{ table.title }}</h2>
-{%- if not table.rows %}<p>None.</p>
-{%- else %}
-{%- set shown = shown_at_once(table) %}
-<section>
-{%- if shown | length < table.columns | length %}
-<input type="checkbox" id="all_of_{{ table.name }}"><label for="all_of_{{ table.name }}">all
-{{ table.columns | length }} columns</label>
-{%- endif %}
-<div class="scroll"><table>
-<thead><tr>
-{%- for name in table.columns %}<th{% if loop.index0 not in shown %} class="more"{% endif %}>{{ name }}</th>
-{%- endfor %}</tr></thead><tbody>
-{%- for row in table.rows %}
-<tr>
-{%- for entry in row -%}
-<td class="
-{%- if entry is not string %}number{% elif entry.startswith("[") %}chosen{% endif %}
-{%- if loop.index0 not in shown %} more{% endif %}">{{ entry }}</td>
-{%- endfor -%}
-</tr>
-{%- endfor %}
-</tbody></table></div></section>
-{%- endif %}
-{%- endfor %}
-<h2 id="figures">Figures</h2>
-{%- for caption, image in figures %}
-<figure><img alt="{{ caption }}" src="data:image/png;base64,{{ image }}"><figcaption>{{ caption }}</figcaption></figure>
-{%- endfor %}
-<script>{{ script | safe }}</script></html>
-"""
+TITLE = "Neural collapse: what the {} came to"
+#: Template, style and script lie beside this file.
+HERE = Path(__file__)
 
 
 def render_page(
@@ -94,11 +31,30 @@ def render_page(
     figures: Sequence[tuple[str, Path]],
     folder: Path,
 ) -> str:
-    """The lead, the verdict's sentences, the tables, the figures as (caption, PNG), in one HTML text."""
-    images = [(caption, base64.b64encode(png.read_bytes()).decode()) for caption, png in figures]
-    content = {"title": TITLE, "lead": lead, "verdict": verdict, "tables": tables, "figures": images}
-    template = Environment(autoescape=True).from_string(PAGE)
-    page: str = template.render(**content, style=STYLE, script=SCRIPT, shown_at_once=shown_at_once)
+    """The lead, the verdict's sentences, the tables, the figures as (caption, PNG), in one HTML text.
+
+    study: what the script's figure, table and views of runs ask; folder: that the page lies in. Words may be anybody's:
+    the template escapes them; in the script's data `tojson` writes < > & and all that is not ASCII as escapes, and
+    page.js sets them as text.
+    """
+    from ncexp.report.page_data import page_data  # matplotlib, whose colours it has, takes a second to import
+
+    html, style, script = (HERE.with_suffix(kind).read_text(encoding="utf-8") for kind in (".html", ".css", ".js"))
+    page: str = (
+        Environment(autoescape=True, trim_blocks=True)
+        .from_string(html)
+        .render(
+            title=TITLE.format("run" if len(study.runs) == 1 else "sweep"),
+            lead=lead,
+            verdict=verdict,
+            tables=[(table, shown_at_once(table)) for table in tables],
+            figures=[(caption, base64.b64encode(png.read_bytes()).decode()) for caption, png in figures],
+            data=page_data(study, folder),
+            plotly=get_plotlyjs(),
+            style=style,
+            script=script,
+        )
+    )
     return page
 
 
