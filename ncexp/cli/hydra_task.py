@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from ncexp.config import ConfigError, check
 from ncexp.config.composing import REFUSALS, as_mapping, composing, config_directory, quoted, refusals_named
 from ncexp.launching.table import TYPED, print_end
-from ncexp.launching.task import attempt
+from ncexp.launching.task import attempt, returned
 from ncexp.record import State
 from ncexp.record.console import process_console
 
@@ -73,7 +73,7 @@ def _path_as_it_is(word: str) -> str:
 
 
 class _Task:
-    """What Hydra calls with one composed configuration, and our sweeper with the states of a whole sweep."""
+    """What Hydra calls with one composed configuration, and our launchers with the states of a whole sweep."""
 
     def __init__(self) -> None:
         self.states: list[State] = []
@@ -81,7 +81,7 @@ class _Task:
         #: Raised later: of an exception in a task Hydra prints a line of its own beside ours.
         self.refusal: Exception | None = None
 
-    def __call__(self, config: DictConfig) -> None:
+    def __call__(self, config: DictConfig) -> Any:
         self.composed = True
         try:
             _refuse_launcher()
@@ -89,14 +89,15 @@ class _Task:
             raw = as_mapping(config, words)
         except REFUSALS as error:
             self.refusal = error
-        else:
-            console = process_console()
-            self.states.append(attempt(raw, console))
-            if raw.keys() & {"run", "checkpoints"} or self.states[-1] is not State.COMPLETED:
-                print_end(console, self.states)
-            else:
-                trained = check(raw)
-                print_end(console, self.states, trained.outputs, trained.directory)
+            return None
+        console = process_console()
+        self.states.append(state := attempt(raw, console))
+        if raw.keys() & {"run", "checkpoints"} or state is State.REFUSED:
+            print_end(console, self.states)
+            return None
+        task = check(raw)
+        print_end(console, self.states, task.outputs, task.directory if state is State.COMPLETED else None)
+        return returned(task, state)
 
     def finished(self, states: Iterable[State]) -> None:
         """The sweep is through, or handed over."""

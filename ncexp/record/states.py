@@ -11,14 +11,15 @@ from enum import StrEnum
 class State(StrEnum):
     """The states, in the order in which counts are printed.
 
-    In status.json: running, completed, diverged, failed, interrupted. Seen from outside: killed (says running, but no
-    process holds its lock), lost (its job left the queue without a result), damaged (a file of it cannot be read, or
-    its record lacks epochs), queued, new, unknown (only SLURM could tell). Of a command: refused (its configuration),
-    busy (another process works on it).
+    In status.json: running, completed, diverged, pruned (a search ended it before its last epoch), failed, interrupted.
+    Seen from outside: killed (says running, but no process holds its lock), lost (its job left the queue without a
+    result), damaged (a file of it cannot be read, or its record lacks epochs), queued, new, unknown (only SLURM could
+    tell). Of a command: refused (its configuration), busy (another process works on it).
     """
 
     COMPLETED = "completed"
     DIVERGED = "diverged"
+    PRUNED = "pruned"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
     KILLED = "killed"
@@ -63,6 +64,7 @@ class _Properties:
 _PROPERTIES = {
     State.COMPLETED: _Properties(0, "FINISHED", final=True),
     State.DIVERGED: _Properties(3, "FINISHED", final=True),
+    State.PRUNED: _Properties(0, "KILLED"),  # not final: asked for alone, it goes on to its full length
     State.FAILED: _Properties(1, "FAILED"),
     State.INTERRUPTED: _Properties(130, "KILLED"),
     State.KILLED: _Properties(5, "KILLED"),
