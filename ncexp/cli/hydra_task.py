@@ -105,8 +105,10 @@ class _Task:
 
 
 def _refuse_launcher() -> None:
-    """Hydra heeds a launcher only in a sweep; without one the run would silently be trained here."""
+    """Hydra heeds launcher and sweeper only in a sweep; without one the run would silently be trained here."""
     configuration = HydraConfig.get()
-    if configuration.mode != RunMode.MULTIRUN and "ncexp" in configuration.launcher._target_:
-        choice = configuration.runtime.choices["hydra/launcher"]
-        raise ConfigError(f"hydra/launcher: expected a sweep, of one run at least, got {choice!r} without one. Add -m.")
+    if configuration.mode == RunMode.MULTIRUN:
+        return
+    for group in ("hydra/launcher", "hydra/sweeper"):
+        if (choice := configuration.runtime.choices[group]) not in ("basic", "ncexp"):
+            raise ConfigError(f"{group}: expected a sweep, of one run at least, got {choice!r} without one. Add -m.")

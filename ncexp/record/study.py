@@ -6,7 +6,8 @@ Only searches import this file, and with it Optuna.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from filelock import FileLock
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from ncexp.record.files import DamagedFile
+from ncexp.record.files import LARGEST_FILE, DamagedFile, open_file
 from ncexp.record.objective import value_of
 from ncexp.record.saved_run import SavedRun
 
@@ -56,26 +57,33 @@ class _Journal(JournalFileBackend):
 def open_storage(path: Path) -> JournalStorage:
     """The journal file, made where there is none. Raises DamagedFile for one that Optuna cannot read."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # what there is to say, a search says itself
-    try:
+    with suppress(FileNotFoundError), open_file(path) as file:  # a pipe would be waited for
+        if (size := os.fstat(file.fileno()).st_size) > LARGEST_FILE:
+            raise DamagedFile(f"{path}: expected at most {LARGEST_FILE} bytes, got {size}. Set it aside.")
+    with _readable(path):
         return JournalStorage(_Journal(path))
-    except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
-        raise DamagedFile(
-            f"{path}: expected a journal of Optuna, got a damaged file ({type(error).__name__}: {error}). Set it aside."
-        ) from error
 
 
 def load_study(path: Path, pruner: str | None = None) -> optuna.Study:
-    """The study of a search that is there. Raises DamagedFile where it is not."""
-    storage = open_storage(path)
-    try:
+    """The study of a search that is there. Raises DamagedFile where it is not, or cannot be read."""
+    if not path.exists():
+        raise DamagedFile(f"{path}: expected the journal of a search, got none. The command of the search makes it.")
+    storage, ender = open_storage(path), None if pruner is None else PRUNERS[pruner]()
+    with _readable(path):  # the sampler suggests nothing here
         return optuna.load_study(
-            study_name=None,
-            storage=storage,
-            sampler=optuna.samplers.RandomSampler(),  # which suggests nothing here
-            pruner=None if pruner is None else PRUNERS[pruner](),
+            study_name=None, storage=storage, sampler=optuna.samplers.RandomSampler(), pruner=ender
         )
-    except (KeyError, ValueError) as error:
-        raise DamagedFile(f"{path}: expected a journal with one study, got {error}. Set it aside.") from error
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """A journal is carried out line by line: with others than its own Optuna raises whatever its code runs into."""
+    try:
+        yield
+    except Exception as error:
+        raise DamagedFile(
+            f"{path}: expected a journal of Optuna, got a damaged file ({type(error).__name__}: {error}). Set it aside."
+        ) from error
 
 
 def trial_of(study: optuna.Study, number: int) -> optuna.Trial:

@@ -8,15 +8,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from ncexp.config import ConfigError
-from ncexp.record import SavedRun
+from ncexp.record import DamagedFile, SavedRun
 from ncexp.record.objective import STUDY
 from ncexp.record.quantities import find
+from ncexp.record.text import printable
 from ncexp.report.style import COLOURS, RED, finish, scale_axis
 from ncexp.report.tables import Table
 
@@ -60,7 +61,8 @@ class Search:
 
     def command_of(self, trial: FrozenTrial) -> str:
         """The command that shows the trial's run, and trains it where it is not there."""
-        return shlex.join(["ncexp", *self.command, *(f"{key}={value}" for key, value in trial.params.items())])
+        words = ["ncexp", *self.command, *(f"{key}={value}" for key, value in trial.params.items())]
+        return printable(shlex.join(words))
 
     def words(self) -> list[str]:
         """The last lines of a search: how many trials, the best and its command; of several objectives all the best."""
@@ -100,7 +102,16 @@ def read_search(folder: Path) -> Search:
     except ImportError as error:
         raise ConfigError(f"{folder}: expected Optuna, got none. pip install 'ncexp[optuna]' installs it.") from error
     study = load_study(folder / STUDY)
-    return Search(study, list(study.user_attrs["objectives"]), list(study.user_attrs["command"]))
+    names, command = study.user_attrs.get("objectives"), study.user_attrs.get("command")
+    if not _is_words(names) or not _is_words(command) or len(names) != len(study.directions):
+        raise DamagedFile(
+            f"{folder / STUDY}: expected the objectives of a search and its command, got others. Set it aside."
+        )
+    return Search(study, names, command)
+
+
+def _is_words(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def trials(search: Search) -> Table:
