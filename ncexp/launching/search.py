@@ -60,10 +60,9 @@ def distribution(override: Override) -> BaseDistribution:
             of = IntDistribution if isinstance(values[0], int) else FloatDistribution
             return of(values[0], values[-1], step=value.step)
         return CategoricalDistribution([*override.sweep_string_iterator()])
-    except (ValueError, IndexError) as error:
-        raise ConfigError(
-            f"{key}: expected what can be searched, got {override.get_value_string()} ({error}). Correct the bounds."
-        ) from error
+    except (ValueError, IndexError) as error:  # an empty range has no first value
+        words = override.get_value_string()
+        raise ConfigError(f"{key}: expected bounds that can be searched, got {words} ({error}) Correct it.") from error
 
 
 def grid_of(space: Space) -> dict[str, list[Any]]:
