@@ -1,4 +1,4 @@
-"""Hydra finds plugins in this namespace only: the launchers of ncexp.launching, their options, and the sweeper."""
+"""Hydra finds plugins in this namespace only: the launchers and sweepers of ncexp.launching, and their options."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +7,12 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
 from omegaconf import DictConfig
 
 from ncexp.config import ConfigError
+from ncexp.config.composing import Composer
 from ncexp.launching import launcher
 
 
@@ -29,7 +31,6 @@ class Sweeper(BasicSweeper):
         """What Hydra hands over before `sweep`."""
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         self._task = task_function
-        self._task.composed = True
         choice = config.hydra.runtime.choices["hydra/launcher"]
         if choice == "basic":
             self.launcher = launcher.InTurnLauncher()
@@ -38,15 +39,47 @@ class Sweeper(BasicSweeper):
             raise ConfigError(f"hydra/launcher: expected slurm, local or basic, got {choice}. Choose one of them.")
 
     def sweep(self, arguments: list[str]) -> Sequence[Any]:
-        """Carry out every combination; returns the results, and hands their states to the task function."""
-        assert self.hydra_context is not None
+        """Carry out every combination; returns what each came to. Raises ConfigError for what only a search can."""
         assert self.launcher is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        overrides = self.overrides_of(arguments)
+        if intervals := [one for one in overrides if one.is_interval_sweep()]:
+            key, words = intervals[0].get_key_element(), intervals[0].get_value_string()
+            raise ConfigError(
+                f"{key}: expected values, as in {key}=1,2, got {words}. For a search add hydra/sweeper=optuna."
+            )
         (combinations,) = self.split_arguments(overrides, None)
-        results = self.launcher.launch(combinations, initial_job_idx=0)
-        self._task.finished([result.return_value for result in results])
-        return results
+        return self.launcher.launch(combinations, initial_job_idx=0)
+
+    def overrides_of(self, arguments: list[str]) -> list[Override]:
+        """The words of hydra.sweeper.params, then those of the command."""
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        return parser.parse_overrides([*self._parse_config(), *arguments])
+
+
+class OptunaSweeper(Sweeper):
+    """hydra/sweeper=optuna."""
+
+    def __init__(self, params: Any = None, **options: Any) -> None:
+        super().__init__(max_batch_size=None, params=params)
+        self._options = options
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Search; the task function gets the states of what is left."""
+        try:
+            from ncexp.launching.search import Search
+        except ImportError as error:
+            if error.name != "optuna":
+                raise
+            raise ConfigError(
+                "hydra/sweeper=optuna: expected Optuna, got none. pip install 'ncexp[optuna]' installs it."
+            ) from error
+        assert isinstance(self.launcher, launcher.CheckedLauncher)
+        assert self.hydra_context is not None
+        assert self.config is not None
+        composer = Composer(self.hydra_context.config_loader, self.config)
+        overrides = self.overrides_of(arguments)
+        self._task.finished(Search(self.launcher, composer, overrides, self._options).run())
 
 
 @dataclass
@@ -71,5 +104,25 @@ class LocalOptions:
     dry_run: bool = False
 
 
-for name, options in (("ncexp_slurm", SlurmOptions), ("ncexp_local", LocalOptions)):
-    ConfigStore.instance().store(group="hydra/launcher", name=name, node=options, provider="ncexp")
+@dataclass
+class OptunaOptions:
+    """conf/hydra/sweeper/optuna.yaml says what they mean."""
+
+    _target_: str = "hydra_plugins.ncexp.OptunaSweeper"
+    n_trials: int = 20
+    n_jobs: int = 2
+    sampler: str = "tpe"
+    seed: int = 0
+    pruner: str | None = None
+    direction: Any = None
+    study_name: str | None = None
+    max_failure_rate: float = 0.5
+    params: dict[str, Any] | None = None
+
+
+for group, name, options in (
+    ("launcher", "ncexp_slurm", SlurmOptions),
+    ("launcher", "ncexp_local", LocalOptions),
+    ("sweeper", "ncexp_optuna", OptunaOptions),
+):
+    ConfigStore.instance().store(group=f"hydra/{group}", name=name, node=options, provider="ncexp")

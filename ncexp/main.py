@@ -25,7 +25,9 @@ from ncexp.config import (
 from ncexp.measure import ForeignTraining, RecordedTraining, measure_stored, missing_epochs
 from ncexp.record import RunDirectory, State, read_run, write_json, write_text
 from ncexp.record.measurements import names_of
+from ncexp.record.objective import check_objectives
 from ncexp.record.provenance import code_state
+from ncexp.record.pruning import Pruning
 from ncexp.report import ProgressLine, report_run
 from ncexp.tracking import check_uri, follow, tracking_uri
 from ncexp.training import (
@@ -53,6 +55,7 @@ def run(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = Non
     """
     config = check(raw)
     check_uri(config.tracking["uri"])
+    check_objectives(config.objective)
     directory = RunDirectory(config.directory)
     processes = join(config.device)
     if processes.any(processes.first and _is_settled(directory, config)):  # rank 0 decides for all
@@ -76,11 +79,22 @@ def run(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = Non
         for sentence in training.findings:
             console.print(f"record    {sentence}", soft_wrap=True, markup=False)
         progress = work.enter_context(ProgressLine(console, config.epochs, training.epoch))
+        pruning = Pruning(config)
         for summary, evaluated in training.epochs(asked):
-            progress.epoch_done(int(summary["epoch"]), summary["fit/loss"])
+            epoch = int(summary["epoch"])
+            progress.epoch_done(epoch, summary["fit/loss"])
             if evaluated is not None:
                 progress.evaluated(summary | evaluated)
-        if lost := training.lost():
+                if config.trial and processes.any(processes.first and pruning.ends(directory.path, epoch)):
+                    break
+        if pruning.fault:
+            console.print(f"search    not asked: {pruning.fault}", soft_wrap=True, markup=False)
+        if training.epoch < config.epochs:
+            why = (
+                f"epoch {training.epoch} of {config.epochs}: the search's pruner; asked for alone it goes on from here"
+            )
+            ending.end(State.PRUNED, why)
+        elif lost := training.lost():
             ending.end(State.FAILED, f"{config.epochs} epochs, but lost: {lost}. rerun=all trains it anew")
         else:
             ending.end(State.COMPLETED, f"{config.epochs} epochs")

@@ -94,6 +94,7 @@ def test_nothing_slow_is_imported_for(code: str, shown: str, tmp_path: Path) -> 
         (["prepare", "dataset=digits"], 0, r"^num_train +1400\nnum_test +397$"),
         (["-m", "seed=1,2", "hydra/launcher=joblib"], 2, "joblib"),
         (["seed=1", "hydra/launcher=local"], 2, "hydra/launcher: expected a sweep, .* Add -m."),
+        (["seed=1", "hydra/sweeper=optuna"], 2, "hydra/sweeper: expected a sweep, .* Add -m."),
         (["--version"], 0, r"^ncexp \d+\.\d+"),
         (["train", "--help"], 0, "^ncexp: train a classifier"),
     ],
@@ -135,6 +136,10 @@ def test_help_commands_run_as_printed(command: str, tmp_path: Path) -> None:
         (["seed=0,1"], r"seed: expected one value, got 0,1. To train one run of each: ncexp -m seed=0,1. As a list"),
         (["-m", "hydra.sweeper.params.seed=1"], "hydra.sweeper.params: expected the values to sweep over as arguments"),
         (["-m", "+hydra.sweeper.params={seed:[1,2]}"], "Write them so: ncexp -m seed=1,2."),
+        (
+            ["-m", "optimizer.lr=interval(1e-3,1)"],
+            r"expected values, as in optimizer.lr=1,2, got interval.* add hydra/sw",
+        ),
         (["-m", "outputs=o_${hydra:runtime.cwd}"], r"outputs: expected a value, got \$\{...\}, which has none"),
     ],
 )

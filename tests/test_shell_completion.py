@@ -48,7 +48,7 @@ def test_first_word_is_a_command_a_group_or_a_key() -> None:
     [
         ("ncexp st", ["status"]),
         ("ncexp se", ["seed="]),
-        ("ncexp o", ["optimizer.", "optimizer/schedule=", "optimizer=", "outputs="]),
+        ("ncexp o", ["objective=", "optimizer.", "optimizer/schedule=", "optimizer=", "outputs="]),
         ("ncexp loss=m", ["loss=mse", "loss=mse_mean"]),
         ("ncexp -m loss=mse,f", ["loss=mse,focal"]),
         ("ncexp analysis=[collapse,la", ["analysis=[collapse,layers"]),

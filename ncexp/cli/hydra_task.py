@@ -29,7 +29,7 @@ from ncexp.config.composing import (
     refusals_named,
 )
 from ncexp.launching.table import TYPED, print_end
-from ncexp.launching.task import attempt
+from ncexp.launching.task import attempt, returned
 from ncexp.record import State, named_runs
 from ncexp.record.console import process_console
 
@@ -101,7 +101,7 @@ def _as_it_is(word: str) -> str:
 
 
 class _Task:
-    """What Hydra calls with one composed configuration, and our sweeper with the states of a whole sweep."""
+    """What Hydra calls with one composed configuration, and our launchers with the states of a whole sweep."""
 
     def __init__(self) -> None:
         self.states: list[State] = []
@@ -109,7 +109,7 @@ class _Task:
         #: Raised later: of an exception in a task Hydra prints a line of its own beside ours.
         self.refusal: Exception | None = None
 
-    def __call__(self, config: DictConfig) -> None:
+    def __call__(self, config: DictConfig) -> Any:
         self.composed = True
         try:
             _refuse_launcher()
@@ -117,14 +117,15 @@ class _Task:
             raw = as_mapping(config, words)
         except REFUSALS as error:
             self.refusal = error
-        else:
-            console = process_console()
-            self.states.append(attempt(raw, console))
-            if raw.keys() & {"run", "checkpoints"} or self.states[-1] is not State.COMPLETED:
-                print_end(console, self.states)
-            else:
-                trained = check(raw)
-                print_end(console, self.states, trained.outputs, trained.directory)
+            return None
+        console = process_console()
+        self.states.append(state := attempt(raw, console))
+        if raw.keys() & {"run", "checkpoints"} or state is State.REFUSED:
+            print_end(console, self.states)
+            return None
+        task = check(raw)
+        print_end(console, self.states, task.outputs, task.directory if state is State.COMPLETED else None)
+        return returned(task, state)
 
     def finished(self, states: Iterable[State]) -> None:
         """The sweep is through, or handed over."""
@@ -132,11 +133,13 @@ class _Task:
 
 
 def _refuse_launcher() -> None:
-    """Hydra heeds a launcher only in a sweep; without one the run would silently be trained here."""
+    """Hydra heeds launcher and sweeper only in a sweep; without one the run would silently be trained here."""
     configuration = HydraConfig.get()
-    if configuration.mode != RunMode.MULTIRUN and "ncexp" in configuration.launcher._target_:
-        choice = configuration.runtime.choices["hydra/launcher"]
-        raise ConfigError(f"hydra/launcher: expected a sweep, of one run at least, got {choice!r} without one. Add -m.")
+    if configuration.mode == RunMode.MULTIRUN:
+        return
+    for group in ("hydra/launcher", "hydra/sweeper"):
+        if (choice := configuration.runtime.choices[group]) not in ("basic", "ncexp"):
+            raise ConfigError(f"{group}: expected a sweep, of one run at least, got {choice!r} without one. Add -m.")
 
 
 def measuring(arguments: list[str]) -> tuple[str, list[str]]:

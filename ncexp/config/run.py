@@ -43,6 +43,11 @@ def _tracking(*, enabled: bool, uri: str | None, experiment: Name | None) -> dic
     return {"enabled": enabled, "uri": uri, "experiment": experiment}
 
 
+def _trial(*, study: Folder, number: int, pruner: str) -> dict[str, Any]:
+    """study: the journal file of the search that asked for this run; number: which trial it is there."""
+    return {"study": study, "number": number, "pruner": pruner}
+
+
 def _device(name: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]{0,3}))?", name):
         raise ValueError("auto, cpu, cuda or cuda:k")
@@ -69,6 +74,7 @@ def check_analyses(raw: Any) -> dict[str, Component]:
 Device = Annotated[str, AfterValidator(_device)]
 Threads = Count | Literal["auto"]
 Tracking = Annotated[dict[str, Any], part("tracking", _tracking)]
+Direction = Literal["minimize", "maximize"]
 #: May be missing: then only loss and error are recorded.
 Analyses = Annotated[
     dict[str, Component], Field(alias="analysis", default_factory=dict), PlainValidator(check_analyses)
@@ -110,6 +116,11 @@ class RunConfig:
     #: What to do with a run that is there already: failed (train again what failed), all (train anew), none.
     rerun: Literal["failed", "all", "none"]
     tracking: Tracking
+    #: What a search looks for, and in which direction; see `ncexp.record.objective`. Not part of the key.
+    objective: str | Annotated[list[str], Field(min_length=1)] | None = None
+    direction: Direction | list[Direction] | None = None
+    #: Set by a search that ends bad trials early. Not part of the key.
+    trial: Annotated[dict[str, Any] | None, part("trial", _trial)] = None
     #: The nested mapping this was read from, as written to the run's config.yaml.
     raw: dict[str, Any] = field(repr=False, compare=False)
 

@@ -107,7 +107,11 @@ def _done_before(entries: Sequence[Entry]) -> dict[int, str]:
         return {}
     noted = {entry.num: entry.task.noted() for entry in entries}
     ours = {num: status for num, status in noted.items() if status.get("job") == environment.job_id}
-    return {num: str(status["state"]) for num, status in ours.items() if State(status["state"]).final}
+    return {
+        num: str(status["state"])
+        for num, status in ours.items()
+        if State(status["state"]).final or status["state"] == State.PRUNED
+    }
 
 
 def _linger() -> None:

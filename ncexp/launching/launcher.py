@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from ncexp.launching.states import Standing, look, own_job
 from ncexp.launching.submission import Chunk, adopt_noted, cut, describe_estimate, refuse_options, submit
 from ncexp.launching.sweep_directory import SweepDirectory, environment
 from ncexp.launching.table import labels, print_end, print_table, wait
-from ncexp.launching.task import attempt
+from ncexp.launching.task import attempt, returned
 from ncexp.record import DamagedFile, State
 from ncexp.record.console import process_console
 from ncexp.tracking import follow, sync_runs  # now: days later, at the end of the wait, its source may be another
@@ -47,7 +47,37 @@ class CheckedLauncher(Launcher):
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
         """What Hydra hands over before `launch`."""
-        self._context, self._config = hydra_context, config
+        self._context, self._config, self._task = hydra_context, config, task_function
+        self._task.composed = True
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Carry out one sweep; a failure stops nothing, Ctrl-C all: what has not begun stays new.
+
+        Returns the objectives of each task, as sweepers of Hydra's interface want them, nan where it has none; nothing
+        where nobody waits. The task function gets the states.
+        """
+        sweep, asked = self.prepare(job_overrides)
+        self.announce(sweep, asked)
+        if not (now := self.carry_out(sweep, asked, range(len(asked)))):
+            return []
+        self.conclude(sweep, asked, now)
+        self._task.finished(now.states.values())
+        return [
+            JobReturn(overrides=one.overrides, status=JobStatus.COMPLETED, _return_value=returned(one.task, state))
+            for one, state in zip(asked, now.states.values(), strict=True)
+        ]
+
+    @abstractmethod
+    def announce(self, sweep: SweepDirectory, asked: Sequence[Asked]) -> None:
+        """Say where the sweep is; raises ConfigError where it cannot be there."""
+
+    @abstractmethod
+    def carry_out(self, sweep: SweepDirectory, asked: Sequence[Asked], wanted: Collection[int]) -> Standing | None:
+        """Work on the tasks of these numbers, or see that others do; None where it is not waited for."""
+
+    @abstractmethod
+    def conclude(self, sweep: SweepDirectory, asked: Sequence[Asked], now: Standing) -> None:
+        """Print what the whole sweep came to."""
 
     def prepare(self, job_overrides: Sequence[Sequence[str]]) -> tuple[SweepDirectory, list[Asked]]:
         """The sweep's folder, which may be there, and its tasks. Raises ConfigError for a task that is refused."""
@@ -56,13 +86,13 @@ class CheckedLauncher(Launcher):
         asked = check_all([(list(overrides), composer.compose(overrides)) for overrides in job_overrides])
         if note := note_on_optimizers(asked):
             self.say(note)
-        return SweepDirectory.of(self._name(asked), [one.task for one in asked]), asked
+        return SweepDirectory.of(self.name_of(asked), [one.task for one in asked]), asked
 
     def say(self, line: str) -> None:
         """Print it as it is."""
         self.console.print(line, soft_wrap=True, markup=False)
 
-    def _name(self, asked: Sequence[Asked]) -> str:
+    def name_of(self, asked: Sequence[Asked]) -> str:
         """The chosen sweep's name, else what its tasks have in common: data, network and loss, or the analyses."""
         chosen = self._config.hydra.runtime.choices.get("sweep")
         if chosen not in (None, "null"):
@@ -89,67 +119,63 @@ class CheckedLauncher(Launcher):
                 raise ConfigError(f"sweep: expected one sweep a command, got {asked}. Begin one after the other.")
 
 
-def _returned(asked: Sequence[Asked], states: Iterable[State]) -> Sequence[JobReturn]:
-    """What Hydra gets of each task."""
-    return [
-        JobReturn(overrides=one.overrides, status=JobStatus.COMPLETED, _return_value=state)
-        for one, state in zip(asked, states, strict=False)
-    ]
-
-
 class InTurnLauncher(CheckedLauncher):
     """A sweep for which no launcher was chosen: its tasks one after another, in this process, without a folder."""
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Carry out one sweep; a failure stops nothing, Ctrl-C all: what has not begun stays new."""
-        sweep, asked = self.prepare(job_overrides)
+    def announce(self, sweep: SweepDirectory, asked: Sequence[Asked]) -> None:
+        pass
+
+    def carry_out(self, sweep: SweepDirectory, asked: Sequence[Asked], wanted: Collection[int]) -> Standing:
         entries = [one.entry(num) for num, one in enumerate(asked)]
-        states: list[State] = []
-        with follow(asked[0].task.raw, [Path(entry.run) for entry in entries], self.console):
-            try:
-                for one, label in zip(asked, labels(entries), strict=True):
-                    if len(asked) > 1:
-                        self.say(f"\nrun {len(states) + 1} of {len(asked)}  {label}")
-                    states.append(attempt(one.task.raw, self.console))
-                    if states[-1] is State.INTERRUPTED:
-                        break
-            except KeyboardInterrupt:
-                states.append(State.INTERRUPTED)
-        states += [State.NEW] * (len(asked) - len(states))
+        names, states = labels(entries), dict.fromkeys(wanted, State.NEW)
+        with follow(asked[0].task.raw, [Path(entries[num].run) for num in wanted], self.console):
+            for place, num in enumerate(wanted, start=1):
+                if len(asked) > 1:
+                    self.say(f"\nrun {place} of {len(wanted)}  {names[num]}")
+                try:
+                    states[num] = attempt(asked[num].task.raw, self.console)
+                except KeyboardInterrupt:
+                    states[num] = State.INTERRUPTED
+                if states[num] is State.INTERRUPTED:
+                    break
+        return Standing(states, {}, set())
+
+    def conclude(self, sweep: SweepDirectory, asked: Sequence[Asked], now: Standing) -> None:
+        entries = [one.entry(num) for num, one in enumerate(asked)]
         if several := len(asked) > 1:  # one alone has said what it came to
             self.say("")
-            now = Standing(dict(enumerate(states)), {}, set())
             print_table(self.console, f"{len(asked)} runs", sweep, entries, now, every=True)
         outputs = asked[0].task.outputs
         trained = outputs if isinstance(asked[0].task, RunConfig) else None
-        print_end(self.console, states, outputs, trained, [Path(entry.run) for entry in entries if several])
-        return _returned(asked, states)
+        runs = [Path(entry.run) for entry in entries if several]
+        print_end(self.console, now.states.values(), outputs, trained, runs)
 
 
 class SweepLauncher(CheckedLauncher):
     """Plan, freeze, hand over, wait, print; what a subclass adds is who works on the tasks."""
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Carry out one sweep; returns nothing where nobody waits."""
-        sweep, asked = self.prepare(job_overrides)
+    def announce(self, sweep: SweepDirectory, asked: Sequence[Asked]) -> None:
         check_outputs(asked[0].task.outputs)
-        # A run that is measured may be somebody else's, with a store of theirs.
-        stores = {one.task.tracking["uri"] for one in asked if isinstance(one.task, RunConfig)}
-        asked = [one.remaining() for one in asked]
         self.say(f"sweep     {sweep.path}")
+
+    def carry_out(self, sweep: SweepDirectory, asked: Sequence[Asked], wanted: Collection[int]) -> Standing | None:
+        asked = [one.remaining() for one in asked]
         if self.options["dry_run"]:
-            self._print_plan(make_plan(sweep, asked, self.queue()))
-            return []
+            self._print_plan(make_plan(sweep, asked, wanted, self.queue()))
+            return None
         with sweep.locked():
             if (queue := self.queue()) is not None and (faults := adopt_noted(sweep, queue, self.say)):
                 raise DamagedFile(faults[0])
-            plan = make_plan(sweep, asked, queue)
+            plan = make_plan(sweep, asked, wanted, queue)
             self._print_plan(plan)
             prepare_tracking([asked[num].task for num in plan.to_submit])
             freeze(sweep, asked, plan, self.console)
             self.hand_over(sweep, plan)
-        if not (now := self.finish(sweep, plan)):
-            return []
+        return self.finish(sweep, plan)
+
+    def conclude(self, sweep: SweepDirectory, asked: Sequence[Asked], now: Standing) -> None:
+        # A run that is measured may be somebody else's, with a store of theirs.
+        stores = {one.task.tracking["uri"] for one in asked if isinstance(one.task, RunConfig)}
         entries, states = sweep.entries(), now.states.values()
         print_table(self.console, sweep.path.name, sweep, entries, now)
         if now.put_back:
@@ -163,7 +189,6 @@ class SweepLauncher(CheckedLauncher):
             text = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
             self.say(f"MLflow    {text or 'no run has begun'}")
         print_end(self.console, states, sweep.path.parent.parent, sweep.path if trained and runs else None, runs)
-        return _returned(asked, states)
 
     #: Whether a person stopped it, who waits for nothing more.
     stopped = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def check_all(composed: Sequence[tuple[list[str], Mapping[str, Any]]]) -> list[A
         try:
             one = Asked(check_task(raw), overrides)
             place = str(one.task.directory)
-            asked[place] = _merged(asked[place], one) if place in asked else one
+            asked[place] = merged(asked[place], one) if place in asked else one
         except ConfigError as error:
             faults.setdefault(str(error), " ".join(overrides))
     faults = faults or faults_of_parts(list(asked.values()))
@@ -92,7 +92,7 @@ def note_on_optimizers(asked: Sequence[Asked]) -> str:
     return f"optimizer {said} of {len(asked)} runs, each by its own default. To compare them under one: optimizer=sgd"
 
 
-def _merged(first: Asked, second: Asked) -> Asked:
+def merged(first: Asked, second: Asked) -> Asked:
     """One task for two combinations that train the same weights: all analyses and evaluated epochs that they ask for.
 
     Raises ConfigError where they differ in anything else, as only one of them would be heeded.
@@ -187,15 +187,16 @@ class Plan:
         )
 
 
-def make_plan(sweep: SweepDirectory, asked: Sequence[Asked], queue: Queue | None) -> Plan:
+def make_plan(sweep: SweepDirectory, asked: Sequence[Asked], wanted: Collection[int], queue: Queue | None) -> Plan:
     """What is completed is skipped, what is running or queued is left alone, the rest is submitted, as `rerun` says.
 
-    A measuring is skipped where nothing is left to measure, whatever its state.
+    A measuring is skipped where nothing is left to measure, whatever its state. wanted: the numbers of the tasks that
+    may be submitted.
     """
     jobs = {entry.num: entry.job for entry in sweep.entries()}
     entries = [one.entry(num, jobs.get(num)) for num, one in enumerate(asked)]
     states = {entry.num: state_of(entry.task, queue) for entry in entries}
-    to_submit = [num for num, one in enumerate(asked) if _is_wanted(states[num], one.task)]
+    to_submit = [num for num in sorted(wanted) if _is_wanted(states[num], asked[num].task)]
     for entry in [entries[num] for num in to_submit]:
         try:
             entry.task.refuse_links()

@@ -76,7 +76,7 @@ def _state_of(task: TaskDirectory, queue: slurm.Queue | None) -> State:
     state = task.state()
     # Of a task whose newest job has not begun, status.json still says what an earlier one came to.
     current = status.get("job") == job
-    if state is not None and (state.final or (current and state is State.FAILED)):
+    if state is not None and (state.final or (current and state in (State.FAILED, State.PRUNED))):
         return state
     if task.is_held():
         return State.RUNNING

@@ -46,7 +46,7 @@ def wait(sweep: SweepDirectory, console: Console, poll_s: float, grace_s: float)
         if text != printed:
             console.print(f"{time.strftime('%H:%M:%S')}  {text}", soft_wrap=True, markup=False)
             printed = text
-        settled = {State.FAILED, State.DAMAGED, State.NEW}
+        settled = {State.FAILED, State.PRUNED, State.DAMAGED, State.NEW}
         unsettled = {state for state in now.states.values() if not state.final} - settled
         if any(state.active for state in unsettled):
             quiet_since = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,8 +15,9 @@ from rich.console import Console
 from ncexp.config import ConfigError, MeasureConfig, RunConfig, check, check_measurement, check_outputs
 from ncexp.config.composing import explain
 from ncexp.launching.slurm import SlurmUnavailable
-from ncexp.record import Busy, DamagedFile, State, TaskDirectory
+from ncexp.record import Busy, DamagedFile, State, TaskDirectory, read_run
 from ncexp.record.console import is_first_process, literal_console
+from ncexp.record.objective import check_objectives, values_of
 from ncexp.record.tensor_file import UnusableFile
 from ncexp.record.text import say
 from ncexp.tracking import check_uri, follow
@@ -39,6 +41,7 @@ def check_task(raw: Mapping[str, Any]) -> Task:
     if "run" in raw:
         return check_measurement(raw)
     config = check(raw)
+    check_objectives(config.objective)
     check_uri(config.tracking["uri"])
     check_outputs(config.outputs)
     return config
@@ -47,6 +50,18 @@ def check_task(raw: Mapping[str, Any]) -> Task:
 def run_of(task: Task) -> Path:
     """The run directory that is trained or measured."""
     return task.run if isinstance(task, MeasureConfig) else task.directory
+
+
+def returned(task: Task, state: State) -> float | list[float] | None:
+    """What sweepers of Hydra's interface get of a task: its objective, nan where it has none; None: none was asked for.
+
+    Several objectives are a list. Raises ConfigError for an objective that the run cannot have.
+    """
+    if isinstance(task, MeasureConfig) or not (objectives := check_objectives(task.objective)):
+        return None
+    values = values_of(read_run(task.directory), objectives) if state is State.COMPLETED else None
+    values = values or [math.nan] * len(objectives)
+    return values if isinstance(task.objective, list) else values[0]
 
 
 def refuse(error: Exception, refusals: Mapping[type[Exception], State] = REFUSALS) -> State | None:

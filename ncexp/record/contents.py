@@ -32,7 +32,7 @@ TRACKING: Kinds = {"enabled": bool, "uri": WORD_OR_NONE, "experiment": WORD_OR_N
 STATUS: Kinds = {"state": str, "started": str, "updated": str, "host": str, "pid": int, "job": WORD_OR_NONE,
                  "epoch": int, "message": str, "record": dict}  # fmt: skip
 #: The states that a process writes down of its own work.
-WRITTEN = (State.RUNNING, State.COMPLETED, State.DIVERGED, State.FAILED, State.INTERRUPTED)
+WRITTEN = (State.RUNNING, State.COMPLETED, State.DIVERGED, State.PRUNED, State.FAILED, State.INTERRUPTED)
 MEASUREMENT: Kinds = {"analysis": str, "target": str, "options": dict, "version": int, "began": float}
 TASK: Kinds = {"num": int, "name": str, "key": str, "directory": str, "run": str, "overrides": list,
                "job": WORD_OR_NONE}  # fmt: skip

@@ -98,7 +98,7 @@ class Runs:
                 "state": str(run.state),
                 "zero_error_epoch": run.zero_error_epoch,
                 "doubt": "; ".join(f"{split}: {why}" for split, why in _last_doubts(run)) or NONE,
-                **(_last(run) if run.records else {}),
+                **(last_numbers(run) if run.records else {}),
             }
             for run in self._runs
         ]
@@ -196,7 +196,7 @@ def _last_doubts(run: SavedRun) -> list[tuple[str, str]]:
     return [(split, why) for (epoch, split), why in run.doubts.items() if epoch == run.records[-1]["epoch"]]
 
 
-def _last(run: SavedRun) -> Record:
+def last_numbers(run: SavedRun) -> Record:
     """The last evaluated epoch's numbers. What only the fit's last record has is of the fit as a whole."""
     last, fit = run.records[-1], run.path_fit or [{}]
     first, fitted = fit[0], fit[-1]

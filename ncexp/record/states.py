@@ -10,10 +10,10 @@ from enum import StrEnum
 class State(StrEnum):
     """The states, in the order in which counts are printed.
 
-    In status.json: running, completed, diverged, failed, interrupted. Seen from outside: killed (says running, but no
-    process holds its lock), lost (its job left the queue without a result), damaged (a file of it cannot be read, or
-    its journals lack rows), queued, new, unknown (only SLURM could tell). Of a command: refused (its configuration),
-    busy (another process works on it).
+    In status.json: running, completed, diverged, pruned (a search ended it before its last epoch), failed, interrupted.
+    Seen from outside: killed (says running, but no process holds its lock), lost (its job left the queue without a
+    result), damaged (a file of it cannot be read, or its journals lack rows), queued, new, unknown (only SLURM could
+    tell). Of a command: refused (its configuration), busy (another process works on it).
 
     exit_code: what a command that ends with a run in this state returns to the shell; mlflow: MLflow's word for it;
     final: whether the result is there and nothing is left to do, as a diverged run would diverge again; active: whether
@@ -35,6 +35,7 @@ class State(StrEnum):
 
     COMPLETED = "completed", 0, "FINISHED", True
     DIVERGED = "diverged", 3, "FINISHED", True
+    PRUNED = "pruned", 0, "KILLED"  # not final: asked for alone, it goes on to its full length
     FAILED = "failed", 1, "FAILED"
     INTERRUPTED = "interrupted", 130, "KILLED"
     KILLED = "killed", 5, "KILLED"

@@ -36,8 +36,11 @@ def test_sweep_in_turn_stops_at_an_interruption_and_prints_a_table(
     monkeypatch.setattr(launcher, "process_console", lambda: console)
     monkeypatch.setattr(launcher, "print_end", lambda *others: None)
     monkeypatch.setattr(InTurnLauncher, "prepare", lambda *_: (SweepDirectory(tmp_path / "sweep"), asked))
-    returned = InTurnLauncher().launch([], 0)
-    assert [one.return_value for one in returned] == [State.COMPLETED, State.INTERRUPTED, State.NEW]
+    monkeypatch.setattr(launcher, "returned", lambda task, state: None)
+    sweep, states = InTurnLauncher(), list[State]()
+    sweep.setup(hydra_context=None, task_function=SimpleNamespace(finished=states.extend), config=None)
+    sweep.launch([], 0)
+    assert states == [State.COMPLETED, State.INTERRUPTED, State.NEW]
     assert printed(console) == [
         "",
         "run 1 of 3  seed=0",

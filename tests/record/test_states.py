@@ -26,7 +26,7 @@ def test_each_state_has_its_properties() -> None:
 
 
 def test_exit_code_is_zero_only_where_all_is_well() -> None:
-    well = [State.COMPLETED, State.QUEUED, State.NEW]
+    well = [State.COMPLETED, State.PRUNED, State.QUEUED, State.NEW]
     assert [state for state in State if state.exit_code == 0] == well
     assert exit_code([]) == exit_code(well) == 0
     assert exit_code([State.COMPLETED, State.DIVERGED, State.REFUSED]) == State.DIVERGED.exit_code == 3
