@@ -34,14 +34,35 @@ from ncexp.collapse.linear_classifier import LinearClassifier
 from ncexp.collapse.nearest_class_center import nearest_class_center_mismatch
 from ncexp.collapse.neural_collapse import CollapseMetrics, measure_collapse
 from ncexp.collapse.path_fit import PathFit, fit_time_change
+from ncexp.collapse.regression import (
+    LinearMap,
+    TargetDecomposition,
+    TargetErrors,
+    decompose_regression,
+    least_squares_map,
+    target_errors,
+)
+from ncexp.collapse.regression_collapse import (
+    FreeFeaturesMinimum,
+    RegressionCollapse,
+    RegressionCollapseAccumulator,
+    explained_variances,
+    free_features_minimum,
+    measure_regression_collapse,
+    nrc3,
+)
 from ncexp.collapse.snr_spectrum import SNRSpectrum, snr_singular_values, snr_spectrum
+from ncexp.collapse.target_statistics import TargetStatistics, TargetStatisticsAccumulator, target_statistics
 
 # fmt: off
 __all__ = [
     "CentralPath", "ClassStatistics", "ClassStatisticsAccumulator", "CollapseMetrics", "FlowTrajectory",
-    "LabelGeometry", "LinearClassifier", "MSEDecomposition", "PathDistance", "PathFit", "SNRSpectrum",
-    "central_path_losses", "class_statistics", "conserved_differences", "decompose_mse", "distance_to_path",
-    "fit_time_change", "free_bias_geometry", "gram_distance", "least_squares_classifier", "measure_collapse",
-    "nearest_class_center_mismatch", "one_vs_rest_margin", "renormalized_gradient_flow", "ridge_from_weight_decay",
-    "seli_geometry", "simplex_etf", "snr_singular_values", "snr_spectrum",
+    "FreeFeaturesMinimum", "LabelGeometry", "LinearClassifier", "LinearMap", "MSEDecomposition", "PathDistance",
+    "PathFit", "RegressionCollapse", "RegressionCollapseAccumulator", "SNRSpectrum", "TargetDecomposition",
+    "TargetErrors", "TargetStatistics", "TargetStatisticsAccumulator", "central_path_losses", "class_statistics",
+    "conserved_differences", "decompose_mse", "decompose_regression", "distance_to_path", "explained_variances",
+    "fit_time_change", "free_bias_geometry", "free_features_minimum", "gram_distance", "least_squares_classifier",
+    "least_squares_map", "measure_collapse", "measure_regression_collapse", "nearest_class_center_mismatch", "nrc3",
+    "one_vs_rest_margin", "renormalized_gradient_flow", "ridge_from_weight_decay", "seli_geometry", "simplex_etf",
+    "snr_singular_values", "snr_spectrum", "target_errors", "target_statistics",
 ]
