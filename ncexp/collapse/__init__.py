@@ -11,6 +11,12 @@
 2.0
 """
 
+from ncexp.collapse.calibration import (
+    CalibrationAccumulator,
+    CalibrationBins,
+    CalibrationMetrics,
+    calibration_bins,
+)
 from ncexp.collapse.central_path import CentralPath, central_path_losses, conserved_differences
 from ncexp.collapse.class_statistics import ClassStatistics, ClassStatisticsAccumulator, class_statistics
 from ncexp.collapse.geometries import (
@@ -56,10 +62,11 @@ from ncexp.collapse.target_statistics import TargetStatistics, TargetStatisticsA
 
 # fmt: off
 __all__ = [
-    "CentralPath", "ClassStatistics", "ClassStatisticsAccumulator", "CollapseMetrics", "FlowTrajectory",
-    "FreeFeaturesMinimum", "LabelGeometry", "LinearClassifier", "LinearMap", "MSEDecomposition", "PathDistance",
-    "PathFit", "RegressionCollapse", "RegressionCollapseAccumulator", "SNRSpectrum", "TargetDecomposition",
-    "TargetErrors", "TargetStatistics", "TargetStatisticsAccumulator", "central_path_losses", "class_statistics",
+    "CalibrationAccumulator", "CalibrationBins", "CalibrationMetrics", "CentralPath", "ClassStatistics",
+    "ClassStatisticsAccumulator", "CollapseMetrics", "FlowTrajectory", "FreeFeaturesMinimum", "LabelGeometry",
+    "LinearClassifier", "LinearMap", "MSEDecomposition", "PathDistance", "PathFit", "RegressionCollapse",
+    "RegressionCollapseAccumulator", "SNRSpectrum", "TargetDecomposition", "TargetErrors", "TargetStatistics",
+    "TargetStatisticsAccumulator", "calibration_bins", "central_path_losses", "class_statistics",
     "conserved_differences", "decompose_mse", "decompose_regression", "distance_to_path", "explained_variances",
     "fit_time_change", "free_bias_geometry", "free_features_minimum", "gram_distance", "least_squares_classifier",
     "least_squares_map", "measure_collapse", "measure_regression_collapse", "nearest_class_center_mismatch", "nrc3",
