@@ -19,6 +19,19 @@ from ncexp.collapse.calibration import (
 )
 from ncexp.collapse.central_path import CentralPath, central_path_losses, conserved_differences
 from ncexp.collapse.class_statistics import ClassStatistics, ClassStatisticsAccumulator, class_statistics
+from ncexp.collapse.depth import (
+    AbsoluteNorms,
+    LayerProbe,
+    Spectra,
+    SubspaceAlignment,
+    absolute_norms,
+    effective_depth,
+    effective_rank_of,
+    layer_probe,
+    next_weight_alignment,
+    spectra,
+    stable_rank,
+)
 from ncexp.collapse.geometries import (
     LabelGeometry,
     free_bias_geometry,
@@ -62,14 +75,16 @@ from ncexp.collapse.target_statistics import TargetStatistics, TargetStatisticsA
 
 # fmt: off
 __all__ = [
-    "CalibrationAccumulator", "CalibrationBins", "CalibrationMetrics", "CentralPath", "ClassStatistics",
-    "ClassStatisticsAccumulator", "CollapseMetrics", "FlowTrajectory", "FreeFeaturesMinimum", "LabelGeometry",
-    "LinearClassifier", "LinearMap", "MSEDecomposition", "PathDistance", "PathFit", "RegressionCollapse",
-    "RegressionCollapseAccumulator", "SNRSpectrum", "TargetDecomposition", "TargetErrors", "TargetStatistics",
-    "TargetStatisticsAccumulator", "calibration_bins", "central_path_losses", "class_statistics",
-    "conserved_differences", "decompose_mse", "decompose_regression", "distance_to_path", "explained_variances",
-    "fit_time_change", "free_bias_geometry", "free_features_minimum", "gram_distance", "least_squares_classifier",
-    "least_squares_map", "measure_collapse", "measure_regression_collapse", "nearest_class_center_mismatch", "nrc3",
-    "one_vs_rest_margin", "renormalized_gradient_flow", "ridge_from_weight_decay", "seli_geometry", "simplex_etf",
-    "snr_singular_values", "snr_spectrum", "target_errors", "target_statistics",
+    "AbsoluteNorms", "CalibrationAccumulator", "CalibrationBins", "CalibrationMetrics", "CentralPath",
+    "ClassStatistics", "ClassStatisticsAccumulator", "CollapseMetrics", "FlowTrajectory", "FreeFeaturesMinimum",
+    "LabelGeometry", "LayerProbe", "LinearClassifier", "LinearMap", "MSEDecomposition", "PathDistance", "PathFit",
+    "RegressionCollapse", "RegressionCollapseAccumulator", "SNRSpectrum", "Spectra", "SubspaceAlignment",
+    "TargetDecomposition", "TargetErrors", "TargetStatistics", "TargetStatisticsAccumulator", "absolute_norms",
+    "calibration_bins", "central_path_losses", "class_statistics", "conserved_differences", "decompose_mse",
+    "decompose_regression", "distance_to_path", "effective_depth", "effective_rank_of", "explained_variances",
+    "fit_time_change", "free_bias_geometry", "free_features_minimum", "gram_distance", "layer_probe",
+    "least_squares_classifier", "least_squares_map", "measure_collapse", "measure_regression_collapse",
+    "nearest_class_center_mismatch", "next_weight_alignment", "nrc3", "one_vs_rest_margin",
+    "renormalized_gradient_flow", "ridge_from_weight_decay", "seli_geometry", "simplex_etf", "snr_singular_values",
+    "snr_spectrum", "spectra", "stable_rank", "target_errors", "target_statistics",
 ]
