@@ -52,6 +52,18 @@ from ncexp.collapse.least_squares import (
 from ncexp.collapse.linear_classifier import LinearClassifier
 from ncexp.collapse.nearest_class_center import nearest_class_center_mismatch
 from ncexp.collapse.neural_collapse import CollapseMetrics, measure_collapse
+from ncexp.collapse.out_of_distribution import (
+    VirtualLogit,
+    auroc,
+    energy,
+    false_positive_rate,
+    mahalanobis,
+    maximum_logit,
+    maximum_softmax,
+    nearest_class_mean,
+    neco,
+    outside_orthogonality,
+)
 from ncexp.collapse.path_fit import PathFit, fit_time_change
 from ncexp.collapse.regression import (
     LinearMap,
@@ -79,12 +91,13 @@ __all__ = [
     "ClassStatistics", "ClassStatisticsAccumulator", "CollapseMetrics", "FlowTrajectory", "FreeFeaturesMinimum",
     "LabelGeometry", "LayerProbe", "LinearClassifier", "LinearMap", "MSEDecomposition", "PathDistance", "PathFit",
     "RegressionCollapse", "RegressionCollapseAccumulator", "SNRSpectrum", "Spectra", "SubspaceAlignment",
-    "TargetDecomposition", "TargetErrors", "TargetStatistics", "TargetStatisticsAccumulator", "absolute_norms",
-    "calibration_bins", "central_path_losses", "class_statistics", "conserved_differences", "decompose_mse",
-    "decompose_regression", "distance_to_path", "effective_depth", "effective_rank_of", "explained_variances",
-    "fit_time_change", "free_bias_geometry", "free_features_minimum", "gram_distance", "layer_probe",
-    "least_squares_classifier", "least_squares_map", "measure_collapse", "measure_regression_collapse",
-    "nearest_class_center_mismatch", "next_weight_alignment", "nrc3", "one_vs_rest_margin",
+    "TargetDecomposition", "TargetErrors", "TargetStatistics", "TargetStatisticsAccumulator", "VirtualLogit",
+    "absolute_norms", "auroc", "calibration_bins", "central_path_losses", "class_statistics", "conserved_differences",
+    "decompose_mse", "decompose_regression", "distance_to_path", "effective_depth", "effective_rank_of", "energy",
+    "explained_variances", "false_positive_rate", "fit_time_change", "free_bias_geometry", "free_features_minimum",
+    "gram_distance", "layer_probe", "least_squares_classifier", "least_squares_map", "mahalanobis", "maximum_logit",
+    "maximum_softmax", "measure_collapse", "measure_regression_collapse", "nearest_class_center_mismatch",
+    "nearest_class_mean", "neco", "next_weight_alignment", "nrc3", "one_vs_rest_margin", "outside_orthogonality",
     "renormalized_gradient_flow", "ridge_from_weight_decay", "seli_geometry", "simplex_etf", "snr_singular_values",
     "snr_spectrum", "spectra", "stable_rank", "target_errors", "target_statistics",
 ]
