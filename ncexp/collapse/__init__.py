@@ -11,8 +11,27 @@
 2.0
 """
 
+from ncexp.collapse.calibration import (
+    CalibrationAccumulator,
+    CalibrationBins,
+    CalibrationMetrics,
+    calibration_bins,
+)
 from ncexp.collapse.central_path import CentralPath, central_path_losses, conserved_differences
 from ncexp.collapse.class_statistics import ClassStatistics, ClassStatisticsAccumulator, class_statistics
+from ncexp.collapse.depth import (
+    AbsoluteNorms,
+    LayerProbe,
+    Spectra,
+    SubspaceAlignment,
+    absolute_norms,
+    effective_depth,
+    effective_rank_of,
+    layer_probe,
+    next_weight_alignment,
+    spectra,
+    stable_rank,
+)
 from ncexp.collapse.geometries import (
     LabelGeometry,
     free_bias_geometry,
@@ -33,15 +52,52 @@ from ncexp.collapse.least_squares import (
 from ncexp.collapse.linear_classifier import LinearClassifier
 from ncexp.collapse.nearest_class_center import nearest_class_center_mismatch
 from ncexp.collapse.neural_collapse import CollapseMetrics, measure_collapse
+from ncexp.collapse.out_of_distribution import (
+    VirtualLogit,
+    auroc,
+    energy,
+    false_positive_rate,
+    mahalanobis,
+    maximum_logit,
+    maximum_softmax,
+    nearest_class_mean,
+    neco,
+    outside_orthogonality,
+)
 from ncexp.collapse.path_fit import PathFit, fit_time_change
+from ncexp.collapse.regression import (
+    LinearMap,
+    TargetDecomposition,
+    TargetErrors,
+    decompose_regression,
+    least_squares_map,
+    target_errors,
+)
+from ncexp.collapse.regression_collapse import (
+    FreeFeaturesMinimum,
+    RegressionCollapse,
+    RegressionCollapseAccumulator,
+    explained_variances,
+    free_features_minimum,
+    measure_regression_collapse,
+    nrc3,
+)
 from ncexp.collapse.snr_spectrum import SNRSpectrum, snr_singular_values, snr_spectrum
+from ncexp.collapse.target_statistics import TargetStatistics, TargetStatisticsAccumulator, target_statistics
 
 # fmt: off
 __all__ = [
-    "CentralPath", "ClassStatistics", "ClassStatisticsAccumulator", "CollapseMetrics", "FlowTrajectory",
-    "LabelGeometry", "LinearClassifier", "MSEDecomposition", "PathDistance", "PathFit", "SNRSpectrum",
-    "central_path_losses", "class_statistics", "conserved_differences", "decompose_mse", "distance_to_path",
-    "fit_time_change", "free_bias_geometry", "gram_distance", "least_squares_classifier", "measure_collapse",
-    "nearest_class_center_mismatch", "one_vs_rest_margin", "renormalized_gradient_flow", "ridge_from_weight_decay",
-    "seli_geometry", "simplex_etf", "snr_singular_values", "snr_spectrum",
+    "AbsoluteNorms", "CalibrationAccumulator", "CalibrationBins", "CalibrationMetrics", "CentralPath",
+    "ClassStatistics", "ClassStatisticsAccumulator", "CollapseMetrics", "FlowTrajectory", "FreeFeaturesMinimum",
+    "LabelGeometry", "LayerProbe", "LinearClassifier", "LinearMap", "MSEDecomposition", "PathDistance", "PathFit",
+    "RegressionCollapse", "RegressionCollapseAccumulator", "SNRSpectrum", "Spectra", "SubspaceAlignment",
+    "TargetDecomposition", "TargetErrors", "TargetStatistics", "TargetStatisticsAccumulator", "VirtualLogit",
+    "absolute_norms", "auroc", "calibration_bins", "central_path_losses", "class_statistics", "conserved_differences",
+    "decompose_mse", "decompose_regression", "distance_to_path", "effective_depth", "effective_rank_of", "energy",
+    "explained_variances", "false_positive_rate", "fit_time_change", "free_bias_geometry", "free_features_minimum",
+    "gram_distance", "layer_probe", "least_squares_classifier", "least_squares_map", "mahalanobis", "maximum_logit",
+    "maximum_softmax", "measure_collapse", "measure_regression_collapse", "nearest_class_center_mismatch",
+    "nearest_class_mean", "neco", "next_weight_alignment", "nrc3", "one_vs_rest_margin", "outside_orthogonality",
+    "renormalized_gradient_flow", "ridge_from_weight_decay", "seli_geometry", "simplex_etf", "snr_singular_values",
+    "snr_spectrum", "spectra", "stable_rank", "target_errors", "target_statistics",
 ]
