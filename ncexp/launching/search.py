@@ -308,8 +308,8 @@ class Search:
             self._asked[num] = merged(self._asked[num], one)
             return num
         assert isinstance(one.task, RunConfig)
-        if check and (faults := faults_of_parts([one.task])):
-            raise ConfigError(faults[0][1])
+        if check and (faults := faults_of_parts([one])):
+            raise ConfigError(next(iter(faults)))
         self._asked.append(one)
         return len(self._asked) - 1
 
