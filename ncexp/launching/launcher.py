@@ -18,7 +18,16 @@ from ncexp.config import ConfigError, Count, RunConfig, check_outputs
 from ncexp.config.components import read_part
 from ncexp.config.composing import Composer
 from ncexp.launching import slurm
-from ncexp.launching.plan import Asked, Plan, check_all, freeze, make_plan, note_on_optimizers, prepare_tracking
+from ncexp.launching.plan import (
+    Asked,
+    Plan,
+    check_all,
+    configured_stores,
+    freeze,
+    make_plan,
+    note_on_optimizers,
+    prepare_tracking,
+)
 from ncexp.launching.pool import followed, shares, work
 from ncexp.launching.states import Standing, look, own_job
 from ncexp.launching.submission import Chunk, SlurmOptions, cut, describe_estimate, submit
@@ -132,8 +141,7 @@ class SweepLauncher(CheckedLauncher):
         """Carry out one sweep; returns nothing where nobody waits."""
         sweep, asked = self.prepare(job_overrides)
         check_outputs(asked[0].task.outputs)
-        # A run that is measured may be somebody else's, with a store of theirs.
-        stores = {one.task.tracking["uri"] for one in asked if isinstance(one.task, RunConfig)}
+        stores = configured_stores([one.task for one in asked])
         asked = [one.remaining() for one in asked]
         self.say(f"sweep     {sweep.path}")
         with nullcontext() if self.options.dry_run else sweep.locked():
