@@ -19,6 +19,7 @@ from ncexp.launching.plan import (
     Asked,
     Plan,
     check_all,
+    configured_stores,
     freeze,
     make_plan,
     note_on_optimizers,
@@ -174,8 +175,7 @@ class SweepLauncher(CheckedLauncher):
         return self.finish(sweep, plan)
 
     def conclude(self, sweep: SweepDirectory, asked: Sequence[Asked], now: Standing) -> None:
-        # A run that is measured may be somebody else's, with a store of theirs.
-        stores = {one.task.tracking["uri"] for one in asked if isinstance(one.task, RunConfig)}
+        stores = configured_stores([one.task for one in asked])
         entries, states = sweep.entries(), now.states.values()
         print_table(self.console, sweep.path.name, sweep, entries, now)
         if now.put_back:

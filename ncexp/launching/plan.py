@@ -229,6 +229,11 @@ def _is_left(task: MeasureConfig) -> bool:
         return True
 
 
+def configured_stores(tasks: Sequence[Task]) -> set[str | None]:
+    """The stores that the trainings among these tasks name; a run that is measured may be somebody else's."""
+    return {task.tracking["uri"] for task in tasks if isinstance(task, RunConfig)}
+
+
 def prepare_tracking(tasks: Sequence[Task]) -> None:
     """Make each MLflow store and its experiments once, before jobs that would all make them at the same time.
 
