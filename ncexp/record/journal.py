@@ -113,12 +113,11 @@ def column(records: list[Record], name: str) -> list[float]:
 
 def encode_row(record: Mapping[str, float]) -> bytes:
     """The line of a record, its epoch first. JSON knows neither nan nor infinity."""
-    encoded = {
+    values = {
         name: None if math.isnan(value) else str(value) if math.isinf(value) else value
         for name, value in record.items()
     }
-    row = {"epoch": int(record["epoch"]), **{name: value for name, value in encoded.items() if name != "epoch"}}
-    return _line(row).encode()
+    return _line({"epoch": 0} | values | {"epoch": int(record["epoch"])}).encode()
 
 
 def rows_by_epoch(lines: bytes) -> dict[int, bytes]:

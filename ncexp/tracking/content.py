@@ -7,7 +7,6 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from typing import Any, TypeVar
 
 from ncexp.record import Record, RunDirectory, SavedRun, State
@@ -146,11 +145,6 @@ def data_digest(run: SavedRun) -> str:
     """What determines the data, in sixteen hexadecimal digits: the choice, its options, and the sizes it came to."""
     chosen = {name: option for name, option in run.raw["dataset"].items() if name != "name"}
     return hashlib.sha256(json.dumps([chosen, sizes(run)], sort_keys=True).encode()).hexdigest()[:16]
-
-
-def milliseconds(stamp: str) -> int:
-    """An ISO time of status.json in milliseconds since 1970."""
-    return int(datetime.fromisoformat(stamp).timestamp() * 1000)
 
 
 def chunks(items: list[Item], size: int) -> Iterator[list[Item]]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
+from datetime import datetime
 from itertools import accumulate, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,16 +58,12 @@ class Memory(BaseModel):
 
     def pending(self, sources: Sources) -> list[tuple[str, Record]]:
         """(source, line) of all that was not sent."""
-        return [
-            (source, line)
-            for source, lines in sources.items()
-            for line in lines
-            if _epoch(line) not in self.epochs.get(source, {})
-        ]
+        rows = ((source, line) for source, lines in sources.items() for line in lines)
+        return [(source, line) for source, line in rows if self._sent(source, line) is None]
 
     def mark(self, source: str, line: Record) -> None:
         """Note that this line was sent."""
-        self.epochs.setdefault(source, {})[_epoch(line)] = checksum(line)
+        self.epochs.setdefault(source, {})[str(int(line["epoch"]))] = checksum(line)
 
     def contradicts(self, sources: Sources) -> bool:
         """Whether something was sent that is no longer so: a line that was replaced, a journal that is not read now.
@@ -74,11 +71,14 @@ class Memory(BaseModel):
         A line that is missing does not count: it may be written again.
         """
         gone = self.epochs.keys() - sources.keys()
+        rows = ((source, line) for source, lines in sources.items() for line in lines)
         return any(source.startswith("measurements/") for source in gone) or any(
-            self.epochs.get(source, {}).get(_epoch(line), checksum(line)) != checksum(line)
-            for source, lines in sources.items()
-            for line in lines
+            self._sent(source, line) not in (None, checksum(line)) for source, line in rows
         )
+
+    def _sent(self, source: str, line: Record) -> int | None:
+        """The checksum of the line that was sent of this epoch; None where none was."""
+        return self.epochs.get(source, {}).get(str(int(line["epoch"])))
 
 
 def read_memory(directory: RunDirectory) -> dict[str, Memory]:
@@ -101,10 +101,6 @@ def page_of(directory: RunDirectory, uri: str) -> str | None:
 def checksum(content: Record | Mapping[str, str]) -> int:
     """Of a line, or of tags."""
     return zlib.crc32(json.dumps(content, sort_keys=True).encode())
-
-
-def _epoch(line: Record) -> str:
-    return str(int(line["epoch"]))
 
 
 def send(path: Path, uri: str, experiment: str) -> str:
@@ -144,7 +140,8 @@ class _Upload:
                 f"{directory.status_path}: expected the run's status, got none. The command that trained it writes it "
                 "again."
             )
-        self._started, self._updated = (content.milliseconds(status[name]) for name in ("started", "updated"))
+        times = (datetime.fromisoformat(status[name]).timestamp() for name in ("started", "updated"))
+        self._started, self._updated = (int(1000 * seconds) for seconds in times)
 
     def bring_up(self) -> str:
         sources, found = content.sources(self._run), self._remembered()

@@ -26,6 +26,8 @@ def test_code_state_of_a_clone_is_its_commit_and_diff(tmp_path: Path, monkeypatc
     assert diff == ""
     source.write_text("second\n")
     assert "+second" in provenance.code_state()[1]
+    monkeypatch.setattr(provenance, "__file__", str(package / "installed.py"))
+    assert provenance.code_state() == ("", "")  # installed inside a clone of something else
 
 
 def test_code_state_of_a_frozen_copy_is_what_was_frozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

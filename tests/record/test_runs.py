@@ -7,6 +7,7 @@ import errno
 import io
 import math
 import os
+import shutil
 import warnings
 from pathlib import Path
 from typing import BinaryIO
@@ -111,6 +112,9 @@ def test_load_reads_a_simulation_where_its_folder_is_named(tmp_path: Path) -> No
     choice = {"name": "central_path", "_target_": "ncexp.simulations.central_path.random_features"}
     (simulation / "config.yaml").write_text(yaml.safe_dump({"simulation": choice, "seed": 3}))
     assert [run.is_simulation for run in load(tmp_path)] == [False]
+    shutil.copytree(simulation.parent, tmp_path / "alone" / "simulations")
+    with pytest.raises(ValueError, match="expected run directories, got none"):
+        load(tmp_path / "alone")
     for folder in (simulation, simulation.parent):
         first = load(folder).frame().iloc[0]
         facts = first[["run", "dataset", "architecture", "loss", "seed"]]
