@@ -207,27 +207,20 @@ class EpochEvaluator:
         #: Analysis → its journal.
         self.journals = {name: journal_of(directory.measurements, name, c) for name, c in self._components.items()}
 
-    def widths(self) -> list[int]:
-        """P of the features and of every probed submodule, found with two examples."""
-        subject = self._subject
-        probes = Probes(subject.network, self._probes, subject.dataset.num_classes)
-        inputs, _ = next(subject.splits["train"].batches(2))
-        with undisturbed(subject.network, 0), probes.watching(), torch.no_grad():
-            subject.network.eval()
-            _, features = subject.network(inputs)
-        return [features.shape[1], *probes.widths()]
-
     def describe_kept(self, config: RunConfig) -> str:
         """How many snapshots and weights stay on the disk, and how many bytes they take."""
-        keep, subject = config.keep, self._subject
+        keep, network, num_classes = config.keep, self._subject.network, self._subject.dataset.num_classes
+        probes = Probes(network, self._probes, num_classes)
+        inputs, _ = next(self._subject.splits["train"].batches(2))
+        with undisturbed(network, 0), probes.watching(), torch.no_grad():
+            network.eval()
+            widths = [network(inputs)[1].shape[1], *probes.widths()]
         snapshots, weights = _count(config, keep.snapshots), _count(config, keep.checkpoints)
-        per_snapshot = snapshot_bytes(subject.dataset.num_classes, self.widths())
-        per_weights = sum(tensor.numel() * tensor.element_size() for tensor in subject.network.state_dict().values())
-        total = snapshots * per_snapshot + weights * per_weights
-        return (
-            f"{snapshots} snapshots of {decimal(per_snapshot)}, {weights} checkpoints of {decimal(per_weights)}: "
-            f"{decimal(total)} in all"
-        )
+        per_snapshot = snapshot_bytes(num_classes, widths)
+        per_weights = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+        total = decimal(snapshots * per_snapshot + weights * per_weights)
+        sizes = decimal(per_snapshot), decimal(per_weights)
+        return f"{snapshots} snapshots of {sizes[0]}, {weights} checkpoints of {sizes[1]}: {total} in all"
 
     def evaluate(self, epoch: int) -> tuple[Snapshot, dict[str, Record]]:
         """One pass and all analyses: (snapshot, analysis → its row); nothing is written. Raises as `evaluate`."""

@@ -40,6 +40,10 @@ def average(output: Tensor) -> Tensor:
     return output.flatten(2).mean(2) if output.dim() > 2 else output
 
 
+#: By the names that an analysis takes.
+REDUCTIONS: dict[str, Reduction] = {"average": average, "flatten": flatten}
+
+
 class Probes:
     """One accumulator per probe; `watching` hooks the submodules for the length of a pass, and not longer.
 

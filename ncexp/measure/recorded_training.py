@@ -34,8 +34,7 @@ class RecordedTraining:
         journals = self._evaluator.journals.items()
         self._places = {name: str(one.path.relative_to(directory.path)) for name, one in journals}
         self._rows = TrainingRows(directory)
-        #: The first evaluated epoch without training error, as far as this process knows: only rank 0 has the rows of
-        #: before a resumption, the others then have 0 where there was one.
+        #: The first evaluated epoch without training error; 0 on ranks other than 0 where it was before a resumption.
         self._zero_error: int | None = None
         #: Sentences for people: what `resume` found wrong, and what it did about it.
         self.findings: list[str] = []

@@ -20,7 +20,7 @@ from ncexp.collapse import (
 )
 from ncexp.config import Count
 from ncexp.measure.evaluation import Evaluation, Needs
-from ncexp.measure.probes import Probe, average, flatten
+from ncexp.measure.probes import REDUCTIONS, Probe
 from ncexp.record.quantities import OF_LAYERS
 
 
@@ -98,8 +98,7 @@ class LayerwiseCollapse:
         modules: Annotated[list[str], Field(min_length=1)],
         features: Literal["average", "flatten"] = "average",
     ) -> None:
-        reduction = average if features == "average" else flatten
-        probes = [Probe(module, reduction) for module in modules]
+        probes = [Probe(module, REDUCTIONS[features]) for module in modules]
         self.probes: Mapping[str, Probe] = {probe.name: probe for probe in probes}
 
     def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
