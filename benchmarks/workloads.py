@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ncexp.config import RunConfig, check
 from ncexp.config.composing import compose_mapping
 from ncexp.datasets import Dataset, Split
-from ncexp.measure import Subject, build_analyses, evaluate, ridge_of, run_analysis, with_errors
+from ncexp.measure import build_analyses, evaluate, run_analysis, subject_of, with_errors
 from ncexp.training import Assembly, assemble
 
 NUM_CLASSES = 10
@@ -33,13 +33,6 @@ def configured(*overrides: str) -> RunConfig:
 def assembled(data: Dataset, *overrides: str) -> Assembly:
     """The parts of such a run, on `data` whatever dataset they choose, at a rate that no noise diverges at."""
     return assemble(configured("optimizer=sgd", "optimizer.lr=1e-4", *overrides), data)
-
-
-def subject_of(assembly: Assembly) -> Subject:
-    """What an evaluation of these parts is of."""
-    training = assembly.training
-    ridge = ridge_of(training.optimizer, assembly.classifier, assembly.half_mse_scale)
-    return Subject(training.network, training.loss, assembly.dataset, ridge, training.processes)
 
 
 def evaluated(assembly: Assembly, config: RunConfig) -> dict[str, float]:
