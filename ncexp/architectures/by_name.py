@@ -21,11 +21,12 @@ from ncexp.architectures.network import answer_of, departure, logits_of, not_lin
 from ncexp.architectures.pointwise import replace_strided_pointwise
 from ncexp.config.components import locate, nearest
 
-#: Of torchvision, with further classifiers on middle layers, which are left out: the training would return them too.
+#: Models of torchvision with auxiliary classifiers on middle layers. These are left out: in training the model would
+#: return their logits too.
 WITH_AUXILIARY = ("googlenet", "inception_v3")
-#: Options that would load or download weights, or that say what the data say.
+#: Options that would load or download weights.
 LOADING = ("weights", "pretrained", "pretrained_cfg", "checkpoint_path")
-#: Channels that grey images are repeated in, where the first convolution takes as many.
+#: Where the first convolution takes this many channels, grey images are repeated in them.
 RGB, REPEATED = 3, "repeated in 3 channels"
 
 

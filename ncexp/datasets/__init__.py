@@ -227,15 +227,15 @@ def is_number(cell: Any) -> bool:
 def prepare(dataset: Component) -> dict[str, Any]:
     """Download, check, decode and keep what `dataset.build()` will read; returns what there is to print, by name.
 
-    A module of datasets may hold a function `download` beside its loader, which takes the loader's options and fetches
+    A module of datasets may hold a function `prepare` beside its loader, which takes the loader's options and fetches
     what is missing. Then the loader is run: it keeps what it makes, and shows that it can.
 
     Raises ValueError, saying which file, where it was searched and what to do, where the data are not to be had.
     Safe to run in several processes at once, and again.
     """
     module = importlib.import_module(dataset.target.rpartition(".")[0])
-    if hasattr(module, "download"):
-        module.download(**dataset.options)
+    if hasattr(module, "prepare"):
+        module.prepare(**dataset.options)
     built: Dataset = dataset.build()
     origin = {"origin": built.origin} if built.origin else {}
     return {**origin, "num_train": len(built.train), "num_test": len(built.test), **built.facts}

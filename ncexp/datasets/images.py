@@ -69,7 +69,7 @@ def load(
     return Dataset(train, test, official.num_classes, facts, f"{known} from {folder}; decoded {where}")
 
 
-def download(*, source: Source, root: str | None = None, **_: Any) -> None:
+def prepare(*, source: Source, root: str | None = None, **_: Any) -> None:
     """Download what is missing and check every file, for `load` with the same options.
 
     Raises ValueError where a file is not the official one, and where the network does not give it.

@@ -110,8 +110,8 @@ class OfficialSet:
 
     decode: the unpacked contents of one split's files → images (n, channels, height, width) uint8 and labels (n,) int64
     from 0 on. Only contents that were checked come there: a pickle can run code.
-    judge: of contents whose digest is not known. None: they may be taken. "": they are not the official ones. Else what
-    the file was expected to be. Without a judge, contents that are not known are never taken.
+    judge: asked about contents whose digest is not known. It returns None where they may be taken, "" where they are
+    not the official ones, else what the file was expected to be. Without a judge, unknown contents are never taken.
     """
 
     kind: Any

@@ -30,12 +30,12 @@ from ncexp.datasets.preprocessing import Imbalance, choose, fit, mislabel, train
 _BLOCK = 2**20
 #: The largest piece of a CSV file that is read at once; no row may be longer.
 _MOST_BYTES = 2**30
-#: What a column is called that nobody named, a row number mostly: by us, where the header is empty; pandas' index in
-#: Parquet; an empty header as pandas, and as R's tibbles, read it and write it again.
+#: Names of a column that nobody named, mostly a row number: our own where the header is empty; that of pandas' index in
+#: Parquet; those that pandas, and R's tibbles, give to an empty header.
 _UNNAMED = re.compile(r"\(column \d+\)|__index_level_\d+__|Unnamed: \d+(\.\d+)?|\.\.\.\d+")
-#: No label, as R, pandas and NumPy write it into a file; NaN is one in any spelling.
+#: How R, pandas and NumPy write a missing label into a file; NaN is missing in any spelling.
 _MISSING = ("", "NA", "<NA>", "NaT")
-#: Of fewer rows, chance brings a column into order.
+#: In fewer rows a column may be in order by chance.
 _FEWEST_ORDERED = 10
 
 

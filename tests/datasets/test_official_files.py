@@ -235,4 +235,4 @@ def test_preparation_downloads_nothing_into_a_folder_of_others(tmp_path, monkeyp
     monkeypatch.setattr("ncexp.datasets.official.OfficialSet.download", lambda *_: pytest.fail("downloaded"))
     (tmp_path / "data").mkdir(mode=0o555)
     with pytest.raises(ValueError, match=r"MNIST: expected the file .*set NCEXP_DATA \(or dataset\.root\)"):
-        images.download(source="mnist", root=str(tmp_path / "data"))
+        images.prepare(source="mnist", root=str(tmp_path / "data"))
