@@ -81,7 +81,12 @@ class Column:
 
     @cached_property
     def numeric(self) -> bool:
-        """Whether all its values are numbers."""
+        """Whether all its values are numbers, so that each has a place on an axis of numbers."""
+        return all(map(is_number, self.texts))
+
+    @property
+    def ordered(self) -> bool:
+        """Whether its values are numbers, also where some runs lack it and its values stand side by side."""
         return all(is_number(text) for text in self.texts if text != ABSENT)
 
     @cached_property
@@ -89,7 +94,7 @@ class Column:
         """Whether its axis is logarithmic: of a number as the catalogue has it, of a key where it was spaced so."""
         if not self.is_key:
             return self.row is not None and self.row.is_log
-        return self.numeric and is_geometric([float(text) for text in self.texts if text != ABSENT])
+        return self.numeric and is_geometric([*map(float, self.texts)])
 
     def of(self, run: SavedRun) -> float:
         """The number, a share in percent; nan where there is none."""

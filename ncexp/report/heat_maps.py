@@ -41,11 +41,11 @@ def heat_figure(study: Study, width: float | None = None) -> Figure:
 
 
 def _grid_of(settings: Sequence[Setting], x: Column, across: Column, y: Column) -> numpy.ndarray:
-    """(values of across, values of x): the mean over the runs kept; nan where there is none."""
+    """(values of across, values of x): the mean over the runs that are done; nan where there is none."""
     grid = numpy.full((len(across.texts), len(x.texts)), numpy.nan)
     for setting in settings:
         place = across.texts.index(setting.values[across.name]), x.texts.index(setting.values[x.name])
-        grid[place] = over_seeds(setting.kept, y.of).mean
+        grid[place] = over_seeds(setting.done, y.of).mean
     return grid
 
 
@@ -64,7 +64,7 @@ def _draw_heat(axes: Axes, grid: numpy.ndarray, norm: Normalize, x: Column, acro
     for axis, column in ((axes.xaxis, x), (axes.yaxis, across)):
         every = -(-len(column.texts) // MOST_TICKS)
         places = range(0, len(column.texts), every)
-        axis.set_ticks(places, [short(column.texts[place]) for place in places])
+        axis.set_ticks(places, [short(column.texts[place]) for place in places], parse_math=False)
     if grid.size > MOST_WRITTEN:
         figure = axes.get_figure(root=True)
         assert figure is not None

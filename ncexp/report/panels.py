@@ -54,14 +54,14 @@ def draw_panels(
         len(down), len(across), sharex=sharex, sharey=sharey, squeeze=False, layout="constrained", figsize=(wide, tall)
     )
     for place, (row, of_row, line) in enumerate(zip(down, panels, grid, strict=True)):
-        line[0].set_ylabel(row, fontsize="small")
+        line[0].set_ylabel(row, fontsize="small", parse_math=False)
         for column, panel, axes in zip(across, of_row, line, strict=True):
             if panel is None:
                 axes.set_axis_off()
                 grid[place - 1, axes.get_subplotspec().colspan.start].tick_params(labelbottom=True)
                 continue
             words = [column if place == 0 else "", panel.draw(axes) if panel.draw else ""]
-            axes.set_title("\n".join(filter(None, words)), fontsize="small", y=1, pad=3)
+            axes.set_title("\n".join(filter(None, words)), fontsize="small", y=1, pad=3, parse_math=False)
             if panel.draw is None:
                 axes.set_facecolor("0.96")
         for panel, axes in [*zip(of_row, line, strict=True)][: None if sharey == "none" else 1]:
@@ -105,6 +105,8 @@ def _add_legend(figure: Figure, handles: Sequence[Artist]) -> float:
         legend = figure.legend(
             handles=handles, ncols=entries, loc="outside upper center", fontsize="small", frameon=False
         )
+        for text in legend.get_texts():  # words of a run, in which a dollar is a dollar
+            text.set_parse_math(False)
         if extent_of(legend).width <= figure.bbox.width:
             break
     else:

@@ -142,6 +142,16 @@ class Setting:
         """The runs of what is shown that have numbers: one a seed, unless all are pooled."""
         return [] if self.shown is None else [run for run in self.shown.runs if run.records]
 
+    @cached_property
+    def done(self) -> list[SavedRun]:
+        """Of `kept` those that completed, whose last numbers count; where none did, all, as far as they are."""
+        return [run for run in self.kept if run.state is State.COMPLETED] or self.kept
+
+    @property
+    def points(self) -> list[SavedRun]:
+        """All its runs that completed: where a run is a point, also those that are not the best."""
+        return [run for run in self.runs if run.state is State.COMPLETED]
+
     @property
     def chosen(self) -> dict[str, str]:
         """Free axis → its value in what is shown; empty where nothing is."""
@@ -213,7 +223,7 @@ class Study:
         """The settings, the best first, those that are not complete last; as they stand where nothing ranks them."""
         if (best := self.best) is None:
             return self.settings
-        return sorted(self.settings, key=lambda one: (not one.completed, *best.key(best.of(one.kept))))
+        return sorted(self.settings, key=lambda one: (not one.completed, *best.key(best.of(one.done))))
 
     @cached_property
     def facets(self) -> list[tuple[str, list[Setting]]]:
@@ -268,7 +278,7 @@ def _layout(asked: Asked, by: Sequence[Column], keys: Mapping[str, Column], ever
     the next are facets, too, as long as there are at most MOST_FACETS columns.
     """
     x = None if asked.x in (None, EPOCH) else _named("x", asked.x, every)
-    color = None if asked.color is None else _named("color", asked.color, every)
+    color = None if asked.color is None else _named("color", asked.color, keys)
     facet = None if asked.facet is None else [_named("facet", name, keys) for name in asked.facet]
     across, y = _of_y([_named("y", name, every) for name in asked.y])
     drawn = [one for one in (x, color, across, *(facet or [])) if one is not None]
@@ -277,7 +287,7 @@ def _layout(asked: Asked, by: Sequence[Column], keys: Mapping[str, Column], ever
         facet = [one for one in facet if not one.numeric or one.name == "dataset"]
     left = [one for one in by if one not in (*drawn, *facet)]
     if asked.x is None:
-        scales = sorted((one for one in left if one.numeric and len(one.texts) > 1), key=lambda one: -len(one.texts))
+        scales = sorted((one for one in left if one.ordered and len(one.texts) > 1), key=lambda one: -len(one.texts))
         x = next(iter(scales), None)
         if len(scales) > 1 and color is None and not asked.y:
             across = scales[1]
@@ -286,7 +296,13 @@ def _layout(asked: Asked, by: Sequence[Column], keys: Mapping[str, Column], ever
     for one in left if asked.facet is None else []:
         if math.prod(len(column.texts) for column in [*facet, one]) <= MOST_FACETS:
             facet.append(one)
+    if across is not None and (x is None or not x.is_key or x is across):
+        raise ValueError(
+            f"y: expected quantities, got the key {across.name}, which makes a heat map over x= another key. Name one."
+        )
     scatter = None if asked.scatter is None else tuple(_named("scatter", name, every) for name in asked.scatter)
+    if words := [one.name for one in scatter or () if not one.ordered]:
+        raise ValueError(f"scatter: expected two numbers, got {words[0]}, whose values are words. As color= it shows.")
     return Layout(x, across, y, color, facet, scatter, bool(y))
 
 

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from ncexp.measure import Comparison, compare_with_path
 from ncexp.record.quantities import BOTH, DECOMPOSITION, TRAIN, Quantity, panels
-from ncexp.report.columns import ABSENT, Column, brief, brief_choice
+from ncexp.report.columns import ZERO_EPOCH, Column, brief, brief_choice
 from ncexp.report.curves import (
     Curve,
     curves_of,
@@ -55,19 +55,21 @@ def figures_of(study: Study) -> Iterator[tuple[str, str, Draw]]:
     layout = study.layout
     if layout.scatter:
         x, y = layout.scatter
-        yield "scatter", f"{y.label} against {x.label}: a point a run.", partial(scatter_figure, study)
+        yield "scatter", f"{y.label} against {x.label}: a point a run that completed.", partial(scatter_figure, study)
     if not any(setting.kept for setting in study.settings):
         return
     if layout.x and layout.across:
         caption = f"At the end, over {layout.x.label} and {layout.across.label}: means over the runs of each setting."
         yield "heat_maps", caption, partial(heat_figure, study)
     elif layout.x:
-        caption = f"At the end, against {layout.x.label}: mean and standard error over the runs of each setting."
+        points = "mean and standard error over the runs of each setting" if layout.x.is_key else "a point a run"
+        caption = f"At the end, against {layout.x.label}: {points}."
         yield "at_the_end", caption, partial(final_figure, study)
     shown = study.ranked[:MOST_CURVES]
     few = "" if len(shown) == len(study.settings) else f" The {MOST_CURVES} best of {len(study.settings)} settings."
     bands = "Against the epoch: mean over seeds and one standard deviation."
-    yield "epochs", bands + few, partial(epochs_figure, study)
+    if _curve_rows(study):
+        yield "epochs", bands + few, partial(epochs_figure, study)
     best = [setting for setting in study.ranked if setting.kept][:MOST_PANELS]
     few = "" if len(best) == len(study.settings) else f" The {len(best)} best of {len(study.settings)} settings."
     recorded = {name for setting in best for run in setting.kept for name in run.records[-1]}
@@ -102,7 +104,7 @@ def final_figure(study: Study, width: float | None = None) -> Figure:
             _draw_points(axes, study, settings, x, y)
             return
         for line in _lines(settings, x.name):
-            values = [over_seeds(setting.kept, y.of, kind="se") for setting in line]
+            values = [over_seeds(setting.done, y.of, kind="se") for setting in line]
             places, means = [_place(x, setting) for setting in line], [value.mean for value in values]
             spreads = [0.0 if math.isnan(value.spread) else value.spread for value in values]
             style = {"color": _colour(study, line[0]), "markersize": 6}
@@ -134,7 +136,10 @@ def epochs_figure(study: Study, width: float | None = None) -> Figure:
 
     facets = study.facets
     panels_of = [
-        [Panel(partial(draw, settings=settings, curves=curves), partial(scale_axis, row=row)) for _, settings in facets]
+        [
+            Panel(partial(draw, settings=settings, curves=curves), partial(_scale_curve, row=row))
+            for _, settings in facets
+        ]
         for _, curves, row in rows
     ]
     names = [name for name, _, _ in rows]
@@ -213,7 +218,7 @@ def correlation_in_words(study: Study) -> str:
     """``Spearman's ρ 0.87, 95 % interval 0.61 to 0.95, of 18 runs``."""
     assert study.layout.scatter is not None
     x, y = study.layout.scatter
-    rho, low, high, count = rank_correlation([[(x.of(run), y.of(run)) for run in one.runs] for one in study.settings])
+    rho, low, high, count = rank_correlation([[(x.of(run), y.of(run)) for run in one.points] for one in study.settings])
     if math.isnan(rho):
         return f"{count} runs have both numbers: no rank correlation"
     interval = "" if math.isnan(low) else f", 95 % interval {low:.2f} to {high:.2f}"
@@ -251,18 +256,18 @@ def _lines(settings: Sequence[Setting], x: str) -> list[list[Setting]]:
 
 def _draw_points(axes: Axes, study: Study, settings: Sequence[Setting], x: Column, y: Column) -> None:
     for setting in settings:
-        points = [(x.of(run), y.of(run)) for run in setting.runs]
-        axes.plot(*zip(*points, strict=True), ".", color=_colour(study, setting), markersize=6)
+        xs, ys = ([column.of(run) for run in setting.points] for column in (x, y))
+        axes.plot(xs, ys, ".", color=_colour(study, setting), markersize=6)
 
 
-def _curve_rows(study: Study) -> list[tuple[str, list[Curve], Quantity]]:
-    """(name, curves, the row that scales it) of each panel against the epoch."""
+def _curve_rows(study: Study) -> list[tuple[str, list[Curve], Quantity | None]]:
+    """(name, curves, the row that scales it, if there is one) of each panel against the epoch."""
     kept = [run for setting in study.settings for run in setting.kept]
     recorded = {name for run in kept for name in run.records[-1]}
     if study.layout.named:
-        rows = [(y.row, y) for y in study.layout.y if y.row is not None]
-        return [(y.label, [Curve(y.name, "", "grey", TRAIN_LINE)], row) for row, y in rows]
-    found = []
+        named = [y for y in study.layout.y if y.name != ZERO_EPOCH]
+        return [(y.label, [Curve(y.name, "", "grey", TRAIN_LINE)], y.row) for y in named]
+    found: list[tuple[str, list[Curve], Quantity | None]] = []
     for name, rows_ in panels().items():
         curves = curves_of(rows_, BOTH if len(rows_) == 1 else TRAIN, "grey")
         if name != DECOMPOSITION and recorded & {curve.name for curve in curves}:
@@ -285,6 +290,12 @@ def _place(x: Column, setting: Setting) -> float:
     return float(text) if x.numeric else x.texts.index(text)
 
 
+def _scale_curve(axes: Axes, row: Quantity | None) -> None:
+    """As the catalogue has it; a number that is not in it, as it comes."""
+    if row is not None:
+        scale_axis(axes, row)
+
+
 def _scale(axes: Axes, column: Column) -> None:
     if column.row is not None:
         scale_percent = column.row.is_share
@@ -299,13 +310,14 @@ def _scale(axes: Axes, column: Column) -> None:
 
 def _scale_x(axes: Axes, x: Column) -> None:
     if x.is_key and not x.numeric:
-        axes.set_xticks(range(len(x.texts)), [brief(text) for text in x.texts], rotation=30, ha="right")
+        axes.set_xticks(
+            range(len(x.texts)), [brief(text) for text in x.texts], rotation=30, ha="right", parse_math=False
+        )
     elif x.log and math.isfinite(axes.dataLim.minposx):
         axes.set_xscale("log")
         label_ticks(axes.xaxis)
     if x.is_key and x.numeric and len(x.texts) <= MOST_TICKS:
-        values = [float(text) for text in x.texts if text != ABSENT]
-        axes.set_xticks(values, [brief(text) for text in x.texts if text != ABSENT])
+        axes.set_xticks([*map(float, x.texts)], [brief(text) for text in x.texts])
 
 
 def _log_scale(axes: Axes) -> None:
@@ -328,7 +340,7 @@ def _handles(study: Study) -> list[Line2D]:
     return [Line2D([], [], color=shade, label=brief_choice(name, text)) for text, shade in colours_of(study).items()]
 
 
-def _line_handles(rows: Sequence[tuple[str, list[Curve], Quantity]]) -> list[Line2D]:
+def _line_handles(rows: Sequence[tuple[str, list[Curve], Quantity | None]]) -> list[Line2D]:
     """What the styles of lines stand for, each once."""
     named: Mapping[str, Curve] = {curve.label: curve for _, curves, _ in rows for curve in curves if curve.label}
     return [replace(curve, colour="grey").handle for curve in named.values()]

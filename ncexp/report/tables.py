@@ -89,7 +89,8 @@ def _word(entry: Entry) -> Entry:
 def settings(study: Study) -> Table:
     """A row a setting, the best first: its axes, what was chosen of the free ones, its runs, its numbers at the end.
 
-    Numbers are the mean ± the standard error over the runs that are kept and have the number.
+    Numbers are the mean ± the standard error over the runs that completed and have the number; where none did, over
+    those that are under way or ended early, as `runs` says.
     """
     free = [f"{column.label} (chosen)" for column in study.free] if study.best else []
     columns = [*(column.label for column in study.by), *free, "runs", *(column.label for column in _numbers(study))]
@@ -97,7 +98,7 @@ def settings(study: Study) -> Table:
         [*map(brief, setting.values.values())]
         + [brief(setting.chosen.get(column.name, ABSENT)) for column in study.free if study.best]
         + [_counted(setting)]
-        + [over_seeds(setting.kept, column.of, _places(column), "se") for column in _numbers(study)]
+        + [over_seeds(setting.done, column.of, _places(column), "se") for column in _numbers(study)]
         for setting in study.ranked
     ]
     return Table.of("settings", "Every setting at the end: mean ± standard error over its runs", columns, rows)
@@ -106,9 +107,10 @@ def settings(study: Study) -> Table:
 def differences(study: Study) -> Table:
     """Of each axis: each value less the first, at equal values of all other axes and the seed: paired differences.
 
-    Mean ± standard error over the pairs, as one seed draws the same first weights and the same order of examples.
+    Mean ± standard error over the pairs of runs that completed. One seed draws the same first weights and the same
+    order of examples, so that differences of pairs vary less than the runs.
     """
-    kept = [(setting.values, run) for setting in study.settings for run in setting.kept]
+    kept = [(one.values, run) for one in study.settings for run in one.kept if run.state is State.COMPLETED]
     rows: list[list[Entry]] = []
     for axis in study.by:
         values = [text for text in axis.texts if any(has[axis.name] == text for has, _ in kept)]
@@ -181,7 +183,9 @@ def correlation(study: Study) -> Table:
     """The scatter's two numbers, Spearman's ρ, its 95 % interval by bootstrap and the number of runs."""
     assert study.layout.scatter is not None
     x, y = study.layout.scatter
-    rho, low, high, count = rank_correlation([[(x.of(run), y.of(run)) for run in one.runs] for one in study.settings])
+    rho, low, high, count = rank_correlation([[(x.of(run), y.of(run)) for run in one.points] for one in study.settings])
     row: list[Entry] = [x.label, y.label, *(Value.of([number]) for number in (rho, low, high)), str(count)]
     columns = ["x", "y", "Spearman's ρ", "95 % from", "to", "runs"]
-    return Table.of("correlation", "Rank correlation over the runs that have both numbers", columns, [row])
+    return Table.of(
+        "correlation", "Rank correlation over the runs that completed and have both numbers", columns, [row]
+    )

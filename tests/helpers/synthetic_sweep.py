@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -124,11 +125,19 @@ def write_run(
     state: State = State.COMPLETED,
     epochs: list[int] = EPOCHS,
     more: bool = False,
+    options: Mapping[str, Any] | None = None,
     **tracking: Any,
 ) -> Path:
-    """One run directory under `folder`; a diverged or failed one stops early and says why. more: `with_more`."""
+    """One run directory under `folder`; a diverged or failed one stops early and says why. more: `with_more`.
+
+    options: of its configuration, by their path.
+    """
     raw = configuration(dataset, architecture, loss, rate, seed, **tracking)
-    key = f"{random.Random(f'{dataset}{architecture}{loss}{rate}{seed}').getrandbits(40):010x}"
+    for name, value in (options or {}).items():
+        *groups, last = name.split(".")
+        reduce(dict.__getitem__, groups, raw)[last] = value
+    words = f"{dataset}{architecture}{loss}{rate}{seed}{options or ''}"
+    key = f"{random.Random(words).getrandbits(40):010x}"
     path = folder / f"{dataset}-{architecture}-{loss}_lr{rate:g}_seed{seed}_{key}"
     path.mkdir(parents=True, exist_ok=True)
     (path / "config.yaml").write_text(yaml.safe_dump(raw))

@@ -120,7 +120,7 @@ def test_every_figure_is_drawn_of_whatever_is_there(
     runs = changed([run for run in whole if run.rate == 0.02], change)
     drawn = draw_all(study_of(runs), tmp_path, "han2022")
     assert ("learning_rates" in {png.stem for _, png in drawn}) == (change is not nothing_defined)
-    for asked in (Asked(), Asked(x="lr", scatter=("train/error", "test/error")), Asked(best="none")):
+    for asked in (Asked(), Asked(x="lr", scatter=("lr", "zero_error_epoch"), best="none")):
         drawn = draw_all(study_of(changed(whole, change), asked), tmp_path)
         assert ("epochs" in {png.stem for _, png in drawn}) == (change is not unevaluated)
     regimes = [replace(run, raw={**run.raw, "regime": "on_path" if run.seed else "plain"}) for run in runs]
