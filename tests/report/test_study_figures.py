@@ -174,6 +174,7 @@ CHANGES: dict[str, Change] = {
     "negative": lambda value, seed: -value,
     "largest": lambda value, seed: 1e308 if seed else -1e308,
     "smallest": lambda value, seed: 5e-324,
+    "equal but for rounding": lambda value, seed: 0.1 + 0.2 if seed else 0.3,
 }
 
 
