@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ncexp.config import nearest
 from ncexp.record.journal import Record
 from ncexp.record.saved_run import SavedRun, read_runs
+from ncexp.record.states import State
 from ncexp.record.text import printable
 
 if TYPE_CHECKING:
@@ -83,13 +85,23 @@ class Runs:
         of_run = numpy.arange(len(parts)).repeat(lengths)
         return frame[_common(of_run, codes, columns["epoch"], columns["value"])].reset_index(drop=True)
 
-    def table(self) -> DataFrame:
+    def table(self, by: Sequence[str] | None = None) -> DataFrame:
         """A row a run: its choices and facts by name, its state, the zero-error epoch, why its decomposition is in
         doubt, if it is, and every number of the last evaluated epoch under its full name; of the closed form's fit
         those of that epoch and of the whole fit.
+
+        by: keys, such as ``["loss", "optimizer.weight_decay"]``. The table then has a row for each combination of their
+        values: the keys, ``runs`` (how many completed, with numbers), and of every number, the zero-error epoch too,
+        the mean over these runs under its name and its standard error, std/√n with n − 1, under ``NAME se``, nan of one
+        run. Undefined numbers are left out; where no run completed (``runs`` is 0) the means are over those that have
+        numbers so far. These are the numbers of the settings in `ncexp report by=... best=none`; shares, such as
+        test/error, are fractions here and percent there. Simulations are left out.
+        Raises ValueError for a key that no run has (the nearest is named).
         """
         import pandas
 
+        if by is not None:
+            return pandas.DataFrame(_by_values([run for run in self._runs if not run.is_simulation], [*by]))
         rows = [
             {
                 "run": run.key,
@@ -202,6 +214,50 @@ def last_numbers(run: SavedRun) -> Record:
     first, fitted = fit[0], fit[-1]
     same = fitted.get("epoch") == last["epoch"]
     return {**last, **{name: value for name, value in fitted.items() if same or name not in first}}
+
+
+def _by_values(runs: Sequence[SavedRun], by: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The rows of `Runs.table(by)`, in the order of the values: numbers, then words."""
+    known = {name for run in runs for name in run.parameters}
+    if unknown := [name for name in by if name not in known]:
+        raise ValueError(f"by: expected a key of the runs, got {unknown[0]!r}. {nearest(unknown[0], known)}")
+    groups: dict[tuple[str, ...], list[SavedRun]] = {}
+    for run in runs:
+        groups.setdefault(tuple(str(run.parameters.get(name)) for name in by), []).append(run)
+    for place in sorted(groups, key=lambda texts: [*map(_numbers_first, texts)]):
+        first, *_ = members = groups[place]
+        begun = [run for run in members if run.records]
+        done = [run for run in begun if run.state is State.COMPLETED]
+        numbers: dict[str, list[float]] = {}
+        for run in done or begun:
+            zero = {} if run.zero_error_epoch is None else {"zero_error_epoch": float(run.zero_error_epoch)}
+            for name, value in {**zero, **_last(run)}.items():
+                if name != "epoch":
+                    numbers.setdefault(name, []).extend([] if math.isnan(value) else [value])
+        found = {name: _mean_and_error(values) for name, values in numbers.items()}
+        row = {name: first.parameters.get(name) for name in by} | {"runs": len(done)}
+        for name, (mean, error) in found.items():
+            row |= {name: mean, f"{name} se": error}
+        yield row
+
+
+def _numbers_first(text: str) -> tuple[bool, float, str]:
+    try:
+        return False, float(text), ""
+    except ValueError:
+        return True, 0.0, text
+
+
+def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """The mean, and its standard error: nan of fewer than two values, and where one is infinite."""
+    import numpy
+
+    exact = numpy.asarray(values, numpy.longdouble)  # holds the sum of the largest float64
+    with numpy.errstate(invalid="ignore"):
+        mean = float(exact.mean()) if values else math.nan
+    if len(values) < 2 or not all(map(math.isfinite, values)):
+        return mean, math.nan
+    return mean, float(numpy.std(exact, ddof=1)) / math.sqrt(len(values))
 
 
 def _of_a_run(run: SavedRun) -> tuple[Any, ...]:

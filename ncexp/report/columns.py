@@ -19,6 +19,8 @@ from ncexp.report.numbers import at_the_end
 
 #: Names of what every run has beside its keys and the quantities of its journals.
 EPOCH, ZERO_EPOCH, SEED = "epoch", "zero_error_epoch", "seed"
+#: Letters of a tick.
+LONGEST = 18
 #: What is not there, in words.
 ABSENT = "–"
 
@@ -112,6 +114,14 @@ def brief(text: str) -> str:
         return f"{float(text):g}"
     except ValueError:
         return text
+
+
+def tick(text: str) -> str:
+    """What a tick of an axis has room for: a number with three digits, the first letters of long words."""
+    try:
+        return f"{float(text):.3g}"
+    except ValueError:
+        return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def natural_order(name: str) -> list[tuple[int, float, str]]:

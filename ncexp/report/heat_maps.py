@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from ncexp.report.columns import Column
+from ncexp.report.columns import Column, tick
 from ncexp.report.panels import Panel, draw_panels, wrapped
 from ncexp.report.study import Setting, Study, by_values, over_seeds
 from ncexp.report.style import SCALE, label_ticks
@@ -64,7 +64,7 @@ def _draw_heat(axes: Axes, grid: numpy.ndarray, norm: Normalize, x: Column, acro
     for axis, column in ((axes.xaxis, x), (axes.yaxis, across)):
         every = -(-len(column.texts) // MOST_TICKS)
         places = range(0, len(column.texts), every)
-        axis.set_ticks(places, [short(column.texts[place]) for place in places], parse_math=False)
+        axis.set_ticks(places, [tick(column.texts[place]) for place in places], parse_math=False)
     if grid.size > MOST_WRITTEN:
         figure = axes.get_figure(root=True)
         assert figure is not None
@@ -80,11 +80,3 @@ def _draw_heat(axes: Axes, grid: numpy.ndarray, norm: Normalize, x: Column, acro
 
 def _nothing(axes: Axes) -> None:
     """Heat maps have their scales already."""
-
-
-def short(text: str) -> str:
-    """A number with three digits, other words as they are."""
-    try:
-        return f"{float(text):.3g}"
-    except ValueError:
-        return text

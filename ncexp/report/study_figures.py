@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from ncexp.measure import Comparison, compare_with_path
 from ncexp.record.quantities import BOTH, DECOMPOSITION, TRAIN, Quantity, panels
-from ncexp.report.columns import ZERO_EPOCH, Column, brief, brief_choice
+from ncexp.report.columns import ZERO_EPOCH, Column, brief, brief_choice, tick
 from ncexp.report.curves import (
     Curve,
     curves_of,
@@ -312,7 +312,7 @@ def _scale(axes: Axes, column: Column) -> None:
 def _scale_x(axes: Axes, x: Column) -> None:
     if x.is_key and not x.numeric:
         axes.set_xticks(
-            range(len(x.texts)), [brief(text) for text in x.texts], rotation=30, ha="right", parse_math=False
+            range(len(x.texts)), [tick(text) for text in x.texts], rotation=30, ha="right", parse_math=False
         )
     elif x.log and math.isfinite(axes.dataLim.minposx):
         axes.set_xscale("log")

@@ -55,6 +55,8 @@ Line = Literal["-", "--", ":"]
 LINES: tuple[Line, ...] = ("-", "--", ":")
 #: Of train and test features, and of a panel's second quantity, the classifier's.
 TRAIN_LINE, TEST_LINE, CLASSIFIER_LINE = LINES
+#: Between values that count as one on a logarithmic axis, as a share.
+SAME = 1e-9
 #: Of a PNG, per inch.
 DPI = 130
 
@@ -83,6 +85,9 @@ def set_log(axes: Axes) -> None:
     """The vertical axis logarithmic, once all is drawn: where something is above 0, nothing else can be scaled so."""
     if any(math.isfinite(one.dataLim.minposy) for one in axes.get_shared_y_axes().get_siblings(axes)):
         axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        if high < low * (1 + SAME):  # values that rounding alone keeps apart: an axis of no length cannot be drawn
+            axes.set_ylim(low / 2, high * 2)
 
 
 def scale_axis(axes: Axes, row: Quantity) -> None:
