@@ -10,7 +10,7 @@ const make = (tag, properties = {}, ...children) => {
 };
 
 // Tables sort by a click on a head. Cells are compared as numbers where both are, else as words; empty ones come last.
-const worth = cell => cell.dataset.value ?? cell.textContent.replace(/^\[|^–.*/, "");
+const worth = cell => Number.isNaN(cell.worth) ? "" : cell.worth ?? cell.textContent.replace(/^\[|^–.*/, "");
 const sortBy = head => {
   const body = head.closest("table").tBodies[0], order = head.ariaSort === "ascending" ? -1 : 1;
   for (const other of head.parentNode.cells) other.ariaSort = null;
@@ -85,8 +85,7 @@ const ink = colour => {
   const [low, high] = extentOf(parts), light = (high + low) / 2;
   const aim = dark.matches ? Math.max(light, 0.62) : Math.min(light, 0.52);
   const stretch = high === low ? 0 : (1 - Math.abs(2 * aim - 1)) / (1 - Math.abs(2 * light - 1));
-  const letter = one => Math.round(255 * (aim + stretch * (one - light))).toString(16).padStart(2, "0");
-  return `#${parts.map(letter).join("")}`;
+  return `#${parts.map(c => Math.round(255 * (aim + stretch * (c - light))).toString(16).padStart(2, "0")).join("")}`;
 };
 const scaleOf = paint => data.scale.map((colour, place) => [place / (data.scale.length - 1), paint(colour)]);
 const CONFIG = {responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"]};
@@ -109,9 +108,8 @@ const logTicks = (logs, share) => {
 const barOf = (one, ticks) => ({title: {text: short(one.title, 44), side: "right"}, thickness: 14,
   tickformat: one.share ? "~%" : "", ...ticks});
 
-// Mean and band over seeds, as in curves.py.
-/** At the positions that all seeds have: mean and one standard deviation to both sides; on a logarithmic axis of the
-    logarithms. Where one seed's value is undefined the mean is: one over other seeds would jump between epochs. */
+// Mean and band over seeds, as in curves.py: at the positions that all have, one standard deviation to both sides; on a
+// logarithmic axis of the logarithms. Where a seed's value is undefined the mean is: over others it would jump.
 const bandOf = (seeds, log) => {
   if (seeds.length === 1) return seeds[0];
   const [to, back] = log ? [value => value > 0 ? Math.log(value) : NaN, Math.exp] : [value => value, value => value];
@@ -334,12 +332,10 @@ const figureOf = (want, panels) => {
 const linkTo = place => `#${new URLSearchParams({run: runs[place].key})}`;
 /** A click on what one run made opens it; on what several made, shows them in the table. */
 const open = places => {
-  if (places.length === 1) location.hash = linkTo(places[0]);
-  else if (places.length) {
-    picked = new Set(places);
-    filter();
-    $("all_runs").scrollIntoView();
-  }
+  if (places.length === 1) return location.assign(linkTo(places[0]));
+  picked = new Set(places);
+  filter();
+  return $("all_runs").scrollIntoView();
 };
 
 // The table of runs, and the parallel coordinates, which filter it.
@@ -353,17 +349,13 @@ const cells = () => [
     one.split === controls.split.value)).map(one => [one.title, place => word(one.of(place), one.share), one.of]),
   ["message", place => runs[place].message]];
 const fillTable = () => {
-  const shown = cells(), names = shown.map(([name]) => name).join("\n");
-  if (names === heads) return;
-  heads = names;
-  const cellOf = (place, [, of, value]) => {
-    const cell = make("td", {className: value ? "number" : ""}, of(place));
-    if (value) cell.dataset.value = Number.isNaN(value(place)) ? "" : value(place);
-    return cell;
-  };
-  const rows = every.map(place => make("tr", {place}, ...shown.map(column => cellOf(place, column))));
-  const head = make("tr", {}, ...shown.map(([name]) => make("th", {scope: "col"}, name)));
-  $("table_of_runs").replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
+  const shown = cells(), all = shown.map(([name]) => name).join("\n");
+  if (all === heads) return;
+  heads = all;
+  const rows = every.map(place => make("tr", {place}, ...shown.map(([, of, value]) =>
+    make("td", {className: value ? "number" : "", worth: value?.(place)}, of(place)))));
+  const names = shown.map(([name]) => make("th", {scope: "col"}, name));
+  $("table_of_runs").replaceChildren(make("thead", {}, make("tr", {}, ...names)), make("tbody", {}, ...rows));
   makeSortable($("table_of_runs"));
 };
 const filter = () => {
@@ -391,13 +383,13 @@ const drawParallel = () => {
   const places = every.filter(place => needed.every(has(place)));
   $("parallel").hidden = places.length < 2 || shown.length < 2;
   if ($("parallel").hidden) return;
-  const left = runs.length - places.length;
-  $("parallel_note").textContent = left ? `Without all of these numbers, and not drawn: ${plural(left, "run")}.` : "";
+  $("parallel_note").textContent = places.length === runs.length ? "" :
+    `Without all of these numbers, and not drawn: ${plural(runs.length - places.length, "run")}.`;
   const {values, tickvals, ticktext, tickformat} = coordinateOf(color, places);
   Plotly.newPlot(plot, [{type: "parcoords", dimensions: shown.map(one => coordinateOf(one, places)), labelangle: -12,
     rangefont: {size: 1, color: "rgba(0,0,0,0)"}, line: {color: values, colorscale: scaleOf(ink), showscale: true,
       colorbar: barOf(color, {tickvals, ticktext, tickformat})}}],
-  layoutOf({margin: {l: 60, r: 40, t: 64, b: 24}}), CONFIG);
+  layoutOf({margin: {l: 60, r: 40, t: 76, b: 24}}), CONFIG);
   plot.on("plotly_restyle", () => {
     const brushes = plot.data[0].dimensions.filter(one => one.constraintrange?.length);
     const inside = ({constraintrange: kept, values}, index) => (Array.isArray(kept[0]) ? kept : [kept]).some(
@@ -429,9 +421,8 @@ const showRun = place => {
   }
 };
 /** A panel is drawn when it comes into sight: a run has dozens. */
-const inSight = new IntersectionObserver(entries => entries.filter(one => one.isIntersecting).forEach(({target}) => {
-  inSight.unobserve(target);
-  drawPanel(target, ...target.what);
+const inSight = new IntersectionObserver(entries => entries.forEach(({target, isIntersecting: comes}) => {
+  if (comes) inSight.unobserve(target), drawPanel(target, ...target.what);
 }), {rootMargin: "200px"});
 const panelsOf = (place, rows) => {
   const known = Map.groupBy(rows.filter(one => historyOf(one.name)[place]), one => one.panel);
@@ -469,18 +460,15 @@ const route = () => {
   if (before && place >= 0) scrolled = scrollY;
   [$("all").hidden, $("one").hidden] = [place >= 0, place < 0];
   if (place >= 0) return showRun(place), scrollTo(0, 0);
-  if (!drawn) start();
+  if (!drawn) { // what is drawn while it is hidden has no size
+    drawn = true;
+    if (data.quantities.length) draw();
+    fillTable();
+    drawParallel();
+  }
   if (!before) scrollTo(0, scrolled);
   return key === null || ($("note").textContent = `This report has no run of key ${key}.`);
 };
-/** What is drawn while it is hidden has no size, so this waits until it is shown. */
-const start = () => {
-  drawn = true;
-  if (data.quantities.length) draw();
-  fillTable();
-  drawParallel();
-};
-
 // The table of runs that asks nothing gives way to the one above it.
 for (const one of document.querySelectorAll("#runs, nav a[href='#runs']")) one.hidden = true;
 for (const one of document.querySelectorAll(".js, #explore, #all_runs")) one.hidden = false;
@@ -508,5 +496,4 @@ addEventListener("hashchange", route);
 dark.addEventListener("change", () => route(drawn = false));
 route();
 };
-
-if ($("data")) ask(JSON.parse($("data").textContent));
+ask(JSON.parse($("data").textContent));
