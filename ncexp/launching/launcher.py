@@ -46,6 +46,16 @@ class CheckedLauncher(Launcher):
         }
         self.console = process_console()
 
+    @property
+    def is_dry(self) -> bool:
+        """Whether it only checks, and prints what it would do."""
+        return bool(self.options.get("dry_run"))
+
+    @property
+    def waits(self) -> bool:
+        """Whether it returns once the runs have ended."""
+        return bool(self.options.get("wait", True))
+
     def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
         """What Hydra hands over before `launch`."""
         self._context, self._config, self._task = hydra_context, config, task_function

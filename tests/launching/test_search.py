@@ -249,6 +249,22 @@ def test_only_one_command_makes_a_search(start: Any) -> None:
         search.run()
 
 
+def test_objective_that_is_not_measured_ends_the_search_and_is_told_later(start: Any, monkeypatch: Any) -> None:
+    def lacking(run: Path, names: list[str]) -> list[float]:
+        raise ConfigError("objective: expected a number that small has, got test/robustness/ratio.")
+
+    values = searching.values_of
+    monkeypatch.setattr(searching, "values_of", lacking)
+    search = start()
+    with pytest.raises(ConfigError, match="expected a number that small has"):
+        search.run()
+    monkeypatch.setattr(searching, "values_of", values)
+    again = start(*WORDS, "analysis=[collapse,robustness]")
+    assert again.run() == []
+    assert again._launcher.ran[:2] == search._launcher.ran
+    assert [trial.params for trial in _study(again).trials] == _plain(6)
+
+
 def test_values_that_are_not_finite_are_failures(start: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(searching, "values_of", lambda run, names: None)
     search = start(n_trials=2, max_failure_rate=1.0)
@@ -356,7 +372,7 @@ def test_cmaes_without_its_package_is_refused(start: Any, monkeypatch: Any) -> N
 
 
 def test_launcher_that_does_not_wait_is_refused(start: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(Scripted, "__init__", lambda self: setattr(self, "options", {"wait": False}))
+    monkeypatch.setattr(Scripted, "waits", False)
     with pytest.raises(ConfigError, match=r"hydra\.launcher\.wait: expected true"):
         start()
 
