@@ -4,7 +4,7 @@
 # What happens (2026-11-30, Optuna 4.0, 4.9 and 5.0): the next line is appended to the half one. Both together are one line that is no
 # JSON. While it is the last line it is left out as well, with the new trial in it; with one line more the file is refused by every
 # later `load_study`: all trials of the study are lost to Optuna, until somebody deletes the line by hand. Here the limit of a
-# file's size stands for the full disk: of a write that does not fit, either writes a part.
+# file's size stands for the full disk: of a write that does not fit, either writes a part. Optuna's issue 5138 has the symptom.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

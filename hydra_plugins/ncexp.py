@@ -1,6 +1,5 @@
 """Hydra finds plugins in this namespace only: the launchers and sweepers of ncexp.launching, and their options."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,9 +37,9 @@ class Sweeper(BasicSweeper):
         elif not isinstance(self.launcher, launcher.CheckedLauncher):
             raise ConfigError(f"hydra/launcher: expected slurm, local or basic, got {choice}. Choose one of them.")
 
-    def sweep(self, arguments: list[str]) -> Sequence[Any]:
-        """Carry out every combination; returns what each came to. Raises ConfigError for what only a search can."""
-        assert self.launcher is not None
+    def sweep(self, arguments: list[str]) -> None:
+        """Carry out every combination. Raises ConfigError for what only a search can."""
+        assert isinstance(self.launcher, launcher.CheckedLauncher)
         overrides = self.overrides_of(arguments)
         if intervals := [one for one in overrides if one.is_interval_sweep()]:
             key, words = intervals[0].get_key_element(), intervals[0].get_value_string()
@@ -48,7 +47,10 @@ class Sweeper(BasicSweeper):
                 f"{key}: expected values, as in {key}=1,2, got {words}. For a search add hydra/sweeper=optuna."
             )
         (combinations,) = self.split_arguments(overrides, None)
-        return self.launcher.launch(combinations, initial_job_idx=0)
+        sweep, asked = self.launcher.prepare(combinations)
+        if now := self.launcher.carry_out(sweep, asked, range(len(asked))):
+            self.launcher.conclude(sweep, asked, now)
+            self._task.finished(now.states.values())
 
     def overrides_of(self, arguments: list[str]) -> list[Override]:
         """The words of hydra.sweeper.params, then those of the command."""

@@ -11,7 +11,12 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 #: Page → the first words of the heads of those of its tables whose rows are promises.
-PROMISING = {"cluster.md": {"What happens"}, "records.md": {"what is found"}, "security.md": {"what", "command"}}
+PROMISING = {
+    "cluster.md": {"What happens"},
+    "search.md": {"What happens"},
+    "records.md": {"what is found"},
+    "security.md": {"what", "command"},
+}
 #: A row's tests.
 TESTS = r"`tests/\S+::test_\w+`(<br>`tests/\S+::test_\w+`)*"
 #: Rows that say `none`: a test for one of them, and this becomes less; more it must not become.

@@ -46,19 +46,28 @@ class CheckedLauncher(Launcher):
         }
         self.console = process_console()
 
+    @property
+    def is_dry(self) -> bool:
+        """Whether it only checks, and prints what it would do."""
+        return bool(self.options.get("dry_run"))
+
+    @property
+    def waits(self) -> bool:
+        """Whether it returns once the runs have ended."""
+        return bool(self.options.get("wait", True))
+
     def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
         """What Hydra hands over before `launch`."""
         self._context, self._config, self._task = hydra_context, config, task_function
         self._task.composed = True
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Carry out one sweep; a failure stops nothing, Ctrl-C all: what has not begun stays new.
+        """Carry out one sweep for a sweeper that is not ours.
 
-        Returns the objectives of each task, as sweepers of Hydra's interface want them, nan where it has none; nothing
-        where nobody waits. The task function gets the states.
+        Returns the objectives of each task, nan where it has none; nothing where nobody waits. The task function gets
+        the states.
         """
         sweep, asked = self.prepare(job_overrides)
-        self.announce(sweep, asked)
         if not (now := self.carry_out(sweep, asked, range(len(asked)))):
             return []
         self.conclude(sweep, asked, now)
@@ -74,7 +83,10 @@ class CheckedLauncher(Launcher):
 
     @abstractmethod
     def carry_out(self, sweep: SweepDirectory, asked: Sequence[Asked], wanted: Collection[int]) -> Standing | None:
-        """Work on the tasks of these numbers, or see that others do; None where it is not waited for."""
+        """Work on the tasks of these numbers, or see that others do; None where it is not waited for.
+
+        A failure stops nothing, Ctrl-C all: what has not begun stays new.
+        """
 
     @abstractmethod
     def conclude(self, sweep: SweepDirectory, asked: Sequence[Asked], now: Standing) -> None:
@@ -87,7 +99,9 @@ class CheckedLauncher(Launcher):
         asked = check_all([(list(overrides), composer.compose(overrides)) for overrides in job_overrides])
         if note := note_on_optimizers(asked):
             self.say(note)
-        return SweepDirectory.of(self.name_of(asked), [one.task for one in asked]), asked
+        sweep = SweepDirectory.of(self.name_of(asked), [one.task for one in asked])
+        self.announce(sweep, asked)
+        return sweep, asked
 
     def say(self, line: str) -> None:
         """Print it as it is."""

@@ -151,7 +151,7 @@ class Search:
 
     def _refuse_options(self) -> None:
         """Raises ConfigError for options that cannot be meant."""
-        options, launcher = self._options, self._launcher.options
+        options = self._options
         for name, least in {"n_trials": 1, "n_jobs": 1, "seed": 0}.items():
             if options[name] < least:
                 raise ConfigError(f"hydra.sweeper.{name}: expected at least {least}, got {options[name]}.")
@@ -165,7 +165,7 @@ class Search:
             raise ConfigError(f"hydra.sweeper.study_name: {words}.")
         if not self._space:
             raise ConfigError("hydra/sweeper=optuna: expected a key to search, got none. As in loss=mse,cross_entropy.")
-        if launcher.get("wait") is False:
+        if not self._launcher.waits:
             raise ConfigError("hydra.launcher.wait: expected true, as a search needs the results, got false. Leave it.")
 
     def _direction(self, config: RunConfig) -> Any:
@@ -210,7 +210,7 @@ class Search:
         if note := note_on_optimizers(self._corners):
             self._launcher.say(note)
         self._launcher.say(f"search    {self._wanted} trials by {self._options['sampler']} of {', '.join(self._space)}")
-        if self._launcher.options.get("dry_run"):
+        if self._launcher.is_dry:
             return []
         lock = FileLock(self._sweep.path / ".search.lock")
         try:
