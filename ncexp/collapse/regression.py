@@ -159,10 +159,10 @@ def decompose_regression(
     off = LinearMap(layer.weight - optimum.weight, _difference(layer.bias, optimum.bias))
     span, spread = problem.span_and_spread()
     perp, perp_decay = problem.distance(layer), problem.penalty(off)
-    if perp_decay == 0:
-        perp_data = perp
-    else:
-        perp_data = _half_square(off.weight @ problem.covariance_root) + _half_square(_at_mean(statistics, off))
+    perp_data = perp
+    if perp_decay > 0:
+        about_mean = ((off.weight @ statistics.feature_covariance) * off.weight).sum() / 2
+        perp_data = about_mean + _half_square(_at_mean(statistics, off))
     loss = loss_data + loss_decay
     freedom = problem.freedom(layer)
     numbers = {
@@ -210,8 +210,8 @@ class _Problem:
         identity = torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
         self._moments = covariance + self._shrink * torch.outer(mean, mean) + ridges[0] * identity
         self._cross = statistics.cross_covariance + self._shrink * torch.outer(statistics.target_mean, mean)
-        self._rounding = units_rounding(statistics.feature_eps, mean, covariance.diagonal())
-        self._known = known_directions(self._moments, self._rounding)
+        rounding = units_rounding(statistics.feature_eps, mean, covariance.diagonal())
+        self._known = known_directions(self._moments, rounding)
         self.minimizer = self._minimize()
 
     def _minimize(self) -> LinearMap:
@@ -261,11 +261,6 @@ class _Problem:
         sizes = torch.linalg.vector_norm(layer.weight) * torch.linalg.vector_norm(mean)
         constants = len(mean) * ROUND_OFF * (sizes + torch.linalg.vector_norm(self._statistics.target_mean))
         return torch.linalg.vector_norm(layer.weight @ self._known.rounding_root) + constants
-
-    @property
-    def covariance_root(self) -> Tensor:
-        """R with R Rᵀ = C_hh less what is rounding in it."""
-        return known_directions(self._statistics.feature_covariance, self._rounding).root
 
     def span_and_spread(self) -> tuple[Tensor, Tensor]:
         """Of the minimiser; without its penalty.
