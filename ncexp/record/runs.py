@@ -231,7 +231,7 @@ def _by_values(runs: Sequence[SavedRun], by: Sequence[str]) -> Iterator[dict[str
         numbers: dict[str, list[float]] = {}
         for run in done or begun:
             zero = {} if run.zero_error_epoch is None else {"zero_error_epoch": float(run.zero_error_epoch)}
-            for name, value in {**zero, **_last(run)}.items():
+            for name, value in {**zero, **last_numbers(run)}.items():
                 if name != "epoch":
                     numbers.setdefault(name, []).extend([] if math.isnan(value) else [value])
         found = {name: _mean_and_error(values) for name, values in numbers.items()}
