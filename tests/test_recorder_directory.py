@@ -25,7 +25,7 @@ from ncexp import recorder as recorder_module
 from ncexp.config import ConfigError, MeasureConfig, check_measurement
 from ncexp.measure import measure_stored
 from ncexp.record import Busy, RunDirectory, State, read_json, read_run
-from ncexp.report.han2022 import gather
+from ncexp.report.study import study_of
 from ncexp.training import Diverged
 
 
@@ -207,12 +207,9 @@ def test_loops_that_differ_are_told_apart_by_key_and_report(tmp_path: Path) -> N
     assert len({*keys.values()}) == len(changes)
     assert keys["one"][:5] == keys["two"][:5]
     assert len({key[:5] for key in keys.values()}) == len(changes) - 1
-    sweep = gather(ncexp.load(tmp_path))
-    *others, cell = sorted(sweep.cells.values(), key=lambda cell: len(cell.runs))
-    assert ([len(one.runs) for one in others], len(cell.runs), [*cell.rates]) == ([1] * 5, 3, [0.1, 0.2])
-    for other, words in (("weight_decay", "weight_decay=0.3"), ("num_classes", "num_classes=3")):
-        two = gather(ncexp.load([tmp_path / "one", tmp_path / other]))
-        assert any(words in name for name in two.settings)
+    study = study_of(ncexp.load(tmp_path))
+    assert sorted(len(setting.runs) for setting in study.settings) == [1] * 6 + [2]
+    assert {"lr", "optimizer.weight_decay", "dataset.num_classes"} <= {column.name for column in study.by}
 
 
 @pytest.mark.slow

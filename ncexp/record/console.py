@@ -10,8 +10,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sized
-from typing import Any, Protocol, Self, TypeVar
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, Self, TypeVar
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
@@ -20,7 +20,7 @@ from rich.text import Text
 
 from ncexp.record.text import printable
 
-Item = TypeVar("Item", covariant=True)
+Item = TypeVar("Item")
 #: How long work may take before anything is written of it, and then between two plain lines, in seconds.
 QUIET_S, EVERY_S = 2.0, 30.0
 #: Between two updates of the live line, in seconds.
@@ -66,11 +66,7 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-class SizedIterable(Sized, Iterable[Item], Protocol[Item]):
-    """A list, a tuple, a dictionary."""
-
-
-def counted(items: SizedIterable[Item], what: str) -> Iterator[Item]:
+def counted(items: Collection[Item], what: str) -> Iterator[Item]:
     """The items, one after another; meanwhile standard error says how many are done, the rate and the time left.
 
     what: what they are, in the plural. Nothing is written of work that is through within QUIET_S.
@@ -102,7 +98,7 @@ class Progress:
             transient=console is None,
             redirect_stdout=console is not None,  # else what a command returns would go to standard error
             redirect_stderr=console is not None,
-            get_renderable=self._rendered,
+            get_renderable=lambda: Text(fitting(self._parts, self._console.width), no_wrap=True),
         )
         self._every = REFRESH_S if self._is_live else math.inf if console else EVERY_S
         self._next = time.monotonic() + (QUIET_S if console is None else 0 if self._is_live else math.inf)
@@ -136,10 +132,6 @@ class Progress:
             self._live.refresh()
         else:
             self._console.print(fitting(self._parts, None), soft_wrap=True, markup=False)
-
-    def _rendered(self) -> Text:
-        """The whole line, as wide as the terminal is now."""
-        return Text(fitting(self._parts, self._console.width), no_wrap=True)
 
 
 def fitting(parts: Mapping[str, str], width: int | None) -> str:

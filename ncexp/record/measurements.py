@@ -73,7 +73,10 @@ def list_measurements(folder: Path) -> list[Measurement]:
     """
     latest: dict[tuple[str, str], Measurement] = {}
     for path in sorted(folder.glob("*.jsonl")):
-        one = _described(path)
+        beside = path.with_suffix(".json")
+        if (content := read_measurement(beside)) is None:
+            raise DamagedFile(f"{path}: expected {beside.name} beside it, got none. Set the file aside.")
+        one = Measurement(**content, key=path.stem.rpartition("_")[2], journal=Journal(path))
         options = (one.analysis, f"{one.target} {sorted(one.options.items())}")
         if options not in latest or latest[options].version < one.version:
             latest[options] = one
@@ -87,12 +90,3 @@ def names_of(folder: Path, components: Mapping[str, Component]) -> list[str]:
     paths = {journal_of(folder, name, component).path for name, component in components.items()}
     read = (one for one in list_measurements(folder) if one.journal.path in paths)
     return [name for one in read for record in one.records(only_last=True) for name in record if name != "epoch"]
-
-
-def _described(path: Path) -> Measurement:
-    """A journal and what its key stands for. Raises DamagedFile."""
-    beside = path.with_suffix(".json")
-    content = read_measurement(beside)
-    if content is None:
-        raise DamagedFile(f"{path}: expected {beside.name} beside it, got none. Set the file aside.")
-    return Measurement(**content, key=path.stem.rpartition("_")[2], journal=Journal(path))

@@ -109,7 +109,10 @@ class Runs:
                 **run.parameters,
                 "state": str(run.state),
                 "zero_error_epoch": run.zero_error_epoch,
-                "doubt": "; ".join(f"{split}: {why}" for split, why in _last_doubts(run)) or NONE,
+                "doubt": "; ".join(
+                    f"{split}: {why}" for (epoch, split), why in run.doubts.items() if epoch == run.records[-1]["epoch"]
+                )
+                or NONE,
                 **(last_numbers(run) if run.records else {}),
             }
             for run in self._runs
@@ -202,10 +205,6 @@ def _doubts(run: SavedRun, numbers: _Numbers, names: Mapping[str, int]) -> ndarr
             if known[code][1] in DECOMPOSED:
                 found[place] = run.doubts.get((epoch, known[code][0]), NONE)
     return found
-
-
-def _last_doubts(run: SavedRun) -> list[tuple[str, str]]:
-    return [(split, why) for (epoch, split), why in run.doubts.items() if epoch == run.records[-1]["epoch"]]
 
 
 def last_numbers(run: SavedRun) -> Record:

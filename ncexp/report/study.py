@@ -36,7 +36,7 @@ class Best:
 
     @classmethod
     def parse(cls, text: str, known: Iterable[str]) -> Best | None:
-        """``train/collapse/nc1_trace``, ``test/robustness/ratio:max`` or ``none``, which ranks nothing.
+        """``train/collapse/cdnv``, ``test/robustness/ratio:max`` or ``none``, which ranks nothing.
 
         Raises ValueError for a quantity that no run has, and where the direction is not known: numbers that are 0 at
         collapse are better when smaller, others need ``:min`` or ``:max``.

@@ -184,9 +184,9 @@ def test_combination_that_cannot_be_run_is_a_failed_trial(start: Any, monkeypatc
     """The space as such was checked; this one is found when it is suggested."""
     fault = SimpleNamespace(count=0)
 
-    def faults(configs: Any) -> list[Any]:
+    def faults(asked: Any) -> dict[str, str]:
         fault.count += 1
-        return [(None, "batch_size: expected another.")] if fault.count == 2 else []
+        return {"batch_size: expected another.": "batch_size=1"} if fault.count == 2 else {}
 
     monkeypatch.setattr(searching, "faults_of_parts", faults)
     search = start()

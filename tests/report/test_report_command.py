@@ -6,9 +6,9 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from commands import report
 from synthetic_sweep import write_run
 
-from ncexp.cli.report import main as report
 from ncexp.record import State
 
 EPOCHS = [1, 2, 5, 12, 35]
