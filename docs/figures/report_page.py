@@ -1,7 +1,7 @@
 """Draws docs/figures/report_page*.png, screenshots of a report in Debian's chromium, of eight runs of the digits:
 
-    ncexp -m architecture=mlp optimizer.weight_decay=5e-4,5e-3 optimizer.lr=0.02,0.05 seed=0,1 epochs=60 outputs=page
-    ncexp report page --to page_report && python docs/figures/report_page.py page_report/report.html
+ncexp -m architecture=mlp optimizer.weight_decay=5e-4,5e-3 optimizer.lr=0.02,0.05 seed=0,1 epochs=60 outputs=page
+ncexp report page --to page_report && python docs/figures/report_page.py page_report/report.html
 """
 
 from __future__ import annotations
