@@ -414,7 +414,8 @@ const showRun = place => {
   if (href) say("MLflow", page, ...(served ? [", while ", code(served), " runs"] : []));
   if (run.last === null) list.append(make("p", {className: "instead"}, "Nothing was evaluated in this run."));
   $("one").replaceChildren(make("a", {href: "#all"}, `← all of the report (${plural(runs.length, "run")})`),
-    make("h1", {}, run.name), list, panelsOf(place, data.quantities.filter(one => one.in_panel)));
+    make("h1", {}, run.name), ...(runs.length === 1 ? [document.querySelector(".verdict").cloneNode(true)] : []), list,
+    panelsOf(place, data.quantities.filter(one => one.in_panel)));
   for (const [family, rows] of Map.groupBy(data.quantities.filter(one => !one.in_panel), one => one.family)) {
     const panels = panelsOf(place, rows), summary = make("summary", {}, `more: ${family || "of the run"}`);
     if (panels.children.length) $("one").append(make("details", {}, summary, panels));

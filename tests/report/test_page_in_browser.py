@@ -63,7 +63,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for loss in ("mse", "cross_entropy"):
         for rate in (0.005, 0.02):
             for seed in range(2):
-                write_run(folder, loss=loss, rate=rate, seed=seed, epochs=[1, 3, 9, 27, 81])
+                path = write_run(folder, loss=loss, rate=rate, seed=seed, epochs=[1, 3, 9, 27, 81])
+                if seed:
+                    path.rename(path.with_name(f"<i>&amp;{path.name}"))
     bad = write_run(folder, rate=9.0, state=State.DIVERGED)
     for journal in [bad / "training.jsonl", *bad.glob("measurements/*.jsonl")]:
         journal.write_text("")
