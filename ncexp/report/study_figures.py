@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy
 from matplotlib.axes import Axes
@@ -107,7 +108,7 @@ def final_figure(study: Study, width: float | None = None) -> Figure:
             values = [over_seeds(setting.done, y.of, kind="se") for setting in line]
             places, means = [_place(x, setting) for setting in line], [value.mean for value in values]
             spreads = [0.0 if math.isnan(value.spread) else value.spread for value in values]
-            style = {"color": _colour(study, line[0]), "markersize": 6}
+            style: dict[str, Any] = {"color": _colour(study, line[0]), "markersize": 6}
             joined = ".-" if x.numeric and len(line) > 1 else "."
             if any(spreads):
                 axes.errorbar(places, means, spreads, fmt=joined, linewidth=1, elinewidth=1, capsize=2, **style)
