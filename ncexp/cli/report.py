@@ -25,14 +25,14 @@ on those that an MLflow store has, which gives the same. The keys in which the
 runs differ are found; runs that differ in their seed alone repeat one another.
 
   by=KEY,...       axes; of the others the best combination is kept
-  best=QUANTITY    what ranks: test/error (default), QUANTITY:max, none (pool all)
-  x= y= color= facet=    what figures show: keys or quantities, epoch
+  best=QUANTITY    what ranks: test/error (default), QUANTITY:max; none pools all
+  x= y= color= facet=    what figures show; color, facet: keys; x: also epoch
   scatter=X,Y      a point a run, with the rank correlation
   preset=han2022   the paper's grid, with its tables and figures
   width=3.3        of each figure, in inches: a column of a paper
   style=FILE       a style sheet of matplotlib
 
-  ncexp report by=optimizer.weight_decay,loss y=test/error,train/collapse/nc1_trace
+  ncexp report by=optimizer.weight_decay,loss y=test/error,train/loss
 
 Writes report.html (one file, nothing else needed), every table as .md, .csv
 and .tex, every figure as figures/*.pdf and .png.
