@@ -4,7 +4,8 @@
 
 Trains the runs of `ncexp sweep=regimes` that OUTPUTS lacks, without figures and MLflow, with the overrides
 (`experiment=regimes/digits`, `batch_size=1400`), and lays every run's spectra along the closed form, from zero error
-and from epoch 1 on. Ranges are over the seeds. `ncexp report OUTPUTS` draws the figure of what it trained.
+and from epoch 1 on. Ranges are over the seeds. `ncexp report OUTPUTS preset=han2022` draws the figure of
+what it trained.
 """
 
 from __future__ import annotations

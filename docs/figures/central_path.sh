@@ -20,5 +20,5 @@ draw central_path_digits_ce central_path.png optimizer=sgd loss=cross_entropy
 
 python "$figures/../../benchmarks/full_collapse.py" --figure "$figures/full_collapse.png"
 python "$figures/../../benchmarks/regimes.py" "$outputs/regimes" # FashionMNIST from $NCEXP_DATA
-ncexp report "$outputs/regimes" --to "$outputs/report"
-cp "$outputs/report/regimes.png" "$figures/regimes.png"
+ncexp report "$outputs/regimes" preset=han2022 --to "$outputs/report"
+cp "$outputs/report/figures/regimes.png" "$figures/regimes.png"

@@ -13,10 +13,10 @@ done
 
 # Section 3 of the tutorial; the run of its section 1 is among the eight.
 ncexp -m architecture=mlp optimizer=sgd optimizer.lr=0.03,0.06,0.12,0.24 loss=mse_mean,cross_entropy epochs=100
-ncexp report
+ncexp report preset=han2022
 for name in neural_collapse mse_decomposition; do
   cp outputs/digits-mlp-mse_mean_lr0.12_*/figures/$name.png "$figures/tutorial_$name.png"
 done
-cp report/distance_to_the_central_path.png "$figures/tutorial_path.png"
+cp report/figures/distance_to_the_central_path.png "$figures/tutorial_path.png"
 chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir="$folder/profile" \
   --window-size=1280,900 --screenshot="$figures/tutorial_report.png" "file://$folder/report/report.html"

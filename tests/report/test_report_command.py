@@ -50,7 +50,7 @@ def test_strangers_sweep_is_reported_without_an_option(
     assert page.count("optimistic") >= 1
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning")
 @pytest.mark.usefixtures("no_rendering")
 def test_each_option_does_what_the_help_says(outputs: Path, tmp_path: Path) -> None:
     files = reported(outputs, tmp_path / "by", "by=batch_size", "y=test/error,train/loss", "x=batch_size")

@@ -21,7 +21,8 @@ from ncexp.record import SavedRun, State, load
 from ncexp.report.study import Asked, Study, study_of
 from ncexp.report.study_figures import figures_of
 
-pytestmark = pytest.mark.filterwarnings("error")  # of matplotlib and NumPy: nothing that cannot be drawn is tried
+#: Of matplotlib and NumPy: nothing that cannot be drawn is tried.
+pytestmark = pytest.mark.filterwarnings("error::UserWarning", "error::RuntimeWarning")
 
 EPOCHS = [1, 2, 5, 12, 100]
 DECAY, BATCH, WARMUP = "optimizer.weight_decay", "batch_size", "optimizer.warmup"
@@ -172,7 +173,7 @@ CHANGES: dict[str, Change] = {
     "infinite": lambda value, seed: math.inf if seed else value,
     "zero": lambda value, seed: 0.0,
     "negative": lambda value, seed: -value,
-    "largest": lambda value, seed: 1e308 if seed else -1e308,
+    "large": lambda value, seed: 1e300 if seed else -1e300,
     "smallest": lambda value, seed: 5e-324,
     "equal but for rounding": lambda value, seed: 0.1 + 0.2 if seed else 0.3,
 }
