@@ -175,7 +175,12 @@ def choice(group: str) -> PlainValidator:
 
 def part(key: str, schema: Callable[..., Any]) -> PlainValidator:
     """Marks a key that has keys of its own, the parameters of `schema`: ``Annotated[Keep, part("keep", Keep)]``."""
-    return PlainValidator(lambda raw: schema(**dict(_checked(key, schema, (), raw))))
+    return PlainValidator(lambda raw: read_part(key, schema, raw))
+
+
+def read_part(key: str, schema: Callable[..., T], raw: Any) -> T:
+    """The value of `key`, which has keys of its own, the parameters of `schema`. Raises ConfigError as `read` does."""
+    return schema(**dict(_checked(key, schema, (), raw)))
 
 
 def read(schema: Callable[..., T], raw: Mapping[str, Any]) -> T:
