@@ -8,7 +8,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra_plugins.hydra_submitit_launcher.config import SlurmQueueConf
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ncexp.config import ConfigError
 from ncexp.config.composing import Composer
@@ -64,7 +64,7 @@ class OptunaSweeper(Sweeper):
 
     def __init__(self, params: Any = None, **options: Any) -> None:
         super().__init__(max_batch_size=None, params=params)
-        self._options = options
+        self._options: Any = OmegaConf.to_container(OmegaConf.create(options), resolve=True)
 
     def sweep(self, arguments: list[str]) -> None:
         """Search; the task function gets the states of what is left."""
@@ -106,25 +106,5 @@ class LocalOptions:
     dry_run: bool = False
 
 
-@dataclass
-class OptunaOptions:
-    """conf/hydra/sweeper/optuna.yaml says what they mean."""
-
-    _target_: str = "hydra_plugins.ncexp.OptunaSweeper"
-    n_trials: int = 20
-    n_jobs: int = 2
-    sampler: str = "tpe"
-    seed: int = 0
-    pruner: str | None = None
-    direction: Any = None
-    study_name: str | None = None
-    max_failure_rate: float = 0.5
-    params: dict[str, Any] | None = None
-
-
-for group, name, options in (
-    ("launcher", "ncexp_slurm", SlurmOptions),
-    ("launcher", "ncexp_local", LocalOptions),
-    ("sweeper", "ncexp_optuna", OptunaOptions),
-):
-    ConfigStore.instance().store(group=f"hydra/{group}", name=name, node=options, provider="ncexp")
+for name, options in (("ncexp_slurm", SlurmOptions), ("ncexp_local", LocalOptions)):
+    ConfigStore.instance().store(group="hydra/launcher", name=name, node=options, provider="ncexp")

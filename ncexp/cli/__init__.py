@@ -68,11 +68,14 @@ Options of a run (ncexp --cfg job)
   rerun=failed|all|none
   keep.snapshots=last|evaluated|[epochs]
   keep.checkpoints=last|zero_error|evaluated|[epochs]
-  tracking.enabled  tracking.uri  tracking.experiment
+  tracking.enabled  tracking.uri  tracking.experiment  objective  direction
 
 Sweeps on a cluster, or here several runs at once (docs/cluster.md)
     ncexp -m ... hydra/launcher={launchers}
     ncexp measure -m RUN... ... hydra/launcher={launchers}
+
+A search by Optuna instead of every combination (docs/search.md)
+    ncexp -m hydra/sweeper=optuna 'optimizer.lr=interval(1e-3,1)' objective=test/error
 
 Checkpoints of another training (docs/anybody.md)
     ncexp measure checkpoints='ckpts/*.pt' dataset=... architecture=...

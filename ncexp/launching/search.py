@@ -10,36 +10,53 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import optuna
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import Field
 
-from ncexp.config import ConfigError, RunConfig, check, nearest
+from ncexp.config import ConfigError, Count, RunConfig, Seed, check
+from ncexp.config.components import read_part
 from ncexp.config.composing import Composer
-from ncexp.config.names import NAME_CONTRACT, is_name
+from ncexp.config.names import Name
 from ncexp.launching.launcher import CheckedLauncher
-from ncexp.launching.plan import Asked, check_all, faults_of_parts, merged, note_on_optimizers
+from ncexp.launching.plan import Asked, check_all, merged, note_on_optimizers
 from ncexp.launching.states import Standing, look
 from ncexp.launching.sweep_directory import SweepDirectory
 from ncexp.launching.table import TYPED
 from ncexp.launching.task import check_task
-from ncexp.record import Busy, State, acquire, read_run
+from ncexp.record import Busy, RunDirectory, State, acquire, read_run
 from ncexp.record.objective import STUDY, check_directions, check_objectives, values_of
-from ncexp.record.study import PRUNERS, open_storage, report_values, trial_of
+from ncexp.record.study import open_storage, report_values, trial_of
 
 Space = dict[str, BaseDistribution]
 Sampler = Callable[[int], optuna.samplers.BaseSampler]
-SAMPLERS = ("tpe", "random", "grid", "cmaes")
 #: The states of runs of which Optuna is told that they failed.
 FAILED = (State.FAILED, State.DIVERGED, State.REFUSED)
 #: Keys that say what is searched for, not where.
 GOALS = ("objective", "direction")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What hydra/sweeper=optuna takes; conf/hydra/sweeper/optuna.yaml says what each means."""
+
+    n_trials: Count
+    n_jobs: Count
+    sampler: Literal["tpe", "random", "grid", "cmaes"]
+    seed: Seed
+    pruner: Literal["median", "successive_halving"] | None
+    direction: Any
+    study_name: Name | None
+    max_failure_rate: Annotated[float, Field(ge=0, le=1)]
 
 
 def distribution(override: Override) -> BaseDistribution:
@@ -83,9 +100,7 @@ def grid_of(space: Space) -> dict[str, list[Any]]:
 
 
 def sampler_of(name: str, seed: int, space: Space, directions: Sequence[str]) -> Sampler:
-    """Number of a trial → what suggests it. Raises ConfigError for a sampler that is not there, or not for this."""
-    if name not in SAMPLERS:
-        raise ConfigError(f"hydra.sweeper.sampler: no such sampler, {name!r}. {nearest(name, SAMPLERS)}")
+    """Number of a trial → what suggests it. Raises ConfigError for one that is not there, or not for this."""
     if name == "grid":
         grid = grid_of(space)
         return lambda number: optuna.samplers.GridSampler(grid, seed=seed)
@@ -121,11 +136,15 @@ class Search:
     def __init__(
         self, launcher: CheckedLauncher, composer: Composer, overrides: Sequence[Override], options: Mapping[str, Any]
     ) -> None:
-        self._launcher, self._composer, self._options = launcher, composer, options
+        self._launcher, self._composer = launcher, composer
+        self._options = chosen = read_part("hydra.sweeper", Options, options)
         last = {one.get_key_element(): one for one in overrides}
         self._space = {key: distribution(one) for key, one in last.items() if one.is_sweep_override()}
         self._fixed = [f"{key}={one.get_value_element_as_str()}" for key, one in last.items() if key not in self._space]
-        self._refuse_options()
+        if not self._space:
+            raise ConfigError("hydra/sweeper=optuna: expected a key to search, got none. As in loss=mse,cross_entropy.")
+        if not launcher.waits:
+            raise ConfigError("hydra.launcher.wait: expected true, as a search needs the results, got false. Leave it.")
         self._corners = check_all([(words, composer.compose(words)) for words in self._words_of_corners()])
         first = self._corners[0].task
         if not isinstance(first, RunConfig):
@@ -134,43 +153,24 @@ class Search:
         if not self._objectives:
             raise ConfigError("objective: expected what the search looks for, got none. As in objective=test/error.")
         self._directions = check_directions(self._objectives, self._direction(first))
-        if options["pruner"] and len(self._objectives) > 1:
-            raise ConfigError(
-                f"hydra.sweeper.pruner: expected one objective, got {len(self._objectives)}. Leave the pruner out."
-            )
-        self._sampler = sampler_of(options["sampler"], options["seed"], self._space, self._directions)
-        self._wanted = options["n_trials"]
-        if options["sampler"] == "grid":
-            self._wanted = min(self._wanted, len(optuna.samplers.GridSampler(grid_of(self._space))._all_grids))
-        name = options["study_name"] or launcher.name_of(self._corners)
+        if chosen.pruner and len(self._objectives) > 1:
+            words = f"expected one objective, got {len(self._objectives)}"
+            raise ConfigError(f"hydra.sweeper.pruner: {words}. Leave the pruner out.")
+        self._sampler = sampler_of(chosen.sampler, chosen.seed, self._space, self._directions)
+        self._wanted = chosen.n_trials
+        if chosen.sampler == "grid":
+            self._wanted = min(self._wanted, math.prod(map(len, grid_of(self._space).values())))
+        name = chosen.study_name or launcher.name_of(self._corners)
         self._sweep = SweepDirectory(first.outputs / "sweeps" / f"{name}_{self._digest()}")
         #: Every run that a trial asked for, in the sweep's order, and the place of each trial's: two may ask for one.
         self._asked: list[Asked] = []
+        self._places: dict[Path, int] = {}
         self._numbers: dict[int, int] = {}
         self._left: list[State] = []
 
-    def _refuse_options(self) -> None:
-        """Raises ConfigError for options that cannot be meant."""
-        options = self._options
-        for name, least in {"n_trials": 1, "n_jobs": 1, "seed": 0}.items():
-            if options[name] < least:
-                raise ConfigError(f"hydra.sweeper.{name}: expected at least {least}, got {options[name]}.")
-        if not 0 <= options["max_failure_rate"] <= 1:
-            raise ConfigError(f"hydra.sweeper.max_failure_rate: expected 0 to 1, got {options['max_failure_rate']}.")
-        if options["pruner"] not in (None, *PRUNERS):
-            words = nearest(str(options["pruner"]), PRUNERS)
-            raise ConfigError(f"hydra.sweeper.pruner: no such pruner, {options['pruner']!r}. {words}")
-        if options["study_name"] is not None and not is_name(options["study_name"]):
-            words = f"expected {NAME_CONTRACT}, got {options['study_name']!r}. Choose another"
-            raise ConfigError(f"hydra.sweeper.study_name: {words}.")
-        if not self._space:
-            raise ConfigError("hydra/sweeper=optuna: expected a key to search, got none. As in loss=mse,cross_entropy.")
-        if not self._launcher.waits:
-            raise ConfigError("hydra.launcher.wait: expected true, as a search needs the results, got false. Leave it.")
-
     def _direction(self, config: RunConfig) -> Any:
         """As the key says or the sweeper's option of that name. Raises ConfigError where they differ."""
-        ours, theirs = config.direction, self._options["direction"]
+        ours, theirs = config.direction, self._options.direction
         if ours is not None and theirs is not None and ours != theirs:
             raise ConfigError(f"direction: expected one, got {ours} and hydra.sweeper.direction={theirs}. Leave one.")
         return theirs if ours is None else ours
@@ -189,7 +189,7 @@ class Search:
 
     def _digest(self) -> str:
         """Of all that says which search it is, so that another one has another folder; n_trials may be raised."""
-        options = {name: self._options[name] for name in ("sampler", "seed", "pruner")}
+        options = [self._options.sampler, self._options.seed, self._options.pruner]
         space = {key: optuna.distributions.distribution_to_json(one) for key, one in self._space.items()}
         runs = [one.task.directory.name for one in self._corners]
         content = json.dumps([runs, space, self._objectives, self._directions, options], sort_keys=True)
@@ -209,7 +209,7 @@ class Search:
         self._launcher.announce(self._sweep, self._corners)
         if note := note_on_optimizers(self._corners):
             self._launcher.say(note)
-        self._launcher.say(f"search    {self._wanted} trials by {self._options['sampler']} of {', '.join(self._space)}")
+        self._launcher.say(f"search    {self._wanted} trials by {self._options.sampler} of {', '.join(self._space)}")
         if self._launcher.is_dry:
             return []
         lock = FileLock(self._sweep.path / ".search.lock")
@@ -228,7 +228,7 @@ class Search:
         """The study as an earlier command left it, or a new one; and the runs that it asked for."""
         self._study = optuna.create_study(
             storage=open_storage(self._sweep.path / STUDY),
-            study_name=self._options["study_name"] or self._sweep.path.name,
+            study_name=self._options.study_name or self._sweep.path.name,
             directions=self._directions,  # type: ignore[arg-type]
             load_if_exists=True,
         )
@@ -241,7 +241,7 @@ class Search:
 
     def _next_batch(self) -> list[FrozenTrial]:
         """The trials that were asked for and not told, filled up to a whole batch."""
-        size, number = self._options["n_jobs"], len(self._study.get_trials(deepcopy=False))
+        size, number = self._options.n_jobs, len(self._study.get_trials(deepcopy=False))
         for trial in self._open():  # one may have been killed amid the suggestion
             self._suggest(trial.number)
         while number < self._wanted and (number % size or not self._open()):
@@ -263,7 +263,8 @@ class Search:
     def _work_on(self, batch: Sequence[FrozenTrial]) -> None:
         for trial in batch:
             try:
-                self._numbers[trial.number] = self._number_of(trial.params, check=True)
+                check_all([(words := self._words(trial.params), self._composer.compose(words))])
+                self._numbers[trial.number] = self._number_of(trial.params)
             except ConfigError as error:  # of this combination alone: the space as such was checked
                 self._launcher.say(f"trial {trial.number}  {State.REFUSED}: {error}")
                 trial_of(self._study, trial.number).set_user_attr("refused", str(error))
@@ -271,10 +272,12 @@ class Search:
         trials = {trial.number: trial for trial in batch if trial.number in self._numbers}
         owners = {self._numbers[number]: number for number in reversed(trials)}
         # Pruned by this search, and killed before that was told: it is not to go on.
-        ended = {num for num, number in owners.items() if trials[number].intermediate_values and self._is_pruned(num)}
+        begun = {num: self._asked[num].task for num, number in owners.items() if trials[number].intermediate_values}
+        ended = {num for num, task in begun.items() if RunDirectory(task.directory).state() is State.PRUNED}
         asked = [self._for_trial(one, owners.get(num)) for num, one in enumerate(self._asked)]
         wanted = sorted(owners.keys() - ended)
-        self._write_entries()
+        jobs = {entry.num: entry.job for entry in self._sweep.entries()}
+        self._sweep.write_entries([one.entry(num, jobs.get(num)) for num, one in enumerate(self._asked)])
         now = self._launcher.carry_out(self._sweep, asked, wanted) if wanted else Standing({}, {}, set())
         assert now is not None  # options that do not wait are refused
         for number in trials:
@@ -283,12 +286,12 @@ class Search:
 
     def _tell(self, number: int, state: State) -> None:
         """Tell the study how a trial ended; one that can go on stays open, and the search ends for now."""
-        run, text = self._asked[self._numbers[number]].task.directory, ""
+        task, text = self._asked[self._numbers[number]].task, ""
+        assert isinstance(task, RunConfig)
         if state is State.COMPLETED:
-            record, values = read_run(run), values_of(read_run(run), self._objectives)
-            if self._options["pruner"]:  # of a run that was there already the pruner knows nothing yet
-                epochs = [int(one["epoch"]) for one in record.records]
-                report_values(trial_of(self._study, number), record, self._objectives[0], epochs)
+            values = values_of(saved := read_run(task.directory), self._objectives)
+            if self._options.pruner:  # which knows nothing yet of a run that was there already
+                report_values(trial_of(self._study, number), saved, self._objectives[0], task.evaluated)
             told = TrialState.FAIL if values is None else TrialState.COMPLETE
             self._study.tell(number, values, state=told)
             pairs = zip(self._objectives, values or [], strict=False)
@@ -299,47 +302,45 @@ class Search:
             self._left.append(state)
         self._launcher.say(f"trial {number}  {state}  {text}")
 
-    def _number_of(self, params: Mapping[str, Any], check: bool = False) -> int:
+    def _number_of(self, params: Mapping[str, Any]) -> int:
         """The place of a trial's run among those of the sweep. Raises ConfigError for one that cannot be run."""
         words = self._words(params)
         one = Asked(check_task(self._composer.compose(words)), words)
-        places = {str(known.task.directory): num for num, known in enumerate(self._asked)}
-        if (num := places.get(str(one.task.directory))) is not None:
+        num = self._places.setdefault(one.task.directory, len(self._asked))
+        if num < len(self._asked):
             self._asked[num] = merged(self._asked[num], one)
+<<<<<<< HEAD
             return num
         assert isinstance(one.task, RunConfig)
         if check and (faults := faults_of_parts([one])):
             raise ConfigError(next(iter(faults)))
         self._asked.append(one)
         return len(self._asked) - 1
+=======
+        else:
+            self._asked.append(one)
+        return num
+>>>>>>> O/main
 
     def _for_trial(self, one: Asked, number: int | None) -> Asked:
         """With what the training needs to ask the pruner."""
         assert isinstance(one.task, RunConfig)
-        if number is None or self._options["pruner"] is None:
+        if number is None or self._options.pruner is None:
             return one
-        trial = {"study": str(self._sweep.path / STUDY), "number": number, "pruner": self._options["pruner"]}
+        trial = {"study": str(self._sweep.path / STUDY), "number": number, "pruner": self._options.pruner}
         return replace(one, task=check({**one.task.raw, "trial": trial}))
-
-    def _is_pruned(self, num: int) -> bool:
-        return self._asked[num].entry(num).task.state() is State.PRUNED
 
     def _too_many_failed(self) -> bool:
         failed = self._study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
-        return len(failed) > self._options["max_failure_rate"] * self._wanted
-
-    def _write_entries(self) -> None:
-        jobs = {entry.num: entry.job for entry in self._sweep.entries()}
-        self._sweep.write_entries([one.entry(num, jobs.get(num)) for num, one in enumerate(self._asked)])
+        return len(failed) > self._options.max_failure_rate * self._wanted
 
     def _conclude(self) -> None:
         if self._asked:
             self._launcher.conclude(self._sweep, self._asked, look(self._sweep.entries()))
         if self._too_many_failed():
-            share, rate = self._study.get_trials(states=(TrialState.FAIL,)), self._options["max_failure_rate"]
             self._launcher.say(
-                f"search    ended: {len(share)} of {self._wanted} trials failed or diverged, more than "
-                f"hydra.sweeper.max_failure_rate={rate:g}. Search elsewhere, or raise it"
+                f"search    ended: of {self._wanted} trials more than hydra.sweeper.max_failure_rate="
+                f"{self._options.max_failure_rate:g} failed or diverged. Search elsewhere, or raise it"
             )
         from ncexp.report.search import read_search  # matplotlib takes a second
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -118,7 +117,8 @@ def trials(search: Search) -> Table:
     """A row a trial, in their order."""
     rows = [
         [str(trial.number), STATES[trial.state.name]]
-        + [f"{value:.6g}" for value in trial.values or [math.nan] * len(search.objectives)]
+        + [f"{value:.6g}" for value in trial.values or []]
+        + ["–"] * (len(search.objectives) - len(trial.values or []))
         + [_word(trial.params.get(key, "")) for key in search.keys]
         for trial in search.trials
     ]
