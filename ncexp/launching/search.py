@@ -309,18 +309,9 @@ class Search:
         num = self._places.setdefault(one.task.directory, len(self._asked))
         if num < len(self._asked):
             self._asked[num] = merged(self._asked[num], one)
-<<<<<<< HEAD
-            return num
-        assert isinstance(one.task, RunConfig)
-        if check and (faults := faults_of_parts([one])):
-            raise ConfigError(next(iter(faults)))
-        self._asked.append(one)
-        return len(self._asked) - 1
-=======
         else:
             self._asked.append(one)
         return num
->>>>>>> O/main
 
     def _for_trial(self, one: Asked, number: int | None) -> Asked:
         """With what the training needs to ask the pruner."""

@@ -183,17 +183,11 @@ def test_combination_that_cannot_be_run_is_a_failed_trial(start: Any, monkeypatc
     """The space as such was checked; this one is found when it is suggested."""
     search, checked = start(), []
 
-<<<<<<< HEAD
-    def faults(asked: Any) -> dict[str, str]:
-        fault.count += 1
-        return {"batch_size: expected another.": "batch_size=1"} if fault.count == 2 else {}
-=======
     def check_some(composed: Any) -> Any:
         checked.extend(composed)
         if len(checked) == 2:
             raise ConfigError("batch_size: expected another.")
         return check_all(composed)
->>>>>>> O/main
 
     check_all = searching.check_all
     monkeypatch.setattr(searching, "check_all", check_some)
