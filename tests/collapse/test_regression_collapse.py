@@ -97,6 +97,8 @@ def test_nrc3_takes_the_best_gamma(seed):
     grid = min(nrc3_at(x, weight, covariance) for x in np.linspace(0, least**0.5, 2001))
     assert value <= min(grid, searched) * (1 + 1e-12)
     assert value == pytest.approx(min(grid, searched), rel=1e-5)
+    given = nrc3(torch.from_numpy(weight), torch.from_numpy(covariance), least / 2)
+    assert given == (pytest.approx(nrc3_at(math.sqrt(least / 2), weight, covariance), rel=1e-9), least / 2)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.1, 0.3])
@@ -182,6 +184,10 @@ def test_nrc_is_0_at_the_free_features_minimum(num_targets):
     assert found.explained_variance == pytest.approx(1.0, rel=1e-12)
     assert found.rank_features == num_targets
     assert found.subspace_angle < 1e-12
+    # ADGZR24, Cor. 4.2 (iv): m c/2 + √c tr(Σ_Y^{1/2} − √c I), c = λ_W λ_h.
+    root = 0.0006**0.5
+    deviations = torch.linalg.eigvalsh(statistics.target_covariance).sqrt()
+    assert least.loss == pytest.approx(num_targets * 0.0003 + root * float((deviations - root).sum()), rel=1e-12)
     if num_targets > 1:
         assert found.nrc3 < 1e-26
         assert found.gamma == pytest.approx(0.02 * 0.03, rel=1e-9)  # ADGZR24, Cor. 4.2
@@ -244,6 +250,7 @@ def test_bad_input_is_refused():
             lambda: free_features_minimum(targets[0], 3, 0.1, 0.1),
             r"targets: expected a floating tensor of shape \(n, m\)",
         ),
+        (lambda: nrc3(weight, statistics.target_covariance, -0.1), "gamma: expected a finite number >= 0, got -0.1"),
         (lambda: free_features_minimum(targets / 0, 3, 0.1, 0.1), "targets: expected finite values"),
         (lambda: free_features_minimum(targets, 0, 0.1, 0.1), "num_features: expected at least 1, got 0"),
         (lambda: free_features_minimum(targets, 3, 0.0, 0.1), "weight_ridge: expected a finite number > 0"),
