@@ -237,6 +237,18 @@ def test_features_without_a_direction_leave_it_undefined():
     assert math.isnan(silent.subspace_angle)
 
 
+def test_an_example_at_the_mean_has_no_direction():
+    """It is 1e-16 away from the mean, by rounding alone."""
+    around, targets = draw(6, 4, 2)
+    features = 0.7 + torch.cat([around, -around, torch.zeros(1, 4)])
+    statistics = target_statistics(features, torch.cat([targets, targets, targets[:1]]))
+    found = measure_regression_collapse(statistics, random_layer(2, 4)[0], features)
+    assert 0 < (features[-1] - statistics.feature_mean).norm() < 1e-15
+    assert math.isnan(found.nrc1_centered)
+    assert math.isnan(found.nrc2_centered)
+    assert found.nrc1 > 0
+
+
 def test_bad_input_is_refused():
     features, targets = draw(20, 4, 2)
     statistics, weight = target_statistics(features, targets), random_layer(2, 4)[0]
