@@ -129,6 +129,7 @@ class CalibrationAccumulator:
     (0.5, 0.25)
     """
 
+    @torch.inference_mode(False)
     def __init__(
         self, num_bins: int = NUM_BINS, adaptive: bool = False, device: torch.device | str | None = None
     ) -> None:

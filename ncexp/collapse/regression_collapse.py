@@ -74,6 +74,8 @@ class RegressionCollapseAccumulator:
         ValueError: a weight of another m or P, or with values not finite; moments that float64 does not hold.
     """
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def __init__(self, statistics: TargetStatistics, weight: Tensor) -> None:
         if weight.shape != statistics.cross_covariance.shape:
             raise ValueError(

@@ -73,6 +73,17 @@ def test_batches_and_merges_do_not_matter():
         assert getattr(one.compute(), field.name) == pytest.approx(getattr(whole, field.name), rel=1e-14), field.name
 
 
+def test_inference_mode_does_not_matter():
+    features, targets = draw(30, 4, 2, offset=1)
+    statistics, weight = target_statistics(features, targets), random_layer(2, 4)[0]
+    with torch.inference_mode():
+        accumulator = RegressionCollapseAccumulator(statistics, weight)
+        accumulator.update(features[:9])
+    accumulator.update(features[9:])
+    whole = measure_regression_collapse(statistics, weight, features)
+    assert accumulator.compute().nrc1 == pytest.approx(whole.nrc1, rel=1e-14)
+
+
 def nrc3_at(x: float, weight: np.ndarray, covariance: np.ndarray) -> float:
     variances, vectors = np.linalg.eigh(covariance)
     shifted = (vectors * np.sqrt(variances)) @ vectors.T - x * np.eye(len(covariance))
