@@ -15,9 +15,10 @@ Codes differ in what they call by these names (each was run):
 | where | what | ours |
 |---|---|---|
 | netcal 1.4, `ECE(15)` | the bins of Guo et al. | the same |
+| netcal 1.4, `equal_intervals=False` | edges interpolated between confidences | up to one example a bin |
 | torchmetrics 1.9, `CalibrationError` | [(b − 1)/M, b/M), and confidence 1 in a bin of its own | differs there |
 | torchmetrics 1.9, given logits | all between 0 and 1: taken for probabilities; else softmax | logits always |
-| pytorch-ood 0.4, `calibration_error` | bins of 100 examples by rank, root mean square | another quantity |
+| pytorch-ood 0.4, `calibration_error` | root mean square over bins of 100 by rank | `adaptive` for its p = "1" |
 | scikit-learn 1.9, `brier_score_loss` | half of the sum over the classes where there are two | the sum, from 0 to 2 |
 | scikit-learn 1.9, `log_loss` | probabilities clipped at 2e-16: at most 36 an example | of logits, unbounded |
 """
@@ -128,6 +129,7 @@ class CalibrationAccumulator:
     (0.5, 0.25)
     """
 
+    @torch.inference_mode(False)
     def __init__(
         self, num_bins: int = NUM_BINS, adaptive: bool = False, device: torch.device | str | None = None
     ) -> None:

@@ -14,7 +14,8 @@ What to know when numbers are compared:
 |---|---|---|
 | what is divided by its length | h_i, not centred, though Π is that of the covariance | `nrc1`, `nrc2`: as printed |
 | features with a mean h̄ | on an m-plane off the origin NRC1 is above 0 | also `nrc1_centered`, `nrc2_centered` |
-| γ | the best of 1000 equidistant points of [0, λ_min] | exact, in closed form; see `nrc3` |
+| γ | the best for the last W, then kept for all epochs (A.3) | the best for each W; `nrc3` takes another |
+| how the best γ is found | a grid of 1000 points in public code | in closed form |
 | γ* = ((tr Σ_Y^{1/2} − tr W Wᵀ)/m)², Thm. F.1 | least ‖W Wᵀ − Σ_Y^{1/2} + √γ I‖², not NRC3 | not used |
 | NRC3 of one target | 0 whatever W is; left out | nan |
 
@@ -73,6 +74,8 @@ class RegressionCollapseAccumulator:
         ValueError: a weight of another m or P, or with values not finite; moments that float64 does not hold.
     """
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def __init__(self, statistics: TargetStatistics, weight: Tensor) -> None:
         if weight.shape != statistics.cross_covariance.shape:
             raise ValueError(
@@ -187,8 +190,8 @@ def _row_space(weight: Tensor) -> Tensor:
     return directions[sizes > max(weight.shape) * ROUND_OFF * sizes[:1]].T
 
 
-def nrc3(weight: Tensor, target_covariance: Tensor) -> tuple[float, float]:
-    """NRC3 at the γ in [0, λ_min] that makes it least, and that γ.
+def nrc3(weight: Tensor, target_covariance: Tensor, gamma: float | None = None) -> tuple[float, float]:
+    """NRC3 at the γ in [0, λ_min] that makes it least, and that γ; or at a given γ.
 
     With A = W Wᵀ/‖W Wᵀ‖_F and the eigenvectors u_j and eigenvalues σ_j² of Σ_Y, d_j = u_jᵀ A u_j and x = √γ,
 
@@ -201,10 +204,16 @@ def nrc3(weight: Tensor, target_covariance: Tensor) -> tuple[float, float]:
     Args:
         weight: W, (m, P).
         target_covariance: Σ_Y, (m, m).
+        gamma: γ >= 0; None for the best.
 
     Returns:
-        (NRC3, γ); (nan, nan) where m = 1, W = 0 or Σ_Y = 0; γ nan where Σ_Y is a multiple of I, to rounding.
+        (NRC3, γ); (nan, nan) where m = 1, W = 0 or Σ_Y = 0; the best γ is nan where Σ_Y is a multiple of I.
+
+    Raises:
+        ValueError: a γ that is negative or not finite.
     """
+    if gamma is not None and not 0 <= gamma < math.inf:
+        raise ValueError(f"gamma: expected a finite number >= 0, got {gamma}. Pass None for the best.")
     weight, covariance = weight.detach().to(torch.float64), target_covariance.to(torch.float64)
     gram = weight @ weight.T
     size, trace = torch.linalg.matrix_norm(gram), covariance.trace()
@@ -214,6 +223,8 @@ def nrc3(weight: Tensor, target_covariance: Tensor) -> tuple[float, float]:
     deviations = variances.clamp(min=0).sqrt()
     gram = vectors.T @ (gram / size) @ vectors
     shares, least = gram.diagonal(), deviations[0]
+    if gamma is not None:
+        return _square_distance(gram, deviations - gamma**0.5), gamma
     if bool(deviations[-1] - least <= len(gram) * ROUND_OFF * deviations[-1]):
         return _square_distance(gram, torch.ones_like(deviations)), math.nan
     a, t, p, q = shares @ deviations, shares.sum(), deviations.sum(), deviations.square().sum()

@@ -112,6 +112,7 @@ class TargetStatisticsAccumulator:
                 raise ValueError(f"{name}: expected at least 1, got {size}. Pass the width of the layer or target.")
         self.num_features, self.num_targets = num_features, num_targets
         width = num_features + num_targets
+        # Ordinary tensors even where inference mode builds the accumulator: batches may come outside it.
         # z = [h, y]; the mean is that of z less the reference, the scatter Σ_i (z_i − z̄)(z_i − z̄)ᵀ.
         self._count = torch.zeros((), dtype=torch.float64, device=device)
         self._reference = torch.zeros(width, dtype=torch.float64, device=device)
@@ -146,7 +147,7 @@ class TargetStatisticsAccumulator:
         for place, values in enumerate((features, targets)):
             self._eps[place] = max(self._eps[place], torch.finfo(values.dtype).eps)
         if not self._has_reference:
-            self._reference = torch.cat([self._as_sums(features[0]), self._as_sums(targets[0])])
+            self._reference.copy_(torch.cat([self._as_sums(features[0]), self._as_sums(targets[0])]))
             self._has_reference = True
         for rows, their_targets in zip(features.split(_BUFFER_ROWS), targets.split(_BUFFER_ROWS), strict=True):
             if self._num_pending + len(rows) > _BUFFER_ROWS:
@@ -171,7 +172,8 @@ class TargetStatisticsAccumulator:
         self._absorb()
         other._absorb()
         if not self._has_reference:
-            self._reference, self._has_reference = self._as_sums(other._reference), other._has_reference
+            self._reference.copy_(other._reference)
+            self._has_reference = other._has_reference
         shift = self._as_sums(other._reference) - self._reference
         self._combine(self._as_sums(other._count), self._as_sums(other._mean) + shift, self._as_sums(other._scatter))
         self._invalid |= other._invalid.to(self._invalid.device)
@@ -274,9 +276,9 @@ class TargetStatisticsAccumulator:
     def _combine(self, count: Tensor, mean: Tensor, scatter: Tensor) -> None:
         """Chan, Golub & LeVeque 1979: Σ_ab = Σ_a + Σ_b + (n_a n_b/n)(z̄_b − z̄_a)(z̄_b − z̄_a)ᵀ."""
         share, step = count / (self._count + count).clamp(min=1), mean - self._mean
-        self._scatter = self._scatter + scatter + self._count * share * torch.outer(step, step)
-        self._mean = self._mean + share * step
-        self._count = self._count + count
+        self._scatter += scatter + self._count * share * torch.outer(step, step)
+        self._mean += share * step
+        self._count += count
 
     def _as_sums(self, values: Tensor) -> Tensor:
         return values.detach().to(self._mean)

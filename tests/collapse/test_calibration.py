@@ -203,6 +203,15 @@ def test_other_bad_input_is_refused():
             call()
 
 
+def test_inference_mode_does_not_matter():
+    logits, labels = draw(20, 3)
+    with torch.inference_mode():
+        accumulator = CalibrationAccumulator()
+        accumulator.update(logits[:9], labels[:9])
+    accumulator.update(logits[9:], labels[9:])
+    assert accumulator.compute().brier_score == pytest.approx(measured(logits, labels).brier_score, rel=ROUNDING)
+
+
 def test_an_empty_batch_is_a_batch():
     logits, labels = draw(10, 3)
     accumulator = CalibrationAccumulator()

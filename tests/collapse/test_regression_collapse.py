@@ -73,6 +73,17 @@ def test_batches_and_merges_do_not_matter():
         assert getattr(one.compute(), field.name) == pytest.approx(getattr(whole, field.name), rel=1e-14), field.name
 
 
+def test_inference_mode_does_not_matter():
+    features, targets = draw(30, 4, 2, offset=1)
+    statistics, weight = target_statistics(features, targets), random_layer(2, 4)[0]
+    with torch.inference_mode():
+        accumulator = RegressionCollapseAccumulator(statistics, weight)
+        accumulator.update(features[:9])
+    accumulator.update(features[9:])
+    whole = measure_regression_collapse(statistics, weight, features)
+    assert accumulator.compute().nrc1 == pytest.approx(whole.nrc1, rel=1e-14)
+
+
 def nrc3_at(x: float, weight: np.ndarray, covariance: np.ndarray) -> float:
     variances, vectors = np.linalg.eigh(covariance)
     shifted = (vectors * np.sqrt(variances)) @ vectors.T - x * np.eye(len(covariance))
@@ -97,6 +108,8 @@ def test_nrc3_takes_the_best_gamma(seed):
     grid = min(nrc3_at(x, weight, covariance) for x in np.linspace(0, least**0.5, 2001))
     assert value <= min(grid, searched) * (1 + 1e-12)
     assert value == pytest.approx(min(grid, searched), rel=1e-5)
+    given = nrc3(torch.from_numpy(weight), torch.from_numpy(covariance), least / 2)
+    assert given == (pytest.approx(nrc3_at(math.sqrt(least / 2), weight, covariance), rel=1e-9), least / 2)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.1, 0.3])
@@ -182,6 +195,10 @@ def test_nrc_is_0_at_the_free_features_minimum(num_targets):
     assert found.explained_variance == pytest.approx(1.0, rel=1e-12)
     assert found.rank_features == num_targets
     assert found.subspace_angle < 1e-12
+    # ADGZR24, Cor. 4.2 (iv): m c/2 + √c tr(Σ_Y^{1/2} − √c I), c = λ_W λ_h.
+    root = 0.0006**0.5
+    deviations = torch.linalg.eigvalsh(statistics.target_covariance).sqrt()
+    assert least.loss == pytest.approx(num_targets * 0.0003 + root * float((deviations - root).sum()), rel=1e-12)
     if num_targets > 1:
         assert found.nrc3 < 1e-26
         assert found.gamma == pytest.approx(0.02 * 0.03, rel=1e-9)  # ADGZR24, Cor. 4.2
@@ -231,6 +248,18 @@ def test_features_without_a_direction_leave_it_undefined():
     assert math.isnan(silent.subspace_angle)
 
 
+def test_an_example_at_the_mean_has_no_direction():
+    """It is 1e-16 away from the mean, by rounding alone."""
+    around, targets = draw(6, 4, 2)
+    features = 0.7 + torch.cat([around, -around, torch.zeros(1, 4)])
+    statistics = target_statistics(features, torch.cat([targets, targets, targets[:1]]))
+    found = measure_regression_collapse(statistics, random_layer(2, 4)[0], features)
+    assert 0 < (features[-1] - statistics.feature_mean).norm() < 1e-15
+    assert math.isnan(found.nrc1_centered)
+    assert math.isnan(found.nrc2_centered)
+    assert found.nrc1 > 0
+
+
 def test_bad_input_is_refused():
     features, targets = draw(20, 4, 2)
     statistics, weight = target_statistics(features, targets), random_layer(2, 4)[0]
@@ -244,6 +273,7 @@ def test_bad_input_is_refused():
             lambda: free_features_minimum(targets[0], 3, 0.1, 0.1),
             r"targets: expected a floating tensor of shape \(n, m\)",
         ),
+        (lambda: nrc3(weight, statistics.target_covariance, -0.1), "gamma: expected a finite number >= 0, got -0.1"),
         (lambda: free_features_minimum(targets / 0, 3, 0.1, 0.1), "targets: expected finite values"),
         (lambda: free_features_minimum(targets, 0, 0.1, 0.1), "num_features: expected at least 1, got 0"),
         (lambda: free_features_minimum(targets, 3, 0.0, 0.1), "weight_ridge: expected a finite number > 0"),

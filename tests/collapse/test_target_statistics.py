@@ -67,6 +67,16 @@ def test_more_rows_than_the_buffer_holds():
     np.testing.assert_allclose(joint(target_statistics(features, targets)), moments, rtol=1e-11)
 
 
+def test_inference_mode_does_not_matter():
+    features, targets = draw(60, 3, 2, offset=5)
+    with torch.inference_mode():
+        accumulator = TargetStatisticsAccumulator(3, 2)
+        accumulator.update(features[:25], targets[:25])
+        accumulator.compute()
+    accumulator.update(features[25:], targets[25:])
+    assert_same(accumulator.compute(), target_statistics(features, targets))
+
+
 def test_statistics_know_the_coarsest_dtype():
     accumulator = TargetStatisticsAccumulator(2, 1)
     features, targets = draw(8, 2, 1)
@@ -82,7 +92,7 @@ def test_accumulator_goes_on_from_its_state():
     features, targets = draw(60, 3, 2, offset=5)
     first, second = TargetStatisticsAccumulator(3, 2), TargetStatisticsAccumulator(3, 2)
     first.update(features[:25].float(), targets[:25])
-    second.load_state_dict(first.state_dict())
+    second.load_state_dict({name: value.clone() for name, value in first.state_dict().items()})
     for accumulator in (first, second):
         accumulator.update(features[25:], targets[25:])
     assert np.array_equal(joint(first.compute()), joint(second.compute()))
