@@ -24,7 +24,7 @@ on those that an MLflow store has, which gives the same. The keys in which the
 runs differ are found; runs that differ in their seed alone repeat one another.
 
   by=KEY,...       axes; of the others the best combination is kept
-  best=QUANTITY    what ranks: test/error (default), NUMBER:max; none pools all
+  best=QUANTITY    what ranks: test/error (default), QUANTITY:max; none: pool
   x= y= color= facet=    what figures show; color, facet: keys; x: also epoch
   scatter=X,Y      a point a run, with the rank correlation
   preset=han2022   the paper's grid, with its tables and figures

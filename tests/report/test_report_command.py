@@ -94,7 +94,7 @@ def test_wrong_options_are_refused_with_what_to_do(
 ) -> None:
     assert report([str(outputs), "--to", str(tmp_path), *words]) == 2
     shown = capsys.readouterr().err
-    assert shown.startswith("ncexp report: ")
+    assert shown.startswith("ncexp: ")
     assert said in shown
 
 

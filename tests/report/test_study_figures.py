@@ -173,7 +173,7 @@ CHANGES: dict[str, Change] = {
     "infinite": lambda value, seed: math.inf if seed else value,
     "zero": lambda value, seed: 0.0,
     "negative": lambda value, seed: -value,
-    "large": lambda value, seed: 1e300 if seed else -1e300,
+    "large": lambda value, seed: 1e30 if seed else -1e30,
     "smallest": lambda value, seed: 5e-324,
     "equal but for rounding": lambda value, seed: 0.1 + 0.2 if seed else 0.3,
 }
