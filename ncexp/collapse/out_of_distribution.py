@@ -22,7 +22,6 @@ number.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -276,13 +275,9 @@ def false_positive_rate(inside: Tensor, outside: Tensor, true_positive_rate: flo
     if not 0 < true_positive_rate <= 1:
         raise ValueError(f"true_positive_rate: expected above 0, at most 1, got {true_positive_rate}. Usual is 0.95.")
     inside, outside = _scores("inside", inside), _scores("outside", outside).to(inside.device)
-    count = max(1, math.ceil(true_positive_rate * len(inside)))
-    # The product is rounded: compare the shares themselves.
-    while count > 1 and (count - 1) / len(inside) >= true_positive_rate:
-        count -= 1
-    while count / len(inside) < true_positive_rate:
-        count += 1
-    threshold = inside.sort(descending=True).values[count - 1]
+    # Not ⌈0.95 n⌉, whose product is rounded: 0.55 · 100 is above 55.
+    shares = torch.arange(1, len(inside) + 1, dtype=torch.float64) / len(inside)
+    threshold = inside.sort(descending=True).values[int((shares < true_positive_rate).sum())]
     return int((outside >= threshold).sum()) / len(outside)
 
 

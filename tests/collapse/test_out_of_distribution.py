@@ -250,6 +250,7 @@ def test_detection_of_exact_cases():
     for size, count in ((20, 19), (40, 38), (100, 95), (21, 20)):
         scores = torch.arange(float(size))
         assert false_positive_rate(scores, scores) == count / size
+    assert false_positive_rate(torch.arange(100.0), torch.arange(100.0), 0.55) == 0.55  # 0.55 · 100 is above 55
 
 
 def test_scores_detect_what_lies_outside():
