@@ -32,6 +32,7 @@ from ncexp.config import ConfigError, MeasureConfig, check_measurement
 from ncexp.measure import measure_stored
 from ncexp.record import Busy, RunDirectory, State, read_json, read_run
 from ncexp.report.han2022 import gather
+from ncexp.report.study import study_of
 from ncexp.training import Diverged
 
 
@@ -216,9 +217,9 @@ def test_report_takes_loops_that_differ_for_no_seeds_of_one(
 ) -> None:
     small_loop(tmp_path / "one")
     small_loop(tmp_path / "two", **changed)
-    sweep = gather(ncexp.load(tmp_path))
-    assert [len(cell.runs) for cell in sweep.cells.values()] == [1, 1]
-    assert any(words in name for name in sweep.settings)
+    study = study_of(ncexp.load(tmp_path))
+    assert [len(setting.runs) for setting in study.settings] == [1, 1]
+    assert any(words in setting.label for setting in study.settings)
 
 
 @pytest.mark.usefixtures("no_rendering")
