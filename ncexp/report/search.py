@@ -47,6 +47,11 @@ class Search:
         return [trial for trial in self.trials if trial.state.name == "COMPLETE"]
 
     @property
+    def is_of_several(self) -> bool:
+        """Whether it has several objectives, of which no trial need be the best in all."""
+        return len(self.objectives) > 1
+
+    @property
     def keys(self) -> list[str]:
         """What was searched."""
         return list(dict.fromkeys(key for trial in self.trials for key in trial.params))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from ncexp.record import counted, format_counts
+from ncexp.config import ConfigError
+from ncexp.record import DamagedFile, counted, format_counts
 from ncexp.record.files import replace_text
 from ncexp.record.quantities import find
 from ncexp.report import han2022, tables
@@ -14,6 +15,9 @@ from ncexp.report.page import render_page
 from ncexp.report.study import Study
 from ncexp.report.tables import Table
 from ncexp.report.verdict import outcome
+
+if TYPE_CHECKING:
+    from ncexp.report.search import Search
 
 Preset = Literal["han2022"]
 PRESETS: tuple[Preset, ...] = ("han2022",)
@@ -27,15 +31,37 @@ def write_report(
     width: of each figure in inches; style: a file or name of matplotlib's style sheets. Raises ValueError for a preset
     whose runs these are not, a width that is too narrow, and a style that is none.
     """
+    from ncexp.report import search  # matplotlib takes a second
+    from ncexp.report.style import save
+
+    found, words = _search_of(study)
     made = made_tables(study, preset)
+    if found is not None:
+        last = [search.trials(found), search.importances(found), search.pareto(found) if found.is_of_several else None]
+        made += [table for table in last if table is not None]
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     for table in made:
         for suffix, text in ((".md", table.markdown()), (".csv", table.csv()), (".tex", table.latex())):
             replace_text(folder / f"{table.name}{suffix}", text)
     figures = draw_all(study, folder / "figures", preset, width, style)
+    if found is not None:
+        drawn = save(search.history(found), *(folder / "figures" / f"history{suffix}" for suffix in (".png", ".pdf")))
+        figures.append(("The search: what each trial came to, and the best so far.", drawn))
     page = folder / "report.html"
-    replace_text(page, render_page(study, describe(study, preset), outcome(study), made, figures, folder))
+    said = [*outcome(study), *words]
+    replace_text(page, render_page(study, describe(study, preset), said, made, figures, folder))
     return page, made
+
+
+def _search_of(study: Study) -> tuple[Search | None, list[str]]:
+    """The search whose trials the runs are, if they are, and its last lines; or why it cannot be read."""
+    from ncexp.report.search import search_of
+
+    try:
+        found = search_of(study.runs)
+    except (ConfigError, DamagedFile) as error:
+        return None, [f"search: {error}"]
+    return found, [] if found is None else [" ".join(line.split()) for line in found.words()]
 
 
 def made_tables(study: Study, preset: Preset | None = None) -> list[Table]:
