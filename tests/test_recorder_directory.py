@@ -25,10 +25,6 @@ from ncexp import recorder as recorder_module
 from ncexp.config import ConfigError, MeasureConfig, check_measurement
 from ncexp.measure import measure_stored
 from ncexp.record import Busy, RunDirectory, State, read_json, read_run
-<<<<<<< HEAD
-=======
-from ncexp.report.han2022 import gather
->>>>>>> T/main
 from ncexp.report.study import study_of
 from ncexp.training import Diverged
 
@@ -201,7 +197,6 @@ def small_loop(directory: Path, scheduled: bool = False, **changed: Any) -> None
 
 
 @pytest.mark.usefixtures("no_rendering")
-<<<<<<< HEAD
 def test_loops_that_differ_are_told_apart_by_key_and_report(tmp_path: Path) -> None:
     """Keys begin with the hash of the settings: loops of equal ones, seeds perhaps, begin alike and are two runs."""
     changes = {"one": {}, "two": {}} | {what: changed for what, (changed, _) in CHANGES.items()}
@@ -215,49 +210,6 @@ def test_loops_that_differ_are_told_apart_by_key_and_report(tmp_path: Path) -> N
     study = study_of(ncexp.load(tmp_path))
     assert sorted(len(setting.runs) for setting in study.settings) == [1] * 6 + [2]
     assert {"lr", "optimizer.weight_decay", "dataset.num_classes"} <= {column.name for column in study.by}
-=======
-@pytest.mark.parametrize(
-    ("changed", "words"),
-    [({"weight_decay": 0.3}, "weight_decay=0.3"), ({"num_classes": 3}, "num_classes=3")],
-)
-def test_report_takes_loops_that_differ_for_no_seeds_of_one(
-    tmp_path: Path, changed: dict[str, Any], words: str
-) -> None:
-    small_loop(tmp_path / "one")
-    small_loop(tmp_path / "two", **changed)
-    study = study_of(ncexp.load(tmp_path))
-    assert [len(setting.runs) for setting in study.settings] == [1, 1]
-    assert any(words in setting.label for setting in study.settings)
-
-
-@pytest.mark.usefixtures("no_rendering")
-def test_key_of_a_loop_begins_with_the_hash_of_its_settings(tmp_path: Path) -> None:
-    """Loops of equal settings, seeds perhaps, begin alike and are two runs; any other decay, class or shape shows."""
-    changes: list[dict[str, Any]] = [{}, {}, {"weight_decay": 0.3}, {"lr": 0.2}, {"kind": torch.optim.Adam}]
-    changes += [{"width": 9}, {"examples": 80}, {"num_classes": 3}]
-    for number, changed in enumerate(changes):
-        small_loop(tmp_path / f"loop{number}", **changed)
-    keys = [RunDirectory(tmp_path / f"loop{number}").key for number in range(len(changes))]
-    assert all(re.fullmatch("[0-9a-f]{10}", key) for key in keys)
-    assert keys[0] != keys[1]
-    assert keys[0][:5] == keys[1][:5]
-    assert len({key[:5] for key in keys}) == len(changes) - 1
-
-
-def test_report_reads_the_rate_of_the_loops_optimizer(tmp_path: Path) -> None:
-    for lr in (0.1, 0.2):
-        small_loop(tmp_path / f"rate{lr}", lr=lr)
-    (cell,) = gather(ncexp.load(tmp_path)).cells.values()
-    assert [*cell.rates] == [0.1, 0.2]
-
-
-def test_epoch_that_one_recorder_evaluates_twice_is_warned_of(tmp_path: Path) -> None:
-    train_loader, _ = loaders()
-    recorder = ncexp.Recorder(tmp_path / "mine", **OPTIONS)
-    recorder.evaluate(1, network(), train_loader)
-    with pytest.warns(UserWarning, match="epoch: expected one that this Recorder has not evaluated, got 1 again"):
-        recorder.evaluate(1, network(), train_loader)
->>>>>>> T/main
 
 
 @pytest.mark.slow
