@@ -74,7 +74,8 @@ Sweeps on a cluster, or here several runs at once (docs/cluster.md)
     ncexp measure -m RUN... ... hydra/launcher={launchers}
 
 A search by Optuna instead of every combination (docs/search.md)
-    ncexp -m hydra/sweeper=optuna 'optimizer.lr=interval(1e-3,1)' objective=test/error
+    ncexp -m hydra/sweeper=optuna objective=test/error
+             'optimizer.lr=interval(1e-3,1)'
 
 Checkpoints of another training (docs/anybody.md)
     ncexp measure checkpoints='ckpts/*.pt' dataset=... architecture=...
