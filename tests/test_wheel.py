@@ -117,7 +117,7 @@ def test_links_lead_somewhere(page: str) -> None:
 
 def test_version_is_one() -> None:
     citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
-    heading = re.search(r"^## (\S+)", (REPOSITORY / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
+    heading = re.search(r"^## (\S+)$", (REPOSITORY / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     assert heading is not None
     assert PROJECT["version"] == version("ncexp") == str(citation["version"]) == heading[1]
     assert {"cff-version", "message", "title", "authors", "type", "license"} <= set(citation)

@@ -295,7 +295,10 @@ class Search:
             told = TrialState.FAIL if values is None else TrialState.COMPLETE
             self._study.tell(number, values, state=told)
             pairs = zip(self._objectives, values or [], strict=False)
-            text = ", ".join(f"{name} {value:.6g}" for name, value in pairs) or "an objective is not finite"
+            text = (
+                ", ".join(f"{name} {value:.6g}" for name, value in pairs)
+                or "told as failed: an objective is not finite"
+            )
         elif state is State.PRUNED or state in FAILED:
             self._study.tell(number, state=TrialState.PRUNED if state is State.PRUNED else TrialState.FAIL)
         else:
