@@ -152,17 +152,12 @@ def decompose_regression(
     layer, ridges = _checked_layer(statistics, weight, bias), _pair(ridge)
     if not statistics.hold_squares:
         return TargetDecomposition(**dict.fromkeys((field.name for field in fields(TargetDecomposition)), math.nan))
-    problem = _Problem(statistics, ridges, bias is not None)
-    optimum = problem.minimizer
+    optimum = (problem := _Problem(statistics, ridges, bias is not None)).minimizer
     loss_data, loss_decay = _data(statistics, layer), problem.penalty(layer)
     ls_data, ls_decay = _data(statistics, optimum), problem.penalty(optimum)
     off = LinearMap(layer.weight - optimum.weight, _difference(layer.bias, optimum.bias))
     span, spread = problem.span_and_spread()
     perp, perp_decay = problem.distance(layer), problem.penalty(off)
-    perp_data = perp
-    if perp_decay > 0:
-        about_mean = ((off.weight @ statistics.feature_covariance) * off.weight).sum() / 2
-        perp_data = about_mean + _half_square(_at_mean(statistics, off))
     loss = loss_data + loss_decay
     freedom = problem.freedom(layer)
     numbers = {
@@ -175,7 +170,7 @@ def decompose_regression(
         "loss_decay": loss_decay,
         "loss_ls_data": ls_data,
         "loss_ls_decay": ls_decay,
-        "loss_ls_perp_data": perp_data,
+        "loss_ls_perp_data": _mean_square(statistics, off) if perp_decay > 0 else perp,
         "loss_ls_perp_decay": perp_decay,
         "loss_rounding": freedom * (2 * loss).clamp(min=0).sqrt()
         + freedom.square() / 2
@@ -301,6 +296,12 @@ def _residual_of_means(statistics: TargetStatistics, layer: LinearMap) -> Tensor
 def _at_mean(statistics: TargetStatistics, layer: LinearMap) -> Tensor:
     at_mean = layer.weight @ statistics.feature_mean
     return at_mean if layer.bias is None else at_mean + layer.bias
+
+
+def _mean_square(statistics: TargetStatistics, layer: LinearMap) -> Tensor:
+    """½ Ave ‖W h + b‖²."""
+    about_mean = ((layer.weight @ statistics.feature_covariance) * layer.weight).sum() / 2
+    return about_mean + _half_square(_at_mean(statistics, layer))
 
 
 def _half_square(values: Tensor) -> Tensor:

@@ -283,17 +283,7 @@ def free_features_minimum(
     Raises:
         ValueError: targets of another shape or not finite, P < 1, a ridge that is not positive and finite.
     """
-    if targets.ndim != 2 or not targets.numel() or not targets.is_floating_point():
-        raise ValueError(
-            f"targets: expected a floating tensor of shape (n, m), got {tuple(targets.shape)} of {targets.dtype}. Pass "
-            "one row per example."
-        )
-    require_finite("targets", all_finite(targets))
-    if num_features < 1:
-        raise ValueError(f"num_features: expected at least 1, got {num_features}. Pass the features' width P.")
-    for name, ridge in (("weight_ridge", weight_ridge), ("feature_ridge", feature_ridge)):
-        if not 0 < ridge < math.inf:
-            raise ValueError(f"{name}: expected a finite number > 0, got {ridge}. At 0 no minimum is attained.")
+    _check_free_features(targets, num_features, {"weight_ridge": weight_ridge, "feature_ridge": feature_ridge})
     targets = targets.detach().to(torch.float64)
     mean = targets.mean(0) if bias else torch.zeros_like(targets[0])
     left, sizes, right = torch.linalg.svd((targets - mean).T / len(targets) ** 0.5, full_matrices=False)
@@ -307,3 +297,17 @@ def free_features_minimum(
     return FreeFeaturesMinimum(
         weight, mean if bias else None, features, float(left_over + threshold * scales.sum()), scales
     )
+
+
+def _check_free_features(targets: Tensor, num_features: int, ridges: dict[str, float]) -> None:
+    if targets.ndim != 2 or not targets.numel() or not targets.is_floating_point():
+        raise ValueError(
+            f"targets: expected a floating tensor of shape (n, m), got {tuple(targets.shape)} of {targets.dtype}. Pass "
+            "one row per example."
+        )
+    require_finite("targets", all_finite(targets))
+    if num_features < 1:
+        raise ValueError(f"num_features: expected at least 1, got {num_features}. Pass the features' width P.")
+    for name, ridge in ridges.items():
+        if not 0 < ridge < math.inf:
+            raise ValueError(f"{name}: expected a finite number > 0, got {ridge}. At 0 no minimum is attained.")
