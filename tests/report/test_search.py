@@ -8,10 +8,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from markupsafe import escape
 from scripted_search import WORDS, plain, scripted_search, value
+from synthetic_sweep import write_run
 
 from ncexp.launching import search as searching
+from ncexp.record import DamagedFile, read_run
 from ncexp.report.search import history, importances, read_search, search_of, trials
+from ncexp.report.study import study_of
+from ncexp.report.whole import write_report
 
 
 @pytest.fixture
@@ -80,3 +85,31 @@ def test_search_with_cmaes_is_read_without_its_pickles(start: Any, monkeypatch: 
     assert len(trials(read_search(search._sweep.path)).rows) == 12
     with pytest.raises(AssertionError):  # going on does, as docs/security.md says
         start(*words, n_trials=14, sampler="cmaes").run()
+
+
+@pytest.mark.usefixtures("no_rendering")
+def test_report_of_the_runs_of_a_search_has_its_trials_and_the_best_command(
+    start: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    search = start()
+    search.run()
+    found = read_search(search._sweep.path)
+    runs = [read_run(write_run(tmp_path / "outputs", rate=rate)) for rate in (0.02, 0.05)]
+    monkeypatch.setattr("ncexp.report.search.search_of", lambda listed: found)
+    page, tables = write_report(study_of(runs), tmp_path / "report")
+    assert [table.name for table in tables][-2:] == ["trials", "importances"]
+    assert len((tmp_path / "report" / "trials.csv").read_text().splitlines()) == 7
+    assert escape(" ".join(found.words()[1].split())) in page.read_text()
+    assert "what each trial came to" in page.read_text()
+
+
+@pytest.mark.usefixtures("no_rendering")
+def test_report_says_why_a_search_cannot_be_read(tmp_path: Path, monkeypatch: Any) -> None:
+    def refuse(listed: Any) -> None:
+        raise DamagedFile("study.journal: expected a journal of Optuna, got a damaged file. Set it aside.")
+
+    runs = [read_run(write_run(tmp_path / "outputs", rate=rate)) for rate in (0.02, 0.05)]
+    monkeypatch.setattr("ncexp.report.search.search_of", refuse)
+    page, tables = write_report(study_of(runs), tmp_path / "report")
+    assert "search: study.journal: expected a journal of Optuna" in page.read_text()
+    assert "trials" not in [table.name for table in tables]
