@@ -317,8 +317,14 @@ def _scale_x(axes: Axes, x: Column) -> None:
     elif x.log and math.isfinite(axes.dataLim.minposx):
         axes.set_xscale("log")
         label_ticks(axes.xaxis)
-    if x.is_key and x.numeric and len(x.texts) <= MOST_TICKS:
+    if x.is_key and x.numeric and len(x.texts) <= MOST_TICKS and _are_apart([*map(float, x.texts)], x.log):
         axes.set_xticks([*map(float, x.texts)], [brief(text) for text in x.texts])
+
+
+def _are_apart(values: Sequence[float], logarithmic: bool) -> bool:
+    """Whether each of them can be named on an axis: no two are nearer than a seventh of the whole."""
+    places = numpy.sort(numpy.log(values) if logarithmic else numpy.asarray(values))
+    return len(values) > 1 and bool(numpy.diff(places).min() >= numpy.ptp(places) / 7)
 
 
 def _log_scale(axes: Axes) -> None:
