@@ -60,9 +60,8 @@ def fill(folder: Path, runs: int) -> None:
     plan = make_plan(sweep, asked, range(runs), None)
     freeze(sweep, asked, plan, literal_console())
     for one in asked:
-        shutil.copytree(
-            trained, one.task.directory, ignore=shutil.ignore_patterns("checkpoints", "figures", "snapshots")
-        )
+        left_out = shutil.ignore_patterns("checkpoints", "figures", "snapshots")
+        shutil.copytree(trained, one.task.directory, ignore=left_out, dirs_exist_ok=True)
         (one.task.directory / "config.yaml").write_text(json.dumps(one.task.raw))
 
 

@@ -29,14 +29,14 @@ def heat_figure(study: Study, width: float | None = None) -> Figure:
     assert across is not None
     facets = by_values(study.settings, [one for one in study.by if one not in (x, across)])
     rows = []
-    for y in study.layout.y:
+    for y in study.drawn(len(facets)):
         grids = [_grid_of(settings, x, across, y) for _, settings in facets]
         norm = _norm(y, grids)
         rows.append([Panel(partial(_draw_heat, grid=one, norm=norm, x=x, across=across), _nothing) for one in grids])
     if len(facets) == 1:
-        names = [y.label for y in study.layout.y]
+        names = [y.label for y in study.drawn(1)]
         return wrapped(names, [one for (one,) in rows], [], width, across.label, x.label)
-    names = [f"{y.label}\n{across.label}" for y in study.layout.y]
+    names = [f"{y.label}\n{across.label}" for y in study.drawn(len(facets))]
     return draw_panels(names, [words for words, _ in facets], rows, [], width, of_axis=x.label)
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ncexp.config import nearest
 from ncexp.record import SavedRun, State
@@ -22,6 +22,9 @@ from ncexp.report.numbers import ERROR, Spread, Value, at_the_end
 Direction = Literal["min", "max"]
 #: Columns of panels that facets make, unless a person asks for more.
 MOST_FACETS = 6
+#: Panels of a figure whose rows nobody named: more are not looked at, and each takes a tenth of a second.
+MOST_PANELS, FEWEST_ROWS = 45, 3
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -225,6 +228,10 @@ class Study:
             return self.settings
         return sorted(self.settings, key=lambda one: (not one.completed, *best.key(best.of(one.done))))
 
+    def drawn(self, columns: int) -> list[Column]:
+        """The numbers of the figures: all that a person named, else as many as fit beside so many columns."""
+        return self.layout.y if self.layout.named else [*rows_that_fit(self.layout.y, columns)]
+
     @cached_property
     def facets(self) -> list[tuple[str, list[Setting]]]:
         """The settings by what stands above each column of panels."""
@@ -238,6 +245,11 @@ def by_values(settings: Iterable[Setting], columns: Sequence[Column]) -> list[tu
         words = [brief_choice(one.name, setting.values[one.name]) for one in columns]
         found.setdefault(", ".join(words), []).append(setting)
     return [*found.items()]
+
+
+def rows_that_fit(rows: Sequence[Row], columns: int) -> Sequence[Row]:
+    """The first rows of a figure with so many columns, MOST_PANELS panels in all but FEWEST_ROWS rows at least."""
+    return rows[: max(FEWEST_ROWS, MOST_PANELS // columns)]
 
 
 def study_of(runs: Iterable[SavedRun], asked: Asked | None = None) -> Study:

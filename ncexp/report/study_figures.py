@@ -29,7 +29,7 @@ from ncexp.report.curves import (
 from ncexp.report.heat_maps import heat_figure
 from ncexp.report.numbers import rank_correlation
 from ncexp.report.panels import Panel, draw_panels, wrapped
-from ncexp.report.study import Setting, Study, by_values, over_seeds
+from ncexp.report.study import Setting, Study, by_values, over_seeds, rows_that_fit
 from ncexp.report.style import (
     RED,
     TRAIN_LINE,
@@ -61,16 +61,16 @@ def figures_of(study: Study) -> Iterator[tuple[str, str, Draw]]:
         return
     if layout.x and layout.across:
         caption = f"At the end, over {layout.x.label} and {layout.across.label}: means over the runs of each setting."
-        yield "heat_maps", caption, partial(heat_figure, study)
+        yield "heat_maps", caption + _of_how_many(study), partial(heat_figure, study)
     elif layout.x:
         points = "mean and standard error over the runs of each setting" if layout.x.is_key else "a point a run"
         caption = f"At the end, against {layout.x.label}: {points}."
-        yield "at_the_end", caption, partial(final_figure, study)
+        yield "at_the_end", caption + _of_how_many(study), partial(final_figure, study)
     shown = study.ranked[:MOST_CURVES]
     few = "" if len(shown) == len(study.settings) else f" The {MOST_CURVES} best of {len(study.settings)} settings."
     bands = "Against the epoch: mean over seeds and one standard deviation."
     if _curve_rows(study):
-        yield "epochs", bands + few, partial(epochs_figure, study)
+        yield "epochs", bands + few + _of_how_many(study), partial(epochs_figure, study)
     best = [setting for setting in study.ranked if setting.kept][:MOST_PANELS]
     few = "" if len(best) == len(study.settings) else f" The {len(best)} best of {len(study.settings)} settings."
     recorded = {name for setting in best for run in setting.kept for name in run.records[-1]}
@@ -83,6 +83,12 @@ def figures_of(study: Study) -> Iterator[tuple[str, str, Draw]]:
     if any(one.fit is not None for found in fits for one in found):
         caption = f"How far the closed form misses the spectrum, in percent of an ω.{few}"
         yield "path_fit", caption, partial(path_fit_figure, study, best)
+
+
+def _of_how_many(study: Study) -> str:
+    """Where there is room for some numbers alone, how to see others."""
+    columns = len(study.facets)
+    return "" if len(study.drawn(columns)) == len(study.layout.y) else " The first numbers; y= names others."
 
 
 def colours_of(study: Study) -> dict[str, str]:
@@ -118,13 +124,14 @@ def final_figure(study: Study, width: float | None = None) -> Figure:
             if begun:
                 axes.plot([places[one] for one in begun], [means[one] for one in begun], "x", **style)
 
-    return _by_facet(study, study.layout.y, draw, x, width)
+    return _by_facet(study, study.drawn(len(study.facets)), draw, x, width)
 
 
 def epochs_figure(study: Study, width: float | None = None) -> Figure:
     """A row a panel of the catalogue, or each number that was asked for; a column a facet; a curve a setting."""
     shown = {id(setting) for setting in study.ranked[:MOST_CURVES]}
     rows = _curve_rows(study)
+    rows = rows if study.layout.named else [*rows_that_fit(rows, len(study.facets))]
 
     def draw(axes: Axes, settings: Sequence[Setting], curves: Sequence[Curve]) -> None:
         drawn = [setting for setting in settings if id(setting) in shown]
