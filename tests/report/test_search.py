@@ -88,9 +88,7 @@ def test_search_with_cmaes_is_read_without_its_pickles(start: Any, monkeypatch: 
 
 
 @pytest.mark.usefixtures("no_rendering")
-def test_report_of_the_runs_of_a_search_has_its_trials_and_the_best_command(
-    start: Any, tmp_path: Path, monkeypatch: Any
-) -> None:
+def test_report_of_a_search_has_its_trials_and_the_best_command(start: Any, tmp_path: Path, monkeypatch: Any) -> None:
     search = start()
     search.run()
     found = read_search(search._sweep.path)
