@@ -45,8 +45,10 @@ def timed(folder: Path, *arguments: str) -> tuple[float, float]:
 
 def fill(folder: Path, runs: int) -> None:
     """A sweep's directory of so many completed runs, each with the files of the only one that was trained."""
-    subprocess.run([sys.executable, "-m", "ncexp", *SMALL], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    (trained,) = [path.parent for path in (folder / "outputs").glob("*/training.jsonl")]
+    subprocess.run(
+        [sys.executable, "-m", "ncexp", *SMALL, "outputs=trained"], cwd=folder, check=True, stdout=subprocess.DEVNULL
+    )
+    (trained,) = [path.parent for path in (folder / "trained").glob("*/training.jsonl")]
     raw = compose_mapping("config", SMALL)
     os.chdir(folder)
     asked = []
@@ -78,7 +80,7 @@ def main() -> None:
             "composed and checked": ["-m", *words(runs), "hydra/launcher=local", "hydra.launcher.dry_run=true"],
             "status": ["status", "large"],
             "runs": ["runs"],
-            "report": ["report", "large"],
+            "report": ["report", "outputs/sweeps/large_1"],
         }
         seconds = {word: timed(folder, *arguments) for word, arguments in commands.items()}
     rows: list[dict[str, object]] = [
