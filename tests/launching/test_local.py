@@ -26,8 +26,8 @@ def test_local_sweep_trains_several_at_once_and_one_failing_stops_nothing(projec
     assert "killed by SIGKILL" in project.status(project.manifest()[2])["message"]
     head, *rows = printed[printed.index("architecture.behaviour ") :].splitlines()
     assert head.split() == ["architecture.behaviour", "seeds", "test", "error", "%", "NC1"]
-    assert [row.split()[:2] for row in rows[:4]] == [["calm", "1"], ["raise", "0"], ["killed", "0"], ["diverge", "0"]]
-    assert "3 of 4 runs did not complete: 1 diverged, 2 failed (architecture.behaviour raise; " in printed
+    assert [row.split()[:2] for row in rows[:4]] == [["calm", "1"], ["diverge", "0"], ["killed", "0"], ["raise", "0"]]
+    assert "3 of 4 runs did not complete: 1 diverged, 2 failed (architecture.behaviour diverge; " in printed
     (again,) = (line for line in printed.splitlines() if line.startswith("again "))
     words = project.sweep_arguments(behaviours, "hydra.launcher.runs_at_once=2", launcher="local")
     assert shlex.split(again, comments=True) == ["again", "ncexp", *words]
