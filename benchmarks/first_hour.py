@@ -154,7 +154,7 @@ def tasks(epochs: int) -> list[Task]:
             "my CSV, three seeds, two losses, error bars",
             ["python make.py", f"{sweep} loss=mse,cross_entropy seed=0,1,2", "ncexp report"],
             {"make.py": WINE},
-            "report/*.pdf",
+            "report/figures/*.pdf",
         ),
         Task(
             "a metric of mine on finished runs",
