@@ -43,7 +43,7 @@ def main() -> None:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         after, wall = os.times(), time.perf_counter() - began
         spent = after.children_user + after.children_system - before.children_user - before.children_system
-        figures = len(list(to.glob("*.pdf")))
+        figures = len(list(to.rglob("*.pdf")))
     runs_of_all = 30 * count * arguments.seeds
     row: dict[str, object] = {"runs": runs_of_all, "figures": figures, "process, s": spent, "wall, s": wall}
     report("ncexp report", [row], arguments.json)
