@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import PATIENCE_S
 from sweeps import LONG, Project, queue, until
+
+from ncexp.record import RunDirectory
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("slurm")]
 HELD = "+hydra.launcher.additional_parameters.hold=true"
@@ -31,34 +34,45 @@ def trainings(entry: dict[str, Any]) -> int:
     return (Path(entry["directory"]) / "run.log").read_text().count("completed: ")
 
 
+@pytest.mark.parametrize("seeds", ["1,2", "1"])  # an array, and a job that is none
 def test_sbatch_that_submits_and_reports_a_time_out_has_submitted(
-    project: Project, monkeypatch: pytest.MonkeyPatch
+    project: Project, monkeypatch: pytest.MonkeyPatch, seeds: str
 ) -> None:
     replace_sbatch(project, monkeypatch, f'$SBATCH "$@" >/dev/null; echo "{TIMED_OUT}" >&2; exit 1')
-    code, printed = project.sweep("seed=1,2")
-    assert (code, "sbatch failed, but SLURM has the 2 jobs" in printed) == (0, True), printed
-    assert project.states() == ["completed"] * 2
-    assert [trainings(entry) for entry in project.manifest()] == [1, 1]
+    code, printed = project.sweep(f"seed={seeds}")
+    count = len(seeds.split(","))
+    assert code == 0, printed
+    assert f"sbatch failed, but SLURM has the {count} jobs" in printed
+    assert project.states() == ["completed"] * count
+    assert [trainings(entry) for entry in project.manifest()] == [1] * count
 
 
-@pytest.mark.parametrize("ended", ["by themselves", "by cancel"])
 def test_command_killed_while_it_submits_finds_its_jobs_again(
-    project: Project, monkeypatch: pytest.MonkeyPatch, ended: str
+    project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
         replace_sbatch(project, patched, '$SBATCH "$@"; kill -9 $PPID')
-        assert project.sweep("seed=1,2", HELD, LEAVE)[0] == -9
+        code, printed = project.sweep("seed=1,2", HELD, LEAVE)
+    assert code == -9, printed
+    assert [entry["job"] for entry in project.manifest()] == [None, None]
     first = set(queue(project.folder))
     assert len(first) == 2
-    if ended == "by cancel":
-        code, printed = project.run("cancel", "last")
-        assert (code, "2 jobs are being ended" in printed, queue(project.folder)) == (0, True, []), printed
-        return
     code, printed = project.sweep("seed=1,2", LEAVE)
-    assert (code, "to submit 0: none; left alone 2: 2 queued" in printed) == (0, True), printed
+    assert code == 0, printed
+    assert "2 jobs of an earlier command were found in the queue" in printed
+    assert "to submit 0: none; left alone 2: 2 queued" in printed
     assert set(queue(project.folder)) == first == {entry["job"] for entry in project.manifest()}
     subprocess.run(["scontrol", "release", *first], check=True)
     until(lambda: project.states() == ["completed"] * 2, "the runs")
+
+
+def test_cancel_ends_jobs_that_no_command_has_confirmed(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        replace_sbatch(project, patched, '$SBATCH "$@"; kill -9 $PPID')
+        assert project.sweep("seed=1,2", HELD, LEAVE)[0] == -9
+    assert len(queue(project.folder)) == 2
+    code, printed = project.run("cancel", "last")
+    assert (code, "2 jobs are being ended" in printed, queue(project.folder)) == (0, True, []), printed
 
 
 def test_sbatch_that_refuses_has_submitted_nothing(project: Project) -> None:
@@ -67,7 +81,6 @@ def test_sbatch_that_refuses_has_submitted_nothing(project: Project) -> None:
     assert "invalid partition specified: nowhere" in printed
     assert "0 jobs were submitted before and go on; the same command submits the rest" in printed
     assert not queue(project.folder)
-    assert "2 new" in project.run("status", "last")[1]
     code, printed = project.sweep("seed=1,2")
     assert (code, project.states()) == (0, ["completed"] * 2), printed
 
@@ -104,7 +117,8 @@ def test_job_ended_at_its_memory_limit_says_so_and_goes_on_with_more(tmp_path: P
 
 def test_job_that_slurm_begins_again_when_its_run_is_through_does_nothing(project: Project) -> None:
     """As after a preemption in the moment between the run's end and the job's; it took 105 s to find nothing to do."""
-    project.succeed()
+    code, printed = project.sweep()
+    assert code == 0, printed
     (entry,) = project.manifest()
     run = Path(entry["directory"])
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
@@ -112,20 +126,22 @@ def test_job_that_slurm_begins_again_when_its_run_is_through_does_nothing(projec
     until(lambda: queue(project.folder) == [], "the job's second end")
     (sweep,) = (project.outputs / "sweeps").iterdir()
     (log,) = sweep.rglob("*_log.out")
-    assert log.read_text().count("nothing is left of the 1 runs of ncexp-") == 1
+    assert log.read_text().count("Job completed successfully") == 2
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
 def test_comment_of_the_users_own_is_kept(project: Project) -> None:
-    project.succeed(HELD, LEAVE, "+hydra.launcher.additional_parameters.comment=theirs")
+    code, printed = project.sweep(HELD, LEAVE, "+hydra.launcher.additional_parameters.comment=theirs")
+    assert code == 0, printed
     (entry,) = project.manifest()
+    (sweep,) = (project.outputs / "sweeps").iterdir()
     said = subprocess.run(["squeue", "-h", "-j", entry["job"], "-o", "%k"], capture_output=True, text=True, check=True)
-    assert re.fullmatch(r"theirs ncexp-[0-9a-f]{12}\n", said.stdout)
+    assert re.fullmatch(rf"theirs {sweep.name[-8:]}:[0-9a-f]{{12}}\n", said.stdout)
     assert "1 queued" in project.run("status", "last")[1]
 
 
 def test_status_says_why_a_job_waits_whoever_asks(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    project.succeed("seed=1,2", HELD, LEAVE)
+    assert project.sweep("seed=1,2", HELD, LEAVE)[0] == 0
     monkeypatch.setenv("LOGNAME", "nobody")
     monkeypatch.setenv("USER", "nobody")
     code, printed = project.run("status", "last")
@@ -133,33 +149,44 @@ def test_status_says_why_a_job_waits_whoever_asks(project: Project, monkeypatch:
     assert re.search(r"000 .* queued +JobHeldUser", project.run("status", "last", "--all")[1])
 
 
-def test_cancel_leaves_a_job_alone_that_is_none_of_the_sweep(project: Project) -> None:
-    project.succeed("seed=1,2", HELD, LEAVE)
-    _, second = project.manifest()
-    wrap = ["sbatch", "--parsable", "--hold", "--output=/dev/null", "--comment=ncexp", "--wrap=sleep 60"]
+def test_cancel_leaves_a_job_alone_that_only_bears_the_number(project: Project) -> None:
+    assert project.sweep("seed=1,2", HELD, LEAVE)[0] == 0
+    _, theirs = project.manifest()
+    # As after a restart, when SLURM counts from one again: the number of the second is that of somebody's job.
+    wrap = ["sbatch", "--parsable", "--hold", "--output=/dev/null", "--wrap=sleep 60"]
     stranger = subprocess.run(wrap, capture_output=True, text=True, check=True, cwd=project.folder).stdout.strip()
     try:
-        subprocess.run(["scancel", second["job"]], check=True)
+        (sweep,) = (project.outputs / "sweeps").iterdir()
+        subprocess.run(["scancel", theirs["job"]], check=True)
+        manifest = sweep / "manifest.jsonl"
+        manifest.write_text(manifest.read_text().replace(f'"{theirs["job"]}"', f'"{stranger}"'))
+        run = RunDirectory(Path(theirs["directory"]))
+        run.set_job(stranger, run.submission())
         assert "1 lost, 1 queued" in project.run("status", "last")[1]
         code, printed = project.run("cancel", "last")
-        assert (code, "1 jobs are being ended" in printed) == (0, True), printed
+        assert code == 0, printed
+        assert f"{stranger}: left alone" in printed
+        assert "1 jobs are being ended" in printed
         assert queue(project.folder) == [stranger]
     finally:
         subprocess.run(["scancel", stranger], check=True)
 
 
 def test_run_that_its_time_limit_ends_again_and_again_says_so(project: Project) -> None:
-    # So short a limit that every warning may be that of the limit.
-    limits = ["hydra.launcher.max_num_timeout=1", "hydra.launcher.timeout_min=3"]
-    sweep = project.begin(LONG, *limits)
+    project.hold()
+    # A limit of at most ten minutes: then submitit takes every warning for that of the limit.
+    sweep = project.start(
+        *project.sweep_arguments(LONG, "hydra.launcher.max_num_timeout=1", "hydra.launcher.timeout_min=10")
+    )
+    until(lambda: bool(list(project.outputs.glob("*/training.jsonl"))), "the training")
     (entry,) = project.manifest()
     log = Path(entry["directory"]) / "run.log"
     subprocess.run(["scancel", "--signal=USR2", entry["job"]], check=True)
     until(lambda: "resumed " in log.read_text(), "the requeue")
     subprocess.run(["scancel", "--signal=USR2", entry["job"]], check=True)
-    code, printed = project.end(sweep, hold=True)
-    assert code == 130, printed
-    said = "stopped by the time limit of 3 min, 2 times in this job: raise hydra.launcher.timeout_min"
+    printed, _ = sweep.communicate(timeout=PATIENCE_S)
+    assert sweep.returncode == 130, printed
+    said = "stopped by the time limit of 10 min, 2 times in this job: raise hydra.launcher.timeout_min"
     assert said in printed
     epoch = re.search(r"interrupted +epoch (\d+) +stopped in epoch (\d+) after step (\d+)", printed)
     assert epoch is not None, printed
