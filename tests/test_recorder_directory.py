@@ -54,7 +54,7 @@ def test_result_is_a_run_directory_like_any_other(
     assert set(frame.run) == {run.key}
     assert compare([str(directory.path), "mine", "--in", str(tmp_path)]) == 0
     assert export([str(tmp_path), "--to", str(tmp_path / "all.csv")]) == 0
-    assert report([str(tmp_path), "--to", str(tmp_path / "report")]) == 0
+    assert report([str(tmp_path), "preset=han2022", "--to", str(tmp_path / "report")]) == 0
     assert "| gaussians | small | mse | 0.05 |" in capsys.readouterr().out
 
 
@@ -68,7 +68,7 @@ def test_report_takes_runs_without_rate_or_test_examples(
     for seed in (0, 1):
         with ncexp.Recorder(tmp_path / f"run{seed}", **OPTIONS, lr=rate, seed=seed if rate else None) as recorder:
             recorder.evaluate(1, network(), train_loader, test_loader if tested else None)
-    assert report([str(tmp_path), "--to", str(tmp_path / "report")]) == 0
+    assert report([str(tmp_path), "preset=han2022", "--to", str(tmp_path / "report")]) == 0
     assert f"| TensorDataset | Sequential | mse | {rate or '–'} | 2 |" in capsys.readouterr().out
     assert ncexp.load(tmp_path).frame().lr.iloc[0] == pytest.approx(rate or math.nan, nan_ok=True)
 
