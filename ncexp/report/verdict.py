@@ -149,7 +149,7 @@ def outcome_table(study: Study) -> Table:
         others = [run.state for run in one.runs if run.state is not State.COMPLETED]
         row: list[Entry] = [
             *map(brief, one.values.values()),
-            str(len(_errors(one))),
+            str(len(done)),
             Value.of(_errors(one), ".2f"),
             *numbers,
         ]
