@@ -147,7 +147,7 @@ def test_report_from_a_store_names_what_is_wrong_and_shows_the_others(
     tmp_path: Path, store_template: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A damaged status, a name that leaves the folder, a run that is there twice, a host that nobody named."""
-    monkeypatch.setattr("ncexp.report.grids.draw_all", lambda *_: [])
+    monkeypatch.setattr("ncexp.report.whole.draw_all", lambda *_: [])
     runs, to = tmp_path / "runs", tmp_path / "report"
     for seed in range(4):
         write_run(runs, seed=seed, epochs=[1, 2, 3])
@@ -180,7 +180,7 @@ def test_report_from_a_store_names_what_is_wrong_and_shows_the_others(
     assert host in said
     assert tempfile.gettempdir() not in re.sub(re.escape(uri), "", said)
     assert said.count("left out: ") == 4
-    assert "1 runs in 1 cells" in (to / "report.html").read_text()
+    assert "1 run, 1 setting" in (to / "report.html").read_text()
 
 
 @pytest.mark.parametrize("uri", ["abc", "foo://bar", ""])
