@@ -153,3 +153,9 @@ def test_value_that_was_met_with_a_traceback_is_refused(fuzzed: dict[str, Fuzzed
         fuzzed["mlp"].prepare(override)
     key = re.split(r"[~=]", override.removeprefix("~"))[0]
     assert key in explain(caught.value)
+
+
+def test_number_of_classes_beyond_any_memory_is_refused_at_once(fuzzed: dict[str, Fuzzed]) -> None:
+    """Its class sizes were a list of as many numbers: 20 GB, and the process was killed."""
+    with pytest.raises(ConfigError, match=r"dataset.examples_per_class: expected at most 16384 examples in all"):
+        fuzzed["free"].prepare("dataset.num_classes=9223372036854775807")

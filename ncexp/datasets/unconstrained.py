@@ -30,7 +30,8 @@ def numbered(
 
     Raises ValueError where n is above MOST_EXAMPLES.
     """
-    counts = class_sizes(num_classes, examples_per_class, imbalance)
+    # Each class has an example, and a list of their sizes has to fit into memory.
+    counts = class_sizes(num_classes, examples_per_class, imbalance) if num_classes <= MOST_EXAMPLES else [num_classes]
     num_examples = sum(counts)
     if num_examples > MOST_EXAMPLES:
         raise ValueError(
