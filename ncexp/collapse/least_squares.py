@@ -130,7 +130,7 @@ def least_squares_classifier(statistics: ClassStatistics, ridge: Ridge, bias: bo
     Raises:
         ValueError: a ridge that is negative or not finite; features too large or too small to be squared in float64.
     """
-    ridges = _ridges(ridge)
+    ridges = ridge_pair(ridge)
     if not statistics.hold_squares:
         raise ValueError(
             "statistics: expected finite second moments, got an overflow or underflow. The training has diverged."
@@ -166,7 +166,7 @@ def decompose_mse(statistics: ClassStatistics, classifier: LinearClassifier, rid
     """
     check_layer(statistics.class_means, classifier.weight)
     classifier = classifier.to(statistics.class_means.device)
-    ridges = _ridges(ridge)
+    ridges = ridge_pair(ridge)
     if not statistics.hold_squares:
         return MSEDecomposition(**dict.fromkeys((field.name for field in fields(MSEDecomposition)), math.nan))
     problem = _problem(statistics, ridges, classifier.bias is not None)
@@ -220,7 +220,8 @@ def _penalty(classifier: LinearClassifier, ridges: tuple[float, float]) -> float
     return (ridges[0] * float(classifier.weight.square().sum()) + ridges[1] * bias) / 2
 
 
-def _ridges(ridge: Ridge) -> tuple[float, float]:
+def ridge_pair(ridge: Ridge) -> tuple[float, float]:
+    """λ of weight and bias. Raises ValueError for what is no finite number >= 0, nor a pair of them."""
     pair = ridge if isinstance(ridge, tuple) else (ridge, ridge)
     if len(pair) != 2 or not all(0 <= value < math.inf for value in pair):
         raise ValueError(

@@ -42,7 +42,7 @@ from torch import Tensor
 
 from ncexp.collapse.checks import all_finite, require_finite
 from ncexp.collapse.known_directions import KnownDirections, known_directions, units_rounding
-from ncexp.collapse.least_squares import Ridge
+from ncexp.collapse.least_squares import Ridge, ridge_pair
 from ncexp.collapse.linear_algebra import ROUND_OFF
 from ncexp.collapse.target_statistics import TargetStatistics
 
@@ -124,7 +124,7 @@ def least_squares_map(statistics: TargetStatistics, ridge: Ridge, bias: bool = T
     >>> round(float(weight), 12), round(float(bias), 12)
     (3.0, 1.0)
     """
-    ridges = _pair(ridge)
+    ridges = ridge_pair(ridge)
     if not statistics.hold_squares:
         raise ValueError("statistics: expected finite second moments, got an overflow. The training has diverged.")
     return _Problem(statistics, ridges, bias).minimizer
@@ -149,7 +149,7 @@ def decompose_regression(
     Raises:
         ValueError: a ridge that is negative or not finite; a layer of another m or P, or with values not finite.
     """
-    layer, ridges = _checked_layer(statistics, weight, bias), _pair(ridge)
+    layer, ridges = _checked_layer(statistics, weight, bias), ridge_pair(ridge)
     if not statistics.hold_squares:
         return TargetDecomposition(**dict.fromkeys((field.name for field in fields(TargetDecomposition)), math.nan))
     optimum = (problem := _Problem(statistics, ridges, bias is not None)).minimizer
@@ -317,16 +317,6 @@ def _rounding_of_sums(statistics: TargetStatistics, layer: LinearMap) -> Tensor:
     width = statistics.num_features + statistics.num_targets
     moments = layer.weight.square().sum(0) @ statistics.feature_covariance.diagonal()
     return width**2 * ROUND_OFF * (moments + statistics.target_covariance.trace())
-
-
-def _pair(ridge: Ridge) -> tuple[float, float]:
-    pair = ridge if isinstance(ridge, tuple) else (ridge, ridge)
-    if len(pair) != 2 or not all(0 <= value < math.inf for value in pair):
-        raise ValueError(
-            f"ridge: expected a finite number >= 0, or a pair (weight, bias) of them, got {ridge}. "
-            "Derive it from the optimizer with ridge_from_weight_decay."
-        )
-    return pair
 
 
 def _checked_layer(statistics: TargetStatistics, weight: Tensor, bias: Tensor | None) -> LinearMap:

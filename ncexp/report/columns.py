@@ -98,6 +98,12 @@ class Column:
             return self.row is not None and self.row.is_log
         return self.numeric and is_geometric([*map(float, self.texts)])
 
+    @cached_property
+    def words(self) -> dict[str, str]:
+        """What people read for each value of a key: numbers with six digits, with all where six would make two one."""
+        short = [brief(text) for text in self.texts]
+        return {text: word if short.count(word) == 1 else text for text, word in zip(self.texts, short, strict=True)}
+
     def of(self, run: SavedRun) -> float:
         """The number, a share in percent; nan where there is none."""
         if self.name == ZERO_EPOCH:
@@ -132,9 +138,13 @@ def natural_order(name: str) -> list[tuple[int, float, str]]:
         return [(0, float(part), "") if part.isdecimal() else (1, 0.0, part) for part in re.split(r"(\d+)", name)]
 
 
-def brief_choice(name: str, text: str) -> str:
-    """``weight_decay=0.0005``: the key's last word; a choice of a group, digits or cross_entropy, speaks for itself."""
-    return brief(text) if "." not in name and not is_number(text) else f"{name.rpartition('.')[2]}={brief(text)}"
+def brief_choice(name: str, text: str, word: str | None = None) -> str:
+    """``weight_decay=0.0005``: the key's last word; a choice of a group, digits or cross_entropy, speaks for itself.
+
+    word: what people read for the value, `Column.words`; without it as `brief`.
+    """
+    word = brief(text) if word is None else word
+    return word if "." not in name and not is_number(text) else f"{name.rpartition('.')[2]}={word}"
 
 
 def is_number(text: str) -> bool:

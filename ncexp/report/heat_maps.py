@@ -27,7 +27,7 @@ def heat_figure(study: Study, width: float | None = None) -> Figure:
     x, across = study.layout.x, study.layout.across
     assert x is not None
     assert across is not None
-    facets = by_values(study.settings, [one for one in study.by if one not in (x, across)])
+    facets = heat_facets(study)
     rows = []
     for y in study.drawn(len(facets)):
         grids = [_grid_of(settings, x, across, y) for _, settings in facets]
@@ -38,6 +38,11 @@ def heat_figure(study: Study, width: float | None = None) -> Figure:
         return wrapped(names, [one for (one,) in rows], [], width, across.label, x.label)
     names = [f"{y.label}\n{across.label}" for y in study.drawn(len(facets))]
     return draw_panels(names, [words for words, _ in facets], rows, [], width, of_axis=x.label)
+
+
+def heat_facets(study: Study) -> list[tuple[str, list[Setting]]]:
+    """The settings by the axes that are neither x nor the vertical one, which stand above."""
+    return by_values(study.settings, [one for one in study.by if one not in (study.layout.x, study.layout.across)])
 
 
 def _grid_of(settings: Sequence[Setting], x: Column, across: Column, y: Column) -> numpy.ndarray:

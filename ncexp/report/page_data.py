@@ -20,10 +20,10 @@ from ncexp.config.composing import quoted
 from ncexp.config.installed import choices, read_choice
 from ncexp.record import DamagedFile, RunDirectory, SavedRun, column, read_json
 from ncexp.record.quantities import Quantity
-from ncexp.report.columns import ABSENT, SEED, ZERO_EPOCH, Column, brief, text_of
+from ncexp.report.columns import ABSENT, SEED, ZERO_EPOCH, Column, text_of
 from ncexp.report.numbers import at_the_end
 from ncexp.report.study import Study
-from ncexp.report.style import COLOURS, MORE, OTHERS, RED, group_colours, scale_colours
+from ncexp.report.style import COLOURS, MORE, OTHERS, RED, key_colours, scale_colours
 
 #: Base64 letters of all curves together: the file stays below 25 MB, of which Plotly's script takes five. Numbers that
 #: have a place in summary, figures or tables come first; of those that no room is left for the last value is there.
@@ -68,8 +68,7 @@ def page_data(study: Study, folder: Path) -> dict[str, Any]:
         "free": free,
         "quantities": [_quantity(one) | {"at_once": one.name in shown} for one in known],
         "runs": [
-            _run(run, [one.name for one in keys], folder)
-            | {"setting": settings[run.key], "kept": run.key in kept, "panel": panels[run.key]}
+            _run(run, keys, folder) | {"setting": settings[run.key], "kept": run.key in kept, "panel": panels[run.key]}
             for run in runs
         ],
         "final": {one.name: [_number(_final(one)(run)) for run in runs] for one in known},
@@ -133,8 +132,8 @@ def _encoded(values: Sequence[float]) -> str | None:
 
 def _key(one: Column) -> dict[str, Any]:
     """Its values in their order, each with its colour: numbers dark to light, words as in figures."""
-    values = [*dict.fromkeys(brief(text) for text in one.texts if text != ABSENT)]
-    colours = scale_colours(len(values)) if one.numeric else group_colours(values).values()
+    values = [word for text, word in one.words.items() if text != ABSENT]
+    colours = key_colours(values, one.numeric).values()
     return {"name": one.name, "numeric": one.numeric, "log": one.log, "values": values, "colors": [*colours]}
 
 
@@ -169,7 +168,7 @@ def _quantity(one: Column) -> dict[str, Any]:
     }
 
 
-def _run(run: SavedRun, keys: Sequence[str], folder: Path) -> dict[str, Any]:
+def _run(run: SavedRun, keys: Sequence[Column], folder: Path) -> dict[str, Any]:
     there = run.path.exists()  # not one that was read from MLflow
     return {
         "key": run.key,
@@ -179,7 +178,7 @@ def _run(run: SavedRun, keys: Sequence[str], folder: Path) -> dict[str, Any]:
         "last": int(run.records[-1]["epoch"]) if run.records else None,
         "zero": run.zero_error_epoch,
         "seed": run.seed,
-        "values": {name: brief(text) for name in keys if (text := text_of(run, name)) != ABSENT},
+        "values": {one.name: one.words[text] for one in keys if (text := text_of(run, one.name)) != ABSENT},
         "folder": _link(run.path, folder) if there else None,
         "figures": [[one.stem, _link(one, folder)] for one in sorted((run.path / "figures").glob("*.png"))],
         "mlflow": mlflow_page(run),

@@ -17,13 +17,13 @@ from ncexp.config import nearest
 from ncexp.record import SavedRun, State
 from ncexp.record.quantities import QUANTITIES, find
 from ncexp.report.columns import EPOCH, ZERO_EPOCH, Column, axes, brief_choice, differing, natural_order, text_of
-from ncexp.report.numbers import ERROR, Spread, Value, at_the_end
+from ncexp.report.numbers import ERROR, Spread, Value, at_the_end, rank_correlation
 
 Direction = Literal["min", "max"]
 #: Columns of panels that facets make, unless a person asks for more.
 MOST_FACETS = 6
 #: Panels of a figure whose rows nobody named: more are not looked at, and each takes a tenth of a second.
-MOST_PANELS, FEWEST_ROWS = 45, 3
+MOST_IN_A_FIGURE, FEWEST_ROWS = 45, 3
 Row = TypeVar("Row")
 
 
@@ -233,6 +233,13 @@ class Study:
         return self.layout.y if self.layout.named else [*rows_that_fit(self.layout.y, columns)]
 
     @cached_property
+    def correlation(self) -> tuple[float, float, float, int]:
+        """Of the scatter's two numbers over all runs that completed and have both, see `rank_correlation`."""
+        assert self.layout.scatter is not None
+        x, y = self.layout.scatter
+        return rank_correlation([[(x.of(run), y.of(run)) for run in one.points] for one in self.settings])
+
+    @cached_property
     def facets(self) -> list[tuple[str, list[Setting]]]:
         """The settings by what stands above each column of panels."""
         return by_values(self.settings, self.layout.facet)
@@ -242,14 +249,15 @@ def by_values(settings: Iterable[Setting], columns: Sequence[Column]) -> list[tu
     """The settings by their values of these keys, which stand above."""
     found: dict[str, list[Setting]] = {}
     for setting in settings:
-        words = [brief_choice(one.name, setting.values[one.name]) for one in columns]
+        texts = [(one, setting.values[one.name]) for one in columns]
+        words = [brief_choice(one.name, text, one.words[text]) for one, text in texts]
         found.setdefault(", ".join(words), []).append(setting)
     return [*found.items()]
 
 
 def rows_that_fit(rows: Sequence[Row], columns: int) -> Sequence[Row]:
-    """The first rows of a figure with so many columns, MOST_PANELS panels in all but FEWEST_ROWS rows at least."""
-    return rows[: max(FEWEST_ROWS, MOST_PANELS // columns)]
+    """The first rows of a figure with so many columns: MOST_IN_A_FIGURE panels in all, or FEWEST_ROWS rows."""
+    return rows[: max(FEWEST_ROWS, MOST_IN_A_FIGURE // columns)]
 
 
 def study_of(runs: Iterable[SavedRun], asked: Asked | None = None) -> Study:

@@ -26,8 +26,7 @@ from ncexp.report.curves import (
     spectrum_handles,
     spectrum_series,
 )
-from ncexp.report.heat_maps import heat_figure
-from ncexp.report.numbers import rank_correlation
+from ncexp.report.heat_maps import heat_facets, heat_figure
 from ncexp.report.panels import Panel, draw_panels, wrapped
 from ncexp.report.study import Setting, Study, by_values, over_seeds, rows_that_fit
 from ncexp.report.style import (
@@ -35,9 +34,9 @@ from ncexp.report.style import (
     TRAIN_LINE,
     axis_label,
     group_colours,
+    key_colours,
     label_ticks,
     scale_axis,
-    scale_colours,
     set_log,
 )
 
@@ -61,16 +60,20 @@ def figures_of(study: Study) -> Iterator[tuple[str, str, Draw]]:
         return
     if layout.x and layout.across:
         caption = f"At the end, over {layout.x.label} and {layout.across.label}: means over the runs of each setting."
-        yield "heat_maps", caption + _of_how_many(study), partial(heat_figure, study)
+        columns = len(heat_facets(study))
+        words = _of_how_many(study, study.drawn(columns), study.layout.y)
+        yield "heat_maps", caption + words, partial(heat_figure, study)
     elif layout.x:
         points = "mean and standard error over the runs of each setting" if layout.x.is_key else "a point a run"
         caption = f"At the end, against {layout.x.label}: {points}."
-        yield "at_the_end", caption + _of_how_many(study), partial(final_figure, study)
+        words = _of_how_many(study, study.drawn(len(study.facets)), study.layout.y)
+        yield "at_the_end", caption + words, partial(final_figure, study)
     shown = study.ranked[:MOST_CURVES]
     few = "" if len(shown) == len(study.settings) else f" The {MOST_CURVES} best of {len(study.settings)} settings."
     bands = "Against the epoch: mean over seeds and one standard deviation."
-    if _curve_rows(study):
-        yield "epochs", bands + few + _of_how_many(study), partial(epochs_figure, study)
+    if rows := _curve_rows(study):
+        words = _of_how_many(study, rows_that_fit(rows, len(study.facets)), rows)
+        yield "epochs", bands + few + words, partial(epochs_figure, study)
     best = [setting for setting in study.ranked if setting.kept][:MOST_PANELS]
     few = "" if len(best) == len(study.settings) else f" The {len(best)} best of {len(study.settings)} settings."
     recorded = {name for setting in best for run in setting.kept for name in run.records[-1]}
@@ -85,20 +88,17 @@ def figures_of(study: Study) -> Iterator[tuple[str, str, Draw]]:
         yield "path_fit", caption, partial(path_fit_figure, study, best)
 
 
-def _of_how_many(study: Study) -> str:
-    """Where there is room for some numbers alone, how to see others."""
-    columns = len(study.facets)
-    return "" if len(study.drawn(columns)) == len(study.layout.y) else " The first numbers; y= names others."
+def _of_how_many(study: Study, rows: Sequence[object], every: Sequence[object]) -> str:
+    """Where there is room for some numbers alone, how many these are, and how to see others."""
+    if study.layout.named or len(rows) == len(every):
+        return ""
+    return f" The first {len(rows)} of {len(every)} numbers; y= names others."
 
 
 def colours_of(study: Study) -> dict[str, str]:
-    """Value of the color's key → colour: from dark to light where it is a number with many values."""
+    """Value of the color's key → colour; empty where there is no such key."""
     column = study.layout.color
-    if column is None or not column.is_key:
-        return {}
-    if column.numeric and len(column.texts) > 2:
-        return dict(zip(column.texts, scale_colours(len(column.texts)), strict=True))
-    return group_colours(column.texts)
+    return {} if column is None else key_colours(column.texts, column.numeric)
 
 
 def final_figure(study: Study, width: float | None = None) -> Figure:
@@ -224,9 +224,7 @@ def scatter_figure(study: Study, width: float | None = None) -> Figure:
 
 def correlation_in_words(study: Study) -> str:
     """``Spearman's ρ 0.87, 95 % interval 0.61 to 0.95, of 18 runs``."""
-    assert study.layout.scatter is not None
-    x, y = study.layout.scatter
-    rho, low, high, count = rank_correlation([[(x.of(run), y.of(run)) for run in one.points] for one in study.settings])
+    rho, low, high, count = study.correlation
     if math.isnan(rho):
         return f"{count} runs have both numbers: no rank correlation"
     interval = "" if math.isnan(low) else f", 95 % interval {low:.2f} to {high:.2f}"

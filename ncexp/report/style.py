@@ -74,6 +74,13 @@ def group_colours(groups: Sequence[str]) -> dict[str, str]:
     return {group: COLOURS[first[group]] if group in first else next(others) for group in groups}
 
 
+def key_colours(texts: Sequence[str], numeric: bool) -> dict[str, str]:
+    """Value of a key → colour: of more than two numbers, in their order, from dark to light; of others as of groups."""
+    if numeric and len(texts) > 2:
+        return dict(zip(texts, scale_colours(len(texts)), strict=True))
+    return group_colours(texts)
+
+
 def axis_label(row: Quantity, runs: Sequence[SavedRun]) -> str:
     """The row's symbol; of the MSE objective without its decay where no run has one, as with cross-entropy."""
     objective, plus, _ = row.symbol.partition(" + λ")

@@ -10,8 +10,8 @@ from rich.table import Table as TerminalTable
 
 from ncexp.record import SavedRun, State, format_counts
 from ncexp.record.text import csv_cell, printable
-from ncexp.report.columns import ABSENT, ZERO_EPOCH, Column, brief, text_of
-from ncexp.report.numbers import Value, describe_doubts, rank_correlation
+from ncexp.report.columns import ABSENT, ZERO_EPOCH, Column, text_of
+from ncexp.report.numbers import Value, describe_doubts
 from ncexp.report.study import Setting, Study, over_seeds
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ def settings(study: Study) -> Table:
     free = [f"{column.label} (chosen)" for column in study.free] if study.best else []
     columns = [*(column.label for column in study.by), *free, "runs", *(column.label for column in _numbers(study))]
     rows = [
-        [*map(brief, setting.values.values())]
-        + [brief(setting.chosen.get(column.name, ABSENT)) for column in study.free if study.best]
+        [*setting.values.values()]
+        + [setting.chosen.get(column.name, ABSENT) for column in study.free if study.best]
         + [_counted(setting)]
         + [over_seeds(setting.done, column.of, _places(column), "se") for column in _numbers(study)]
         for setting in study.ranked
@@ -118,7 +118,7 @@ def differences(study: Study) -> Table:
             pairs = _pairs(kept, axis.name, value, values[0])
             if pairs:
                 numbers = [_difference(pairs, column) for column in _numbers(study)]
-                rows.append([axis.label, brief(value), brief(values[0]), str(len(pairs)), *numbers])
+                rows.append([axis.label, value, values[0], str(len(pairs)), *numbers])
     columns = ["key", "value", "less", "pairs", *(column.label for column in _numbers(study))]
     title = "What each key does: differences at equal other keys and seed, mean ± standard error over pairs"
     return Table.of("differences", title, columns, rows)
@@ -158,7 +158,7 @@ def _counted(setting: Setting) -> str:
 def runs(study: Study) -> Table:
     """A row a run: its keys, state, last evaluated epoch and numbers, a single value each."""
     rows = [
-        [run.name, run.key, *(brief(text_of(run, column.name)) for column in study.keys), str(run.state)]
+        [run.name, run.key, *(text_of(run, column.name) for column in study.keys), str(run.state)]
         + [str(int(run.records[-1]["epoch"])) if run.records else ABSENT]
         + [Value.of([column.of(run)], _places(column)) for column in _numbers(study)]
         for run in study.runs
@@ -183,7 +183,7 @@ def correlation(study: Study) -> Table:
     """The scatter's two numbers, Spearman's ρ, its 95 % interval by bootstrap and the number of runs."""
     assert study.layout.scatter is not None
     x, y = study.layout.scatter
-    rho, low, high, count = rank_correlation([[(x.of(run), y.of(run)) for run in one.points] for one in study.settings])
+    rho, low, high, count = study.correlation
     row: list[Entry] = [x.label, y.label, *(Value.of([number]) for number in (rho, low, high)), str(count)]
     columns = ["x", "y", "Spearman's ρ", "95 % from", "to", "runs"]
     return Table.of(

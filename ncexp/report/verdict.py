@@ -233,9 +233,8 @@ def _path(runs: Sequence[SavedRun], where: str) -> list[str]:
         return [f"{where}{line}" for line in _of_path(runs[0])]
     sure = [run for run in runs if not run.doubts]
     known, near = _last(sure, at_the_end(PERP)), _last(sure, small_perp_epoch)
-    since = (
-        f", from epoch {' to '.join(dict.fromkeys(f'{one:.0f}' for one in (min(near), max(near))))} on" if near else ""
-    )
+    ends = [*dict.fromkeys(f"{epoch:.0f}" for epoch in (min(near), max(near)))] if near else []
+    since = f", from epoch {' to '.join(ends)} on" if near else ""
     near_path = f"near the central path (L_LS⊥ stays below a tenth of L_NC1){since}"
     return [f"{where}{len(near)} of {_counted(known, where)} {near_path}"] if known else []
 

@@ -12,7 +12,9 @@ from synthetic_sweep import write_run
 
 from ncexp.record import SavedRun, State, load
 from ncexp.report.columns import is_geometric
+from ncexp.report.page_data import page_data
 from ncexp.report.study import MOST_FACETS, Asked, Best, Study, study_of
+from ncexp.report.tables import settings
 
 EPOCHS = [1, 2, 5, 12, 35]
 ERROR, NC1 = "test/error", "train/collapse/nc1_trace"
@@ -218,3 +220,18 @@ def test_seeds_that_are_missing_in_some_groups_are_counted(runs: list[SavedRun])
     for setting in study.settings:
         counts.setdefault(setting.values["batch_size"], set()).add(len(setting.done))
     assert counts == {"32": {2}, "128": {1}}
+
+
+def test_values_that_six_digits_make_one_stay_two(tmp_path: Path) -> None:
+    """They shared a column of panels, a value of the page and a row of the CSV that named them alike."""
+    near = (0.12345671, 0.12345672)
+    for decay, rate in product(near, (0.02, 0.05)):
+        write_run(tmp_path, rate=rate, epochs=EPOCHS, options={"optimizer.weight_decay": decay})
+    study = study_of(load(tmp_path), Asked(x="lr", facet=("optimizer.weight_decay",)))
+    assert [words for words, _ in study.facets] == [f"weight_decay={decay}" for decay in near]
+    (key,) = (one for one in study.keys if one.name == "optimizer.weight_decay")
+    assert [*key.words.values()] == [*map(str, near)]
+    values = {run["values"]["optimizer.weight_decay"] for run in page_data(study, tmp_path)["runs"]}
+    assert values == {*map(str, near)}
+    (place,) = (place for place, name in enumerate(settings(study).columns) if name == "optimizer.weight_decay")
+    assert {row[place] for row in settings(study).rows} == {*map(str, near)}

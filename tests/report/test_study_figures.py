@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -245,3 +246,22 @@ def test_key_that_some_runs_lack_has_a_tick_for_them(tmp_path: Path) -> None:
     figure = figures(study_of(load(tmp_path), Asked(y=(NC1,))), None, "at_the_end")["at_the_end"]
     assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["0.0001", "0.01", "–"]
     assert sorted(place for line in figure.axes[0].lines for place in line.get_xdata()) == [0, 1, 2]
+
+
+def test_captions_count_the_rows_of_a_grid_that_has_room_for_some(runs: list[SavedRun]) -> None:
+    """Fifteen columns leave three rows; each figure says of how many these are, of its own rows."""
+    wide = [
+        replace(run, raw={**run.raw, "dataset": {**run.raw["dataset"], "name": f"data{number}"}})
+        for number in range(15)
+        for run in runs[:1]
+    ]
+    wide = [replace(run, path=run.path.with_name(f"r{place}_{place:010d}")) for place, run in enumerate(wide)]
+    study = study_of(wide, Asked(x="lr", facet=("dataset",)))
+    captions = {name: caption for name, caption, _ in figures_of(study)}
+    drawn = {name: figure.axes for name, figure in figures(study, None, "at_the_end", "epochs").items()}
+    for name, axes in drawn.items():
+        (shown, every) = map(int, re.findall(r"The first (\d+) of (\d+) numbers; y= names others", captions[name])[0])
+        assert (shown, len(axes)) == (3, 45), name
+        assert every > 3
+    named = study_of(wide, Asked(x="lr", facet=("dataset",), y=BOTH))
+    assert not any("The first" in caption for _, caption, _ in figures_of(named))
