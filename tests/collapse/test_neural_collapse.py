@@ -1,6 +1,6 @@
-"""Collapse metrics: exact cases, invariances, and where one is undefined or rests on rounding alone.
+"""Every metric against its definition in plain NumPy, exact cases, invariances, and where a metric is undefined.
 
-Against their definitions: test_fifty_digits.py.
+With fifty digits, on small shapes: test_fifty_digits.py.
 """
 
 import dataclasses
@@ -27,6 +27,80 @@ ROUNDING = 1e-10
 # What is exactly 0 in theory and a rounding of numbers of size 1 here.
 ZERO = 1e-13
 NAMES = [field.name for field in dataclasses.fields(CollapseMetrics)]
+
+
+def brute_force(features: Tensor, labels: Tensor, weight: Tensor) -> dict[str, float]:
+    """The table of definitions, example by example and pair by pair."""
+    h, y, w = features.numpy(), labels.numpy(), weight.numpy()
+    n, num_classes = len(h), len(w)
+    mu = np.stack([h[y == c].mean(0) for c in range(num_classes)])
+    m, frame = mu - h.mean(0), mu - mu.mean(0)
+    pi = np.bincount(y) / n
+    within = sum(np.outer(d, d) for d in h - mu[y]) / n
+    between = sum(p * np.outer(x, x) for p, x in zip(pi, m, strict=True))
+    v = [((h[y == c] - mu[c]) ** 2).sum(1).mean() for c in range(num_classes)]
+    pairs = [(a, b) for a in range(num_classes) for b in range(num_classes) if a != b]
+    rank = min(num_classes - 1, h.shape[1])
+
+    def cos(x, z):
+        return x @ z / np.linalg.norm(x) / np.linalg.norm(z)
+
+    def etf_error(gram):
+        ideal = (np.eye(num_classes) - 1 / num_classes) / np.sqrt(num_classes - 1)
+        return np.linalg.norm(gram / np.linalg.norm(gram) - ideal)
+
+    def entropy_rank(scales):
+        p = scales[scales > 0] / scales.sum()
+        return np.exp(-(p * np.log(p)).sum())
+
+    values, vectors = np.linalg.eigh(between)
+    inverse = vectors[:, -rank:] / values[-rank:] @ vectors[:, -rank:].T
+    scales, directions = np.linalg.eigh(within)
+    omega = np.linalg.svd(directions / np.sqrt(scales) @ directions.T @ m.T, compute_uv=False)[:rank]
+    units = frame / np.linalg.norm(frame, axis=1, keepdims=True)
+    kernel = [-np.log(np.linalg.norm(units[a] - units[b])) for a, b in pairs]
+    answer = {
+        "nc1_trace": np.trace(within @ inverse) / num_classes,
+        "nc1_trace_on_range": np.trace(within @ inverse) / num_classes,
+        "rank_means": rank,
+        "nc1_ratio": np.trace(within) / np.trace(between),
+        "nc1_snr": (omega**-2.0).sum(),
+        "cdnv": np.mean([(v[a] + v[b]) / 2 / ((mu[a] - mu[b]) ** 2).sum() for a, b in pairs]),
+        "self_duality": ((w / np.linalg.norm(w) - frame / np.linalg.norm(frame)) ** 2).sum(),
+        "self_duality_product": etf_error(w @ frame.T),
+        "self_duality_angle": np.mean([1 - cos(w[c], frame[c]) for c in range(num_classes)]),
+        "uniformity_means": np.mean(kernel),
+        "uniformity_means_variance": np.var(kernel),
+        "uniform_duality": np.var([w[c] @ frame[c] for c in range(num_classes)]),
+        "norm_ratio": (w**2).sum() / (frame**2).sum(),
+        "nc0_classifier": np.linalg.norm(w.sum(0)) / np.linalg.norm(w),
+        "effective_rank_means": entropy_rank(np.linalg.svd(frame, compute_uv=False)[:rank]),
+        "effective_rank_within": entropy_rank(np.sqrt(scales)),
+    }
+    for name, x in (("means", frame), ("classifier", w)):
+        norms, cosines = np.linalg.norm(x, axis=1), np.array([cos(x[a], x[b]) for a, b in pairs])
+        answer[f"equinorm_{name}"] = norms.std(ddof=1) / norms.mean()
+        answer[f"equiangularity_{name}"] = cosines.std()
+        answer[f"maximal_angle_{name}"] = np.abs(cosines + 1 / (num_classes - 1)).mean()
+        answer[f"etf_error_{name}"] = etf_error(x @ x.T)
+    return answer
+
+
+# C − 1 < P, C − 1 = P, C − 1 > P, two classes, one feature.
+SHAPES = [(5, 9), (5, 4), (9, 4), (12, 10), (2, 3), (2, 1), (6, 2)]
+
+
+@pytest.mark.parametrize(("num_classes", "num_features"), SHAPES)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_metrics_equal_their_definitions(num_classes, num_features, seed):
+    features, labels, classifier = draw(num_classes, num_features, 120, seed)
+    measured = dataclasses.asdict(measure_collapse(class_statistics(features, labels, num_classes), classifier))
+    expected = brute_force(features, labels, classifier.weight)
+    assert list(measured) == NAMES
+    assert sorted(expected) == sorted(NAMES)
+    for name in NAMES:
+        assert type(measured[name]) is float
+        assert measured[name] == pytest.approx(expected[name], rel=ROUNDING, abs=ZERO), name
 
 
 @pytest.mark.parametrize(("num_classes", "num_features"), [(2, 1), (10, 9), (10, 30), (50, 64)])
