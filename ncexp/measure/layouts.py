@@ -160,11 +160,12 @@ def eager() -> Any:
 def blocks_of(network: nn.Module) -> list[str]:
     """The names of the network's blocks, in order.
 
-    A block is an element of an nn.Sequential, nn.ModuleList or nn.ModuleDict that has parameters and modules of its
-    own, and is none of these three itself. An element is a stage, which is opened, where one of these three directly
-    in it has such elements only, all of one class.
+    Names are those of network.named_modules(), which of a tapped model are the model's. A block is an element of an
+    nn.Sequential, nn.ModuleList or nn.ModuleDict that has parameters and modules of its own, and is none of these
+    three itself. An element is a stage, which is opened, where one of these three directly in it has such elements
+    only, all of one class.
     """
-    return [name for name, _ in _blocks(network, "")]
+    return [name for name, _ in _blocks(next(network.named_modules())[1], "")]
 
 
 def _blocks(module: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:

@@ -242,15 +242,15 @@ class Probes:
         if free is not None and needed > free:
             widest = max(widths, key=lambda name: widths[name])
             raise ValueError(
-                f"modules: expected widths P whose statistics fit in memory, {decimal(free)} free, got {needed:,} bytes "
-                f"({decimal(needed)}) for {len(widths)} probes, the widest {widest} with P = {widths[widest]:,}. Name "
-                "fewer modules, or choose a mean in place of flatten."
+                f"modules: expected widths P whose statistics fit in memory, {decimal(free)} free, got {needed:,} "
+                f"bytes ({decimal(needed)}) for {len(widths)} probes, the widest {widest} with "
+                f"P = {widths[widest]:,}. Name fewer modules, or choose a mean in place of flatten."
             )
 
 
 def probe_bytes(num_classes: int, widths: Collection[int], num_splits: int) -> int:
-    """The memory that statistics of these widths take: P² + C P numbers of eight bytes in the sums of the pass, the same
-    in each split of the snapshot, and twice the widest P² while one is made of the other.
+    """The memory that statistics of these widths take: P² + C P numbers of eight bytes in the sums of the pass, the
+    same in each split of the snapshot, and twice the widest P² while one is made of the other.
     """
     each = sum(width * (width + num_classes) for width in widths)
     return 8 * ((num_splits + 1) * each + 2 * max(widths, default=0) ** 2)
@@ -318,7 +318,7 @@ def _choices(layout: Layout, output: Tensor) -> str:
     if output.dim() != 3:
         names = [name for name in names if name not in ("class_token", "last_token")]
     explained = {
-        "token_mean": "token_mean (n, positions, width)",
+        "token_mean": "token_mean (n, tokens, width)",
         "spatial_mean": "spatial_mean (n, channels, positions)",
     }
     return ", ".join(explained.get(name, name) if layout == "unknown" else name for name in names) or "another module"
