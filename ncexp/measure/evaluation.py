@@ -16,6 +16,7 @@ from ncexp.collapse import ClassStatistics, LinearClassifier, SNRSpectrum
 from ncexp.config import Component, ConfigError, Keep, RunConfig
 from ncexp.datasets import Examples
 from ncexp.measure.evaluator import Subject, buffers_kept, evaluate, forward, seed_of, undisturbed
+from ncexp.measure.loaders import LoadedData
 from ncexp.measure.probes import Probe, Probes
 from ncexp.measure.ridge import Ridge
 from ncexp.measure.snapshot import Snapshot, SplitSnapshot, snapshot_bytes
@@ -26,6 +27,8 @@ from ncexp.training import Objective
 #: What an analysis reads: a snapshot is enough; the features of all examples; or the network itself, loss and data.
 Needs = Literal["statistics", "features", "network"]
 Kind = Literal["snapshots", "checkpoints"]
+#: What probes are tried on before a run. A first axis of this length is the batch.
+CHECKED_EXAMPLES = 3
 #: Measured of every run, whatever else is chosen.
 ERRORS = Component(group="analysis.errors", name="errors", target="ncexp.measure.analyses.LossAndError", options={})
 
@@ -94,9 +97,13 @@ class Evaluation:
         """The SNR spectrum of this split, computed once for all analyses."""
         return self._here.spectrum
 
-    def layer(self, probe: Probe) -> ClassStatistics:
-        """The statistics of a probed submodule on this split."""
-        return self._here.layers[probe.name]
+    def layers(self, probes: Mapping[str, Probe]) -> dict[str, ClassStatistics]:
+        """Submodule → its statistics on this split, of all submodules that these probes stand for, in their order."""
+        here, found = self._here, dict[str, ClassStatistics]()
+        for probe in probes.values():
+            for module in probe.modules_in({"layers": here.layers, "probed": here.probed}) or []:
+                found[module] = here.layers[f"{module} {probe.reduce}"]
+        return found
 
     def features(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The split's features (m, P) and labels (m,), in its order: as kept from the pass, or computed again.
@@ -187,10 +194,15 @@ def build_analyses(components: Mapping[str, Component]) -> dict[str, Analysis]:
 
 
 def check_probes(analyses: Mapping[str, Analysis], subject: Subject) -> None:
-    """Raises ConfigError where an analysis wants a submodule that the network lacks: now, not after an epoch."""
+    """Raises ConfigError where an analysis wants a submodule that the network lacks, or whose output is not known, or
+    more than fits in memory: now, not after an epoch. For the last two the network is run on a few examples, unless
+    they come from a loader, whose order is not ours to disturb.
+    """
     for name, analysis in analyses.items():
         try:
-            Probes(subject.network, probes_of({name: analysis}), subject.dataset.num_classes)
+            probes = Probes(subject.network, probes_of({name: analysis}), subject.dataset.num_classes)
+            if probes.probed and not isinstance(subject.dataset, LoadedData):
+                _widths(subject, probes)
         except ValueError as error:
             raise ConfigError(f"analysis.{name}.{error}") from error
 
@@ -211,10 +223,7 @@ class EpochEvaluator:
         """How many snapshots and weights stay on the disk, and how many bytes they take."""
         keep, network, num_classes = config.keep, self._subject.network, self._subject.dataset.num_classes
         probes = Probes(network, self._probes, num_classes)
-        inputs, _ = next(self._subject.splits["train"].batches(2))
-        with undisturbed(network, 0), probes.watching(), torch.no_grad():
-            network.eval()
-            widths = [network(inputs)[1].shape[1], *probes.widths()]
+        widths = _widths(self._subject, probes)
         snapshots, weights = _count(config, keep.snapshots), _count(config, keep.checkpoints)
         per_snapshot = snapshot_bytes(num_classes, widths)
         per_weights = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
@@ -247,6 +256,15 @@ class EpochEvaluator:
             for name, row in rows.items():
                 self.journals[name].put(row, replace)
         return snapshot, all_numbers(rows)
+
+
+def _widths(subject: Subject, probes: Probes) -> list[int]:
+    """P of the features and of each probe's, from a pass over a few examples, which leaves the network as it was."""
+    network = subject.network
+    inputs, labels = next(subject.splits["train"].batches(CHECKED_EXAMPLES))
+    with undisturbed(network, 0), buffers_kept(network), probes.watching(), torch.no_grad():
+        network.eval()
+        return [network(inputs)[1].shape[1], *probes.check(len(labels))]
 
 
 def kept_files(

@@ -162,7 +162,8 @@ def _evaluate_split(subject: Subject, data: Examples, probes: Mapping[str, Probe
     last, num_classes = subject.last_layer, subject.dataset.num_classes
     device = last.weight.device
     accumulator = ClassStatisticsAccumulator(num_classes, last.in_features, device=device)
-    watched, loss = Probes(subject.network, probes, num_classes), _LossOfSet(subject, device)
+    watched = Probes(subject.network, probes, num_classes, len(subject.splits))
+    loss = _LossOfSet(subject, device)
     wrong = torch.zeros((), dtype=torch.int64, device=device)
     apart = torch.zeros((), dtype=torch.float64, device=device)
     kept, room = list[Tensor](), FEATURE_BUDGET_BYTES
@@ -194,6 +195,7 @@ def _evaluate_split(subject: Subject, data: Examples, probes: Mapping[str, Probe
         loss=total_loss / counted,
         error=total_wrong / statistics.num_examples,
         layers={name: as_stored(layer) for name, layer in watched.compute().items()},
+        probed=watched.probed,
         features=torch.cat(kept) if room >= 0 else None,
     )
 

@@ -2,89 +2,182 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import torch
+from rich.filesize import decimal
 from torch import Tensor, nn
 
 from ncexp.collapse import ClassStatistics, ClassStatisticsAccumulator
 from ncexp.config import nearest
+from ncexp.measure.layouts import Layout, Layouts, blocks_of, eager, tensor_of
 
-#: A submodule's output (n, ...) → features (n, P).
-Reduction = Callable[[Tensor], Tensor]
+#: A submodule's output (n, ...) and, where some positions are padding, (n, tokens) with 0 there → features (n, P).
+Reduction = Callable[[Tensor, Tensor | None], Tensor]
+#: In place of a name: every block of the network, see `blocks_of`.
+EVERY_BLOCK = "every_block"
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A submodule, named as in network.named_modules(), and what makes features of its output."""
+    """What is asked: a submodule, named as in network.named_modules(), a pattern or `EVERY_BLOCK`; and what makes
+    features of its output, a name of REDUCTIONS or ``average``, the mean over the positions of a known layout.
+    """
 
     module: str
-    reduce: Reduction
+    reduce: str
 
     @property
     def name(self) -> str:
         """``backbone.3 average``: by which snapshots know its statistics."""
-        return f"{self.module} {self.reduce.__name__}"
+        return f"{self.module} {self.reduce}"
+
+    def modules_in(self, split: Mapping[str, Any]) -> list[str] | None:
+        """The submodules whose statistics a split of a snapshot has for this probe; None where it has not all.
+
+        split: ``layers``, the names of its statistics, and ``probed``, what each name or pattern stood for. Snapshots
+        of version 0.4 and before have no ``probed``; their ``average`` is today's ``spatial_mean``.
+        """
+        layers, probed = split["layers"], split.get("probed", {})
+        found = probed.get(self.name)
+        if found is not None:
+            return found if all(f"{module} {self.reduce}" in layers for module in found) else None
+        return [self.module] if not probed and self.name in layers else None
 
 
-def flatten(output: Tensor) -> Tensor:
+def flatten(output: Tensor, mask: Tensor | None = None) -> Tensor:
     """(n, ...) → (n, P), P the product of all that follows the batch."""
     return output.flatten(1)
 
 
-def average(output: Tensor) -> Tensor:
+def spatial_mean(output: Tensor, mask: Tensor | None = None) -> Tensor:
     """(n, channels, ...) → (n, channels): the mean over positions; (n, P) stays as it is."""
     return output.flatten(2).mean(2) if output.dim() > 2 else output
 
 
-#: By the names that an analysis takes.
-REDUCTIONS: dict[str, Reduction] = {"average": average, "flatten": flatten}
+def token_mean(output: Tensor, mask: Tensor | None = None) -> Tensor:
+    """(n, ..., width) → (n, width): the mean over positions without padding; (n, P) stays as it is."""
+    if output.dim() == 2:
+        return output
+    tokens = output.flatten(1, -2)
+    if mask is None:
+        return tokens.mean(1)
+    weights = mask.to(tokens.dtype).unsqueeze(2)
+    return (tokens * weights).sum(1) / weights.sum(1)
+
+
+def class_token(output: Tensor, mask: Tensor | None = None) -> Tensor:
+    """(n, tokens, width) → (n, width): the first token."""
+    return output[:, 0]
+
+
+def last_token(output: Tensor, mask: Tensor | None = None) -> Tensor:
+    """(n, tokens, width) → (n, width): the last token that is not padding."""
+    if mask is None:
+        return output[:, -1]
+    places = torch.arange(output.shape[1], device=output.device)
+    last = torch.where(mask.bool(), places, -1).amax(1)
+    return output[torch.arange(len(output), device=output.device), last]
+
+
+#: By the names that an analysis takes; which layouts each is for.
+REDUCTIONS: dict[str, tuple[Reduction, tuple[Layout, ...]]] = {
+    "class_token": (class_token, ("tokens", "unknown")),
+    "token_mean": (token_mean, ("tokens", "features", "unknown")),
+    "spatial_mean": (spatial_mean, ("channels", "features", "unknown")),
+    "flatten": (flatten, ("tokens", "channels", "features", "unknown")),
+    "last_token": (last_token, ("tokens", "unknown")),
+}
+#: What `average` is, of each layout that is known.
+AVERAGES: dict[Layout, Reduction] = {"channels": spatial_mean, "tokens": token_mean, "features": flatten}
 
 
 class Probes:
-    """One accumulator per probe; `watching` hooks the submodules for the length of a pass, and not longer.
+    """One accumulator per probed module; `watching` hooks them for the length of a pass, and not longer.
 
-    probes: by name. Raises ValueError for a name that is no submodule, the valid ones listed.
+    probes: by name. num_splits: how many a snapshot has, for the memory that is asked for. Raises ValueError for a name
+    that is no submodule, the valid ones listed, and for a pattern that none has. What only a pass can tell is refused
+    at its first batch: see `update`.
     """
 
-    def __init__(self, network: nn.Module, probes: Mapping[str, Probe], num_classes: int) -> None:
-        modules = {name: module for name, module in network.named_modules() if name}
-        for probe in probes.values():
-            if probe.module not in modules:
-                raise ValueError(
-                    f"modules: expected names of submodules, got {probe.module!r}. {nearest(probe.module, [*modules])}"
-                )
-        self._modules = {name: modules[probe.module] for name, probe in probes.items()}
-        self._probes = dict(probes)
-        self._num_classes = num_classes
-        self._outputs: dict[str, Tensor] = {}
+    def __init__(self, network: nn.Module, probes: Mapping[str, Probe], num_classes: int, num_splits: int = 2) -> None:
+        self._network, self._num_classes, self._num_splits = network, num_classes, num_splits
+        #: The probe's name → its modules.
+        self.probed = {name: _chosen(probe.module, network) for name, probe in probes.items()}
+        every = dict(network.named_modules(remove_duplicate=False))
+        self._asked = {
+            f"{place} {probe.reduce}": (place, every[place], probe.reduce)
+            for name, probe in probes.items()
+            for place in self.probed[name]
+        }
+        self._outputs: dict[str, Any] = {}
+        self._times: Counter[str] = Counter()
+        self._layouts: Layouts | None = None
+        self._mask: Tensor | None = None
+        self._reductions: dict[str, Reduction] = {}
         self._accumulators: dict[str, ClassStatisticsAccumulator] = {}
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Keep the last output of each submodule for `update` to take."""
-        handles = [module.register_forward_hook(partial(self._keep, name)) for name, module in self._modules.items()]
-        try:
+        """Keep the output of each module for `update` to take; at the first batch, look at what all modules are."""
+        if not self._asked:
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
+            return
+        with ExitStack() as held:
+            held.enter_context(eager())
+            for name, (_, module, _) in self._asked.items():
+                held.callback(module.register_forward_hook(partial(self._keep, name)).remove)
+            held.callback(self._network.register_forward_pre_hook(self._begin).remove)
+            self._layouts, looking = Layouts(), ExitStack()
+            held.enter_context(looking)
+            looking.enter_context(self._layouts.watching())
+            self._looking = looking
+            yield
 
-    def widths(self) -> list[int]:
-        """P of each probe's features, from the batch that just ran."""
-        return [probe.reduce(self._outputs.pop(name)).shape[1] for name, probe in self._probes.items()]
+    def features(self, count: int) -> dict[str, Tensor]:
+        """Each probe's features (count, P), of the batch of `count` examples that just ran.
+
+        Raises ValueError, the module named, for one that did not run or ran more than once, an output that is not one
+        tensor of `count` examples, and a layout that is unknown or does not go with the reduction.
+        """
+        if not self._asked:
+            return {}
+        self._looking.close()
+        found = {}
+        for name, (place, module, how) in self._asked.items():
+            tensor = self._output(name, place, module, count)
+            if name not in self._reductions:
+                assert self._layouts is not None
+                self._reductions[name] = _reduction(place, how, self._layouts.of(module), tensor)
+            found[name] = self._reductions[name](tensor, self._mask_for(place, how, tensor))
+        self._outputs.clear()
+        return found
 
     def update(self, labels: Tensor) -> None:
-        """Add the outputs of the batch that just ran; labels (n,) are its."""
-        for name, probe in self._probes.items():
-            features = probe.reduce(self._outputs.pop(name))
+        """Add the outputs of the batch that just ran; labels (n,) are its. Raises ValueError as `features`, and before
+        memory is taken that is not there.
+        """
+        found = self.features(len(labels))
+        if not self._accumulators:
+            self._refuse_too_wide(found)
+        for name, features in found.items():
             if name not in self._accumulators:
                 width = features.shape[1]
                 self._accumulators[name] = ClassStatisticsAccumulator(self._num_classes, width, device=features.device)
             self._accumulators[name].update(features, labels)
+
+    def check(self, count: int) -> list[int]:
+        """P of each probe's features, from the batch of `count` examples that just ran. Raises as `update`."""
+        found = self.features(count)
+        self._refuse_too_wide(found)
+        return [features.shape[1] for features in found.values()]
 
     def all_reduce(self) -> None:
         """Make the sums those of all processes; collective."""
@@ -92,8 +185,140 @@ class Probes:
             accumulator.all_reduce()
 
     def compute(self) -> dict[str, ClassStatistics]:
-        """The statistics by the probe's name."""
+        """The statistics by name, ``backbone.3 average``."""
         return {name: accumulator.compute() for name, accumulator in self._accumulators.items()}
 
-    def _keep(self, name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+    def _begin(self, network: nn.Module, given: Any) -> None:
+        self._outputs.clear()
+        self._times.clear()
+        mask = given[0].get("attention_mask") if given and isinstance(given[0], Mapping) else None
+        self._mask = mask if isinstance(mask, Tensor) and not bool(mask.bool().all()) else None
+
+    def _keep(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
         self._outputs[name] = output
+        self._times[name] += 1
+
+    def _output(self, name: str, place: str, module: nn.Module, count: int) -> Tensor:
+        if not self._times[name]:
+            got = "one that never runs, or whose program takes no hooks"
+            raise ValueError(f"modules: expected modules that run in an evaluation, got {place}, {got}. Leave it out.")
+        if self._times[name] > 1:
+            others = [other for other, one in self._network.named_modules(remove_duplicate=False) if one is module]
+            shared = f", under the names {', '.join(others)}" if len(others) > 1 else ""
+            raise ValueError(
+                f"modules: expected modules that run once in a pass, got {place}, which runs {self._times[name]} "
+                f"times{shared}. Name a module around it, or behind it."
+            )
+        try:
+            tensor = tensor_of(module, self._outputs[name])
+        except ValueError as error:
+            raise ValueError(f"modules: {place}: {error}. Name a module within it.") from None
+        if tensor.dim() < 2 or tensor.shape[0] != count:
+            raise ValueError(
+                f"modules: expected outputs of {count} examples on the first axis, got {tuple(tensor.shape)} of "
+                f"{place}. Name a module around it; of attention, choose batch_first=True."
+            )
+        return tensor
+
+    def _mask_for(self, place: str, how: str, tensor: Tensor) -> Tensor | None:
+        """The mask, where it matters to this reduction."""
+        if self._mask is None or tensor.dim() == 2 or how == "flatten":
+            return None
+        fits = tensor.dim() == 3 and self._mask.shape == tensor.shape[:2]
+        if not fits or (how == "class_token" and not bool(self._mask[:, 0].bool().all())):
+            raise ValueError(
+                f"modules: expected outputs (n, tokens, width) that attention_mask {tuple(self._mask.shape)} belongs "
+                f"to, with a first token that is no padding, got {tuple(tensor.shape)} of {place}. Choose another "
+                "reduction, or batches without padding."
+            )
+        return self._mask
+
+    def _refuse_too_wide(self, found: Mapping[str, Tensor]) -> None:
+        if not found:
+            return
+        widths = {name: features.shape[1] for name, features in found.items()}
+        needed = probe_bytes(self._num_classes, [*widths.values()], self._num_splits)
+        free = free_bytes(next(iter(found.values())).device)
+        if free is not None and needed > free:
+            widest = max(widths, key=lambda name: widths[name])
+            raise ValueError(
+                f"modules: expected widths P whose statistics fit in memory, {decimal(free)} free, got {needed:,} "
+                f"bytes ({decimal(needed)}) for {len(widths)} probes, the widest {widest} with "
+                f"P = {widths[widest]:,}. Name fewer modules, or choose a mean in place of flatten."
+            )
+
+
+def probe_bytes(num_classes: int, widths: Collection[int], num_splits: int) -> int:
+    """The memory that statistics of these widths take: P² + C P numbers of eight bytes in the sums of the pass, the
+    same in each split of the snapshot, and twice the widest P² while one is made of the other.
+    """
+    each = sum(width * (width + num_classes) for width in widths)
+    return 8 * ((num_splits + 1) * each + 2 * max(widths, default=0) ** 2)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """The memory that is free where the sums lie; None where the system does not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    told = Path("/proc/meminfo")
+    found = re.search(r"MemAvailable:\s+(\d+) kB", told.read_text()) if told.exists() else None
+    return int(found[1]) * 1024 if found else None
+
+
+def _chosen(asked: str, network: nn.Module) -> list[str]:
+    """The submodules that a name, a pattern or EVERY_BLOCK stands for, in the network's order."""
+    names = [name for name, _ in network.named_modules(remove_duplicate=False) if name]
+    if asked == EVERY_BLOCK:
+        found = blocks_of(network)
+        near = "It has no list of blocks; name the modules, or give a pattern such as layers.*."
+    elif "*" in asked:  # within one part of a name: blocks.* is no blocks.0.norm
+        pattern = re.compile(r"[^.]*".join(map(re.escape, asked.split("*"))))
+        found = [name for name, module in network.named_modules() if name and pattern.fullmatch(name)]
+        near = nearest(asked, names)
+    else:
+        found, near = [asked] * (asked in names), nearest(asked, names)
+    if not found:
+        raise ValueError(f"modules: expected names of submodules, got {asked!r}. {near}")
+    return found
+
+
+def _reduction(place: str, how: str, layout: Layout, output: Tensor) -> Reduction:
+    """What makes features of this module's outputs. Raises ValueError where it is not known, or does not go with it."""
+    shape = tuple(output.shape)
+    if how != "average":
+        reduction, layouts = REDUCTIONS[how]
+        wrong = layout not in layouts or (how in ("class_token", "last_token") and output.dim() != 3)
+        if wrong or (how == "token_mean" and layout == "unknown" and output.dim() < 3):
+            raise ValueError(
+                f"features: expected a reduction for the output {shape} of {place} ({WORDS[layout]}), got {how}. "
+                f"Choose {_choices(layout, output)}."
+            )
+        return reduction
+    if layout not in AVERAGES:
+        raise ValueError(
+            f"features: expected outputs whose axes are known, got {shape} of {place}, of which neither its class nor "
+            f"the modules in it tell where its units are. Choose features={_choices(layout, output)}."
+        )
+    return AVERAGES[layout]
+
+
+#: In messages.
+WORDS: dict[Layout, str] = {
+    "channels": "channels on axis 1",
+    "tokens": "width on the last axis",
+    "features": "features (n, P)",
+    "batch_second": "the batch on axis 1",
+    "unknown": "axes unknown",
+}
+
+
+def _choices(layout: Layout, output: Tensor) -> str:
+    """The reductions that go with an output, as a message ends."""
+    names = [name for name, (_, layouts) in REDUCTIONS.items() if layout in layouts]
+    if output.dim() != 3:
+        names = [name for name in names if name not in ("class_token", "last_token")]
+    explained = {
+        "token_mean": "token_mean (n, tokens, width)",
+        "spatial_mean": "spatial_mean (n, channels, positions)",
+    }
+    return ", ".join(explained.get(name, name) if layout == "unknown" else name for name in names) or "another module"

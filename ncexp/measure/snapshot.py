@@ -6,8 +6,8 @@ from the same bytes, so with the same result.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ncexp.collapse import ClassStatistics, LinearClassifier, SNRSpectrum, snr_spectrum
 from ncexp.collapse.checks import check_layer
+from ncexp.measure.probes import Probe
 from ncexp.measure.ridge import Ridge
 from ncexp.record.tensor_file import DamagedTensors, read_tensors, write_tensors
 
@@ -24,14 +25,15 @@ from ncexp.record.tensor_file import DamagedTensors, read_tensors, write_tensors
 @dataclass(frozen=True, eq=False)
 class SplitSnapshot:
     """One split. loss: the training loss without decay; error: the share of examples decided wrongly; layers: the
-    statistics of probed submodules, by the probe's name; features (n, P): those that the pass kept, on its device. They
-    are not stored.
+    statistics of probed submodules, by name; probed: which submodules each probe stood for, by its name; features
+    (n, P): those that the pass kept, on its device. They are not stored.
     """
 
     statistics: ClassStatistics
     loss: float
     error: float
     layers: dict[str, ClassStatistics]
+    probed: dict[str, list[str]] = field(default_factory=dict)
     features: Tensor | None = None
 
     @cached_property
@@ -49,9 +51,10 @@ class Snapshot:
     classifier: LinearClassifier
     ridge: Ridge
 
-    def has(self, probes: Mapping[str, Any]) -> bool:
+    def has(self, probes: Mapping[str, Probe]) -> bool:
         """Whether the statistics of all these probes are in it."""
-        return all(probes.keys() <= split.layers.keys() for split in self.splits.values())
+        parts = [{"layers": split.layers, "probed": split.probed} for split in self.splits.values()]
+        return all(probe.modules_in(part) is not None for probe in probes.values() for part in parts)
 
     def save(self, path: Path, training: str) -> None:
         """Write it, atomically; training: the training key."""
@@ -63,6 +66,8 @@ class Snapshot:
             for place, statistics in enumerate(split.layers.values()):
                 tensors |= _packed(f"{name}/layers/{place}", statistics)
             splits[name] = {"loss": split.loss, "error": split.error, "layers": list(split.layers)}
+            if split.probed:
+                splits[name]["probed"] = split.probed
         header = {"epoch": self.epoch, "ridge": asdict(self.ridge), "splits": splits, "order": list(splits)}
         write_tensors(path, tensors, "snapshot", training, **header)
 
@@ -82,11 +87,23 @@ def _from_parts(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> Sna
         noted = header["splits"][name]
         layers = {layer: _unpacked(f"{name}/layers/{place}", tensors) for place, layer in enumerate(noted["layers"])}
         loss, error = float(noted["loss"]), float(noted["error"])
-        splits[name] = SplitSnapshot(_unpacked(f"{name}/features", tensors), loss, error, layers)
+        splits[name] = SplitSnapshot(
+            _unpacked(f"{name}/features", tensors), loss, error, layers, noted.get("probed", {})
+        )
     classifier = LinearClassifier(tensors["classifier/weight"], tensors.get("classifier/bias"))
     for split in splits.values():
         check_layer(split.statistics.class_means, classifier.weight)
     return Snapshot(header["epoch"], {"train": splits["train"], **splits}, classifier, Ridge(**header["ridge"]))
+
+
+def with_known_layers(names: Iterable[str]) -> dict[str, str]:
+    """Names of layers in a snapshot of version 0.4 or before → what they are called today.
+
+    Its ``average`` kept axis 1 of every output, which of a transformer are the tokens: that is ``spatial_mean``.
+    """
+    return {
+        name: f"{name.removesuffix('average')}spatial_mean" if name.endswith(" average") else name for name in names
+    }
 
 
 def as_stored(statistics: ClassStatistics) -> ClassStatistics:

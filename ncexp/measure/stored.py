@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from ncexp.config import Component, ConfigError, MeasureConfig, check_analyses, 
 from ncexp.config.trusted_code import refuse_strange_code
 from ncexp.measure.evaluation import Analysis, build_analyses, check_probes, probes_of, run_analysis, with_errors
 from ncexp.measure.evaluator import Subject, evaluate, seed_of, subject_of, undisturbed
-from ncexp.measure.snapshot import Snapshot, load_snapshot
+from ncexp.measure.snapshot import Snapshot, load_snapshot, with_known_layers
 from ncexp.record import DamagedFile, Journal, RunDirectory, State, TaskDirectory, counted, read_config, set_aside
 from ncexp.record.measurements import begin, journal_of
 from ncexp.record.tensor_file import DamagedTensors, UnusableFile, read_header
@@ -128,7 +128,7 @@ class _Stored:
                 continue
             journal = journal_of(directory.measurements, name, self._components[name])
             done = set() if self._config.rerun == "all" else journal.epochs()
-            possible = weights.keys() | {e for e, header in snapshots.items() if _is_enough(header, analysis)}
+            possible = weights.keys() | {e for e, header in snapshots.items() if self._is_enough(header, analysis)}
             plan.todo[name] = sorted(possible - done)
             if lacking := evaluated - possible - done:
                 plan.lacking.append(self._explain(name, analysis, sorted(possible | done), len(lacking)))
@@ -175,12 +175,36 @@ class _Stored:
         """The stored snapshot; None where there is none, or one that is refused: then the weights must do."""
         place = self.directory.snapshot(epoch)
         try:
-            return None if place in plan.refused else load_snapshot(place, self.directory.key)
+            return None if place in plan.refused else self._as_known(load_snapshot(place, self.directory.key))
         except FileNotFoundError:
             pass
         except UnusableFile as error:
             plan.refused[place] = error
         return None
+
+    def _is_enough(self, header: dict[str, Any], analysis: Analysis) -> bool:
+        """Whether the snapshot with this header has all that the analysis reads."""
+        probes, splits = getattr(analysis, "probes", {}).values(), header.get("splits", {}).values()
+        parts = [
+            split if self._knows(split) else {"layers": with_known_layers(split["layers"]).values()} for split in splits
+        ]
+        return analysis.needs == "statistics" and all(
+            probe.modules_in(part) is not None for probe in probes for part in parts
+        )
+
+    def _knows(self, split: Mapping[str, Any]) -> bool:
+        """Whether the layers' names say what was averaged: those of now, and of ncexp's own networks, of images."""
+        target = str(self._raw.get("architecture", {}).get("_target_", ""))
+        own = target.startswith("ncexp.architectures.") and not target.startswith("ncexp.architectures.by_name.")
+        return own or bool(split.get("probed"))
+
+    def _as_known(self, snapshot: Snapshot) -> Snapshot:
+        splits = {}
+        for name, split in snapshot.splits.items():
+            renamed = {} if self._knows({"probed": split.probed}) else with_known_layers(split.layers)
+            layers = {renamed.get(layer, layer): statistics for layer, statistics in split.layers.items()}
+            splits[name] = replace(split, layers=layers)
+        return replace(snapshot, splits=splits)
 
     def _assembled(self) -> Assembly:
         if self._assembly is None:
@@ -234,12 +258,6 @@ class _Stored:
         else:
             next_time = f"Next time train with keep.{'snapshots' if of_snapshots else 'checkpoints'}=evaluated."
         return f"{name}: can be had at {epochs}; {others} {lack}. {next_time}"
-
-
-def _is_enough(header: dict[str, Any], analysis: Analysis) -> bool:
-    """Whether the snapshot with this header has all that the analysis reads."""
-    probes, splits = {*getattr(analysis, "probes", {})}, header.get("splits", {}).values()
-    return analysis.needs == "statistics" and all(probes <= {*split["layers"]} for split in splits)
 
 
 def _summarise(plan: Plan, count: int, console: Console) -> tuple[State, str]:

@@ -20,7 +20,6 @@ from ncexp.datasets import Split
 from ncexp.measure import Evaluation, Needs, Probe, Subject, evaluate, evaluator, run_analysis, train_error_at_most
 from ncexp.measure.evaluation import build_analyses
 from ncexp.measure.evaluator import undisturbed
-from ncexp.measure.probes import average
 from ncexp.training import Assembly, Diverged, assemble
 
 #: float64 sums of float32 numbers in batches of another size.
@@ -38,7 +37,7 @@ def assembly(composed: Compose) -> Assembly:
 def test_evaluation_is_of_a_full_pass_in_eval_mode(assembly: Assembly, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluator, "BATCH_SIZE", 7)  # several batches, the last a short one
     subject = subject_of(assembly)
-    done = evaluate(subject, 3, {"backbone.0 average": Probe("backbone.0", average)})
+    done = evaluate(subject, 3, {"backbone.0 average": Probe("backbone.0", "average")})
     network = assembly.training.network.eval()
     assert done.epoch == 3
     assert list(done.splits) == ["train", "test"]

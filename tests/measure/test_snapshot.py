@@ -11,7 +11,7 @@ import torch
 from support import TRAINING, snapshot_of
 
 from ncexp.collapse import ClassStatistics, LinearClassifier
-from ncexp.measure import Ridge, Snapshot, load_snapshot, snapshot_bytes
+from ncexp.measure import Probe, Ridge, Snapshot, load_snapshot, snapshot_bytes
 
 NUM_CLASSES, WIDTH = 4, 6
 LAYERS = {"backbone.3 average": 5, "backbone.1 flatten": 9}
@@ -67,8 +67,8 @@ def test_equal_snapshots_are_equal_bytes(tmp_path: Path) -> None:
 def test_snapshot_has_the_probes_that_it_has() -> None:
     snapshot = example()
     assert snapshot.has({})
-    assert snapshot.has(dict.fromkeys(LAYERS))
-    assert not snapshot.has({"backbone.3 flatten": None})
+    assert snapshot.has({name: Probe(*name.split()) for name in LAYERS})
+    assert not snapshot.has({"backbone.3 flatten": Probe("backbone.3", "flatten")})
 
 
 @pytest.mark.parametrize(

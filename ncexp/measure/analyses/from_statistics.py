@@ -20,7 +20,7 @@ from ncexp.collapse import (
 )
 from ncexp.config import Count
 from ncexp.measure.evaluation import Evaluation, Needs
-from ncexp.measure.probes import REDUCTIONS, Probe
+from ncexp.measure.probes import Probe
 from ncexp.record.quantities import OF_LAYERS
 
 
@@ -84,29 +84,31 @@ class LayerwiseCollapse:
     """OF_LAYERS, what CollapseMetrics has of a layer without a classifier, of each submodule:
     ``train/layers/backbone.3/nc1_ratio``, on test likewise.
 
-    modules: names as in network.named_modules(), such as backbone.3; features: what is made of a convolution's output
-    (n, channels, height, width): ``average`` over positions, P = channels, or ``flatten``, P = channels·height·width.
+    modules: names as in network.named_modules(), such as backbone.3, patterns (``model.blocks.*``; a star stays within
+    one part of a name), or ``every_block``. features: what is made of an output. ``average``: the mean over positions,
+    of a convolution's (n, channels, height, width) as of tokens (n, tokens, width). Which of the two it is, is read
+    from what the module is (`ncexp.measure.layouts`); where that does not tell, the run is refused before its first
+    step. Others are chosen: ``class_token`` (the first), ``last_token``, ``token_mean``, ``spatial_mean``, ``flatten``.
     """
 
     needs: Needs = "statistics"
-    #: 2: ranks at the precision of the features.
-    version = 2
+    #: 2: ranks at the precision of the features; 3: tokens are averaged over tokens, not over their width.
+    version = 3
 
     def __init__(
         self,
         *,
         modules: Annotated[list[str], Field(min_length=1)],
-        features: Literal["average", "flatten"] = "average",
+        features: Literal["average", "class_token", "token_mean", "spatial_mean", "flatten", "last_token"] = "average",
     ) -> None:
-        probes = [Probe(module, REDUCTIONS[features]) for module in modules]
+        probes = [Probe(module, features) for module in modules]
         self.probes: Mapping[str, Probe] = {probe.name: probe for probe in probes}
 
     def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
-        for probe in self.probes.values():
-            statistics = evaluation.layer(probe)
+        for module, statistics in evaluation.layers(self.probes).items():
             metrics = measure_collapse(statistics, LinearClassifier(statistics.class_means))
             for row in OF_LAYERS:
-                yield row.name.replace("<module>", probe.module), getattr(metrics, row.quantity)
+                yield row.name.replace("<module>", module), getattr(metrics, row.quantity)
 
 
 class CentralPathAnalysis:

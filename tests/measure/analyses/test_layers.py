@@ -9,7 +9,7 @@ from support import Compose, measured
 from ncexp.collapse import LinearClassifier, class_statistics, measure_collapse
 from ncexp.config import ConfigError, check
 from ncexp.measure.analyses import LayerwiseCollapse
-from ncexp.measure.probes import average, flatten
+from ncexp.measure.probes import flatten, spatial_mean
 from ncexp.training import assemble
 
 #: The same float32 outputs in batches of another size.
@@ -45,15 +45,15 @@ def test_layerwise_collapse_refuses_what_is_no_submodule(composed: Compose) -> N
         measured(assemble(config), config)
 
 
-def test_reductions_flatten_and_average() -> None:
+def test_reductions_flatten_and_spatial_mean() -> None:
     output = torch.arange(24.0).reshape(2, 3, 2, 2)
     assert flatten(output).shape == (2, 12)
-    assert torch.equal(average(output), output.mean((2, 3)))
-    assert torch.equal(average(output[:, :, 0, 0]), output[:, :, 0, 0])
+    assert torch.equal(spatial_mean(output), output.mean((2, 3)))
+    assert torch.equal(spatial_mean(output[:, :, 0, 0]), output[:, :, 0, 0])
 
 
 def test_probes_of_one_module_by_both_reductions_have_names_of_their_own() -> None:
     by_average, by_flatten = (LayerwiseCollapse(modules=["a"], features=how) for how in ("average", "flatten"))
     assert list(by_average.probes) == ["a average"]
     assert list(by_flatten.probes) == ["a flatten"]
-    assert by_flatten.probes["a flatten"].reduce is flatten
+    assert by_flatten.probes["a flatten"].reduce == "flatten"
