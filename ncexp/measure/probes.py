@@ -77,6 +77,10 @@ class Probes:
         """P of each probe's features, from the batch that just ran."""
         return [probe.reduce(self._outputs.pop(name)).shape[1] for name, probe in self._probes.items()]
 
+    def take(self) -> dict[str, Tensor]:
+        """The features of each probe, by name, of the batch that just ran."""
+        return {name: probe.reduce(self._outputs.pop(name)) for name, probe in self._probes.items()}
+
     def update(self, labels: Tensor) -> None:
         """Add the outputs of the batch that just ran; labels (n,) are its."""
         for name, probe in self._probes.items():
