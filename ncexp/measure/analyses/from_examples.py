@@ -87,7 +87,7 @@ class Calibration:
         found = accumulator.compute()
         for name in ("negative_log_likelihood", "expected_calibration_error", "brier_score", "confidence"):
             yield f"calibration/{name}", getattr(found, name)
-        shares = found.bins.counts / found.bins.counts.sum()
+        shares = found.bins.counts.double() / found.bins.counts.sum()
         parts = {"share": shares, "accuracy": found.bins.accuracies, "confidence": found.bins.confidences}
         for name, values in parts.items():
             yield from ((f"calibration/{name}_{j}", value) for j, value in enumerate(values.tolist(), start=1))
