@@ -9,6 +9,7 @@ collapse, NC4, the MSE decomposition and the SNR spectrum. `per_epoch` is the pa
 A second table is of features in memory, beside the same quantities in plain float32 (float32_analysis.py), with the
 error of tr Σ_W of either at a spread of 5e-5 of the class means. A third has the parts of the statistics of the same
 features, in seconds of processor time: why they cost more than float32. A fourth has the parts at C = 10,000, P = 1024.
+The last sets the analyses that are not on by default beside the evaluation of the default ones.
 """
 
 from __future__ import annotations
@@ -39,7 +40,16 @@ from ncexp.collapse import (
     snr_spectrum,
 )
 from ncexp.measure import Ridge, Snapshot, Subject, evaluate, run_analysis
-from ncexp.measure.analyses import CentralPathAnalysis, Decisions, MSEDecompositionAnalysis, NeuralCollapse
+from ncexp.measure.analyses import (
+    Calibration,
+    CentralPathAnalysis,
+    Decisions,
+    Depth,
+    LayerwiseCollapse,
+    MSEDecompositionAnalysis,
+    NeuralCollapse,
+    SpectraAndNorms,
+)
 from ncexp.measure.evaluator import BATCH_SIZE
 from ncexp.training import objective_of
 from ncexp.training.losses import MSE
@@ -97,6 +107,32 @@ def measure(name: str, network: nn.Module, num_examples: int, repeats: int) -> d
         "ratio": seconds["full"] / seconds["forward"],
         "per epoch, ms": seconds["per_epoch"] * 1000,
     }
+
+
+def beside(name: str, network: nn.Module, num_examples: int, repeats: int) -> dict[str, object]:
+    """One row: what each further analysis adds to an evaluation with the default ones, as a share of it."""
+    shape = (1, 8, 8) if "digits" in name else (3, 32, 32)
+    dataset = generated(num_examples, shape, num_test=min(256, num_examples)).to(device())
+    network = network.to(device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    subject = Subject(network, objective_of(MSE(NUM_CLASSES)), dataset, RIDGE)
+    stages = [name for name, module in network.named_modules() if type(module).__name__.endswith("Block")][:3]
+    probes, snapshot = LayerwiseCollapse(modules=stages).probes, analyse(subject)
+    probed = evaluate(subject, 1, probes)
+    jobs: dict[str, Callable[[], object]] = {
+        "default": lambda: analyse(subject),
+        "spectra": lambda: run_analysis(SpectraAndNorms(), snapshot, None),
+        "calibration": lambda: run_analysis(Calibration(), snapshot, subject),
+        "bare pass": lambda: evaluate(subject, 1, {}),
+        "probed pass": lambda: evaluate(subject, 1, probes),
+        "layers": lambda: run_analysis(LayerwiseCollapse(modules=stages), probed, None),
+        "depth": lambda: run_analysis(Depth(modules=stages), probed, subject),
+    }
+    seconds = interleaved_medians(jobs, repeats)
+    row: dict[str, object] = {"network": name, "default, s": seconds["default"]}
+    row |= {
+        f"{one}, %": 100 * seconds[one] / seconds["default"] for one in ("spectra", "calibration", "layers", "depth")
+    }
+    return row | {"probes of the pass, %": 100 * (seconds["probed pass"] - seconds["bare pass"]) / seconds["default"]}
 
 
 def accumulate(features: torch.Tensor, labels: torch.Tensor, num_classes: int) -> ClassStatistics:
@@ -221,7 +257,13 @@ def main() -> None:
     ]
     title = "Full analysis of both splits over a bare forward pass"
     report(title, rows, arguments.json)
+    further = [
+        beside("digits ResNet-8, P = 64", small, few, arguments.repeats),
+        beside("ResNet-18 on 32×32, P = 512", large, many, arguments.repeats),
+    ]
+    report("\nFurther analyses, in percent of the evaluation with the default ones", further, None)
     more = print_more(arguments)
+    more.append({"title": "Further analyses", "rows": further})
     if arguments.json:
         written = json.loads(arguments.json.read_text()) | {"more": more}
         arguments.json.write_text(json.dumps(written, indent=2) + "\n")

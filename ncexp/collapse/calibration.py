@@ -26,6 +26,7 @@ Codes differ in what they call by these names (each was run):
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -192,6 +193,17 @@ class CalibrationAccumulator:
         self._bins += other._bins.to(self._bins)
         self._totals += other._totals.to(self._totals)
         self._kept += [(confidences.to(self._bins), correct.to(self._bins)) for confidences, correct in other._kept]
+
+    def reduce(self, total: Callable[..., Sequence[float]]) -> None:
+        """Replaces the sums by `total(*sums)`, their totals over the processes that each have seen a share.
+
+        Raises:
+            ValueError: bins of equal size, whose edges no process knows alone.
+        """
+        if self.adaptive:
+            raise ValueError("adaptive: expected bins of equal width, got bins of equal size. Merge these instead.")
+        sums = self._bins.new_tensor(total(*self._bins.flatten().tolist(), *self._totals.tolist()))
+        self._bins, self._totals = sums[:-3].view_as(self._bins), sums[-3:]
 
     def compute(self) -> CalibrationMetrics:
         """The metrics of all that was taken in so far; the accumulator can go on.

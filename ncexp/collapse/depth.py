@@ -25,8 +25,7 @@ def stable_rank(matrix: Tensor) -> float:
     Raises:
         ValueError: what is no floating matrix with finite values.
     """
-    scales = _singular_values(matrix)
-    return float((scales / scales[0]).square().sum())
+    return _stable_rank(_singular_values(matrix))
 
 
 def effective_rank_of(matrix: Tensor) -> float:
@@ -36,6 +35,10 @@ def effective_rank_of(matrix: Tensor) -> float:
         ValueError: what is no floating matrix with finite values.
     """
     return float(effective_rank(_singular_values(matrix)))
+
+
+def _stable_rank(scales: Tensor) -> float:
+    return float((scales / scales[0]).square().sum())
 
 
 def _singular_values(matrix: Tensor) -> Tensor:
@@ -193,6 +196,26 @@ class Spectra:
     """Eigenvalues of Σ_W, (P,); rounding of a 0 may be below it."""
     between: Tensor
     """Eigenvalues of Σ_B that need not be 0, (min(C − 1, P),)."""
+
+    @property
+    def stable_rank_weight(self) -> float:
+        """Of W, from 1 to min(C, P); nan where W is 0."""
+        return _stable_rank(self.weight)
+
+    @property
+    def stable_rank_means(self) -> float:
+        """Of M, from 1 to min(C − 1, P); nan where M is 0."""
+        return _stable_rank(self.class_means)
+
+    @property
+    def stable_rank_within(self) -> float:
+        """Of Σ_W^½: tr Σ_W over its largest eigenvalue, from 1 to P; nan where Σ_W is 0."""
+        return float((self.within / self.within[0]).sum())
+
+    @property
+    def effective_rank_weight(self) -> float:
+        """Of W, from 1 to min(C, P); nan where W is 0. Those of M and Σ_W^½ are in `CollapseMetrics`."""
+        return float(effective_rank(self.weight))
 
 
 def spectra(statistics: ClassStatistics, classifier: LinearClassifier) -> Spectra:

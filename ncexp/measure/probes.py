@@ -160,6 +160,10 @@ class Probes:
         self._outputs.clear()
         return found
 
+    def take(self) -> dict[str, Tensor]:
+        """The features of each probe, by name, of the batch that just ran."""
+        return {name: probe.reduce(self._outputs.pop(name)) for name, probe in self._probes.items()}
+
     def update(self, labels: Tensor) -> None:
         """Add the outputs of the batch that just ran; labels (n,) are its. Raises ValueError as `features`, and before
         memory is taken that is not there.

@@ -2,7 +2,8 @@
 
 Summary, figures, tables, MLflow's views and docs/quantities.md are made from it; none repeats a label.
 
-To add a number, add its row where it belongs in reading order; the order is that of every list made from it. A number
+To add a number, add its row where it belongs in reading order, here or in quantities_of_depth; the order is that of
+every list made from it. A number
 without a row is recorded, tracked and exported all the same; it only has no place in summary, figures and report.
 Whoever needs one number asks for it by what its row says of it: `leading(NC1)`, `selected("summary")`; not by its name.
 """
@@ -10,72 +11,10 @@ Whoever needs one number asks for it by what its row says of it: `leading(NC1)`,
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from dataclasses import replace
 
-TRAIN, TEST, BOTH, FIT = ("train",), ("test",), ("train", "test"), ("fit",)
-Place = Literal["summary", "report", "view"]
-PLACES: tuple[Place, ...] = get_args(Place)
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """One number, on every split that it exists on.
-
-    name: family/quantity, or the quantity alone; ``<j>`` stands for the number of a mode, ``<module>`` for a submodule;
-    label: what axes and tables call it, ``name[, of what]: symbol``; meaning: in one line; source: who defined it;
-    scale: of its axis, with percent for shares; at_collapse: its value there (– : none of its own); splits: where it
-    exists. Places, each with the splits whose number it has: summary: the table after a run; report: the results of a
-    sweep; view: the first charts in MLflow. panel: the figure panel that draws it; rows with one panel are its curves.
-    of_layers: any layer's features have it.
-    """
-
-    name: str
-    label: str
-    meaning: str
-    source: str
-    scale: Literal["log", "linear", "percent", "log percent"]
-    at_collapse: str
-    splits: tuple[str, ...]
-    summary: tuple[str, ...] = ()
-    report: tuple[str, ...] = ()
-    view: tuple[str, ...] = ()
-    panel: str = ""
-    of_layers: bool = False
-
-    def on(self, split: str = "train") -> str:
-        """Its full name on a split."""
-        return f"{split}/{self.name}"
-
-    @property
-    def quantity(self) -> str:
-        """The name without its family."""
-        return self.name.rpartition("/")[2]
-
-    @property
-    def is_log(self) -> bool:
-        """Whether its axis is logarithmic."""
-        return self.scale.startswith("log")
-
-    @property
-    def is_share(self) -> bool:
-        """Whether people read it in percent; on record it is a fraction."""
-        return self.scale.endswith("percent")
-
-    @property
-    def short(self) -> str:
-        """The label without its symbol."""
-        return self.label.partition(": ")[0]
-
-    @property
-    def symbol(self) -> str:
-        """The label's symbol or formula; the whole label where it has none."""
-        return self.label.partition(": ")[2] or self.label
-
-    @property
-    def curve(self) -> str:
-        """What a legend calls it beside the other curves of its panel: of what it is, or its short label."""
-        return self.short.partition(", ")[2] or self.short
+from ncexp.record.quantities_of_depth import CALIBRATION, DEPTH, OF_MORE_LAYERS, SPECTRA
+from ncexp.record.quantity import BOTH, FIT, TEST, TRAIN, Place, Quantity
 
 
 def find(full_name: str) -> Quantity | None:
@@ -352,13 +291,14 @@ _ROBUSTNESS = (
 )
 # fmt: on
 
-#: The rows of `collapse` that any submodule has.
+#: The rows of `collapse` that any submodule has; OF_MORE_LAYERS has those of submodules alone.
 OF_LAYERS = [
     replace(row, name=f"layers/<module>/{row.quantity}", summary=(), report=(), view=(), panel="")
     for row in _COLLAPSE
     if row.of_layers
 ]
 QUANTITIES = (
-    *_ERRORS, *_COLLAPSE, *OF_LAYERS, *_GEOMETRY, *_DECOMPOSITION, *_PATH, *_FIT_OF_PATH, *_THEORY, *_ROBUSTNESS
+    *_ERRORS, *CALIBRATION, *_COLLAPSE, *SPECTRA, *OF_LAYERS, *OF_MORE_LAYERS, *DEPTH, *_GEOMETRY, *_DECOMPOSITION,
+    *_PATH, *_FIT_OF_PATH, *_THEORY, *_ROBUSTNESS
 )  # fmt: skip
 _ROWS = {(split, row.name): row for row in QUANTITIES for split in row.splits}

@@ -41,8 +41,12 @@ number is undefined, are in the docstrings of `ncexp.collapse`.
 FAMILIES = {
     ERRORS: "Loss and error",
     "decisions": "Other classifiers on the same features",
+    "calibration": "Calibration (analysis calibration)",
     "collapse": "Neural collapse",
-    "layers": "Neural collapse through depth (analysis layers)",
+    "spectra": "Spectra and ranks (analysis spectra)",
+    "norms": "Absolute norms (analysis spectra)",
+    "layers": "Through depth, of each layer (analyses layers and depth)",
+    "depth": "Depth of the whole network (analysis depth)",
     "geometry": "Unequal classes and many classes (analysis geometry)",
     "mse": "The MSE decomposition",
     "path": "The central path",

@@ -11,7 +11,8 @@ from rich.table import Table as TerminalTable
 
 from ncexp.measure import compare_with_path
 from ncexp.record import DamagedFile, Record, RunDirectory, SavedRun, counted, read_run, write_json
-from ncexp.record.quantities import PLACES, Quantity, find, selected
+from ncexp.record.quantities import Quantity, find, selected
+from ncexp.record.quantity import PLACES
 from ncexp.report.numbers import (
     ERROR,
     NC1,

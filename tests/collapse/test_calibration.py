@@ -219,3 +219,21 @@ def test_an_empty_batch_is_a_batch():
     accumulator.update(logits, labels)
     assert accumulator.compute().accuracy == measured(logits, labels).accuracy
     assert math.isnan(calibration_bins(torch.zeros(0), torch.zeros(0)).expected_error)
+
+
+def test_sums_of_processes_give_the_numbers_of_all_examples():
+    generator = torch.Generator().manual_seed(3)
+    logits, labels = 3 * torch.randn(50, 4, generator=generator), torch.randint(4, (50,), generator=generator)
+    whole, one, other = (CalibrationAccumulator(num_bins=5) for _ in range(3))
+    whole.update(logits, labels)
+    one.update(logits[:10], labels[:10])
+    other.update(logits[10:], labels[10:])
+    sent: list[float] = []
+    other.reduce(lambda *sums: sent.extend(sums) or sums)
+    one.reduce(lambda *sums: [mine + theirs for mine, theirs in zip(sums, sent, strict=True)])
+    found, expected = one.compute(), whole.compute()
+    assert found.bins.counts.tolist() == expected.bins.counts.tolist()
+    for name in ("negative_log_likelihood", "expected_calibration_error", "brier_score", "accuracy", "confidence"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-12)
+    with pytest.raises(ValueError, match="adaptive: expected bins of equal width"):
+        CalibrationAccumulator(adaptive=True).reduce(lambda *sums: sums)

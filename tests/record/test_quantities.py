@@ -14,7 +14,8 @@ from ncexp.config.composing import compose_mapping
 from ncexp.main import run
 from ncexp.measure import compare_with_path
 from ncexp.record import read_run
-from ncexp.record.quantities import NC1, PLACES, QUANTITIES, find, leading, panels, selected
+from ncexp.record.quantities import NC1, QUANTITIES, find, leading, panels, selected
+from ncexp.record.quantity import PLACES
 from ncexp.report.glossary import render_markdown
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -26,9 +27,11 @@ OF_SIMULATIONS = ("theory/", "path/time")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """Names of all numbers of a run with every analysis, and of its path fit."""
     outputs = tmp_path_factory.mktemp("outputs")
-    analyses = "analysis=[collapse,decisions,decomposition,central_path,layers,robustness,geometry]"
+    more = "layers,depth,robustness,geometry,spectra,calibration"
+    analyses = f"analysis=[collapse,decisions,decomposition,central_path,{more}]"
     data = ["dataset=gaussian_mixture", "dataset.num_classes=4", "dataset.num_features=6", "dataset.separation=20"]
     network = ["architecture=mlp", "architecture.hidden=[16,8]", "analysis.layers.modules=[backbone.0]"]
+    network.append("analysis.depth.modules=[backbone.3,backbone.6]")
     few = ["epochs=20", "batch_size=20", "dataset.examples_per_class=20", "analysis.robustness.num_examples=4"]
     few.append("regime=on_path")  # plain runs have no fit/perp_share
     where = [f"outputs={outputs}", "tracking.enabled=false"]

@@ -1,4 +1,4 @@
-"""Analyses that look at single examples: how network, nearest class mean and W_LS decide, and how robust that is."""
+"""Analyses of single examples: how network, nearest class mean and W_LS decide, how surely, and how robust it is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ncexp.collapse import LinearClassifier, least_squares_classifier, nearest_class_center_mismatch
+from ncexp.collapse import (
+    CalibrationAccumulator,
+    LinearClassifier,
+    least_squares_classifier,
+    nearest_class_center_mismatch,
+)
+from ncexp.collapse.calibration import NUM_BINS
 from ncexp.config import Count, Seed
 from ncexp.measure.deepfool import robustness
 from ncexp.measure.evaluation import Evaluation, Needs
@@ -34,7 +40,7 @@ class Decisions:
         statistics = evaluation.snapshot.splits["train"].statistics
         optimum = least_squares_classifier(statistics, ridge, bias=classifier.bias is not None).to(device)
         means = evaluation.class_means.to(device)
-        nearest = _nearest_center(means)
+        nearest = nearest_center(means)
         examples = mismatches = different = center_wrong = optimum_wrong = 0.0
         for features, labels in evaluation.features():
             mismatches += nearest_class_center_mismatch(features, classifier, means) * len(features)
@@ -51,10 +57,40 @@ class Decisions:
         yield "decisions/least_squares_error", counts[3] / total
 
 
-def _nearest_center(means: Tensor) -> LinearClassifier:
+def nearest_center(means: Tensor) -> LinearClassifier:
     """argmin_c ‖h − μ_c‖ as argmax_c ⟨h − a, μ_c − a⟩ − ½‖μ_c − a‖², a the mean of class means: nothing cancels."""
     centered = means - means.mean(0)
     return LinearClassifier(centered, -centered.square().sum(1) / 2)
+
+
+class Calibration:
+    """``calibration/...`` of the softmax of W h + b, whatever the loss: `negative_log_likelihood`, `brier_score`,
+    `expected_calibration_error` and `confidence` of CalibrationMetrics, whose accuracy is 1 − ``error``.
+
+    ``calibration/share_<j>``, ``accuracy_<j>``, ``confidence_<j>``: of bin j, of the confidences in ((j − 1)/M, j/M].
+
+    bins: M, of equal width.
+    """
+
+    needs: Needs = "features"
+
+    def __init__(self, *, bins: Count = NUM_BINS) -> None:
+        self._num_bins = bins
+
+    def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
+        classifier = evaluation.classifier.to(evaluation.device)
+        accumulator = CalibrationAccumulator(self._num_bins, device=evaluation.device)
+        for features, labels in evaluation.features():
+            for block, truth in zip(features.split(BLOCK), labels.split(BLOCK), strict=True):
+                accumulator.update(classifier(block), truth)
+        accumulator.reduce(evaluation.total)
+        found = accumulator.compute()
+        for name in ("negative_log_likelihood", "expected_calibration_error", "brier_score", "confidence"):
+            yield f"calibration/{name}", getattr(found, name)
+        shares = found.bins.counts.double() / found.bins.counts.sum()
+        parts = {"share": shares, "accuracy": found.bins.accuracies, "confidence": found.bins.confidences}
+        for name, values in parts.items():
+            yield from ((f"calibration/{name}_{j}", value) for j, value in enumerate(values.tolist(), start=1))
 
 
 class RobustnessAnalysis:

@@ -16,7 +16,9 @@ from ncexp.collapse import (
     central_path_losses,
     decompose_mse,
     distance_to_path,
+    layer_probe,
     measure_collapse,
+    stable_rank,
 )
 from ncexp.config import Count
 from ncexp.measure.evaluation import Evaluation, Needs
@@ -82,7 +84,8 @@ class MSEDecompositionAnalysis:
 
 class LayerwiseCollapse:
     """OF_LAYERS, what CollapseMetrics has of a layer without a classifier, of each submodule:
-    ``train/layers/backbone.3/nc1_ratio``, on test likewise.
+    ``train/layers/backbone.3/nc1_ratio``, on test likewise. Beside them ``stable_rank_means``, and on train
+    ``probe_explained``, how much of the labels the layer explains linearly (`LayerProbe`). Errors are in `depth`.
 
     modules: names as in network.named_modules(), such as backbone.3, patterns (``model.blocks.*``; a star stays within
     one part of a name), or ``every_block``. features: what is made of an output. ``average``: the mean over positions,
@@ -92,7 +95,8 @@ class LayerwiseCollapse:
     """
 
     needs: Needs = "statistics"
-    #: 2: ranks at the precision of the features; 3: tokens are averaged over tokens, not over their width.
+    #: 2: ranks at the precision of the features; 3: tokens are averaged over tokens, not over their width; stable rank,
+    #: and what the probe explains.
     version = 3
 
     def __init__(
@@ -109,6 +113,10 @@ class LayerwiseCollapse:
             metrics = measure_collapse(statistics, LinearClassifier(statistics.class_means))
             for row in OF_LAYERS:
                 yield row.name.replace("<module>", module), getattr(metrics, row.quantity)
+            means = statistics.class_means
+            yield f"layers/{module}/stable_rank_means", stable_rank(means - means.mean(0))
+            if evaluation.split == "train":
+                yield f"layers/{module}/probe_explained", layer_probe(statistics).explained
 
 
 class CentralPathAnalysis:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from support import Compose, measured
@@ -17,7 +18,7 @@ ROUNDING = 1e-9
 
 
 def test_layerwise_collapse_measures_the_outputs_of_the_submodule(composed: Compose) -> None:
-    config = check(composed("analysis=[layers]", "analysis.layers.modules=[backbone.3]"))
+    config = check(composed("analysis=[layers]", "analysis.layers.modules=[backbone.3]", "dataset.imbalance=4"))
     assembly = assemble(config)
     record = measured(assembly, config)
     network = assembly.training.network.eval()
@@ -28,6 +29,15 @@ def test_layerwise_collapse_measures_the_outputs_of_the_submodule(composed: Comp
         layer = f"{split}/layers/backbone.3"
         assert record[f"{layer}/nc1_ratio"] == pytest.approx(expected.nc1_ratio, rel=ROUNDING)
         assert record[f"{layer}/cdnv"] == pytest.approx(expected.cdnv, rel=ROUNDING)
+        rows, labels = outputs.double().numpy(), data.labels.numpy()
+        means = np.stack([rows[labels == c].mean(0) for c in range(4)])
+        scales = np.linalg.svd(means - means.mean(0))[1]
+        assert record[f"{layer}/stable_rank_means"] == pytest.approx((scales**2).sum() / scales[0] ** 2, rel=ROUNDING)
+        if split == "train":
+            targets = np.eye(4)[labels] - np.eye(4)[labels].mean(0)
+            fitted = (rows - rows.mean(0)) @ np.linalg.lstsq(rows - rows.mean(0), targets, rcond=1e-9)[0]
+            explained = 1 - ((targets - fitted) ** 2).sum() / (targets**2).sum()
+            assert record[f"{layer}/probe_explained"] == pytest.approx(explained, rel=1e-8)
     assert not any(module._forward_hooks for module in network.modules())
 
 
