@@ -7,7 +7,7 @@ from the same bytes, so with the same result.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,15 @@ from ncexp.collapse.checks import check_layer
 from ncexp.measure.ridge import Ridge
 from ncexp.record.tensor_file import DamagedTensors, read_tensors, write_tensors
 
+#: What is kept of single examples.
+EXAMPLES = ("features", "labels")
+
 
 @dataclass(frozen=True, eq=False)
 class SplitSnapshot:
     """One split. loss: the training loss without decay; error: the share of examples decided wrongly; layers: the
     statistics of probed submodules, by the probe's name; features (n, P): those that the pass kept, on its device. They
-    are not stored.
+    are not stored. examples: features (m, P) and labels (m,) of single examples, where `Portrait` kept them.
     """
 
     statistics: ClassStatistics
@@ -33,6 +36,7 @@ class SplitSnapshot:
     error: float
     layers: dict[str, ClassStatistics]
     features: Tensor | None = None
+    examples: dict[str, Tensor] = field(default_factory=dict)
 
     @cached_property
     def spectrum(self) -> SNRSpectrum:
@@ -60,6 +64,7 @@ class Snapshot:
             tensors["classifier/bias"] = self.classifier.bias
         for name, split in self.splits.items():
             tensors |= _packed(f"{name}/features", split.statistics)
+            tensors |= {f"{name}/examples/{part}": tensor for part, tensor in split.examples.items()}
             for place, statistics in enumerate(split.layers.values()):
                 tensors |= _packed(f"{name}/layers/{place}", statistics)
             splits[name] = {"loss": split.loss, "error": split.error, "layers": list(split.layers)}
@@ -82,7 +87,8 @@ def _from_parts(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> Sna
         noted = header["splits"][name]
         layers = {layer: _unpacked(f"{name}/layers/{place}", tensors) for place, layer in enumerate(noted["layers"])}
         loss, error = float(noted["loss"]), float(noted["error"])
-        splits[name] = SplitSnapshot(_unpacked(f"{name}/features", tensors), loss, error, layers)
+        examples = {part: tensors[one] for part in EXAMPLES if (one := f"{name}/examples/{part}") in tensors}
+        splits[name] = SplitSnapshot(_unpacked(f"{name}/features", tensors), loss, error, layers, examples=examples)
     classifier = LinearClassifier(tensors["classifier/weight"], tensors.get("classifier/bias"))
     for split in splits.values():
         check_layer(split.statistics.class_means, classifier.weight)
