@@ -325,8 +325,7 @@ def animation(frames: Sequence[Frame]) -> dict[str, Any]:
     simplex = _trace("exact simplex", frames[0].corners[[0, 1, 2, 0, 3, 1, 2, 3] if count == 4 else tour], "#888888")
     simplex["line"]["dash"] = "dot"
     steps = [{"label": str(one.epoch), "method": "animate", "args": [[str(one.epoch)], AT_ONCE]} for one in frames]
-    steady = {**AT_ONCE, "frame": {"duration": 200}, "fromcurrent": True}
-    words = {"play": [None, steady], "pause": [[None], AT_ONCE]}
+    words = {"play": [None, {**AT_ONCE, "frame": {"duration": 200}}], "pause": [[None], AT_ONCE]}
     play = [{"label": word, "method": "animate", "args": what} for word, what in words.items()]
     room = [-_room(frames), _room(frames)]
     axis = {"range": room, "showticklabels": False, "zeroline": False, "showgrid": False, "title": {"text": ""}}
@@ -337,7 +336,11 @@ def animation(frames: Sequence[Frame]) -> dict[str, Any]:
         "layout": {
             **(places if flat else {"scene": {**places, "zaxis": axis, "aspectmode": "cube"}}),
             "sliders": [{"active": len(frames) - 1, "currentvalue": {"prefix": "epoch "}, "steps": steps}],
-            "updatemenus": [{"type": "buttons", "direction": "left", "x": 0, "y": 1.08, "buttons": play}],
+            "updatemenus": [
+                {"type": "buttons", "direction": "left", "x": 0, "xanchor": "left", "y": 1, "buttons": play}
+            ],
+            "legend": {"x": 1, "xanchor": "right"},
+            "margin": {"l": 10, "r": 10, "t": 40, "b": 10},
         },
     }
 
@@ -348,7 +351,7 @@ def _traces(frame: Frame) -> Iterator[dict[str, Any]]:
         mean, row = frame.means[place], frame.rows[place]
         yield _trace(f"2σ of class {label}", mean + frame.outline, colour)
         yield _trace(f"row of W, class {label}", numpy.array([0 * row, row]), colour, width=3)
-        yield _trace(f"mean of class {label}", mean[None], colour, size=9)
+        yield _trace(f"class {label}", mean[None], colour, size=9)
         if frame.examples:
             yield _trace(f"examples of class {label}", frame.examples[place], colour, size=3)
 

@@ -314,36 +314,3 @@ def test_run_that_was_killed_is_measured_as_far_as_its_checkpoint(
     train(composed(KEPT))
     assert measure(directory.path, console, *MORE)[0] is State.COMPLETED
     assert journals(directory.path) == expected
-
-
-def first_of_each(directory: RunDirectory, epoch: int, split: str, most: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features and labels of the first examples of every class, by a loop over them."""
-    assembly = assemble(stored_run(read_config(directory.config)), trains=False)
-    load_weights(directory.checkpoint(epoch), assembly.training.network, directory.key)
-    inputs, labels = next(assembly.dataset.splits[split].batches(10**6))
-    seen, chosen = Counter[int](), []
-    for place, label in enumerate(labels.tolist()):
-        seen[label] += 1
-        if seen[label] <= most:
-            chosen.append(place)
-    with torch.no_grad():
-        features = assembly.training.network.eval()(inputs)[1]
-    return features[chosen], labels[chosen]
-
-
-@pytest.mark.parametrize("later", [False, True], ids=["in_training", "of_a_stored_run"])
-def test_portrait_keeps_the_first_examples_of_every_class(composed: Compose, console: Console, later: bool) -> None:
-    portrait = ["analysis=[collapse,portrait]", "analysis.portrait.examples=3"]
-    directory = trained(composed(KEPT, *([] if later else portrait)))
-    before = {epoch: load_snapshot(directory.snapshot(epoch), directory.key) for epoch in directory.kept_snapshots()}
-    if later:
-        assert measure(directory.path, console, *portrait)[0] is State.COMPLETED, printed(console)
-    for epoch, old in before.items():
-        new = load_snapshot(directory.snapshot(epoch), directory.key)
-        for split, one in new.splits.items():
-            features, labels = first_of_each(directory, epoch, split, 3)
-            assert one.examples["labels"].tolist() == labels.tolist()
-            torch.testing.assert_close(one.examples["features"], features, rtol=1e-5, atol=1e-5)
-            covariances = (s.splits[split].statistics.within_class_covariance for s in (old, new))
-            assert torch.equal(*covariances)
-    assert measure(directory.path, console, *portrait)[1].startswith("nothing to measure")
