@@ -33,6 +33,8 @@ from ncexp.report.style import SCALE, finish, label_ticks, lay_out, mode_colours
 Array = numpy.ndarray
 #: Classes that are drawn unless others are named; epochs in a row of panels; classes of a matrix of cosines.
 DRAWN, PANELS, MOST_CLASSES = 3, 4, 100
+#: Of a GIF: evenly spaced ones of more epochs.
+MOST_PAGES = 50
 #: Half the side of a panel, in radii of the simplex: what spreads further is cut.
 MOST_ROOM = 2.6
 #: Of a step of the slider: without a transition.
@@ -208,8 +210,9 @@ def draw_simplex(axes: Axes, frame: Frame, room: float) -> None:
 
 def _room(frames: Sequence[Frame]) -> float:
     """Half the side of a panel that shows all of these epochs, as far as MOST_ROOM."""
-    far = [abs(one.means[:, None] + one.outline[:-1]).max() for one in frames] + [abs(one.rows).max() for one in frames]
-    return float(min(max([1.2, *(1.05 * one for one in far if numpy.isfinite(one))]), MOST_ROOM))
+    drawn = [part.ravel() for one in frames for part in (one.means[:, None] + one.outline, one.rows)]
+    far = abs(numpy.concatenate([part[numpy.isfinite(part)] for part in drawn]))
+    return float(min(1.05 * far.max(initial=1.2), MOST_ROOM))
 
 
 def _colours(classes: Sequence[int]) -> list[tuple[int, str]]:
@@ -301,7 +304,7 @@ def _save_animation(frames: Sequence[Frame], path: Path) -> Path:
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(7.2, 3.9), layout="constrained")
     figure.suptitle("class means (dots), classifier (arrows), 2σ of the features, exact simplex (dotted)", fontsize=10)
     pages, room = [], _room(frames)
-    for frame in frames:
+    for frame in (frames[place] for place in numpy.unique(numpy.linspace(0, len(frames) - 1, MOST_PAGES).astype(int))):
         for axes in (left, right):
             axes.clear()
         draw_simplex(left, frame, room)
