@@ -332,12 +332,13 @@ def animation(frames: Sequence[Frame]) -> dict[str, Any]:
     play = [{"label": word, "method": "animate", "args": what} for word, what in words.items()]
     room = [-_room(frames), _room(frames)]
     axis = {"range": room, "showticklabels": False, "zeroline": False, "showgrid": False, "title": {"text": ""}}
+    near = {"aspectmode": "cube", "camera": {"eye": {"x": 0.8, "y": 0.8, "z": 0.5}}}
     places = {"xaxis": axis, "yaxis": axis | ({"scaleanchor": "x"} if flat else {})}
     return {
         "data": [simplex, *_traces(frames[-1])],
         "frames": [{"name": str(one.epoch), "data": [simplex, *_traces(one)]} for one in frames],
         "layout": {
-            **(places if flat else {"scene": {**places, "zaxis": axis, "aspectmode": "cube"}}),
+            **(places if flat else {"scene": {**places, "zaxis": axis, **near}}),
             "sliders": [{"active": len(frames) - 1, "currentvalue": {"prefix": "epoch "}, "steps": steps}],
             "updatemenus": [
                 {"type": "buttons", "direction": "left", "x": 0, "xanchor": "left", "y": 1, "buttons": play}
@@ -361,7 +362,7 @@ def _traces(frame: Frame) -> Iterator[dict[str, Any]]:
 
 def _trace(name: str, points: Array, colour: str, width: float = 1.5, size: int = 0) -> dict[str, Any]:
     values = [[None if numpy.isnan(one) else round(float(one), 4) for one in axis] for axis in points.T]
-    look = {"mode": "markers", "marker": {"size": size, "color": colour}}
+    look = {"mode": "markers", "marker": {"size": size if len(values) == 2 else size / 2, "color": colour}}
     return {
         "type": "scatter" if len(values) == 2 else "scatter3d",
         "name": name,
