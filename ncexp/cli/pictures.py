@@ -8,7 +8,7 @@ from ncexp.record.text import say
 
 HELP = """\
 Draw pictures of RUNs (folders, sweeps, names, keys, globs) from the snapshots
-that they kept, into the folder figures/ of each. Nothing is trained or measured.
+that they kept, into figures/ of each. Nothing is trained or measured.
 
   classes=0,1,2    three or more classes of the simplex, or all (default: 0,1,2)
   epochs=1,24,350  of simplex and cosines (default: four, first to last)
