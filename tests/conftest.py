@@ -86,5 +86,5 @@ def no_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
         pyplot.close(figure)
         return path
 
-    for place in ("ncexp.report.figures.save", "ncexp.report.style.save"):
+    for place in ("ncexp.report.figures.save", "ncexp.report.portraits.save", "ncexp.report.style.save"):
         monkeypatch.setattr(place, write_empty)

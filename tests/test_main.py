@@ -29,7 +29,9 @@ from ncexp.training import Training
 
 #: Of a run that never has an epoch without training error.
 FIGURES = {
-    f"{name}{end}" for name in ("neural_collapse", "mse_decomposition", "central_path") for end in (".png", ".pdf")
+    f"{name}{end}"
+    for name in ("neural_collapse", "mse_decomposition", "central_path", "simplex", "cosines", "spectra")
+    for end in (".png", ".pdf")
 }
 #: A package of somebody else's.
 THEIRS = """

@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "list": "what there is to choose from, with sizes",
     "runs": "what runs there are, and what each came to; also: ls",
     "report": "tables, grids of figures and a page of many runs",
+    "pictures": "RUN...: the simplex, cosines, spectra, layers; also animated",
     "compare": "runs beside one another, or each beside a reference",
     "reference": "what seeds of one configuration came to, to compare with",
     "export": "all numbers of runs as CSV or Parquet",

@@ -21,12 +21,16 @@ from ncexp.measure.probes import Probe
 from ncexp.measure.ridge import Ridge
 from ncexp.record.tensor_file import DamagedTensors, read_tensors, write_tensors
 
+#: What is kept of single examples.
+EXAMPLES = ("features", "labels")
+
 
 @dataclass(frozen=True, eq=False)
 class SplitSnapshot:
     """One split. loss: the training loss without decay; error: the share of examples decided wrongly; layers: the
     statistics of probed submodules, by name; probed: which submodules each probe stood for, by its name; features
-    (n, P): those that the pass kept, on its device. They are not stored.
+    (n, P): those that the pass kept, on its device. They are not stored. examples: features (m, P) and labels (m,) of
+    single examples, where `Portrait` kept them.
     """
 
     statistics: ClassStatistics
@@ -35,6 +39,7 @@ class SplitSnapshot:
     layers: dict[str, ClassStatistics]
     probed: dict[str, list[str]] = field(default_factory=dict)
     features: Tensor | None = None
+    examples: dict[str, Tensor] = field(default_factory=dict)
 
     @cached_property
     def spectrum(self) -> SNRSpectrum:
@@ -63,6 +68,7 @@ class Snapshot:
             tensors["classifier/bias"] = self.classifier.bias
         for name, split in self.splits.items():
             tensors |= _packed(f"{name}/features", split.statistics)
+            tensors |= {f"{name}/examples/{part}": tensor for part, tensor in split.examples.items()}
             for place, statistics in enumerate(split.layers.values()):
                 tensors |= _packed(f"{name}/layers/{place}", statistics)
             splits[name] = {"loss": split.loss, "error": split.error, "layers": list(split.layers)}
@@ -87,8 +93,9 @@ def _from_parts(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> Sna
         noted = header["splits"][name]
         layers = {layer: _unpacked(f"{name}/layers/{place}", tensors) for place, layer in enumerate(noted["layers"])}
         loss, error = float(noted["loss"]), float(noted["error"])
+        examples = {part: tensors[one] for part in EXAMPLES if (one := f"{name}/examples/{part}") in tensors}
         splits[name] = SplitSnapshot(
-            _unpacked(f"{name}/features", tensors), loss, error, layers, noted.get("probed", {})
+            _unpacked(f"{name}/features", tensors), loss, error, layers, noted.get("probed", {}), examples=examples
         )
     classifier = LinearClassifier(tensors["classifier/weight"], tensors.get("classifier/bias"))
     for split in splits.values():

@@ -74,6 +74,8 @@ def measure_stored(config: MeasureConfig, console: Console, stop: Callable[[], b
                         break
                     for name, given in stored.inputs(epoch, plan):
                         row = run_analysis(stored.analyses[name], *given)
+                        if getattr(stored.analyses[name], "keeps_examples", False):
+                            stored.keep_examples(given[0], plan)
                         stored.journal(name).put(row, replace=config.rerun == "all")
                         count += 1
                 else:
@@ -151,6 +153,13 @@ class _Stored:
                 yield name, (stored, None)
         if rest and (given := self._with_network(epoch, rest, stored, plan)):
             yield from ((name, given) for name in rest)
+
+    def keep_examples(self, measured: Snapshot, plan: Plan) -> None:
+        """Into the epoch's snapshot, of which nothing else changes, the examples that `Portrait` has kept."""
+        snapshot = self._snapshot(measured.epoch, plan) or measured
+        for name, split in snapshot.splits.items():
+            split.examples.update(measured.splits[name].examples)
+        snapshot.save(self.directory.snapshot(measured.epoch), self.directory.key)
 
     def _with_network(
         self, epoch: int, analyses: dict[str, Analysis], stored: Snapshot | None, plan: Plan

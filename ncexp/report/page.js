@@ -413,9 +413,11 @@ const showRun = place => {
   const [href, served] = run.mlflow ?? [], page = make("a", {href, rel: "noreferrer"}, "its page");
   if (href) say("MLflow", page, ...(served ? [", while ", code(served), " runs"] : []));
   if (run.last === null) list.append(make("p", {className: "instead"}, "Nothing was evaluated in this run."));
+  const simplex = (one, index) => panelOf(place, `Simplex of classes 0 to ${index + 2}`, one);
   $("one").replaceChildren(make("a", {href: "#all"}, `← all of the report (${plural(runs.length, "run")})`),
     make("h1", {}, run.name), ...(runs.length === 1 ? [document.querySelector(".verdict").cloneNode(true)] : []), list,
-    panelsOf(place, data.quantities.filter(one => one.in_panel)));
+    panelsOf(place, data.quantities.filter(one => one.in_panel)),
+    make("div", {className: "panels pictures"}, ...run.simplex.map(simplex)));
   for (const [family, rows] of Map.groupBy(data.quantities.filter(one => !one.in_panel), one => one.family)) {
     const panels = panelsOf(place, rows), summary = make("summary", {}, `more: ${family || "of the run"}`);
     if (panels.children.length) $("one").append(make("details", {}, summary, panels));
@@ -425,16 +427,19 @@ const showRun = place => {
 const inSight = new IntersectionObserver(entries => entries.forEach(({target, isIntersecting: comes}) => {
   if (comes) inSight.unobserve(target), drawPanel(target, ...target.what);
 }), {rootMargin: "200px"});
+const panelOf = (...what) => {
+  const panel = make("div", {className: "panel", role: "img", ariaLabel: what[1], what});
+  inSight.observe(panel);
+  return panel;
+};
 const panelsOf = (place, rows) => {
   const known = Map.groupBy(rows.filter(one => historyOf(one.name)[place]), one => one.panel);
-  return make("div", {className: "panels"}, ...[...known].map(([title, list]) => {
-    const panel = make("div", {className: "panel", role: "img", ariaLabel: title, what: [place, title, list]});
-    inSight.observe(panel);
-    return panel;
-  }));
+  return make("div", {className: "panels"}, ...[...known].map(([title, list]) => panelOf(place, title, list)));
 };
 /** Train solid, test dashed, a second quantity dotted; modes in their scale, the parts of the loss in their colours. */
 const drawPanel = (panel, place, title, rows) => {
+  if (rows.frames) return Plotly.newPlot(panel, {...rows, config: {...CONFIG, displayModeBar: false},
+    layout: layoutOf({...rows.layout, title: {text: title, font: {size: 13}}})});
   const bases = [...new Set(rows.map(one => one.base))], modes = bases.length > 3 && !rows[0].color;
   const {zero} = runs[place], some = rows.some(({name}) => historyOf(name)[place].some(value => value > 0));
   const traces = rows.map(one => {

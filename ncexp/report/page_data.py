@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ncexp.record import DamagedFile, RunDirectory, SavedRun, column, read_json
 from ncexp.record.quantities import Quantity
 from ncexp.report.columns import ABSENT, SEED, ZERO_EPOCH, Column, text_of
 from ncexp.report.numbers import at_the_end
+from ncexp.report.portraits import animation, frames_of
 from ncexp.report.study import Study
 from ncexp.report.style import COLOURS, MORE, OTHERS, RED, key_colours, scale_colours
 
@@ -30,6 +32,8 @@ from ncexp.report.style import COLOURS, MORE, OTHERS, RED, key_colours, scale_co
 MOST_LETTERS = 15_000_000
 #: What is chosen by a name.
 GROUPS = ("dataset", "architecture", "loss", "optimizer", "optimizer/schedule")
+#: Runs up to which each has its animation; the classes of one in the plane, and of one in space.
+MOST_ANIMATED, ANIMATED = 4, ("0,1,2", "0,1,2,3")
 #: Axes of the parallel coordinates.
 MOST_COORDINATES = 10
 #: Where `ncexp ui` shows the store of an outputs folder, and a training's page there (`ncexp.tracking.address`).
@@ -68,7 +72,9 @@ def page_data(study: Study, folder: Path) -> dict[str, Any]:
         "free": free,
         "quantities": [_quantity(one) | {"at_once": one.name in shown} for one in known],
         "runs": [
-            _run(run, keys, folder) | {"setting": settings[run.key], "kept": run.key in kept, "panel": panels[run.key]}
+            _run(run, keys, folder)
+            | {"setting": settings[run.key], "kept": run.key in kept, "panel": panels[run.key]}
+            | {"simplex": _simplex(run) if len(runs) <= MOST_ANIMATED else []}
             for run in runs
         ],
         "final": {one.name: [_number(_final(one)(run)) for run in runs] for one in known},
@@ -184,6 +190,15 @@ def _run(run: SavedRun, keys: Sequence[Column], folder: Path) -> dict[str, Any]:
         "mlflow": mlflow_page(run),
         "command": command_of(run),
     }
+
+
+def _simplex(run: SavedRun) -> list[dict[str, Any]]:
+    """Class means becoming a simplex, as far as snapshots and classes allow; why not, `ncexp pictures RUN` says."""
+    found = []
+    with suppress(ValueError):
+        for classes in ANIMATED:
+            found.append(animation(frames_of(run, classes)))  # noqa: PERF401 (the first stays if the second fails)
+    return found
 
 
 def _link(path: Path, folder: Path) -> str:

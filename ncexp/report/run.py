@@ -75,13 +75,19 @@ def draw_run(directory: RunDirectory) -> list[str]:
     if not run.records:
         return []
     from ncexp.report.figures import draw_figures  # matplotlib takes a second to import
+    from ncexp.report.portraits import draw_pictures
 
     lines = []
     comparison = compare_with_path(run)
     if comparison is not None:
         write_json(directory.path_fit, comparison.to_json())
         lines.append(f"path      {comparison.sentence()}")
-    return lines + [f"figure    {path}" for path in draw_figures(run, directory.figures, comparison)]
+    drawn = draw_figures(run, directory.figures, comparison)
+    try:
+        drawn += draw_pictures(run, directory.figures)
+    except ValueError as error:
+        lines.append(f"pictures  none: {error}")
+    return lines + [f"figure    {path}" for path in drawn]
 
 
 def report_simulation(directory: RunDirectory, console: Console) -> None:

@@ -12,3 +12,4 @@ from ncexp.measure.analyses.from_statistics import (
     NeuralCollapse,
 )
 from ncexp.measure.analyses.geometry import Geometry
+from ncexp.measure.analyses.portrait import Portrait
