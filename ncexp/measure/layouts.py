@@ -60,7 +60,7 @@ def tensor_of(module: nn.Module, output: Any) -> Tensor:
         return output
     found = [*output.values()] if isinstance(output, Mapping) else [*output] if isinstance(output, tuple | list) else []
     if isinstance(output, Mapping) and isinstance(output.get("last_hidden_state"), Tensor):
-        return output["last_hidden_state"]  # type: ignore[no-any-return]
+        return output["last_hidden_state"]
     if isinstance(module, SEQUENCES) and isinstance(found[0], Tensor):
         return found[0]
     tensors = [one for one in found if isinstance(one, Tensor) and one.is_floating_point()]
@@ -124,9 +124,9 @@ class Layouts:
         if width is not None:  # a LayerNorm2d of timm or torchvision is an nn.LayerNorm, of axis 1
             return _axis_of(output, width[-1], len(width), type(module).forward is nn.LayerNorm.forward)
         if type(module).__module__ in POINTWISE and given and isinstance(given[0], Tensor):
-            return self._tensors.get(given[0], "unknown")  # type: ignore[no-any-return]
+            return self._tensors.get(given[0], "unknown")
         if output in self._tensors:
-            return self._tensors[output]  # type: ignore[no-any-return]
+            return self._tensors[output]
         return _by_evidence(output, evidence)
 
 

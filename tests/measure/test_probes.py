@@ -272,6 +272,18 @@ def test_token_reductions_of_a_convolution_are_refused(how: str) -> None:
         checked("conv", how)
 
 
+@pytest.mark.parametrize(("module", "how"), [("0", "average"), ("0", "flatten"), ("2", "average"), ("1", "average")])
+def test_features_are_those_before_a_change_in_place(module: str, how: str) -> None:
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(inplace=True), nn.Linear(5, 5), nn.ReLU(inplace=True)).eval()
+    inputs = torch.randn(6, 4)
+    probes = Probes(model, {"a": Probe(module, how)}, CLASSES)
+    with probes.watching(), torch.no_grad():
+        for _ in range(2):  # the layout is known from the first batch on
+            model(inputs)
+            (found,) = probes.features(6).values()
+            assert torch.equal(found, model[: int(module) + 1](inputs))
+
+
 def test_output_whose_axes_have_one_size_is_not_guessed() -> None:
     class Turned(nn.Module):
         def __init__(self) -> None:
