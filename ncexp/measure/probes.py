@@ -22,7 +22,7 @@ from ncexp.measure.layouts import Layout, Layouts, blocks_of, eager, tensor_of
 #: A submodule's output (n, ...) and, where some positions are padding, (n, tokens) with 0 there → features (n, P).
 Reduction = Callable[[Tensor, Tensor | None], Tensor]
 #: In place of a name: every block of the network, see `blocks_of`.
-EVERY_BLOCK = "every_block"
+EVERY_BLOCK = "every=block"
 
 
 @dataclass(frozen=True)

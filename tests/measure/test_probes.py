@@ -152,7 +152,7 @@ def test_every_block_has_the_numbers_of_numpy(name: str) -> None:
     blocks = blocks_of(model)
     assert (blocks[0], len(blocks)) == (first, count)
     classifier = next(n for n, m in reversed([*model.named_modules()]) if isinstance(m, nn.Linear))
-    record = measured(model, classifier, inputs, labels, "every_block")
+    record = measured(model, classifier, inputs, labels, "every=block")
     found = outputs_of(model, blocks, lambda: model(inputs))
     for block in blocks:
         for quantity, value in by_numpy(MEANS[layout](found[block]), labels.numpy()).items():
@@ -240,7 +240,7 @@ def checked(module: str, how: str = "average") -> list[int]:
     [
         ("twise", r"expected names of submodules, got 'twise'\. .*Did you mean twice\?"),
         ("blocks.*", "expected names of submodules, got 'blocks"),
-        ("every_block", "It has no list of blocks"),
+        ("every=block", "It has no list of blocks"),
         ("never", "expected modules that run in an evaluation, got never"),
         ("twice", "expected modules that run once in a pass, got twice, which runs 2 times"),
         ("pair", r"pair: expected one tensor of numbers, got a tuple with \(4, 5, 7, 6\), \(4, 5, 7, 6\)"),
