@@ -25,7 +25,6 @@ from ncexp.measure.evaluation import Evaluation, Needs
 from ncexp.measure.probes import EVERY_BLOCK, Probe
 from ncexp.record.quantities import OF_LAYERS
 
-
 #: The last three of architecture=resnet, at any depth.
 STAGES = ["backbone.3", "backbone.4", "backbone.5"]
 
@@ -92,10 +91,12 @@ class LayerwiseCollapse:
     ``probe_explained``, how much of the labels the layer explains linearly (`LayerProbe`). Errors are in `depth`.
 
     modules: names as in network.named_modules(), such as backbone.3, and patterns (``model.blocks.*``; a star stays
-    within one part of a name); None: STAGES. every: ``block`` in place of names. features: what is made of an output. ``average``: the mean over positions,
-    of a convolution's (n, channels, height, width) as of tokens (n, tokens, width). Which of the two it is, is read
-    from what the module is (`ncexp.measure.layouts`); where that does not tell, the run is refused before its first
-    step. Others are chosen: ``class_token`` (the first), ``last_token``, ``token_mean``, ``spatial_mean``, ``flatten``.
+    within one part of a name); None: STAGES. every: ``block`` in place of names.
+
+    features: what is made of an output. ``average``: the mean over positions, of a convolution's (n, channels, height,
+    width) as of tokens (n, tokens, width). Which of the two it is, is read from what the module is
+    (`ncexp.measure.layouts`); where that does not tell, the run is refused before its first step. Others are chosen:
+    ``class_token`` (the first), ``last_token``, ``token_mean``, ``spatial_mean``, ``flatten``.
     """
 
     needs: Needs = "statistics"
