@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ncexp.architectures.by_name import WITH_AUXILIARY, ForeignNetwork, timm_model, torchvision_model
+from ncexp.architectures.by_name import ForeignNetwork, timm_model, torchvision_model
 from ncexp.measure.layouts import blocks_of
 from ncexp.measure.probes import EVERY_BLOCK, Probe, Probes
 
@@ -126,16 +126,17 @@ def families() -> Iterator[tuple[str, str]]:
     import timm
     from torchvision import models
 
-    named = [("torchvision", name) for name in models.list_models(module=models)]
-    smallest: dict[tuple[str, str], tuple[int, str]] = {}
-    for package, name in [*named, *(("timm", name) for name in timm.list_models())]:
-        builder = models.get_model_builder(name) if package == "torchvision" else timm.model_entrypoint(name)
+    sizes = []
+    for name in models.list_models(module=models):
+        size = models.get_model_weights(name).DEFAULT.meta["num_params"]
+        sizes.append(("torchvision", models.get_model_builder(name).__module__, size, name))
+    for name in timm.list_models():
         with torch.device("meta"):  # no memory
-            options = {"init_weights": False} if name in WITH_AUXILIARY else {}
-            model = builder(weights=None, **options) if package == "torchvision" else builder(pretrained=False)
-        size = sum(parameter.numel() for parameter in model.parameters())
-        place = package, builder.__module__
-        smallest[place] = min(smallest.get(place, (size, name)), (size, name))
+            parameters = timm.create_model(name).parameters()
+        sizes.append(("timm", timm.model_entrypoint(name).__module__, sum(one.numel() for one in parameters), name))
+    smallest: dict[tuple[str, str], tuple[int, str]] = {}
+    for package, module, size, name in sizes:
+        smallest[package, module] = min(smallest.get((package, module), (size, name)), (size, name))
     yield from ((package, name) for (package, _), (_, name) in smallest.items())
     yield from (("transformers", name) for name in TRANSFORMERS)
 
@@ -166,9 +167,6 @@ def _words(message: str) -> str:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     print(HEAD)
-    for package, _, model in (
-        (one.partition(":") for one in sys.argv[1:])
-        if sys.argv[1:]
-        else ((package, "", model) for package, model in families())
-    ):
+    asked = [one.split(":") for one in sys.argv[1:]] or families()
+    for package, model in asked:
         print(row_of(package, model), flush=True)

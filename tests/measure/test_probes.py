@@ -284,6 +284,22 @@ def test_features_are_those_before_a_change_in_place(module: str, how: str) -> N
             assert torch.equal(found, model[: int(module) + 1](inputs))
 
 
+@pytest.mark.filterwarnings("ignore:Using `torch.compile")
+def test_compiled_network_has_the_numbers_of_the_one_inside() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU())).eval()
+    compiled, inputs, found = torch.compile(model, backend="eager"), torch.randn(6, 3, 8, 8), {}
+    with torch.no_grad():
+        compiled(inputs)  # its program is made before anything is hooked
+        for network, place in ((model, "2"), (compiled, "_orig_mod.2")):
+            probes = Probes(network, {"a": Probe(place, "average")}, CLASSES)  # type: ignore[arg-type]
+            with probes.watching():
+                network(inputs)
+                (found[place],) = probes.features(6).values()
+    assert torch.equal(found["2"], model(inputs).mean((2, 3)))
+    assert torch.equal(found["2"], found["_orig_mod.2"])
+
+
 def test_output_whose_axes_have_one_size_is_not_guessed() -> None:
     class Turned(nn.Module):
         def __init__(self) -> None:
