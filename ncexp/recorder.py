@@ -103,12 +103,18 @@ class Recorder:
         self._directory.refuse_if_held()
 
     def evaluate(
-        self, epoch: int, model: nn.Module, train_loader: Iterable[Any], test_loader: Iterable[Any] | None = None
+        self,
+        epoch: int,
+        model: nn.Module,
+        train_loader: Iterable[Any],
+        test_loader: Iterable[Any] | None = None,
+        outside: Mapping[str, Iterable[Any]] | None = None,
     ) -> Record:
         """Evaluate the model as it stands after `epoch` epochs; returns all numbers by name.
 
         The model's output is the logits (n, C), has them as `.logits`, or is a tuple that begins with them. The loaders
         yield (inputs, labels), or mappings with an entry "labels"; how they are read stands in `ncexp.measure.loaders`.
+        outside: for the analysis of this name, whose `datasets` name them: loaders of other data, prepared as train's.
         Modes of modules, gradients, hooks, buffers and random generators are afterwards as they were. The numbers of an
         epoch that is on record already are replaced; those of other epochs stay.
 
@@ -125,7 +131,7 @@ class Recorder:
         network = TappedNetwork(model, self._classifier)
         with plainly(network), undisturbed(network, seed_of(epoch)), buffers_kept(network):
             network.eval()  # before anything is read: spectral_norm's weight moves with each reading in train mode
-            subject = self._subject(network, train_loader, test_loader)
+            subject = self._subject(network, train_loader, test_loader, outside or {})
             if self._processes.first and not self._begun:
                 self._begin(network, subject.splits["train"])
             take_first_buffers(network, self._processes)
@@ -161,7 +167,11 @@ class Recorder:
         self._end(state, f"{type(error).__name__}: {error}")
 
     def _subject(
-        self, network: TappedNetwork, train_loader: Iterable[Any], test_loader: Iterable[Any] | None
+        self,
+        network: TappedNetwork,
+        train_loader: Iterable[Any],
+        test_loader: Iterable[Any] | None,
+        outside: Mapping[str, Iterable[Any]],
     ) -> Subject:
         last = network.classifier
         if last.out_features != self._num_classes:
@@ -179,7 +189,13 @@ class Recorder:
             ridge = ridge_for(last, self._decay, self._decoupled, scale)
         else:
             ridge = ridge_of(self._optimizer, last, scale)
-        data = LoadedData({**splits}, self._num_classes)
+        if outside and "outside" not in self._components:
+            raise ValueError(
+                f"outside: expected the analysis of this name with it, got analyses {', '.join(self._components)}."
+                ' Add "outside": {"datasets": [...]} to analyses.'
+            )
+        others = {name: LoadedExamples(name, one_loader(name, one), device, processes) for name, one in outside.items()}
+        data = LoadedData({**splits}, self._num_classes, {**others})
         return Subject(network, objective, data, ridge, processes, shared_out=True)
 
     def _note_facts(self, snapshot: Snapshot, subject: Subject) -> None:

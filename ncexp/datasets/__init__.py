@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ncexp.config import Component
+from ncexp.datasets.preprocessing import Raw
 
 
 def digest(*parts: bytes) -> str:
@@ -122,6 +123,8 @@ class Dataset:
 
     facts: what facts.json of a run tells beside the sizes, by name: pixels that never vary, labels changed.
     origin: a sentence to print: where the files were found and where what was decoded is kept; "" without files.
+    held_out: test examples of the classes that are held out. raw: the test inputs before they were standardised; None
+    where they are as they came, or streamed.
     """
 
     train: Examples
@@ -129,6 +132,8 @@ class Dataset:
     num_classes: int
     facts: dict[str, Any] = field(default_factory=dict)
     origin: str = ""
+    held_out: Examples | None = None
+    raw: Raw | None = None
 
     @property
     def splits(self) -> dict[str, Examples]:
@@ -142,7 +147,8 @@ class Dataset:
 
     def to(self, device: torch.device) -> Dataset:
         """The same data on another device."""
-        return dataclasses.replace(self, train=self.train.to(device), test=self.test.to(device))
+        held_out = None if self.held_out is None else self.held_out.to(device)
+        return dataclasses.replace(self, train=self.train.to(device), test=self.test.to(device), held_out=held_out)
 
 
 def check_data(data: Dataset) -> Dataset:

@@ -12,9 +12,12 @@ from torch import Tensor
 
 from ncexp.config import ADDED, Count, Fraction, Seed
 from ncexp.datasets import Dataset, Split
-from ncexp.datasets.preprocessing import Imbalance, finish, fit, mislabel, testing_subset, training_subset
+from ncexp.datasets.holding_out import Classes, HoldOut
+from ncexp.datasets.preprocessing import Imbalance, Raw, finish, fit, mislabel, testing_subset, training_subset
 
 NUM_CLASSES = 10
+#: The darkest ink.
+WHITE = 16.0
 
 
 def load(
@@ -25,6 +28,7 @@ def load(
     pad: Annotated[Count | None, ADDED] = None,
     label_noise: Annotated[Fraction, ADDED] = 0.0,
     imbalance: Annotated[Imbalance, ADDED] = 1.0,
+    hold_out: HoldOut = None,
     subset_seed: Seed = 0,
 ) -> Dataset:
     """A training set of `examples_per_class` images of the largest class; every image that is not in it is test.
@@ -33,26 +37,30 @@ def load(
     inputs (n, 1, 8, 8) float32, grey values 0..16 before standardisation. pad: width and height to which images are
     centred in black, after the statistics were taken, for networks that take no smaller ones. label_noise: share of
     training labels moved to another class. imbalance: largest training class over smallest, 1.0 for a balanced set
-    (`preprocessing.class_sizes`).
+    (`preprocessing.class_sizes`). hold_out: classes to train without (`holding_out`); every image of them is test.
     Raises ValueError where a class would have no test image (the smallest class has 174 images), and where it has
-    fewer than are asked for; where `pad` is below 8.
+    fewer than are asked for; where `pad` is below 8; for a class held out that does not exist, or one class left.
     """
     images, labels = _read()
-    smallest = int(torch.bincount(labels).min())
+    classes = Classes.without([*map(str, range(NUM_CLASSES))], hold_out)
+    labels, num_classes = classes.numbers[labels], classes.num_classes
+    smallest = int(torch.bincount(labels)[:num_classes].min())
     if examples_per_class >= smallest:
         raise ValueError(
             f"dataset.examples_per_class: expected at most {smallest - 1}, so that every class keeps a test image, "
             f"got {examples_per_class}."
         )
-    chosen = training_subset(labels, NUM_CLASSES, examples_per_class, imbalance, subset_seed)
+    chosen = training_subset(labels, num_classes, examples_per_class, imbalance, subset_seed)
     rest = torch.ones(len(labels), dtype=torch.bool).index_fill(0, chosen, False).nonzero().squeeze(1)
-    rest = rest[testing_subset(labels[rest], NUM_CLASSES, test_examples_per_class, subset_seed)]
-    train, test = images[chosen], images[rest]
-    noisy = mislabel(labels[chosen], NUM_CLASSES, label_noise, subset_seed)
-    standardization = fit([train], standardize, unit=1.0)
-    train, test = (finish(part, standardization, pad) for part in (train, test))
+    held = rest[classes.held_out(labels[rest], test_examples_per_class, subset_seed)]
+    rest = rest[testing_subset(labels[rest], num_classes, test_examples_per_class, subset_seed)]
+    noisy = mislabel(labels[chosen], num_classes, label_noise, subset_seed)
+    standardization = fit([images[chosen]], standardize, unit=1.0)
+    raw = Raw.of(images[rest], standardization, pad, WHITE)
+    train, test = Split(finish(images[chosen], standardization, pad), noisy), Split(raw.standardized(), labels[rest])
+    held_out = Split(finish(images[held], standardization, pad), labels[held]) if hold_out else None
     facts = {"num_mislabelled": int((noisy != labels[chosen]).sum())} if label_noise else {}
-    return Dataset(Split(train, noisy), Split(test, labels[rest]), NUM_CLASSES, facts)
+    return Dataset(train, test, num_classes, {**facts, **classes.facts}, held_out=held_out, raw=raw)
 
 
 def _read() -> tuple[Tensor, Tensor]:

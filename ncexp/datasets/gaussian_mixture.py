@@ -11,6 +11,7 @@ from torch import Tensor
 from ncexp.collapse import simplex_etf
 from ncexp.config import Count, Positive, Seed
 from ncexp.datasets import Dataset, Split
+from ncexp.datasets.holding_out import HoldOut, without_classes
 from ncexp.datasets.preprocessing import Imbalance, class_sizes
 
 #: n P of both splits: 1 GiB in float32.
@@ -25,15 +26,17 @@ def sample(
     test_examples_per_class: Count = 100,
     separation: Positive = 4.0,
     imbalance: Imbalance = 1.0,
+    hold_out: HoldOut = None,
     sample_seed: Seed = 0,
 ) -> Dataset:
     """x = m_c + standard normal noise, where any two class means m_c lie `separation` apart.
 
     examples_per_class: N, of the largest training class; imbalance: largest class over smallest
-    (`preprocessing.class_sizes`). The test set is balanced. inputs (n, P) float32.
+    (`preprocessing.class_sizes`). The test set is balanced. inputs (n, P) float32. hold_out: classes to train without
+    (`holding_out`), of the num_classes that are drawn.
 
-    Raises ValueError where P < C − 1 (no simplex fits), where the inputs are more than MOST_NUMBERS, or where the
-    smallest class would be empty.
+    Raises ValueError where P < C − 1 (no simplex fits), where the inputs are more than MOST_NUMBERS, where the smallest
+    class would be empty, for a class held out that does not exist, or one class left.
     """
     if num_features < num_classes - 1:
         raise ValueError(
@@ -51,7 +54,8 @@ def sample(
     means = vertices * (separation / torch.linalg.vector_norm(vertices[0] - vertices[1]).item())
     generator = torch.Generator().manual_seed(sample_seed)
     train = _draw(means, counts, generator)
-    return Dataset(train, _draw(means, [test_examples_per_class] * num_classes, generator), num_classes)
+    data = Dataset(train, _draw(means, [test_examples_per_class] * num_classes, generator), num_classes)
+    return without_classes(data, [*map(str, range(num_classes))], hold_out)
 
 
 def _draw(means: Tensor, counts: list[int], generator: torch.Generator) -> Split:

@@ -24,6 +24,7 @@ from torchvision.transforms import functional as transforms
 from ncexp.config import INCIDENTAL, Count, Fraction, Seed
 from ncexp.datasets import Dataset, digest, listed
 from ncexp.datasets.cache import data_root, load_or_build
+from ncexp.datasets.holding_out import Classes, HoldOut
 from ncexp.datasets.images import TestExamples
 from ncexp.datasets.preprocessing import (
     Imbalance,
@@ -50,6 +51,7 @@ def load(
     size: Count = 224,
     label_noise: Fraction = 0.0,
     imbalance: Imbalance = 1.0,
+    hold_out: HoldOut = None,
     subset_seed: Seed = 0,
     root: Annotated[str | None, INCIDENTAL] = None,
     num_workers: Annotated[int, Field(ge=0), INCIDENTAL] = 4,
@@ -57,9 +59,9 @@ def load(
     """Images under root/folder/train/CLASS/ and root/folder/val/CLASS/: inputs (n, 3, size, size) float32, streamed.
 
     Classes are numbered along their folders' names, sorted; what is hidden (`.NAME`) or no image by its suffix is
-    skipped, and named in facts and origin. examples_per_class, test_examples_per_class, standardize,
-    label_noise, imbalance, subset_seed and root are as in `images.load`; size: see `ImageFiles`; num_workers: processes
-    that decode, or 0.
+    skipped, and named in facts and origin. examples_per_class, test_examples_per_class, standardize, label_noise,
+    imbalance, hold_out, by folders' names, subset_seed and root are as in `images.load`; size: see `ImageFiles`;
+    num_workers: processes that decode, or 0.
     Files are known by their content, which is read once at every start. The statistics take one pass over the training
     subset, whose result is kept under the root by `ncexp prepare`.
 
@@ -68,13 +70,18 @@ def load(
     """
     data = data_root(root) / folder
     found, tested_on = _train_and_val(data)
-    classes = found.classes
-    chosen = training_subset(found.labels, len(classes), examples_per_class, imbalance, subset_seed)
-    tested = testing_subset(tested_on.labels, len(classes), test_examples_per_class, subset_seed)
-    train, test = found.chosen(chosen, size), tested_on.chosen(tested, size)
-    true, test_labels = found.labels[chosen], tested_on.labels[tested]
-    noisy = mislabel(true, len(classes), label_noise, subset_seed)
-    contents = [_content(data, files, num_workers) for files in (train, test)]
+    left = Classes.without(found.classes, hold_out)
+    classes, num_classes = left.names[: left.num_classes], left.num_classes
+    labels, all_tested = left.numbers[found.labels], left.numbers[tested_on.labels]
+    chosen = training_subset(labels, num_classes, examples_per_class, imbalance, subset_seed)
+    tested = testing_subset(all_tested, num_classes, test_examples_per_class, subset_seed)
+    held = left.held_out(all_tested, test_examples_per_class, subset_seed)
+    train, test, held_files = (
+        files.chosen(one, size) for files, one in ((found, chosen), (tested_on, tested), (tested_on, held))
+    )
+    true, test_labels = labels[chosen], all_tested[tested]
+    noisy = mislabel(true, num_classes, label_noise, subset_seed)
+    contents = [_content(data, files, num_workers) for files in (train, test, *([held_files] if hold_out else []))]
     standardization = _standardization(data_root(root), data.name, contents[0], train, standardize, num_workers)
     skipped = "; ".join(f"{name}: {one.skipped}" for name, one in (("train", found), ("val", tested_on)) if one.skipped)
     facts = {
@@ -82,13 +89,15 @@ def load(
         "num_mislabelled": int((noisy != true).sum()),
         "classes": listed(classes),
         "content": digest("\n".join(contents).encode()),
+        **left.facts,
         **({"skipped": skipped} if skipped else {}),
     }
-    counts = [torch.bincount(one, minlength=len(classes)).tolist() for one in (true, test_labels)]
+    counts = [torch.bincount(one, minlength=num_classes).tolist() for one in (true, test_labels)]
     sizes = [f"{name} ({first} train, {second} test)" for name, first, second in zip(classes, *counts, strict=True)]
     origin = f"{data}, {len(classes)} classes: {listed(sizes, most=20)}" + (f"; skipped: {skipped}" if skipped else "")
     splits = [StreamedSplit(*one, standardization, num_workers) for one in ((train, noisy), (test, test_labels))]
-    return Dataset(splits[0], splits[1], len(classes), facts, origin)
+    held_out = StreamedSplit(held_files, all_tested[held], standardization, num_workers) if hold_out else None
+    return Dataset(splits[0], splits[1], num_classes, facts, origin, held_out)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,9 +8,11 @@ from typing import Annotated, Any
 from ncexp.config import ADDED, INCIDENTAL, Count, Fraction, Seed
 from ncexp.datasets import Dataset, Split
 from ncexp.datasets.cache import data_root, is_ours, load_or_build, locked
+from ncexp.datasets.holding_out import Classes, HoldOut
 from ncexp.datasets.official import OFFICIAL, OfficialSet, Source
 from ncexp.datasets.preprocessing import (
     Imbalance,
+    Raw,
     Standardization,
     Standardize,
     finish,
@@ -32,6 +34,7 @@ def load(
     pad: Count | None = None,
     label_noise: Fraction = 0.0,
     imbalance: Imbalance = 1.0,
+    hold_out: HoldOut = None,
     subset_seed: Seed = 0,
     root: Annotated[str | None, INCIDENTAL] = None,
 ) -> Dataset:
@@ -43,30 +46,39 @@ def load(
     standardize: per_pixel (HPD22) | per_channel, from the training subset | none: grey values 0..1.
     pad: width and height to which images are centred in black, after the statistics were taken.
     label_noise: share of training labels moved to another class. imbalance: largest training class over smallest.
+    hold_out: classes to train without (`holding_out`).
     root: the folder of the files; None: the environment's NCEXP_DATA, else ./data. Nothing is written there unless it
     is the user's own: the decoded data are then kept in the user's cache.
 
     Raises ValueError where a file is missing, cut short or not the official one, where a class has too few examples,
-    and where images are larger than `pad`.
+    where images are larger than `pad`, and for a class held out that does not exist, or one class left.
     """
     folder, official = data_root(root), OFFICIAL[source]
+    classes = Classes.without([*map(str, range(official.num_classes))], hold_out)
     rules: dict[str, Any] = {
         "examples_per_class": examples_per_class,
         "standardize": standardize,
         "label_noise": label_noise,
         "imbalance": imbalance,
         "subset_seed": subset_seed,
+        **({"hold_out": hold_out} if hold_out else {}),
     }
     content = official.fingerprint(folder)
-    decoded, kept = load_or_build(folder, source, content, rules, lambda: _decode(official, folder, content, rules))
+    decoded, kept = load_or_build(
+        folder, source, content, rules, lambda: _decode(official, folder, content, rules, classes)
+    )
     standardization = Standardization(decoded["mean"], decoded["scale"], decoded["num_constant"])
-    tested = testing_subset(decoded["test_labels"], official.num_classes, test_examples_per_class, subset_seed)
+    images, labels = decoded["test_images"], classes.numbers[decoded["test_labels"]]
+    tested = testing_subset(labels, classes.num_classes, test_examples_per_class, subset_seed)
+    held = classes.held_out(labels, test_examples_per_class, subset_seed)
     train = Split(finish(decoded["train_images"], standardization, pad), decoded["train_labels"])
-    test = Split(finish(decoded["test_images"][tested], standardization, pad), decoded["test_labels"][tested])
-    facts = decoded["facts"]
+    raw = Raw.of(images[tested], standardization, pad, white=255.0)
+    held_out = Split(finish(images[held], standardization, pad), labels[held]) if hold_out else None
+    facts = {**decoded["facts"], **classes.facts}
     known = "the official files" if facts["official_files"] else "files of the official form, of unknown content"
     where = f"in {kept.parent}" if kept else "anew by each run: no folder to keep it in"
-    return Dataset(train, test, official.num_classes, facts, f"{known} from {folder}; decoded {where}")
+    test, origin = Split(raw.standardized(), labels[tested]), f"{known} from {folder}; decoded {where}"
+    return Dataset(train, test, classes.num_classes, facts, origin, held_out, raw)
 
 
 def prepare(*, source: Source, root: str | None = None, **_: Any) -> None:
@@ -82,10 +94,10 @@ def prepare(*, source: Source, root: str | None = None, **_: Any) -> None:
         official.read(folder)
 
 
-def _decode(official: OfficialSet, root: Path, content: str, rules: dict[str, Any]) -> dict[str, Any]:
+def _decode(official: OfficialSet, root: Path, content: str, rules: dict[str, Any], classes: Classes) -> dict[str, Any]:
     """Everything that is kept: the chosen images as bytes, the labels to train on, the standardisation, the facts."""
     (images, labels), (test_images, test_labels), are_official = official.read(root)
-    num_classes, seed = official.num_classes, rules["subset_seed"]
+    labels, num_classes, seed = classes.numbers[labels], classes.num_classes, rules["subset_seed"]
     chosen = training_subset(labels, num_classes, rules["examples_per_class"], rules["imbalance"], seed)
     images, labels = images[chosen], labels[chosen]
     standardization = fit([images], rules["standardize"], unit=255.0)

@@ -12,17 +12,19 @@ from torch.utils.data import DataLoader
 
 from ncexp.config.components import locate
 from ncexp.datasets import Dataset, Split, digest, label_fault, listed, number_classes
+from ncexp.datasets.holding_out import HoldOut, without_classes
 
 #: Examples that are put together at a time.
 _BLOCK = 512
 
 
-def load(*, factory: str, **options: Any) -> Dataset:
+def load(*, factory: str, hold_out: HoldOut = None, **options: Any) -> Dataset:
     """factory(**options) → (train, test), each a torch Dataset of (input, label), or (inputs, labels) as arrays.
 
     Each example is taken once, in order, and held as a tensor: inputs (n, *shape) float32, labels (n,) int64 from 0 on.
     What a random transformation makes of it is drawn once. The classes are the distinct labels: in the order of the
-    numbers, with gaps or from 1 on, or of the alphabet where they are words; facts and origin name them then.
+    numbers, with gaps or from 1 on, or of the alphabet where they are words; facts and origin name them then. hold_out:
+    classes to train without, by their labels (`holding_out`).
 
     Raises ValueError where the function cannot be imported, refuses the options, or returns something else.
     """
@@ -54,7 +56,9 @@ def load(*, factory: str, **options: Any) -> Dataset:
     facts = {"classes": listed([*classes])} if named else {}
     tensors = (tensor for split in (train, test) for tensor in (split.inputs, split.labels))
     content = digest(*(f"{tuple(one.shape)}".encode() + one.contiguous().numpy().tobytes() for one in tensors))
-    return Dataset(train, test, len(classes), {"content": content, **facts}, said)
+    return without_classes(
+        Dataset(train, test, len(classes), {"content": content, **facts}, said), [*classes], hold_out
+    )
 
 
 def _is_part(part: Any) -> bool:

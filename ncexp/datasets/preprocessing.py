@@ -27,12 +27,13 @@ def choose(labels: Tensor, counts: list[int], seed: int, option: str = "examples
     """Indices, ascending, of counts[c] examples of every class c.
 
     The rule: one permutation of all examples is drawn from `seed`; of every class the first counts[c] in that order
-    are chosen. So a smaller subset of the same seed is contained in a larger one.
+    are chosen. So a smaller subset of the same seed is contained in a larger one. Of labels beyond `counts`, none is.
 
     Raises ValueError where a class has fewer examples than asked for (its label and count are named); option: by which
     option of the dataset they were.
     """
-    wanted, there = torch.tensor(counts), torch.bincount(labels, minlength=len(counts))
+    there = torch.bincount(labels, minlength=len(counts))
+    wanted = torch.tensor([*counts, *[0] * (len(there) - len(counts))])
     if bool((there < wanted).any()):
         label = int((there - wanted).argmin())
         raise ValueError(
@@ -50,7 +51,8 @@ def training_subset(
 ) -> Tensor:
     """Indices, ascending, of the examples to train on: balanced, long-tailed, or all of them as they are.
 
-    N = examples_per_class, of the largest class; sizes are those of `class_sizes`. None takes every example.
+    N = examples_per_class, of the largest class; sizes are those of `class_sizes`. None takes every example. Labels of
+    num_classes or more are those of classes held out.
 
     Raises ValueError where imbalance is asked for without an N, where the smallest class would be empty, and where a
     class has fewer examples than asked for.
@@ -61,7 +63,7 @@ def training_subset(
                 f"dataset.imbalance: expected 1.0 with examples_per_class=null, got {imbalance:g}. "
                 "Set dataset.examples_per_class: the size of the largest class."
             )
-        return torch.arange(len(labels))
+        return (labels < num_classes).nonzero().squeeze(1)
     return choose(labels, class_sizes(num_classes, examples_per_class, imbalance), seed)
 
 
@@ -85,7 +87,7 @@ def testing_subset(labels: Tensor, num_classes: int, examples_per_class: int | N
     Raises ValueError where a class has fewer examples than asked for.
     """
     if examples_per_class is None:
-        return torch.arange(len(labels))
+        return (labels < num_classes).nonzero().squeeze(1)
     return choose(labels, [examples_per_class] * num_classes, seed, "test_examples_per_class")
 
 
@@ -163,11 +165,38 @@ def finish(images: Tensor, standardization: Standardization, pad: int | None) ->
 
     Raises ValueError where they are larger than `pad`.
     """
-    if pad is None:
-        return standardization(images)
-    height, width = images.shape[-2:]
-    if pad < max(height, width):
-        raise ValueError(f"dataset.pad: expected at least the images' {height}×{width} pixels, got {pad}. Or null.")
-    left, top = (pad - width) // 2, (pad - height) // 2
-    margins = (left, pad - width - left, top, pad - height - top)
-    return standardization.pad(margins)(functional.pad(images, margins))
+    return Raw.of(images, standardization, pad, white=1.0).standardized()
+
+
+@dataclass(frozen=True, eq=False)
+class Raw:
+    """Test inputs as the files have them, bordered, beside what standardises them: by it, those of other data, too.
+
+    inputs: (n, *shape) of any dtype; standardization: fitted to train; white: the input that is white, 255 of bytes, on
+    whose scale two data sets are compared; what: the places of an input.
+    """
+
+    inputs: Tensor
+    standardization: Standardization
+    white: float
+    what: str = "pixels"
+
+    @classmethod
+    def of(cls, images: Tensor, standardization: Standardization, pad: int | None, white: float) -> Raw:
+        """Of images (n, channels, height, width), centred in black squares of `pad` pixels if asked. Raises ValueError
+        where they are larger.
+        """
+        if pad is None:
+            return cls(images, standardization, white)
+        height, width = images.shape[-2:]
+        if pad < max(height, width):
+            raise ValueError(f"dataset.pad: expected at least the images' {height}×{width} pixels, got {pad}. Or null.")
+        left, top = (pad - width) // 2, (pad - height) // 2
+        margins = (left, pad - width - left, top, pad - height - top)
+        return cls(functional.pad(images, margins), standardization.pad(margins), white)
+
+    def standardized(self, other: Raw | None = None) -> Tensor:
+        """These inputs, or those of other data on this scale of grey, by this train set's statistics."""
+        given = self if other is None else other
+        inputs = given.inputs if given.white == self.white else given.inputs.double() * (self.white / given.white)
+        return self.standardization(inputs)

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from ncexp.config import Count, Fraction, Seed
 from ncexp.datasets import Dataset, Split, digest, is_number, listed, number_classes
-from ncexp.datasets.preprocessing import Imbalance, choose, fit, mislabel, training_subset
+from ncexp.datasets.holding_out import Classes, HoldOut
+from ncexp.datasets.preprocessing import Imbalance, Raw, choose, fit, mislabel, training_subset
 
 #: Cells that are Python's objects at one time: as such they take ten times the memory of the table.
 _BLOCK = 2**20
@@ -49,6 +50,7 @@ def load(
     examples_per_class: Count | None = None,
     label_noise: Fraction = 0.0,
     imbalance: Imbalance = 1.0,
+    hold_out: HoldOut = None,
     subset_seed: Seed = 0,
 ) -> Dataset:
     """The rows of a table: inputs (n, columns) float32, every column but `label` in the file's order.
@@ -62,9 +64,11 @@ def load(
     `test_fraction` of its rows, rounded, at least one and not all (`preprocessing.choose` with `subset_seed`). Of the
     other rows `examples_per_class`, `imbalance` and `label_noise` choose and change the training set as for images.
     standardize: per_column, to mean 0 and standard deviation 1 over the training rows, constant columns to 0.
+    hold_out: classes to train without, by their labels (`holding_out`).
 
     Raises ValueError, naming file, column and row, where a file or column is missing or a cell is no finite number,
-    where a class has one row only, and where test has a class that training has not, or the other way round.
+    where a class has one row only, where test has a class that training has not, or the other way round, for a class
+    held out that does not exist, or one class left.
     """
     paths = [one for one in (path, test_path) if one is not None]
     tables = [read_table(one, str(label)) for one in paths]
@@ -81,9 +85,13 @@ def load(
     if test_path is None:
         test = choose(labels[0], _test_counts(labels[0], [*classes], test_fraction), subset_seed)
         rows = [rows[0][~torch.isin(rows[0], test)], test]
-    kept = rows[0][training_subset(labels[0][rows[0]], len(classes), examples_per_class, imbalance, subset_seed)]
+    left = Classes.without([*classes], hold_out)
+    labels, num_classes = [left.numbers[one] for one in labels], left.num_classes
+    kept = rows[0][training_subset(labels[0][rows[0]], num_classes, examples_per_class, imbalance, subset_seed)]
+    held = rows[1][left.held_out(labels[-1][rows[1]], None, subset_seed)]
+    tested = rows[1][labels[-1][rows[1]] < num_classes]
     inputs, true = tables[0].inputs[kept], labels[0][kept]
-    noisy = mislabel(true, len(classes), label_noise, subset_seed)
+    noisy = mislabel(true, num_classes, label_noise, subset_seed)
     # Rows of numbers are what per_pixel calls images.
     standardization = fit([inputs], "per_pixel" if standardize == "per_column" else "none", unit=1.0)
     facts = {
@@ -92,9 +100,12 @@ def load(
         "num_mislabelled": int((noisy != true).sum()),
         "classes": listed([*classes]),
         "content": digest(*map(_of_bytes, paths)),
+        **left.facts,
     }
-    test_split = Split(standardization(tables[-1].inputs[rows[1]]), labels[-1][rows[1]])
-    return Dataset(Split(standardization(inputs), noisy), test_split, len(classes), facts, _origin(path, facts))
+    raw = Raw(tables[-1].inputs[tested], standardization, 1.0, f"columns {listed(tables[0].names)}")
+    train, test = Split(standardization(inputs), noisy), Split(raw.standardized(), labels[-1][tested])
+    held_out = Split(standardization(tables[-1].inputs[held]), labels[-1][held]) if hold_out else None
+    return Dataset(train, test, num_classes, facts, _origin(path, facts), held_out, raw)
 
 
 def _test_counts(labels: Tensor, classes: list[str], fraction: float) -> list[int]:

@@ -206,10 +206,12 @@ def build_analyses(components: Mapping[str, Component]) -> dict[str, Analysis]:
 def check_probes(analyses: Mapping[str, Analysis], subject: Subject) -> None:
     """Raises ConfigError where an analysis wants a submodule that the network lacks, or whose output is not known, or
     more than fits in memory: now, not after an epoch. For the last two the network is run on a few examples, unless
-    they come from a loader, whose order is not ours to disturb.
+    they come from a loader, whose order is not ours to disturb. An analysis with a method `check` looks at more.
     """
     for name, analysis in analyses.items():
         try:
+            if hasattr(analysis, "check"):
+                analysis.check(subject)
             probes = Probes(subject.network, probes_of({name: analysis}), subject.dataset.num_classes)
             if probes.probed and not isinstance(subject.dataset, LoadedData):
                 _widths(subject, probes)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -29,10 +29,13 @@ COMPLETE = (SequentialSampler, RandomSampler, DistributedSampler)
 
 @dataclass(frozen=True)
 class LoadedData:
-    """What `Subject.dataset` is made of here; splits: train, and test where there is one."""
+    """What `Subject.dataset` is made of here; splits: train, and test where there is one; outside: what the analysis
+    `outside` compares with it, by name.
+    """
 
     splits: dict[str, Examples]
     num_classes: int
+    outside: dict[str, Examples] = field(default_factory=dict)
 
 
 class LoadedExamples:

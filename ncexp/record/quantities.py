@@ -14,14 +14,15 @@ import re
 from dataclasses import replace
 
 from ncexp.record.quantities_of_depth import CALIBRATION, DEPTH, OF_MORE_LAYERS, SPECTRA
+from ncexp.record.quantities_outside import OUTSIDE
 from ncexp.record.quantity import BOTH, FIT, TEST, TRAIN, Place, Quantity
 
 
 def find(full_name: str) -> Quantity | None:
     """The row of ``train/path/snr_3``; None for a number without one.
 
-    A key in the family (a second set of options of one analysis), the number of a mode and a module's name are no part
-    of the row's name.
+    A key in the family (a second set of options of one analysis), the number of a mode and the name of a module or set
+    are no part of the row's name.
 
     >>> find("train/path/snr_3").name
     'path/snr_<j>'
@@ -32,6 +33,8 @@ def find(full_name: str) -> Quantity | None:
     name = re.sub(r"(^|\.)[0-9a-f]{10}/", "/", name).removeprefix("/")
     if name.startswith("layers/"):
         name = f"layers/<module>/{name.rpartition('/')[2]}"
+    elif name.startswith("outside/"):
+        name = "/".join(["outside", "<set>", *["<module>"] * (name.count("/") - 2), name.rpartition("/")[2]])
     return _ROWS.get((split, name)) or _ROWS.get((split, re.sub(r"_\d+$", "_<j>", name)))
 
 
@@ -299,6 +302,6 @@ OF_LAYERS = [
 ]
 QUANTITIES = (
     *_ERRORS, *CALIBRATION, *_COLLAPSE, *SPECTRA, *OF_LAYERS, *OF_MORE_LAYERS, *DEPTH, *_GEOMETRY, *_DECOMPOSITION,
-    *_PATH, *_FIT_OF_PATH, *_THEORY, *_ROBUSTNESS
+    *_PATH, *_FIT_OF_PATH, *_THEORY, *_ROBUSTNESS, *OUTSIDE
 )  # fmt: skip
 _ROWS = {(split, row.name): row for row in QUANTITIES for split in row.splits}

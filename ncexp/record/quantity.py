@@ -14,7 +14,8 @@ PLACES: tuple[Place, ...] = get_args(Place)
 class Quantity:
     """One number, on every split that it exists on.
 
-    name: family/quantity, or the quantity alone; ``<j>`` stands for the number of a mode, ``<module>`` for a submodule;
+    name: family/quantity, or the quantity alone; ``<j>`` stands for the number of a mode, ``<module>`` for a submodule,
+    ``<set>`` for examples outside;
     label: what axes and tables call it, ``name[, of what]: symbol``; meaning: in one line; source: who defined it;
     scale: of its axis, with percent for shares; at_collapse: its value there (– : none of its own); splits: where it
     exists. Places, each with the splits whose number it has: summary: the table after a run; report: the results of a
@@ -53,6 +54,10 @@ class Quantity:
     def is_share(self) -> bool:
         """Whether people read it in percent; on record it is a fraction."""
         return self.scale.endswith("percent")
+
+    def label_of(self, full_name: str) -> str:
+        """The label of this number, with the module and the set that its name has in the places of the row's."""
+        return ", ".join([*(full_name.split("/")[2:-1] if "/<" in self.name else []), self.label])
 
     @property
     def short(self) -> str:

@@ -79,7 +79,9 @@ class Column:
         if self.row is None:
             return self.name
         unit = " %" if self.row.is_share else ""
-        return f"{self.row.short}{unit}" + ("" if self.name.startswith("train/") else f", {self.name.split('/')[0]}")
+        return f"{self.row.label_of(self.name).partition(': ')[0]}{unit}" + (
+            "" if self.name.startswith("train/") else f", {self.name.split('/')[0]}"
+        )
 
     @cached_property
     def numeric(self) -> bool:

@@ -21,8 +21,8 @@ This page lets you find what a number means. In the terminal:
 Every number that is recorded has a name `<split>/<family>/<quantity>`: `train/collapse/cdnv`, `test/error`. The
 split is train, test, or fit for what the training steps met. In data frames and exported tables split, family and
 quantity are columns; the family of names without one, as `test/error`, is `errors` there. `<j>` stands for the number
-of a mode or class, `<module>` for a submodule's name. Where one analysis was measured with a second set of options, its
-key stands in the family: `test/robustness.0123456789/ratio`. An undefined value is null in the journals and nan in data
+of a mode or class, `<module>` for a submodule's name, `<set>` for what lies outside. Where one analysis was measured
+with a second set of options, its key stands in the family: `test/robustness.0123456789/ratio`. An undefined value is null in the journals and nan in data
 frames. Shares are fractions on record; where the axis says percent, tables and figures show percent. Terms are
 explained in the [glossary](glossary.md).
 
@@ -53,6 +53,7 @@ FAMILIES = {
     "path_fit": "The closed form fitted to a run",
     "theory": "The closed form of a simulation (ncexp simulate)",
     "robustness": "Robustness (analysis robustness)",
+    "outside": "Out of distribution (analysis outside)",
 }
 
 

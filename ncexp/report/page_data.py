@@ -148,11 +148,9 @@ def _quantity(one: Column) -> dict[str, Any]:
     split, _, base = one.name.partition("/") if "/" in one.name else ("", "", one.name)
     unknown = Quantity(base, base, "not in the catalogue", "–", "linear", "–", (split,))
     row = one.row or (ZERO if one.name == ZERO_EPOCH else unknown)
-    label = row.label
+    label = row.label_of(one.name)
     if "<j>" in row.name:
         label = re.sub(r"(?<=[_ ])j\b", base.rpartition("_")[2], label)
-    elif base.startswith("layers/"):
-        label = f"{base.split('/')[1]}, {label}"
     short, _, symbol = label.partition(": ")
     source = f" ({row.source})" if row.source != "–" else ""
     end = f" At collapse: {row.at_collapse}." if row.at_collapse != "–" else ""

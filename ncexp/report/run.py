@@ -144,7 +144,7 @@ def figure_two(run: SavedRun) -> list[str]:
 
 def row_label(name: str, row: Quantity | None) -> str:
     """What a table of one run calls a number, short enough for 80 columns; train is named for loss and error alone."""
-    if row is None or row.name.startswith("layers/"):
+    if row is None or row.name.startswith(("layers/", "outside/")):
         return name
     return row.short if name.startswith("train/") and "/" in row.name else f"{name.partition('/')[0]} {row.short}"
 

@@ -12,4 +12,5 @@ from ncexp.measure.analyses.from_statistics import (
     NeuralCollapse,
 )
 from ncexp.measure.analyses.geometry import Geometry
+from ncexp.measure.analyses.outside import Outside
 from ncexp.measure.analyses.portrait import Portrait
