@@ -114,8 +114,14 @@ def _choice(asked: str | Mapping[str, Any]) -> Component:
             f"datasets: expected {NOISE}, {HELD_OUT}, a choice of conf/dataset or {{dataset: CHOICE, ...}}, got "
             f"{options}. `ncexp list dataset` shows the choices."
         )
-    raw = OmegaConf.create({**read_choice("dataset", str(options.pop("dataset"))), **options})
-    return Component.check("datasets", OmegaConf.to_container(raw, throw_on_missing=False))
+    choice = str(options.pop("dataset"))
+    raw = {**read_choice("dataset", choice), **options}
+    if missing := [name for name, value in raw.items() if value == "???"]:
+        raise ValueError(
+            f"datasets: expected {', '.join(missing)} of {choice}, got none. Write {{dataset: {choice}, "
+            f"{missing[0]}: ...}}."
+        )
+    return Component.check("datasets", OmegaConf.to_container(OmegaConf.create(raw), resolve=True))
 
 
 def _test_of(component: Component, own: Dataset) -> Examples:

@@ -22,17 +22,18 @@ Every number that is recorded has a name `<split>/<family>/<quantity>`: `train/c
 split is train, test, or fit for what the training steps met. In data frames and exported tables split, family and
 quantity are columns; the family of names without one, as `test/error`, is `errors` there. `<j>` stands for the number
 of a mode or class, `<module>` for a submodule's name, `<set>` for what lies outside. Where one analysis was measured
-with a second set of options, its key stands in the family: `test/robustness.0123456789/ratio`. An undefined value is null in the journals and nan in data
-frames. Shares are fractions on record; where the axis says percent, tables and figures show percent. Terms are
-explained in the [glossary](glossary.md).
+with a second set of options, its key stands in the family: `test/robustness.0123456789/ratio`. An undefined value is
+null in the journals and nan in data frames. Shares are fractions on record; where the axis says percent, tables and
+figures show percent. Terms are explained in the [glossary](glossary.md).
 
 Symbols: C classes, P features, n examples; μ_c class means, μ_G the mean of all examples; m_c = μ_c − (1/C) Σ_c μ_c,
 about the mean of the class means, u_c = m_c/‖m_c‖, M̄ the matrix of the m_c. In Σ_B, the decomposition and ω_j class
 means are about μ_G; with classes of one size both are the same. v_c variance of class c; Σ_W, Σ_B, Σ_T covariances
-within classes, between them, and of all; W, b the last layer, w_c its rows; h̃ = [h; 1], W̃ = [W, b]; W_LS the
-least-squares layer of the features; λ the decay of the objective; ω_j the singular values of Σ_W^−½ M̄;
-E = (I − 11ᵀ/C)/√(C−1); r(x) the smallest change of x that changes the
-decision. "At collapse" is the value on train features in the limit, – where there is none.
+within classes, between them, and of all; W, b the last layer, w_c its rows; z = W h + b, p its softmax; h̃ = [h; 1],
+W̃ = [W, b]; W_LS the least-squares layer of the features; λ the decay of the objective; ω_j the singular values of
+Σ_W^−½ M̄; E = (I − 11ᵀ/C)/√(C−1); r(x) the smallest change of x that changes the decision; s_in, s_out the scores of
+an example of the test set and of one outside. "At collapse" is the value on train features in the limit, – where there
+is none.
 
 PHD20: Papyan, Han and Donoho, PNAS 2020. HPD22: Han, Papyan and Donoho, ICLR 2022. Exact formulas, and where each
 number is undefined, are in the docstrings of `ncexp.collapse`.
