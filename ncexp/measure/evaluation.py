@@ -37,7 +37,8 @@ class Analysis(Protocol):
     """Yields numbers of one split as (``family/quantity``, value); the caller puts the split's name before them.
 
     An analysis may also have `probes`, by name, the submodules whose statistics it needs, and `version`, an int that is
-    raised when the same options give other or more numbers.
+    raised when the same options give other or more numbers; and a method `check(subject)`, called before the first
+    epoch, that raises ValueError, its message begun with the option's name, for what cannot be measured.
     """
 
     needs: Needs

@@ -41,7 +41,7 @@ def test_digits_without_two_classes_are_scikit_learns_others() -> None:
     assert found.facts == {"classes": "0, 1, 2, 4, 5, 6, 8, 9", "classes_held_out": "3, 7"}
 
 
-def test_all_three_parts_are_standardised_by_the_train_examples_that_are_left() -> None:
+def test_all_three_parts_are_standardised_by_the_train_set_that_is_left() -> None:
     raw, found = (digits.load(standardize=kind, hold_out=[3, 7]) for kind in ("none", "per_pixel"))  # type: ignore[arg-type]
     train = raw.train.inputs.double().numpy()  # type: ignore[attr-defined]
     mean, deviation = train.mean(0), train.std(0)
@@ -156,7 +156,7 @@ def test_classes_that_cannot_be_held_out_are_refused(held: list[Any], message: s
         digits.load(hold_out=held)
 
 
-def test_key_has_the_classes_held_out_in_any_order_and_only_where_there_are_some(composed: Compose) -> None:
+def test_key_has_the_classes_held_out_where_there_are_some_in_any_order(composed: Compose) -> None:
     def key(*overrides: str) -> str:
         return check(composed("dataset=digits", *overrides, base=[])).key
 

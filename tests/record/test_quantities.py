@@ -27,11 +27,11 @@ OF_SIMULATIONS = ("theory/", "path/time")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """Names of all numbers of a run with every analysis, and of its path fit."""
     outputs = tmp_path_factory.mktemp("outputs")
-    more = "layers,depth,robustness,geometry,spectra,calibration"
+    more = "layers,depth,robustness,geometry,spectra,calibration,norms,outside"
     analyses = f"analysis=[collapse,decisions,decomposition,central_path,{more}]"
     data = ["dataset=gaussian_mixture", "dataset.num_classes=4", "dataset.num_features=6", "dataset.separation=20"]
     network = ["architecture=mlp", "architecture.hidden=[16,8]", "analysis.layers.modules=[backbone.0]"]
-    network.append("analysis.depth.modules=[backbone.3,backbone.6]")
+    network += ["analysis.depth.modules=[backbone.3,backbone.6]", "analysis.outside.modules=[backbone.3]"]
     few = ["epochs=20", "batch_size=20", "dataset.examples_per_class=20", "analysis.robustness.num_examples=4"]
     few.append("regime=on_path")  # plain runs have no fit/perp_share
     where = [f"outputs={outputs}", "tracking.enabled=false"]
@@ -73,6 +73,9 @@ def test_every_field_of_the_metrics_has_a_row() -> None:
         ("test/layers/backbone.3.0123456789/cdnv", "layers/<module>/cdnv"),
         ("test/robustness.0123456789/ratio", "robustness/ratio"),
         ("test/0123456789/error", "error"),
+        ("test/outside/noise/auroc_energy", "outside/<set>/auroc_energy"),
+        ("test/outside/noise.0123456789/nc5", "outside/<set>/nc5"),
+        ("test/outside/svhn/backbone.3.0123456789/fpr95_neco", "outside/<set>/<module>/fpr95_neco"),
     ],
 )
 def test_find_strips_keys_modes_and_modules(name: str, row: str) -> None:
