@@ -12,7 +12,7 @@ from pydantic import AfterValidator
 from torch import Tensor
 
 from ncexp.config import ADDED, nearest
-from ncexp.datasets import Dataset, Split, listed
+from ncexp.datasets import Dataset, Examples, Split, listed
 from ncexp.datasets.preprocessing import testing_subset
 
 
@@ -77,10 +77,16 @@ def without_classes(data: Dataset, names: Sequence[str], held: Sequence[int | st
     if not held:
         return data
     classes = Classes.without(names, held)
-    splits = {}
-    for name, split in data.splits.items():
-        assert isinstance(split, Split)
-        labels = classes.numbers[split.labels]
-        splits[name] = Split(split.inputs[kept := labels < classes.num_classes], labels[kept])
-        splits["held_out"] = Split(split.inputs[~kept], labels[~kept])  # of test, the last
-    return dataclasses.replace(data, **splits, num_classes=classes.num_classes, facts={**data.facts, **classes.facts})
+    train, test, held_out = _parts(data.train, classes)[0], *_parts(data.test, classes)
+    facts = {**data.facts, **classes.facts}
+    return dataclasses.replace(
+        data, train=train, test=test, num_classes=classes.num_classes, facts=facts, held_out=held_out
+    )
+
+
+def _parts(split: Examples, classes: Classes) -> tuple[Split, Split]:
+    """What is trained on, and what is held out."""
+    assert isinstance(split, Split)
+    labels = classes.numbers[split.labels]
+    kept = labels < classes.num_classes
+    return Split(split.inputs[kept], labels[kept]), Split(split.inputs[~kept], labels[~kept])

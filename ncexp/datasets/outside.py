@@ -31,6 +31,7 @@ def outside_sets(own: Dataset, asked: Iterable[str | Mapping[str, Any]], seed: i
     compared, and where no class is held out.
     """
     found: dict[str, Examples] = {}
+    examples: Examples
     for one in asked:
         if one == NOISE:
             name, examples = NOISE, Noise.like(own.train, len(own.test), seed)

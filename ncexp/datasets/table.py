@@ -103,9 +103,9 @@ def load(
         **left.facts,
     }
     raw = Raw(tables[-1].inputs[tested], standardization, 1.0, f"columns {listed(tables[0].names)}")
-    train, test = Split(standardization(inputs), noisy), Split(raw.standardized(), labels[-1][tested])
+    train_split, test_split = Split(standardization(inputs), noisy), Split(raw.standardized(), labels[-1][tested])
     held_out = Split(standardization(tables[-1].inputs[held]), labels[-1][held]) if hold_out else None
-    return Dataset(train, test, num_classes, facts, _origin(path, facts), held_out, raw)
+    return Dataset(train_split, test_split, num_classes, facts, _origin(path, facts), held_out, raw)
 
 
 def _test_counts(labels: Tensor, classes: list[str], fraction: float) -> list[int]:

@@ -83,6 +83,20 @@ def test_find_strips_keys_modes_and_modules(name: str, row: str) -> None:
     assert found.name == row
 
 
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("train/layers/backbone.3/cdnv", "backbone.3, CDNV"),
+        ("test/outside/noise/nc5", "noise, NC5"),
+        ("test/outside/noise/backbone.3/auroc_neco", "noise, backbone.3, AUROC, NECO of a layer"),
+        ("train/path/snr_2", "ω_j"),
+    ],
+)
+def test_label_says_the_module_and_the_set_of_a_number(name: str, label: str) -> None:
+    assert (found := find(name)) is not None
+    assert found.label_of(name).startswith(f"{label}: ")
+
+
 def test_find_tells_numbers_without_a_row_and_the_error_of_the_steps() -> None:
     names = ("train/robustness/ratio", "test/collapse/equinorm_classifier", "test/mine/own", "x")
     assert [find(name) for name in names] == [None] * 4

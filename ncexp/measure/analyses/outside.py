@@ -87,8 +87,10 @@ class Outside:
         if "test" not in data.splits:
             raise ValueError("datasets: expected test examples to compare with, got none. Pass a test loader.")
         if self._of is not data:
-            given = isinstance(data, LoadedData)
-            self._sets = self._loaded(data) if given else outside_sets(data, self._asked, self._seed)
+            if isinstance(data, LoadedData):
+                self._sets = self._loaded(data)
+            else:
+                self._sets = outside_sets(data, self._asked, self._seed)
             self._of = data
 
     def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
@@ -156,10 +158,11 @@ def _of_features(statistics: ClassStatistics) -> dict[str, Score | None]:
 def _of_logits(train: Evaluation) -> dict[str, Score | None]:
     """Those of the last layer's logits, and ViM."""
     classifier = train.classifier.to(train.device)
-    scores: dict[str, Score | None] = {
-        name: lambda rows, one=one: one(classifier(rows))
-        for name, one in (("maximum_softmax", maximum_softmax), ("maximum_logit", maximum_logit), ("energy", energy))
-    }
+
+    def of(score: Score) -> Score:
+        return lambda rows: score(classifier(rows))
+
+    scores = {"maximum_softmax": of(maximum_softmax), "maximum_logit": of(maximum_logit), "energy": of(energy)}
     width = train.statistics.num_features
     directions = 1000 if width >= 2048 else 512 if width >= 768 else width // 2
     fit = partial(VirtualLogit.fit, train.statistics, train.classifier, directions)
