@@ -39,9 +39,9 @@ def test_documented_commands_run(tmp_path: Path) -> None:
     assert len(commands) >= 4
     required("sklearn")
     run_commands(map(shortened, commands), tmp_path)
-    names = {name for run in ncexp.load(tmp_path / "outputs") for record in run.records for name in record}
+    names = {name for run in ncexp.load(tmp_path / "outside") for record in run.records for name in record}
     assert {"test/outside/held_out/nc5", "test/outside/noise/auroc_neco"} <= names
-    assert [*tmp_path.glob("outside/report/figures/scatter.*")]
+    assert [*tmp_path.glob("report/figures/scatter.*")]
 
 
 def test_scores_of_the_page_are_those_of_the_catalogue() -> None:
