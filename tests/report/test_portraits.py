@@ -13,23 +13,23 @@ import torch
 from drawn_figures import assert_texts_are_whole
 from matplotlib import colormaps, pyplot
 from matplotlib.colors import to_hex
+from pictured import CLASSES, WIDTH, run_of, snapshot
 from PIL import Image
 from scipy.linalg import orthogonal_procrustes
 from scipy.spatial.distance import cdist
 from support import Compose, snapshot_of, trained
 from synthetic_path import run_with
-from synthetic_sweep import write_run
 
 from ncexp.cli.pictures import main
 from ncexp.collapse import LinearClassifier
 from ncexp.measure import Ridge, Snapshot
-from ncexp.record import Record, RunDirectory, SavedRun, read_run, write_json
+from ncexp.record import Record, SavedRun, read_run
 from ncexp.report import frames as shown
 from ncexp.report import portraits
 from ncexp.report.page_pictures import pictures_of
 
 Array = numpy.ndarray
-CLASSES, WIDTH, EXAMPLES, EPOCHS = 5, 7, 30, (1, 4, 20)
+EPOCHS = (1, 4, 20)
 #: Of double precision, and of what Plotly gets with four significant digits, or three, of numbers up to ten.
 ROUNDING, FOUR_DIGITS, THREE_DIGITS = 1e-12, 6e-4, 6e-3
 
@@ -38,26 +38,6 @@ ROUNDING, FOUR_DIGITS, THREE_DIGITS = 1e-12, 6e-4, 6e-3
 def _close_all() -> Iterator[None]:
     yield
     pyplot.close("all")
-
-
-def snapshot(epoch: int, classes: int = CLASSES, width: int = WIDTH) -> Snapshot:
-    torch.manual_seed(epoch)
-    labels = torch.arange(classes).repeat(EXAMPLES)
-    features = 3 * torch.randn(classes, width).double()[labels] + torch.randn(len(labels), width) * torch.rand(width)
-    classifier = LinearClassifier(torch.randn(classes, width), torch.randn(classes))
-    made = snapshot_of({"train": (features, labels)}, classifier, Ridge("none", 0.0, 0.0), epoch=epoch)
-    first = torch.arange(3 * classes)
-    made.splits["train"].examples.update(features=features[first].float(), labels=labels[first])
-    return made
-
-
-def run_of(folder: Path, *snapshots: Snapshot, classes: int = CLASSES, width: int = WIDTH) -> SavedRun:
-    directory = RunDirectory(write_run(folder))
-    facts = read_run(directory.path).facts
-    write_json(directory.facts, facts | {"num_classes": classes, "num_features": width})
-    for one in snapshots:
-        one.save(directory.snapshot(one.epoch), directory.key)
-    return read_run(directory.path)
 
 
 def layered(split: str, *modules: str, last: str = "", log: bool = True) -> list[Record]:
