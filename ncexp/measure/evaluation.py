@@ -117,12 +117,14 @@ class Evaluation:
             yield from ((features, labels) for _, features, labels in forward(self._subject, self.data))
 
     def probed(self, probes: Mapping[str, Probe]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-        """The features of each probe by name, and labels (m,), a batch at a time: the network runs again. Of several
-        processes each has its share, as in `features`.
+        """Submodule → its features, and labels (m,), a batch at a time: the network runs again. Of several processes
+        each has its share, as in `features`. probes: with one reduction.
         """
         watched = Probes(self.network, probes, self._subject.dataset.num_classes)
         with watched.watching():
-            yield from ((watched.take(), labels) for _, _, labels in forward(self._subject, self.data))
+            for _, _, labels in forward(self._subject, self.data):
+                found = watched.features(len(labels))
+                yield {watched.places[name]: features for name, features in found.items()}, labels
 
     def total(self, *counts: float) -> list[float]:
         """Counts over `features` → counts over the split; collective."""

@@ -7,7 +7,7 @@ An output has its units on axis 1 (``channels``: (n, channels, positions...)) or
 2. An activation or dropout has the layout of what it is given; so has a module that returns what one of its modules
    returned, as nn.Sequential does.
 3. Any other module: the tensors of known layout that it is given, or that its modules return, and whose positions are
-   those of its output. If they have one layout it is that; if none or two it is unknown.
+   those of its output, or as many for as many units. If they have one layout it is that; if none or two it is unknown.
 """
 
 from __future__ import annotations
@@ -50,6 +50,11 @@ def positions(shape: torch.Size, layout: Layout) -> tuple[int, ...]:
     return tuple(shape[2:] if layout == "channels" else shape[1:-1])
 
 
+def units(shape: torch.Size, layout: Layout) -> int:
+    """The size of the axis of units."""
+    return shape[1] if layout == "channels" else shape[-1]
+
+
 def tensor_of(module: nn.Module, output: Any) -> Tensor:
     """The one tensor of an output: itself, ``last_hidden_state`` of a mapping, the only one of a tuple or mapping.
 
@@ -60,15 +65,19 @@ def tensor_of(module: nn.Module, output: Any) -> Tensor:
         return output
     found = [*output.values()] if isinstance(output, Mapping) else [*output] if isinstance(output, tuple | list) else []
     if isinstance(output, Mapping) and isinstance(output.get("last_hidden_state"), Tensor):
-        return output["last_hidden_state"]  # type: ignore[no-any-return]
+        return output["last_hidden_state"]
     if isinstance(module, SEQUENCES) and isinstance(found[0], Tensor):
         return found[0]
     tensors = [one for one in found if isinstance(one, Tensor) and one.is_floating_point()]
-    others = [one for one in found if isinstance(one, tuple | list | Mapping)]
-    if len(tensors) == 1 and not others:
+    if len(tensors) == 1 and not any(_holds_tensors(one) for one in found if one is not tensors[0]):
         return tensors[0]
     shapes = ", ".join(str(tuple(one.shape)) for one in tensors) or "none"
     raise ValueError(f"expected one tensor of numbers, got a {type(output).__name__} with {shapes}")
+
+
+def _holds_tensors(one: Any) -> bool:
+    parts = [*one.values()] if isinstance(one, Mapping) else [*one] if isinstance(one, tuple | list) else []
+    return any(isinstance(part, Tensor) or _holds_tensors(part) for part in parts)
 
 
 class Layouts:
@@ -124,9 +133,9 @@ class Layouts:
         if width is not None:  # a LayerNorm2d of timm or torchvision is an nn.LayerNorm, of axis 1
             return _axis_of(output, width[-1], len(width), type(module).forward is nn.LayerNorm.forward)
         if type(module).__module__ in POINTWISE and given and isinstance(given[0], Tensor):
-            return self._tensors.get(given[0], "unknown")  # type: ignore[no-any-return]
+            return self._tensors.get(given[0], "unknown")
         if output in self._tensors:
-            return self._tensors[output]  # type: ignore[no-any-return]
+            return self._tensors[output]
         return _by_evidence(output, evidence)
 
 
@@ -144,6 +153,11 @@ def _by_evidence(output: Tensor, evidence: list[tuple[torch.Size, Layout]]) -> L
     if any(kind == "batch_second" for _, kind in evidence):
         return "unknown"
     fitting = {kind for shape, kind in same if positions(shape, kind) == positions(output.shape, kind)}
+    fitting |= {  # positions in rows and columns there, in a line here, or the reverse
+        kind
+        for shape, kind in evidence
+        if (shape[0], units(shape, kind), shape.numel()) == (output.shape[0], units(output.shape, kind), output.numel())
+    }
     if output.shape[1] == output.shape[-1]:  # where an axis could be either, all of them must have one layout
         fitting |= {kind for shape, kind in same}
     return fitting.pop() if len(fitting) == 1 else "unknown"

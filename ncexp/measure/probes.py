@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ncexp.measure.layouts import Layout, Layouts, blocks_of, eager, tensor_of
 #: A submodule's output (n, ...) and, where some positions are padding, (n, tokens) with 0 there → features (n, P).
 Reduction = Callable[[Tensor, Tensor | None], Tensor]
 #: In place of a name: every block of the network, see `blocks_of`.
-EVERY_BLOCK = "every_block"
+EVERY_BLOCK = "every=block"
 
 
 @dataclass(frozen=True)
@@ -117,16 +117,24 @@ class Probes:
             for name, probe in probes.items()
             for place in self.probed[name]
         }
-        self._outputs: dict[str, Any] = {}
+        self._kept: dict[str, _Kept] = {}
         self._times: Counter[str] = Counter()
         self._layouts: Layouts | None = None
         self._mask: Tensor | None = None
-        self._reductions: dict[str, Reduction] = {}
+        #: What makes features of a module's output, by the name of its statistics; known after the first batch.
+        self.reductions: dict[str, Reduction] = {}
         self._accumulators: dict[str, ClassStatisticsAccumulator] = {}
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Name of the statistics → the submodule; those that ran, in the order in which they ended in the last pass."""
+        return {name: self._asked[name][0] for name in self._kept}
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Keep the output of each module for `update` to take; at the first batch, look at what all modules are."""
+        """Take the features of each module as it ends: what comes after may change its output in place. At the first
+        batch, look at what all modules are.
+        """
         if not self._asked:
             yield
             return
@@ -152,17 +160,15 @@ class Probes:
         self._looking.close()
         found = {}
         for name, (place, module, how) in self._asked.items():
-            tensor = self._output(name, place, module, count)
-            if name not in self._reductions:
+            kept = self._checked(name, place, module, count)
+            if name not in self.reductions:
                 assert self._layouts is not None
-                self._reductions[name] = _reduction(place, how, self._layouts.of(module), tensor)
-            found[name] = self._reductions[name](tensor, self._mask_for(place, how, tensor))
-        self._outputs.clear()
+                self.reductions[name] = _reduction(place, how, self._layouts.of(module), kept.shape)
+            features = kept.features[self.reductions[name]]
+            if isinstance(features, ValueError):
+                raise features
+            found[name] = features
         return found
-
-    def take(self) -> dict[str, Tensor]:
-        """The features of each probe, by name, of the batch that just ran."""
-        return {name: probe.reduce(self._outputs.pop(name)) for name, probe in self._probes.items()}
 
     def update(self, labels: Tensor) -> None:
         """Add the outputs of the batch that just ran; labels (n,) are its. Raises ValueError as `features`, and before
@@ -193,16 +199,35 @@ class Probes:
         return {name: accumulator.compute() for name, accumulator in self._accumulators.items()}
 
     def _begin(self, network: nn.Module, given: Any) -> None:
-        self._outputs.clear()
+        self._kept.clear()
         self._times.clear()
         mask = given[0].get("attention_mask") if given and isinstance(given[0], Mapping) else None
         self._mask = mask if isinstance(mask, Tensor) and not bool(mask.bool().all()) else None
 
     def _keep(self, name: str, module: nn.Module, inputs: Any, output: Any) -> None:
-        self._outputs[name] = output
+        """Its features, by every reduction that may turn out to be meant."""
+        place, _, how = self._asked[name]
         self._times[name] += 1
+        try:
+            tensor = tensor_of(module, output)
+        except ValueError as error:
+            self._kept[name] = _Kept(ValueError(f"modules: {place}: {error}. Name a module within it."))
+            return
+        self._kept[name] = kept = _Kept(None, tensor.shape)
+        if tensor.dim() < 2:
+            return
+        averages = [flatten] if tensor.dim() == 2 else [spatial_mean, token_mean]
+        for reduction in averages if how == "average" else [REDUCTIONS[how][0]]:
+            if self.reductions.get(name, reduction) is reduction:
+                try:
+                    features = reduction(tensor, self._mask_for(place, reduction, tensor))
+                    shared = features.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr()
+                    kept.features[reduction] = features.clone() if shared else features
+                except ValueError as error:
+                    kept.features[reduction] = error
 
-    def _output(self, name: str, place: str, module: nn.Module, count: int) -> Tensor:
+    def _checked(self, name: str, place: str, module: nn.Module, count: int) -> _Kept:
+        """What was kept of it. Raises ValueError where it is not one tensor of `count` examples, put out once."""
         if not self._times[name]:
             got = "one that never runs, or whose program takes no hooks"
             raise ValueError(f"modules: expected modules that run in an evaluation, got {place}, {got}. Leave it out.")
@@ -213,23 +238,22 @@ class Probes:
                 f"modules: expected modules that run once in a pass, got {place}, which runs {self._times[name]} "
                 f"times{shared}. Name a module around it, or behind it."
             )
-        try:
-            tensor = tensor_of(module, self._outputs[name])
-        except ValueError as error:
-            raise ValueError(f"modules: {place}: {error}. Name a module within it.") from None
-        if tensor.dim() < 2 or tensor.shape[0] != count:
+        kept = self._kept[name]
+        if kept.error:
+            raise kept.error
+        if len(kept.shape) < 2 or kept.shape[0] != count:
             raise ValueError(
-                f"modules: expected outputs of {count} examples on the first axis, got {tuple(tensor.shape)} of "
+                f"modules: expected outputs of {count} examples on the first axis, got {tuple(kept.shape)} of "
                 f"{place}. Name a module around it; of attention, choose batch_first=True."
             )
-        return tensor
+        return kept
 
-    def _mask_for(self, place: str, how: str, tensor: Tensor) -> Tensor | None:
+    def _mask_for(self, place: str, reduction: Reduction, tensor: Tensor) -> Tensor | None:
         """The mask, where it matters to this reduction."""
-        if self._mask is None or tensor.dim() == 2 or how == "flatten":
+        if self._mask is None or tensor.dim() == 2 or reduction is flatten:
             return None
         fits = tensor.dim() == 3 and self._mask.shape == tensor.shape[:2]
-        if not fits or (how == "class_token" and not bool(self._mask[:, 0].bool().all())):
+        if not fits or (reduction is class_token and not bool(self._mask[:, 0].bool().all())):
             raise ValueError(
                 f"modules: expected outputs (n, tokens, width) that attention_mask {tuple(self._mask.shape)} belongs "
                 f"to, with a first token that is no padding, got {tuple(tensor.shape)} of {place}. Choose another "
@@ -250,6 +274,15 @@ class Probes:
                 f"bytes ({decimal(needed)}) for {len(widths)} probes, the widest {widest} with "
                 f"P = {widths[widest]:,}. Name fewer modules, or choose a mean in place of flatten."
             )
+
+
+@dataclass
+class _Kept:
+    """Of a module's output in the last pass: why it has no features, its shape, its features by each reduction."""
+
+    error: ValueError | None
+    shape: tuple[int, ...] = ()
+    features: dict[Reduction, Tensor | ValueError] = field(default_factory=dict)
 
 
 def probe_bytes(num_classes: int, widths: Collection[int], num_splits: int) -> int:
@@ -286,22 +319,22 @@ def _chosen(asked: str, network: nn.Module) -> list[str]:
     return found
 
 
-def _reduction(place: str, how: str, layout: Layout, output: Tensor) -> Reduction:
+def _reduction(place: str, how: str, layout: Layout, shape: tuple[int, ...]) -> Reduction:
     """What makes features of this module's outputs. Raises ValueError where it is not known, or does not go with it."""
-    shape = tuple(output.shape)
+    shape = tuple(shape)
     if how != "average":
         reduction, layouts = REDUCTIONS[how]
-        wrong = layout not in layouts or (how in ("class_token", "last_token") and output.dim() != 3)
-        if wrong or (how == "token_mean" and layout == "unknown" and output.dim() < 3):
+        wrong = layout not in layouts or (how in ("class_token", "last_token") and len(shape) != 3)
+        if wrong or (how == "token_mean" and layout == "unknown" and len(shape) < 3):
             raise ValueError(
                 f"features: expected a reduction for the output {shape} of {place} ({WORDS[layout]}), got {how}. "
-                f"Choose {_choices(layout, output)}."
+                f"Choose {_choices(layout, len(shape))}."
             )
         return reduction
     if layout not in AVERAGES:
         raise ValueError(
             f"features: expected outputs whose axes are known, got {shape} of {place}, of which neither its class nor "
-            f"the modules in it tell where its units are. Choose features={_choices(layout, output)}."
+            f"the modules in it tell where its units are. Choose features={_choices(layout, len(shape))}."
         )
     return AVERAGES[layout]
 
@@ -316,10 +349,10 @@ WORDS: dict[Layout, str] = {
 }
 
 
-def _choices(layout: Layout, output: Tensor) -> str:
+def _choices(layout: Layout, axes: int) -> str:
     """The reductions that go with an output, as a message ends."""
     names = [name for name, (_, layouts) in REDUCTIONS.items() if layout in layouts]
-    if output.dim() != 3:
+    if axes != 3:
         names = [name for name in names if name not in ("class_token", "last_token")]
     explained = {
         "token_mean": "token_mean (n, tokens, width)",

@@ -50,7 +50,9 @@ SPECTRA = (
     Quantity("spectra/effective_rank_weight", "effective rank, classifier: exp(entropy of σ(W))",
              "how many directions the last weight has, the weak ones too", "Roy & Vetterli 2007",
              "linear", "C−1", TRAIN),
-    Quantity("norms/features", "norm, features: (Ave ‖h‖²)^½", "root mean square of the lengths of features", "–",
+    Quantity("norms/features", "norm, features, r.m.s.: (Ave ‖h‖²)^½", "root mean square of the lengths of features", "–",
+             "log", "–", BOTH, panel=NORMS),
+    Quantity("norms/feature_length", "norm, features: Ave ‖h‖", "mean of the lengths of features (analysis norms)", "–",
              "log", "–", BOTH, panel=NORMS),
     Quantity("norms/class_means", "norm, class means: ‖M̄‖/√C",
              "root mean square of the lengths of class means about their mean", "–", "log", "–", BOTH, panel=NORMS),
@@ -87,7 +89,7 @@ OF_MORE_LAYERS = (
              "linear", "–", TRAIN),
 )
 DEPTH = (
-    Quantity("depth/effective_depth", "effective depth: a count of layers",
+    Quantity("depth/effective_depth", "effective depth: min {l : e_k ≤ e_L for all k ≥ l}",
              "number of the first probed layer from which on the error of the nearest class mean is at most the last's",
              "Galanti et al. 2022", "linear", "–", BOTH),
 )

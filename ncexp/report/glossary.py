@@ -44,7 +44,7 @@ FAMILIES = {
     "calibration": "Calibration (analysis calibration)",
     "collapse": "Neural collapse",
     "spectra": "Spectra and ranks (analysis spectra)",
-    "norms": "Absolute norms (analysis spectra)",
+    "norms": "Absolute norms (analyses spectra and norms)",
     "layers": "Through depth, of each layer (analyses layers and depth)",
     "depth": "Depth of the whole network (analysis depth)",
     "geometry": "Unequal classes and many classes (analysis geometry)",

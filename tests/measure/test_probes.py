@@ -152,7 +152,7 @@ def test_every_block_has_the_numbers_of_numpy(name: str) -> None:
     blocks = blocks_of(model)
     assert (blocks[0], len(blocks)) == (first, count)
     classifier = next(n for n, m in reversed([*model.named_modules()]) if isinstance(m, nn.Linear))
-    record = measured(model, classifier, inputs, labels, "every_block")
+    record = measured(model, classifier, inputs, labels, "every=block")
     found = outputs_of(model, blocks, lambda: model(inputs))
     for block in blocks:
         for quantity, value in by_numpy(MEANS[layout](found[block]), labels.numpy()).items():
@@ -240,7 +240,7 @@ def checked(module: str, how: str = "average") -> list[int]:
     [
         ("twise", r"expected names of submodules, got 'twise'\. .*Did you mean twice\?"),
         ("blocks.*", "expected names of submodules, got 'blocks"),
-        ("every_block", "It has no list of blocks"),
+        ("every=block", "It has no list of blocks"),
         ("never", "expected modules that run in an evaluation, got never"),
         ("twice", "expected modules that run once in a pass, got twice, which runs 2 times"),
         ("pair", r"pair: expected one tensor of numbers, got a tuple with \(4, 5, 7, 6\), \(4, 5, 7, 6\)"),
@@ -270,6 +270,34 @@ def test_width_is_that_of_the_units(module: str, how: str, width: int) -> None:
 def test_token_reductions_of_a_convolution_are_refused(how: str) -> None:
     with pytest.raises(ValueError, match=r"channels on axis 1\), got \w+\. Choose spatial_mean, flatten"):
         checked("conv", how)
+
+
+@pytest.mark.parametrize(("module", "how"), [("0", "average"), ("0", "flatten"), ("2", "average"), ("1", "average")])
+def test_features_are_those_before_a_change_in_place(module: str, how: str) -> None:
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(inplace=True), nn.Linear(5, 5), nn.ReLU(inplace=True)).eval()
+    inputs = torch.randn(6, 4)
+    probes = Probes(model, {"a": Probe(module, how)}, CLASSES)
+    with probes.watching(), torch.no_grad():
+        for _ in range(2):  # the layout is known from the first batch on
+            model(inputs)
+            (found,) = probes.features(6).values()
+            assert torch.equal(found, model[: int(module) + 1](inputs))
+
+
+@pytest.mark.filterwarnings("ignore:Using `torch.compile")
+def test_compiled_network_has_the_numbers_of_the_one_inside() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU())).eval()
+    compiled, inputs, found = torch.compile(model, backend="eager"), torch.randn(6, 3, 8, 8), {}
+    with torch.no_grad():
+        compiled(inputs)  # its program is made before anything is hooked
+        for network, place in ((model, "2"), (compiled, "_orig_mod.2")):
+            probes = Probes(network, {"a": Probe(place, "average")}, CLASSES)  # type: ignore[arg-type]
+            with probes.watching():
+                network(inputs)
+                (found[place],) = probes.features(6).values()
+    assert torch.equal(found["2"], model(inputs).mean((2, 3)))
+    assert torch.equal(found["2"], found["_orig_mod.2"])
 
 
 def test_output_whose_axes_have_one_size_is_not_guessed() -> None:

@@ -75,15 +75,15 @@ class Depth(LayerwiseCollapse):
     version = 1
 
     def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
-        inputs, _ = next(evaluation.data.batches(EXAMPLES))
-        weights = next_weights(evaluation.network, self.probes, inputs)
-        wrong = self._wrong(evaluation)
-        yield "depth/effective_depth", float(effective_depth([wrong[name][0] for name in weights]))
-        for name, weight in weights.items():
-            layer = f"layers/{self.probes[name].module}"
-            yield f"{layer}/nearest_class_center_error", wrong[name][0]
-            yield f"{layer}/probe_error", wrong[name][1]
-            angles = None if weight is None else next_weight_alignment(evaluation.layer(self.probes[name]), weight)
+        inputs, labels = next(evaluation.data.batches(EXAMPLES))
+        weights = next_weights(evaluation.network, self.probes, inputs, len(labels))
+        layers, wrong = evaluation.layers(self.probes), self._wrong(evaluation)
+        yield "depth/effective_depth", float(effective_depth([wrong[module][0] for module in weights]))
+        for module, weight in weights.items():
+            layer = f"layers/{module}"
+            yield f"{layer}/nearest_class_center_error", wrong[module][0]
+            yield f"{layer}/probe_error", wrong[module][1]
+            angles = None if weight is None else next_weight_alignment(layers[module], weight)
             yield f"{layer}/next_weight_overlap", math.nan if angles is None else angles.overlap
             yield f"{layer}/next_weight_angle", math.nan if angles is None else angles.largest_angle
             if evaluation.split == "train":
@@ -91,18 +91,17 @@ class Depth(LayerwiseCollapse):
                 yield f"{layer}/next_weight_effective_rank", math.nan if weight is None else effective_rank_of(weight)
 
     def _wrong(self, evaluation: Evaluation) -> dict[str, list[float]]:
-        """Probe → the shares of examples that its nearest class mean and its least-squares layer decide wrongly."""
+        """Submodule → the shares of examples that its nearest class mean and its least-squares layer decide wrongly."""
         deciders = {}
-        for name in self.probes:
-            train = evaluation.snapshot.splits["train"].layers[name]
+        for module, train in Evaluation("train", evaluation.epoch, evaluation.snapshot).layers(self.probes).items():
             means, optimum = train.class_means.to(evaluation.device), least_squares_classifier(train, 0.0)
-            deciders[name] = means.mean(0), nearest_center(means), optimum.to(evaluation.device)
-        counts, examples = {name: [0, 0] for name in self.probes}, 0
+            deciders[module] = means.mean(0), nearest_center(means), optimum.to(evaluation.device)
+        counts, examples = {module: [0, 0] for module in deciders}, 0
         for layers, labels in evaluation.probed(self.probes):
             examples += len(labels)
-            for name, features in layers.items():
-                middle, nearest, optimum = deciders[name]
+            for module, features in layers.items():
+                middle, nearest, optimum = deciders[module]
                 for place, logits in enumerate((nearest(features - middle), optimum(features))):
-                    counts[name][place] += int((logits.argmax(1) != labels).sum())
+                    counts[module][place] += int((logits.argmax(1) != labels).sum())
         *totals, number = evaluation.total(*(float(one) for pair in counts.values() for one in pair), float(examples))
-        return {name: [one / number for one in totals[2 * at : 2 * at + 2]] for at, name in enumerate(counts)}
+        return {module: [one / number for one in totals[2 * at : 2 * at + 2]] for at, module in enumerate(counts)}

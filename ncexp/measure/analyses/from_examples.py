@@ -93,6 +93,23 @@ class Calibration:
             yield from ((f"calibration/{name}_{j}", value) for j, value in enumerate(values.tolist(), start=1))
 
 
+class FeatureLength:
+    """``norms/feature_length``: Ave ‖h‖, float64; unlike ``norms/features``, the root of the mean square, it is no
+    function of the class statistics.
+    """
+
+    needs: Needs = "features"
+
+    def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
+        lengths, examples = torch.zeros((), dtype=torch.float64, device=evaluation.device), 0
+        for features, _ in evaluation.features():
+            for block in features.split(BLOCK):
+                lengths += block.double().norm(dim=1).sum()
+            examples += len(features)
+        total, number = evaluation.total(lengths.item(), float(examples))
+        yield "norms/feature_length", total / number
+
+
 class RobustnessAnalysis:
     """``test/robustness/ratio``: Ave ‖r(x)‖/‖x‖ with DeepFool's r (HPD22); ``test/robustness/not_crossed``: a count.
 

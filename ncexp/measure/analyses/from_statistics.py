@@ -22,8 +22,11 @@ from ncexp.collapse import (
 )
 from ncexp.config import Count
 from ncexp.measure.evaluation import Evaluation, Needs
-from ncexp.measure.probes import Probe
+from ncexp.measure.probes import EVERY_BLOCK, Probe
 from ncexp.record.quantities import OF_LAYERS
+
+#: The last three of architecture=resnet, at any depth.
+STAGES = ["backbone.3", "backbone.4", "backbone.5"]
 
 
 class LossAndError:
@@ -87,11 +90,13 @@ class LayerwiseCollapse:
     ``train/layers/backbone.3/nc1_ratio``, on test likewise. Beside them ``stable_rank_means``, and on train
     ``probe_explained``, how much of the labels the layer explains linearly (`LayerProbe`). Errors are in `depth`.
 
-    modules: names as in network.named_modules(), such as backbone.3, patterns (``model.blocks.*``; a star stays within
-    one part of a name), or ``every_block``. features: what is made of an output. ``average``: the mean over positions,
-    of a convolution's (n, channels, height, width) as of tokens (n, tokens, width). Which of the two it is, is read
-    from what the module is (`ncexp.measure.layouts`); where that does not tell, the run is refused before its first
-    step. Others are chosen: ``class_token`` (the first), ``last_token``, ``token_mean``, ``spatial_mean``, ``flatten``.
+    modules: names as in network.named_modules(), such as backbone.3, and patterns (``model.blocks.*``; a star stays
+    within one part of a name); None: STAGES. every: ``block`` in place of names.
+
+    features: what is made of an output. ``average``: the mean over positions, of a convolution's (n, channels, height,
+    width) as of tokens (n, tokens, width). Which of the two it is, is read from what the module is
+    (`ncexp.measure.layouts`); where that does not tell, the run is refused before its first step. Others are chosen:
+    ``class_token`` (the first), ``last_token``, ``token_mean``, ``spatial_mean``, ``flatten``.
     """
 
     needs: Needs = "statistics"
@@ -102,10 +107,14 @@ class LayerwiseCollapse:
     def __init__(
         self,
         *,
-        modules: Annotated[list[str], Field(min_length=1)],
+        modules: Annotated[list[str], Field(min_length=1)] | None = None,
+        every: Literal["block"] | None = None,
         features: Literal["average", "class_token", "token_mean", "spatial_mean", "flatten", "last_token"] = "average",
     ) -> None:
-        probes = [Probe(module, features) for module in modules]
+        if modules and every:
+            raise ValueError(f"modules: expected names or every=block, got every=block and {modules}. Leave one out.")
+        asked = [EVERY_BLOCK] if every else modules or STAGES
+        probes = [Probe(module, features) for module in asked]
         self.probes: Mapping[str, Probe] = {probe.name: probe for probe in probes}
 
     def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:

@@ -1,4 +1,4 @@
-"""Calibration in a run: NumPy and SciPy from the network's own outputs, on unequal classes."""
+"""Calibration and lengths of features in a run: NumPy and SciPy from the outputs of the network, on unequal classes."""
 
 from __future__ import annotations
 
@@ -55,3 +55,17 @@ def test_calibration_equals_numpy(composed: Compose, split: str) -> None:
     for name, value in wanted.items():
         assert found[f"{split}/calibration/{name}"] == pytest.approx(value, rel=1e-12, nan_ok=True), name
     assert sum(found[f"{split}/calibration/share_{j}"] > 0 for j in range(1, BINS + 1)) > 2
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_feature_length_is_the_mean_of_lengths(composed: Compose, split: str) -> None:
+    config = check(composed(*HARD, "analysis=[norms,spectra]"))
+    assembly = assemble(config)
+    record = measured(assembly, config)
+    data = getattr(assembly.dataset, split)
+    with torch.no_grad():
+        _, features = assembly.training.network.eval()(next(data.batches(len(data)))[0])
+    lengths = np.linalg.norm(features.double().numpy(), axis=1)
+    assert record[f"{split}/norms/feature_length"] == pytest.approx(lengths.mean(), rel=1e-9)
+    assert record[f"{split}/norms/features"] == pytest.approx(np.sqrt((lengths**2).mean()), rel=1e-9)
+    assert lengths.std() > 0.01 * lengths.mean()

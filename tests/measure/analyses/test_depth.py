@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ncexp.config import check
 from ncexp.measure.next_weights import next_weights
-from ncexp.measure.probes import REDUCTIONS, Probe
+from ncexp.measure.probes import Probe
 from ncexp.training import Assembly, assemble
 
 #: Overlapping classes, of 12 down to 3 examples; layers of 16 and 8 features behind ReLU.
@@ -100,18 +100,18 @@ class Block(nn.Module):
             nn.Conv2d(4, 6, 1),
             nn.Conv2d(4, 6, 1, groups=2),
         )
-        self.sum, self.head = nn.Identity(), nn.Linear(6, 5)
+        self.sum, self.head = nn.AvgPool2d(1), nn.Linear(6, 5)
 
     def forward(self, inputs: Tensor) -> Tensor:
         stem = self.stem(inputs)
         whole = self.sum(self.main(stem) + self.shortcut(stem) + self.grouped(stem))
-        return self.head(whole.flatten(2).mean(2))
+        return self.head(whole.mean((3, 2)))  # in another order than the probe's mean
 
 
 def test_next_weights_are_those_that_read_the_output_or_its_features() -> None:
     network = Block()
-    probes = {name: Probe(name, REDUCTIONS["average"]) for name in ("sum", "stem")}
-    found = next_weights(network, probes, torch.randn(4, 3, 5, 5))
+    probes = {name: Probe(name, "average") for name in ("sum", "stem")}
+    found = next_weights(network, probes, torch.randn(4, 3, 5, 5), 4)
     assert list(found) == ["stem", "sum"]
     kernels = [network.main.weight[:, :, i, j] for i in range(3) for j in range(3)]
     columns = torch.cat([*kernels, network.shortcut.weight[:, :, 0, 0]])
@@ -119,6 +119,15 @@ def test_next_weights_are_those_that_read_the_output_or_its_features() -> None:
     assert torch.allclose(found["stem"].T @ found["stem"], columns.T @ columns, atol=1e-6)
     assert found["sum"] is not None
     assert torch.equal(found["sum"], network.head.weight)
-    flat = {"stem": Probe("stem", REDUCTIONS["flatten"])}
-    assert next_weights(network, flat, torch.randn(4, 3, 5, 5)) == {"stem": None}
+    flat = {"stem": Probe("stem", "flatten")}
+    assert next_weights(network, flat, torch.randn(4, 3, 5, 5), 4) == {"stem": None}
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+
+
+def test_weight_behind_an_activation_in_place_does_not_read_the_layer() -> None:
+    network = nn.Sequential(nn.Linear(4, 5), nn.ReLU(inplace=True), nn.Linear(5, 3))
+    probes = {name: Probe(name, "average") for name in ("0", "1")}
+    found = next_weights(network, probes, torch.randn(6, 4), 6)
+    assert found["0"] is None
+    assert found["1"] is not None
+    assert torch.equal(found["1"], network[2].weight)
