@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from html import escape
 from typing import Any
 
 import numpy
@@ -158,7 +159,9 @@ def _spectra(spectra: Sequence[tuple[str, list[int], Array]]) -> Data:
 
 
 def _depth(maps: Sequence[DepthMap]) -> Data:
-    """One heat map, and a menu of the numbers; the colours of a logarithmic one are those of its logarithm."""
+    """One heat map, and a menu of the numbers; a logarithmic one is coloured by its logarithm. Plotly reads markup in
+    words, and names of layers may be anybody's.
+    """
     scale = [[place / 9, colour] for place, colour in enumerate(scale_colours(10))]
     data, buttons = [], []
     for place, one in enumerate(maps):
@@ -170,7 +173,7 @@ def _depth(maps: Sequence[DepthMap]) -> Data:
             {
                 "type": "heatmap",
                 "x": [str(epoch) for epoch in one.epochs],
-                "y": shortened(one.layers),
+                "y": [escape(name, quote=False) for name in shortened(one.layers)],
                 "z": _numbers(values, 4),
                 "zmin": float(bounds[0]),
                 "zmax": float(bounds[1]),
@@ -182,7 +185,9 @@ def _depth(maps: Sequence[DepthMap]) -> Data:
             }
         )
         visible = {"visible": [other == place for other in range(len(maps))]}
-        buttons.append({"label": f"{one.title}, {one.split}", "method": "restyle", "args": [visible]})
+        buttons.append(
+            {"label": escape(f"{one.title}, {one.split}", quote=False), "method": "restyle", "args": [visible]}
+        )
     layout = {
         "xaxis": BARE | {"type": "category", "nticks": 10, "tickangle": 0, "title": {"text": "evaluated epoch"}},
         "yaxis": BARE | {"type": "category", "automargin": True},

@@ -198,7 +198,7 @@ def _draw_depth(axes: Axes, one: DepthMap, named: bool) -> None:
     layers = range(0, len(one.layers), -(-len(one.layers) // MOST_NAMED))
     names = [shortened(one.layers)[place] for place in layers]
     axes.set_yticks(layers, names if named else [""] * len(names), parse_math=False, fontsize="small")
-    axes.set_title(one.title, fontsize="medium")
+    axes.set_title(one.title, fontsize="medium", parse_math=False)
     figure = axes.get_figure(root=True)
     assert figure is not None
     label_ticks(figure.colorbar(image, ax=axes).ax.yaxis, one.is_share)

@@ -186,6 +186,16 @@ def test_long_names_of_layers_lose_what_all_begin_with() -> None:
     assert portraits.shortened(["layer1", "layer2"]) == ["layer1", "layer2"]
 
 
+def test_names_of_layers_are_no_markup() -> None:
+    run = run_with([{"epoch": 1.0, "train/layers/<b>$x$/a<b>$_$": 1.0}])
+    (picture,) = pictures_of(run)
+    assert picture["data"][0]["y"] == ["&lt;b&gt;$x$"]
+    assert picture["layout"]["updatemenus"][0]["buttons"][0]["label"] == "a&lt;b&gt;$_$, train"
+    figure = portraits.depth_figure(run, shown.depth_maps(run))
+    figure.draw_without_rendering()
+    assert not any(text.get_parse_math() for text in [figure.axes[0].title, *figure.axes[0].get_yticklabels()])
+
+
 def test_rounding_does_not_look_like_structure() -> None:
     name = "test/layers/{}/nearest_class_center_error"
     run = run_with([{"epoch": k, name.format("one"): 1e-16 * k, name.format("two"): 0.0} for k in (1.0, 2.0, 3.0)])
