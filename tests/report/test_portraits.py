@@ -23,7 +23,7 @@ from synthetic_path import run_with
 from ncexp.cli.pictures import main
 from ncexp.collapse import LinearClassifier
 from ncexp.measure import Ridge, Snapshot
-from ncexp.record import Record, SavedRun, read_run
+from ncexp.record import Record, RunDirectory, SavedRun, read_run
 from ncexp.report import frames as shown
 from ncexp.report import portraits
 from ncexp.report.page_pictures import pictures_of
@@ -205,15 +205,22 @@ def test_rounding_does_not_look_like_structure() -> None:
     assert heat["zmax"] - heat["zmin"] == pytest.approx(1)
 
 
+@pytest.mark.parametrize(("most", "pages"), [(portraits.MOST_PAGES, len(EPOCHS)), (2, 2)])
 def test_command_draws_into_the_run_and_the_gif_has_every_epoch(
-    run: SavedRun, capsys: pytest.CaptureFixture[str], no_rendering: None
+    run: SavedRun,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    no_rendering: None,
+    most: int,
+    pages: int,
 ) -> None:
+    monkeypatch.setattr(portraits, "MOST_PAGES", most)
     assert main([str(run.path), "classes=all", "epochs=4"]) == 0
     drawn = {path.name for path in (run.path / "figures").iterdir()}
     assert drawn == {"simplex.gif", *(f"{n}.{e}" for n in ("simplex", "cosines", "spectra") for e in ("png", "pdf"))}
     assert f"figure    {run.path / 'figures' / 'simplex.gif'}" in capsys.readouterr().out
     with Image.open(run.path / "figures" / "simplex.gif") as image:
-        assert image.n_frames == len(EPOCHS)
+        assert image.n_frames == pages
 
 
 @pytest.mark.parametrize(
@@ -252,6 +259,14 @@ def test_layers_are_drawn_where_no_snapshot_was_kept(tmp_path: Path, no_renderin
     drawn, lacking = portraits.draw_pictures(run, tmp_path / "figures")
     assert [path.name for path in drawn] == ["depth.png"]
     assert lacking == ["snapshots: expected some, got none. Train with keep.snapshots=evaluated."]
+
+
+def test_damaged_snapshot_is_named(run: SavedRun, tmp_path: Path) -> None:
+    place = RunDirectory(run.path).snapshot(EPOCHS[1])
+    place.write_bytes(place.read_bytes()[:-1])
+    drawn, (why,) = portraits.draw_pictures(run, tmp_path / "figures")
+    assert drawn == []
+    assert str(place) in why
 
 
 @pytest.mark.slow
