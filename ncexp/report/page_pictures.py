@@ -47,7 +47,8 @@ def _simplex(frames: Sequence[Frame], place: int) -> Data:
     tour = [0, 1, 2, 0] if flat else [0, 1, 2, 0, 3, 1, 2, 3]
     simplex = _trace("exact simplex", first.corners[tour], "#888888")
     simplex["line"]["dash"] = "dot"
-    data = [[simplex, *_traces(one, place)] for one in frames]
+    kept = any(one.planes[place].examples for one in frames)
+    data = [[simplex, *_traces(one, place, kept)] for one in frames]
     room = room_of(frames, place)
     axis = BARE | {"range": [-room, room], "showticklabels": False, "title": {"text": ""}}
     near = {"aspectmode": "cube", "camera": {"eye": {"x": 0.8, "y": 0.8, "z": 0.5}}}
@@ -77,16 +78,17 @@ def _played(frames: Sequence[Frame], moved: Sequence[Sequence[Data]], layout: Da
     }
 
 
-def _traces(frame: Frame, place: int) -> Iterator[Data]:
-    """Of every class: 2σ, the row of W from the middle, the mean; and its examples, where they were kept."""
+def _traces(frame: Frame, place: int, kept: bool) -> Iterator[Data]:
+    """Of every class: 2σ, the row of W from the middle, the mean; its examples, where they were kept of some epoch."""
     plane = frame.planes[place]
+    examples = plane.examples or [plane.means[:0]] * len(plane.classes)
     for label, colour in zip(plane.classes, class_colours(plane.classes), strict=True):
         mean, row = plane.means[label], plane.rows[label]
         yield _trace(f"2σ of class {label}", mean + plane.outline, colour)
         yield _trace(f"row of W, class {label}", numpy.array([0 * row, row]), colour, width=3)
         yield _trace(f"class {label}", mean[None], colour, size=9)
-        if plane.examples:
-            yield _trace(f"examples of class {label}", plane.examples[label], colour, size=3)
+        if kept:
+            yield _trace(f"examples of class {label}", examples[label], colour, size=3)
 
 
 def _trace(name: str, points: Array, colour: str, width: float = 1.5, size: int = 0) -> Data:

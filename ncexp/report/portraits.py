@@ -218,7 +218,7 @@ def shortened(layers: list[str]) -> list[str]:
 def _save_animation(run: SavedRun, frames: Sequence[Frame], path: Path) -> Path:
     """A GIF that is played again and again: the plane, and beside it the cosines among all class means."""
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(7.2, 3.9), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.1)
+    figure.get_layout_engine().set(h_pad=0.06)
     figure.suptitle("class means (dots), classifier (arrows), 2σ of the features, exact simplex (dotted)", fontsize=10)
     pages, room, norm = [], room_of(frames), norm_of(run)
     for frame in (frames[place] for place in numpy.unique(numpy.linspace(0, len(frames) - 1, MOST_PAGES).astype(int))):

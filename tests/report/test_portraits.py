@@ -116,6 +116,17 @@ def test_animation_of_the_page_has_the_same_numbers(run: SavedRun, place: int) -
             assert_on_ellipse(part[~numpy.isnan(part[:, 0])], mean, want["covariance"], 0.02)
 
 
+def test_animation_of_examples_that_were_kept_at_the_end_alone(tmp_path: Path) -> None:
+    first, last = snapshot(1), snapshot(4)
+    first.splits["train"].examples.clear()
+    for made in pictures_of(run_of(tmp_path, first, last))[:2]:
+        dots = [place for place, one in enumerate(made["data"]) if one["name"].startswith("examples")]
+        assert dots == [*range(4, len(made["data"]), 4)]
+        for frame, count in zip(made["frames"], (0, 3), strict=True):
+            assert len(frame["data"]) == len(made["data"])
+            assert [len(frame["data"][place]["x"]) for place in dots] == [count] * len(dots)
+
+
 @pytest.mark.parametrize(("count", "dims"), [(3, 2), (4, 2), (4, 3), (10, 2)])
 def test_exact_simplex_is_drawn_on_its_corners(tmp_path: Path, count: int, dims: int) -> None:
     directions = torch.linalg.qr(torch.randn(12, 12, dtype=torch.float64)).Q[:count]
@@ -255,7 +266,7 @@ def test_what_cannot_be_drawn_is_said_and_the_rest_drawn(
 
 
 def test_layers_are_drawn_where_no_snapshot_was_kept(tmp_path: Path, no_rendering: None) -> None:
-    run = replace(run_of(tmp_path), records=layered("train", "one", "two"))
+    run = replace(run_of(tmp_path, classes=2), records=layered("train", "one", "two"))
     drawn, lacking = portraits.draw_pictures(run, tmp_path / "figures")
     assert [path.name for path in drawn] == ["depth.png"]
     assert lacking == ["snapshots: expected some, got none. Train with keep.snapshots=evaluated."]
