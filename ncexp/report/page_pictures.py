@@ -16,7 +16,7 @@ from ncexp.report.portraits import COSINES, KINDS, norm_of, room_of, shortened
 from ncexp.report.style import class_colours, mode_colours, scale_colours
 
 Data = dict[str, Any]
-BARE = {"zeroline": False, "showgrid": False}
+BARE: Data = {"zeroline": False, "showgrid": False}
 #: In the plane, and in space.
 SHOWN = (([0, 1, 2], 2), ([0, 1, 2, 3], 3))
 #: Cosines of all epochs together: where classes are many, evenly spaced epochs.
@@ -52,7 +52,7 @@ def _simplex(frames: Sequence[Frame], place: int) -> Data:
     room = room_of(frames, place)
     axis = BARE | {"range": [-room, room], "showticklabels": False, "title": {"text": ""}}
     near = {"aspectmode": "cube", "camera": {"eye": {"x": 0.8, "y": 0.8, "z": 0.5}}}
-    places = {"xaxis": axis, "yaxis": axis | ({"scaleanchor": "x"} if flat else {})}
+    places: Data = {"xaxis": axis, "yaxis": axis | ({"scaleanchor": "x"} if flat else {})}
     layout = places if flat else {"scene": {**places, "zaxis": axis, **near}}
     moved = [[{name: trace[name] for name in "xyz" if name in trace} for trace in one] for one in data]
     layout |= {"legend": {"x": 1, "xanchor": "right"}}
@@ -118,7 +118,8 @@ def _cosines(run: SavedRun, frames: Sequence[Frame]) -> Data:
     norm = norm_of(run)
     colours = [[place, to_hex(colormaps[COSINES](norm(2 * place - 1)))] for place in numpy.linspace(0, 1, 21)]
     moved = [[{"z": _numbers(cosines, 3)} for cosines in frame.cosines] for frame in kept]
-    data, axes = [], {}
+    data: list[Data] = []
+    axes: Data = {}
     for place, (kind, values) in enumerate(zip(KINDS, moved[-1], strict=True)):
         end, words = str(place + 1) if place else "", kind.replace(", ", ",<br>")
         map_ = {"type": "heatmap", "xaxis": f"x{end}", "yaxis": f"y{end}", "coloraxis": "coloraxis"}
@@ -129,14 +130,15 @@ def _cosines(run: SavedRun, frames: Sequence[Frame]) -> Data:
         axes[f"yaxis{end}"] = square | {"anchor": f"x{end}", "scaleanchor": f"x{end}", "autorange": "reversed"}
     bar = {"orientation": "h", "y": 0, "yanchor": "bottom", "thickness": 10, "len": 0.6}
     shared = {"colorscale": colours, "cmin": -1, "cmax": 1, "colorbar": bar}
-    title = "Cosines, class by class; white: the exact simplex"
+    name = "Cosines, class by class; white: the exact simplex"
     margin = {"l": 30, "r": 10, "t": 40, "b": 10}
-    return {"title": title, "data": data} | _played(kept, moved, axes | {"coloraxis": shared, "margin": margin})
+    return {"title": name, "data": data} | _played(kept, moved, axes | {"coloraxis": shared, "margin": margin})
 
 
 def _spectra(spectra: Sequence[tuple[str, list[int], Array]]) -> Data:
     """Panels side by side, a line each value."""
-    data, layout = [], {}
+    data: list[Data] = []
+    layout: Data = {}
     faint, hover = (
         {"gridcolor": "rgba(128, 128, 128, 0.25)", "tickfont": {"size": 10}},
         "epoch %{x}: %{y}<extra></extra>",
@@ -169,7 +171,9 @@ def _depth(maps: Sequence[DepthMap]) -> Data:
     for place, one in enumerate(maps):
         factor, sign = (100, " %") if one.is_share else (1, "")
         with numpy.errstate(divide="ignore", invalid="ignore"):
-            values, bounds = (numpy.log10(part) if one.is_log else part for part in (one.values, one.bounds))
+            values, bounds = (
+                numpy.log10(part) if one.is_log else part for part in (one.values, numpy.array(one.bounds))
+            )
         bar = {"title": {"text": "log₁₀" if one.is_log else ""}, "tickformat": "" if one.is_log or not sign else "~%"}
         data.append(
             {

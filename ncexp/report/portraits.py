@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from PIL import Image
 
@@ -151,9 +152,9 @@ def cosines_figure(run: SavedRun, frames: Sequence[Frame]) -> Figure:
 
 def draw_cosines(axes: Axes, cosines: Array, norm: Normalize, first: bool) -> AxesImage:
     """Class by class; the classes are named where there is room, and down at the `first` of a row."""
-    named = range(len(cosines)) if len(cosines) <= MOST_NAMED else []
-    axes.set_xticks(named, named, fontsize="xx-small")
-    axes.set_yticks(named if first else [], named if first else [], fontsize="xx-small")
+    named = range(len(cosines) if len(cosines) <= MOST_NAMED else 0)
+    axes.set_xticks(named, map(str, named), fontsize="xx-small")
+    axes.set_yticks(named[: None if first else 0], map(str, named[: None if first else 0]), fontsize="xx-small")
     axes.tick_params(length=0, pad=1)
     return axes.imshow(cosines, cmap=COSINES, norm=norm, interpolation="nearest")
 
@@ -217,8 +218,7 @@ def shortened(layers: list[str]) -> list[str]:
 
 def _save_animation(run: SavedRun, frames: Sequence[Frame], path: Path) -> Path:
     """A GIF that is played again and again: the plane, and beside it the cosines among all class means."""
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(7.2, 3.9), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.06)
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(7.2, 3.9), layout=ConstrainedLayoutEngine(h_pad=0.06))
     figure.suptitle("class means (dots), classifier (arrows), 2σ of the features, exact simplex (dotted)", fontsize=10)
     pages, room, norm = [], room_of(frames), norm_of(run)
     for frame in (frames[place] for place in numpy.unique(numpy.linspace(0, len(frames) - 1, MOST_PAGES).astype(int))):
