@@ -165,6 +165,13 @@ def scale_colours(count: int) -> list[str]:
     return [to_hex(colour) for colour in matplotlib.colormaps[SCALE](numpy.linspace(0, 0.9, count))]
 
 
+def class_colours(classes: Sequence[int]) -> list[str]:
+    """One colour a class, the same whichever others are drawn, where ten suffice; else around the circle, in order."""
+    if max(classes) < 10:
+        return [to_hex(matplotlib.colormaps["tab10"](one)) for one in classes]
+    return [to_hex(matplotlib.colormaps["hsv"](place / len(classes))) for place in range(len(classes))]
+
+
 def omega(mode: int) -> str:
     """ω with its number below the line."""
     return "ω" + str(mode).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
