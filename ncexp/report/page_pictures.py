@@ -13,7 +13,7 @@ from matplotlib.colors import to_hex
 from ncexp.record import SavedRun
 from ncexp.report.frames import Array, DepthMap, Frame, depth_maps, frames_of, spectra_of
 from ncexp.report.portraits import COSINES, KINDS, norm_of, room_of, shortened
-from ncexp.report.style import class_colours, mode_colours, scale_colours
+from ncexp.report.style import NEUTRAL, class_colours, mode_colours, scale_colours
 
 Data = dict[str, Any]
 BARE: Data = {"zeroline": False, "showgrid": False}
@@ -45,7 +45,7 @@ def _simplex(frames: Sequence[Frame], place: int) -> Data:
     first = frames[0].planes[place]
     flat, count = first.corners.shape[1] == 2, len(first.classes)
     tour = [0, 1, 2, 0] if flat else [0, 1, 2, 0, 3, 1, 2, 3]
-    simplex = _trace("exact simplex", first.corners[tour], "#888888")
+    simplex = _trace("exact simplex", first.corners[tour], NEUTRAL)
     simplex["line"]["dash"] = "dot"
     kept = any(one.planes[place].examples for one in frames)
     data = [[simplex, *_traces(one, place, kept)] for one in frames]
