@@ -42,9 +42,9 @@ COLOURS = {
     "loss_ls_perp": "#56B4E9",
     "nc4": "#882255",
 }
-#: Of what is compared and is neither trained with the MSE nor with cross-entropy, in order.
 #: What is no class's and no run's, on a light page and on a dark one.
 NEUTRAL = "#888888"
+#: Of what is compared and is neither trained with the MSE nor with cross-entropy, in order.
 OTHERS = ("#332288", "#8C510A", "#999933")
 #: After these, of many settings: matplotlib's violets, olives, browns, purples and greens; no blue, orange or red.
 _TAB20B, _TAB20C = (matplotlib.colormaps[name].colors for name in ("tab20b", "tab20c"))  # type: ignore[attr-defined]
