@@ -197,13 +197,11 @@ def _put_together(
     network = network.to(device, memory_format=layout)  # channels-last is twice as fast on a CPU's convolutions
     inputs = next(dataset.train.batches(CHECKED_EXAMPLES))[0]
     classifier = last_layer(network, inputs, trains=trains)
-    start = ""
-    if trains and is_needed(config.start, RunDirectory(config.directory), anew=config.rerun == "all"):
-        with seeded(config.seed):  # a reader of files may draw numbers, which the training must not feel
-            start = load_start(config.start, network, classifier)
+    start = _load_start(config, network, classifier) if trains else ""
     frozen = freeze(config.start, network, classifier, config.regime)
     if trains and (len(dataset.train) - 1) % config.batch_size == 0 and processes.size == 1:
-        refuse_single_examples(network, inputs, config.batch_size, len(dataset.train))
+        still = frozen.modules if frozen else ()
+        refuse_single_examples(network, inputs, config.batch_size, len(dataset.train), but=still)
     loss = config.loss.build_a(Callable, num_classes=dataset.num_classes)
     refuse_other_than_scalar(objective_of(loss), classifier.weight)
     if trains and processes.size > 1:
@@ -229,6 +227,14 @@ def _put_together(
         frozen=frozen,
     )
     return Assembly(dataset, training, getattr(loss, "half_mse_scale", None), device, sentence, start)
+
+
+def _load_start(config: RunConfig, network: nn.Module, classifier: nn.Linear) -> str:
+    """What `load_start` returns; "" for a training that begins with the network's own weights, or goes on."""
+    if not is_needed(config.start, RunDirectory(config.directory), anew=config.rerun == "all"):
+        return ""
+    with seeded(config.seed):  # a reader of files may draw numbers, which the training must not feel
+        return load_start(config.start, network, classifier)
 
 
 def _refuse_other_than_mean(weights: Tensor | None, processes: Processes) -> None:
