@@ -92,7 +92,7 @@ def _start(begin: tuple[str, str], command: list[str], calls: int) -> subprocess
 
 
 @pytest.mark.slow
-def test_kills_of_a_training_from_a_file_that_is_deleted_leave_its_journals(composed: Compose, tmp_path: Path) -> None:
+def test_kills_of_a_training_whose_file_is_deleted_leave_its_journals(composed: Compose, tmp_path: Path) -> None:
     """Started from weights, in part frozen; the file goes with the first kill that leaves a checkpoint."""
     source = train(composed(*KEPT, "seed=5", f"outputs={tmp_path / 'source'}"))
     weights = Path(shutil.copy(source.checkpoint(6), tmp_path / "a.safetensors"))

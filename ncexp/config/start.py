@@ -40,9 +40,9 @@ class Start:
     def written(self) -> dict[str, Any]:
         """The keys as config.yaml has them; those that say nothing are left out."""
         freeze = BACKBONE if self.freeze == (BACKBONE,) else list(self.freeze)
-        return ({"weights": str(self.weights)} if self.weights else {}) | self.identity() | (
-            {"freeze": freeze} if freeze else {}
-        )  # fmt: skip
+        weights = str(self.weights) if self.weights else ""
+        given = {"weights": weights, "weights_sha256": self.sha256, "freeze": freeze}
+        return {name: value for name, value in given.items() if value}
 
 
 def divide(raw: Any) -> tuple[Any, dict[str, Any]]:

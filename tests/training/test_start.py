@@ -1,11 +1,9 @@
-"""A training that begins with the weights in a file, and what of it is frozen: against torch alone."""
+"""A training that begins with the weights in a file: against torch alone."""
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import shutil
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,56 +12,18 @@ import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
-from support import SMALL, Compose, journals, required, train
-from torch import Tensor, nn
+from started import CLOSE, QUIET, last_weights, theirs
+from support import Compose, journals, train
+from torch import nn
 
-from ncexp.cli import main
-from ncexp.config import ConfigError, RunConfig, check, stored_run
+from ncexp.config import ConfigError, check, stored_run
 from ncexp.config.start import divide
 from ncexp.main import measure, run
 from ncexp.measure.snapshot import load_snapshot
-from ncexp.record import RunDirectory, State, load, read_run
-from ncexp.report.columns import axes
+from ncexp.record import RunDirectory, State, read_run
 from ncexp.training import assemble, build_dataset
 
-QUIET = ["tracking.enabled=false", "device=cpu", "optimizer=sgd", "optimizer/schedule=constant", "optimizer.lr=0.05"]
-#: float32 sums of 80 examples in another order.
-CLOSE = 1e-5
-SECOND = "backbone.4.weight"
-
-
-def theirs(num_classes: int = 4, width: int = 8) -> nn.Module:
-    """The network of `SMALL` as somebody else writes it, trained for a few steps: its batch norms have seen data."""
-    torch.manual_seed(7)
-    body = nn.Sequential(
-        nn.Flatten(),
-        *(nn.Linear(6, 16, bias=False), nn.BatchNorm1d(16), nn.ReLU()),
-        *(nn.Linear(16, width, bias=False), nn.BatchNorm1d(width), nn.ReLU()),
-    )
-    network = nn.Sequential(OrderedDict(backbone=body, classifier=nn.Linear(width, num_classes)))
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    for _ in range(5):
-        loss = network(torch.randn(40, 6)).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return network.eval()
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    torch.save(theirs().state_dict(), tmp_path / "a.pt")
-    return tmp_path / "a.pt"
-
-
-@pytest.fixture
-def begun(composed: Compose, file: Path) -> Callable[..., dict[str, Any]]:
-    """begun(overrides) → the configuration of a small run that starts from the file."""
-    return lambda *overrides: composed(*QUIET, f"architecture.weights={file}", *overrides)
-
-
-def last_weights(directory: RunDirectory) -> dict[str, Tensor]:
-    return dict(load_file(directory.checkpoint(max(directory.kept_checkpoints()))))
+LAST = "classifier.weight"
 
 
 # The key
@@ -159,131 +119,6 @@ def test_safetensors_and_own_checkpoints_start_a_training(begun: Callable[..., d
     assert all(torch.equal(found[name], tensor) for name, tensor in load_file(ours).items())
 
 
-# What is frozen
-
-
-def by_torch(config: RunConfig) -> nn.Module:
-    """The last layer trained on the features of the file, by torch alone: SGD with momentum and decay."""
-    network, data = theirs(), build_dataset(config).train
-    inputs, labels = next(data.batches(len(data)))
-    with torch.no_grad():
-        features = network.get_submodule("backbone")(inputs)
-    layer: Any = network.get_submodule("classifier")
-    optimizer = torch.optim.SGD(layer.parameters(), lr=0.05, momentum=0.9, weight_decay=0.01)
-    for epoch in range(1, config.epochs + 1):
-        digest = hashlib.sha256(f"{config.seed}/{epoch}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-        for batch in torch.randperm(len(labels), generator=generator).split(32):
-            targets = nn.functional.one_hot(labels[batch], 4)
-            loss = (layer(features[batch]) - targets).square().sum(1).mean() / 2
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-    return network
-
-
-def test_frozen_backbone_is_what_torch_alone_trains(begun: Callable[..., dict[str, Any]]) -> None:
-    raw = begun("architecture.freeze=backbone", "optimizer.weight_decay=0.01")
-    expected, found = by_torch(check(raw)).state_dict(), last_weights(directory := train(raw))
-    assert found.keys() == expected.keys()
-    for name, tensor in found.items():
-        if name.startswith("backbone."):
-            assert torch.equal(tensor, expected[name]), name  # running statistics too
-        else:
-            torch.testing.assert_close(tensor, expected[name], atol=CLOSE, rtol=CLOSE)
-    assert read_run(directory.path).facts["ridge_weight"] == pytest.approx(0.01)
-    assert read_run(directory.path).facts["num_frozen"] == 6 * 16 + 2 * 16 + 16 * 8 + 2 * 8
-
-
-@pytest.mark.parametrize(
-    ("patterns", "still"),
-    [
-        ("backbone.1.*", ["backbone.1.weight"]),
-        (
-            "[backbone.1.*,backbone.2.*]",
-            [f"backbone.{p}" for p in ("1.weight", "2.weight", "2.running_mean")],
-        ),
-        ("*.5.*", [f"backbone.5.{part}" for part in ("weight", "bias", "running_mean", "running_var")]),
-        ("backbone.5.weight", ["backbone.5.weight"]),
-        ("classifier.*", ["classifier.weight", "classifier.bias"]),
-    ],
-)
-def test_frozen_patterns_stay_to_the_last_bit_and_others_move(
-    patterns: str, still: list[str], begun: Callable[..., dict[str, Any]]
-) -> None:
-    raw = begun(f"architecture.freeze={patterns}", "optimizer.weight_decay=0.01")
-    before, after = theirs().state_dict(), last_weights(train(raw))
-    same = {name for name, tensor in after.items() if torch.equal(tensor, before[name])}
-    assert set(still) <= same
-    bookkeeping = {name.rpartition(".")[0] for name in still}
-    assert {name for name in same if name.rpartition(".")[0] not in bookkeeping} == set()
-    if patterns == "backbone.5.weight":  # of a norm that is trained in part the statistics go on
-        assert same == {"backbone.5.weight"}
-
-
-def test_frozen_parameters_are_not_the_optimizers(begun: Callable[..., dict[str, Any]]) -> None:
-    for optimizer in ("sgd", "adamw", "muon"):
-        words = ["architecture.freeze=backbone.*", f"optimizer={optimizer}", "optimizer.decay_of={*.bias:0.0}"]
-        training = assemble(check(begun(*words))).training
-        held = {id(one) for group in training.optimizer.param_groups for one in group["params"]}
-        assert held == {id(one) for one in training.network.classifier.parameters()}
-    with pytest.raises(ConfigError, match="expected patterns that match"):
-        assemble(check(begun("architecture.freeze=backbone", "optimizer.decay_of={backbone.*:0.0}")))
-
-
-def test_fixed_last_layer_has_no_ridge_and_the_distance_is_recorded(begun: Callable[..., dict[str, Any]]) -> None:
-    directory = train(begun("architecture.freeze=classifier.*", "optimizer.weight_decay=0.01"))
-    saved = read_run(directory.path)
-    assert saved.facts["ridge_weight"] == saved.facts["ridge_bias"] == 0
-    assert "the last layer's weight is not trained" in saved.facts["ridge_convention"]
-    assert saved.records[-1]["train/mse/loss_ls_perp"] > 0
-
-
-class Dropped(nn.Module):
-    """A dropout within what is frozen, one beside the last layer, and one by its function."""
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.5), nn.BatchNorm1d(8, affine=False))
-        self.drop = nn.Dropout(0.5)
-        self.classifier = nn.Linear(8, num_classes)
-        self.seen: list[Tensor] = []
-
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        features = nn.functional.dropout(self.drop(self.body(inputs)), 0.5, self.training)
-        if self.training is False and torch.is_grad_enabled():
-            self.seen.append(features)
-        return self.classifier(features), features
-
-
-def dropped(input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
-    return Dropped(num_classes)
-
-
-def test_features_of_a_frozen_backbone_are_one_function_of_inputs(composed: Compose) -> None:
-    raw = composed(*QUIET)
-    raw["architecture"] = {"name": "dropped", "_target_": f"{__name__}.dropped", "freeze": "backbone"}
-    training = assemble(check(raw)).training
-    before = copy.deepcopy(dict(training.network.named_buffers()))
-    training.run_epoch(lambda: False)
-    assert all(torch.equal(before[name], one) for name, one in training.network.named_buffers())
-    assert [name for name, one in training.network.named_modules() if one.training] == ["classifier"]
-    raw["architecture"]["freeze"] = "body.*"
-    training = assemble(check(raw)).training
-    training.run_epoch(lambda: False)
-    modes = {name: one.training for name, one in training.network.named_modules()}
-    assert modes == {"": True, "drop": True, "classifier": True} | dict.fromkeys(
-        ("body", "body.0", "body.1", "body.2"), False
-    )
-
-
-def test_batch_of_one_is_taken_by_norms_that_are_frozen(composed: Compose) -> None:
-    words = [*QUIET, "batch_size=79"]
-    with pytest.raises(ConfigError, match="batches of two examples at least"):
-        assemble(check(composed(*words)))
-    assemble(check(composed(*words, "architecture.freeze=backbone"))).training.run_epoch(lambda: False)
-
-
 # What is refused
 
 
@@ -295,13 +130,16 @@ def test_batch_of_one_is_taken_by_norms_that_are_frozen(composed: Compose) -> No
             r"of another shape: .*backbone\.4\.weight \(9, 16\) instead of \(8, 16\)",
         ),
         (lambda s: s | {"classifier.weight": torch.ones(3, 9)}, r"classifier\.weight \(3, 9\) instead of \(4, 8\)"),
-        (lambda s: {n: t for n, t in s.items() if n != SECOND}, "1 missing: backbone.4.weight"),
+        (lambda s: {n: t for n, t in s.items() if n != "backbone.4.weight"}, "1 missing: backbone.4.weight"),
         (lambda s: {n: t for n, t in s.items() if "classifier" not in n}, "2 missing: classifier.weight, classifier"),
         (lambda s: s | {"backbone.9.weight": torch.ones(2)}, "1 unexpected: backbone.9.weight"),
         (lambda s: s | {"classifier.bias": torch.ones(3)}, r"of another shape: classifier.bias \(3,\) instead of \(4"),
-        (lambda s: s | {SECOND: s[SECOND] * torch.nan}, "a.pt: expected finite numbers, got others in backbone.4.w"),
+        (
+            lambda s: s | {"backbone.4.weight": s["backbone.4.weight"] * torch.nan},
+            "a.pt: expected finite numbers, got others in classifier.w",
+        ),
         (lambda s: {"model": s, "ema": s}, "got 2: model, ema.* Save the one that is meant in a file of its own"),
-        (lambda s: {"model": s, "x": Dropped(2)}, "expected tensors and plain data, got other objects of Python"),
+        (lambda s: {"model": s, "x": nn.Linear(2, 2)}, "expected tensors and plain data, got other objects of Python"),
         (lambda s: "nothing", "expected one place with tensors by name, got none"),
     ],
 )
@@ -345,6 +183,12 @@ def test_options_that_cannot_be_are_refused(
     assert not outputs.exists()
 
 
+def test_faults_of_the_network_and_of_its_start_are_said_at_once(composed: Compose) -> None:
+    words = r"architecture.hidden: .*\narchitecture.weights: .*\narchitecture.freeze: "
+    with pytest.raises(ConfigError, match=words):
+        check(composed("architecture.hidden=3", "architecture.freeze=3", "architecture.weights=3"))
+
+
 def test_digest_without_a_file_is_refused(composed: Compose) -> None:
     with pytest.raises(ConfigError, match="weights_sha256: expected none without"):
         check(composed(f"architecture.weights_sha256={'0' * 64}"))
@@ -376,7 +220,7 @@ def test_training_goes_on_without_its_file(
         check(begun(freeze))
     assert run(raw, console) is State.COMPLETED
     assert journals(left.path) == journals(undisturbed.path)
-    assert torch.equal(last_weights(left)[SECOND], last_weights(undisturbed)[SECOND])
+    assert torch.equal(last_weights(left)["backbone.4.weight"], last_weights(undisturbed)["backbone.4.weight"])
     assert run(raw, console) is State.COMPLETED  # nothing is to be trained
     with pytest.raises(ConfigError, match=r"expected a file, got .*a\.pt, which is not there"):
         run({**raw, "rerun": "all"}, console)
@@ -408,87 +252,3 @@ def test_reports_name_the_file_and_its_bytes(begun: Callable[..., dict[str, Any]
     assert chosen["architecture.weights"] == f"a.pt@{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}"
     assert chosen["architecture.freeze"] == "backbone"
     assert "architecture.weights_sha256" not in chosen
-
-
-# Networks of others
-
-
-def vit(num_classes: int) -> nn.Module:
-    """A tiny vision transformer of Transformers, whose files have other names than its parameters."""
-    transformers = required("transformers")
-    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-    shape = {"image_size": 8, "patch_size": 4, "num_channels": 1, "num_labels": num_classes}
-    model: nn.Module = transformers.ViTForImageClassification(transformers.ViTConfig(**sizes, **shape))
-    return model
-
-
-def saved_by_torchvision(folder: Path) -> tuple[Path, nn.Module]:
-    model = required("torchvision").models.resnet18(num_classes=1000)
-    torch.save({"state_dict": {f"module.{n}": t for n, t in model.state_dict().items()}}, folder / "a.pth.tar")
-    return folder / "a.pth.tar", model
-
-
-def saved_by_timm(folder: Path) -> tuple[Path, nn.Module]:
-    model = required("timm").create_model("resnet10t", pretrained=False, num_classes=7)
-    torch.save({"state_dict": model.state_dict(), "state_dict_ema": torch.ones(1), "epoch": 3}, folder / "last.pth")
-    return folder / "last.pth", model
-
-
-def saved_by_transformers(folder: Path) -> tuple[Path, nn.Module]:
-    model: Any = vit(5)
-    model.save_pretrained(folder)
-    return folder / "model.safetensors", model
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("save", "words", "said", "pattern"),
-    [
-        (saved_by_torchvision, ["torchvision", "architecture.model=resnet18"], "1000 → 10", "model.layer1.*"),
-        (saved_by_timm, ["timm", "architecture.model=resnet10t"], "7 → 10", "model.layer1.*"),
-        (saved_by_transformers, ["module", f"architecture.factory={__name__}.vit"], "5 → 10", "model.vit.embeddings.*"),
-    ],
-)
-def test_networks_of_others_start_from_their_own_files(
-    save: Any, words: list[str], said: str, pattern: str, composed: Compose, tmp_path: Path
-) -> None:
-    torch.manual_seed(3)
-    path, model = save(tmp_path)
-    data = ["dataset=digits", "batch_size=200", "evaluate_at=[1]", *QUIET[:2], f"architecture={words[0]}", *words[1:]]
-    raw = composed(*data, f"architecture.weights={path}", f"architecture.freeze={pattern}", base=["epochs=1"])
-    assembly = assemble(check(raw))
-    assert f"the last layer is new: {said} classes" in assembly.start
-    network = assembly.training.network
-    before, expected = copy.deepcopy(network.state_dict()), model.state_dict()
-    differing = {name for name, tensor in expected.items() if not torch.equal(before[name], tensor)}
-    assert differing == {name for name in before if before[name].shape != expected[name].shape}
-    assembly.training.run_epoch(lambda: False)
-    frozen = {name for name in before if f"model.{name}".startswith(pattern[:-1])}
-    after = network.state_dict()
-    assert {name for name in before if torch.equal(before[name], after[name])} >= frozen != set()
-    assert any(not torch.equal(before[name], after[name]) for name in before.keys() - frozen)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("no_rendering")
-def test_sweep_over_files_and_what_is_frozen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name, seed in (("a.pt", 1), ("b (1).pt", 2)):
-        network = theirs()
-        torch.manual_seed(seed)
-        nn.init.normal_(network.get_submodule("classifier").weight)  # type: ignore[arg-type]
-        torch.save(network.state_dict(), name)
-    files, frozen = "architecture.weights=a.pt,'b (1).pt',null", "architecture.freeze=backbone,[backbone.1.*],null"
-    assert main(["-m", *SMALL, *QUIET, files, frozen, "epochs=2"]) == 0
-    runs = load("outputs")
-    pairs = {(run.choices.get("architecture.weights"), str(run.choices.get("architecture.freeze"))) for run in runs}
-    assert len(pairs) == 9
-    assert {str(name).partition("@")[0] for name, _ in pairs} == {"a.pt", "b (1).pt", "None"}
-    assert {one for _, one in pairs} == {"backbone", "['backbone.1.*']", "None"}
-    assert sorted(axes([*runs])) == ["architecture.freeze", "architecture.weights"]
-    capsys.readouterr()
-    assert main(["-m", *SMALL, *QUIET, "architecture.weights=a.pt,gone.pt", "epochs=2"]) != 0
-    assert "gone.pt, which is not there" in capsys.readouterr().err
-    assert main([*SMALL, *QUIET, "architecture.weights=b (1).pt", "epochs=2"]) == 0
