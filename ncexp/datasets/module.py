@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,11 +25,13 @@ def load(*, factory: str, hold_out: HoldOut = None, **options: Any) -> Dataset:
     Each example is taken once, in order, and held as a tensor: inputs (n, *shape) float32, labels (n,) int64 from 0 on.
     What a random transformation makes of it is drawn once. The classes are the distinct labels: in the order of the
     numbers, with gaps or from 1 on, or of the alphabet where they are words; facts and origin name them then. hold_out:
-    classes to train without, by their labels (`holding_out`).
+    classes to train without, by their labels (`holding_out`); of a function that takes hold_out, its own option.
 
     Raises ValueError where the function cannot be imported, refuses the options, or returns something else.
     """
     found = locate("dataset.factory", factory)
+    if hold_out and "hold_out" in inspect.signature(found).parameters:  # its own option
+        hold_out, options = None, {**options, "hold_out": hold_out}
     try:
         returned = found(**options)
     except TypeError as error:

@@ -11,8 +11,8 @@ import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from ncexp.config import Component
-from ncexp.config.installed import read_choice
+from ncexp.config import Component, nearest
+from ncexp.config.installed import choices, read_choice
 from ncexp.datasets import Dataset, Examples, Split, check_data
 
 #: What is no choice of conf/dataset.
@@ -116,6 +116,11 @@ def _choice(asked: str | Mapping[str, Any]) -> Component:
             f"{options}. `ncexp list dataset` shows the choices."
         )
     choice = str(options.pop("dataset"))
+    if choice not in (known := choices("dataset")):
+        raise ValueError(
+            f"datasets: expected {NOISE}, {HELD_OUT} or a choice of conf/dataset, got {choice!r}. "
+            f"{nearest(choice, [NOISE, HELD_OUT, *known])}"
+        )
     raw = {**read_choice("dataset", choice), **options}
     if missing := [name for name, value in raw.items() if value == "???"]:
         raise ValueError(

@@ -117,6 +117,10 @@ def test_data_as_they_come_are_without_classes(monkeypatch: pytest.MonkeyPatch) 
     assert found.train.inputs[:, 0].tolist() == [0, 4, 6, 10]  # type: ignore[attr-defined]
     assert found.train.labels.tolist() == [0, 0, 1, 1]
     assert found.held_out.inputs[:, 0].tolist() == [104, 110]  # type: ignore[attr-defined]
+    taken: list[Any] = []
+    monkeypatch.setattr(module, "locate", lambda key, factory: lambda hold_out: taken.append(hold_out) or words())
+    assert module.load(factory="tests.own", hold_out=["dog"]).num_classes == 3
+    assert taken == [["dog"]]
     drawn, left = gaussian_mixture.sample(num_classes=4), gaussian_mixture.sample(num_classes=4, hold_out=[1])
     assert left.held_out is not None
     assert torch.equal(left.train.inputs, drawn.train.inputs[drawn.train.labels != 1])  # type: ignore[attr-defined]

@@ -113,7 +113,8 @@ def test_noise_has_the_moments_of_train_at_every_pixel() -> None:
     ("asked", "message"),
     [
         (["held_out"], r"datasets: expected held-out classes for held_out, .*\. Set dataset\.hold_out=\[\.\.\.\]\."),
-        (["nois"], "dataset: no such choice, 'nois'"),
+        (["nois"], "datasets: expected noise, held_out or a choice .*, got 'nois'.* Did you mean noise"),
+        ([{"dataset": "digit"}], "got 'digit'.* Did you mean digits"),
         (["noise", "noise"], "datasets: expected each name once, got noise twice"),
         ([{"pad": 32}], r"datasets: expected noise, held_out, a choice of conf/dataset or {dataset: CHOICE, \.\.\.}"),
         ([{"dataset": "digits", "padd": 3}], r"datasets\.padd: no such key\. .*Did you mean pad\?"),
