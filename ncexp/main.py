@@ -22,6 +22,7 @@ from ncexp.config import (
     check_measurement,
     check_outputs,
 )
+from ncexp.datasets import listed
 from ncexp.measure import ForeignTraining, RecordedTraining, measure_stored, missing_epochs
 from ncexp.record import RunDirectory, State, read_run, write_json, write_text
 from ncexp.record.measurements import names_of
@@ -176,12 +177,17 @@ def _begin(
     write_json(directory.environment, environment(assembly.device, assembly.training.processes) | {"commit": commit})
     write_text(directory.code_diff, difference)
     directory.set_status(State.RUNNING, epoch=0)
-    lines, classes = [f"run       {directory.path}"], facts.get("classes", f"0 to {facts['num_classes'] - 1}")
+    lines = [f"run       {directory.path}"]
+    if targets := assembly.dataset.targets:
+        predicted = f"{len(targets.names)} targets: {listed(targets.names)}"
+    else:
+        classes = facts.get("classes", f"0 to {facts['num_classes'] - 1}")
+        predicted = f"{facts['num_classes']} classes: {classes}"
     if config.tracking["enabled"]:
         lines.append(f"tracking  {tracking_uri(config.tracking['uri'], config.outputs)}")
     lines.append(
         f"{facts['num_train']} training and {facts['num_test']} test examples of shape "
-        f"{tuple(facts['input_shape'])}, {facts['num_classes']} classes: {classes}"
+        f"{tuple(facts['input_shape'])}, {predicted}"
     )
     lines.append(f"{facts['num_parameters']:,} parameters, {facts['num_features']} features")
     lines.append(f"decay     λ/2 ‖[W, b]‖² is the last layer's part in the MSE loss; {facts['ridge_convention']}")

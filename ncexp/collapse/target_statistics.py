@@ -7,7 +7,7 @@ that a mean of 1e6 times the spread costs no digit of the covariances.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed
@@ -73,6 +73,12 @@ class TargetStatistics:
     def num_targets(self) -> int:
         """m."""
         return self.target_mean.shape[0]
+
+    def to(self, device: torch.device | str) -> TargetStatistics:
+        """The same statistics on another device."""
+        return replace(
+            self, **{name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        )
 
     @property
     def hold_squares(self) -> bool:

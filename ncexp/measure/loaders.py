@@ -20,7 +20,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 from torch.utils.data.distributed import DistributedSampler
 from torch.utils.data.sampler import RandomSampler, SequentialSampler
 
-from ncexp.datasets import Examples, label_fault
+from ncexp.datasets import Examples, Targets, label_fault
 from ncexp.training import Processes
 
 #: Samplers that mean every example of the dataset.
@@ -33,6 +33,7 @@ class LoadedData:
 
     splits: dict[str, Examples]
     num_classes: int
+    targets: Targets | None = None
 
 
 class LoadedExamples:

@@ -100,7 +100,7 @@ def frames_of(run: SavedRun, classes: str | None = None, dims: int | None = None
     width = None
     for epoch in directory.kept_snapshots():
         snapshot = load_snapshot(directory.snapshot(epoch), directory.key)
-        total, found = snapshot.splits["train"].statistics.class_means.shape
+        total, found = snapshot.splits["train"].of_classes.class_means.shape
         chosen = chosen_classes(classes, total)
         drawn = dims or min(len(chosen) - 1, 3)
         if found < drawn or found != (width or found):
@@ -115,13 +115,13 @@ def frames_of(run: SavedRun, classes: str | None = None, dims: int | None = None
 
 def _frame(snapshot: Snapshot, chosen: list[int], dims: int) -> Frame:
     split = snapshot.splits["train"]
-    means, rows = split.statistics.class_means.numpy(), snapshot.classifier.weight.double().numpy()
+    means, rows = split.of_classes.class_means.numpy(), snapshot.classifier.weight.double().numpy()
     corners = corners_of(len(chosen), dims)
     center = means[chosen].mean(0)
     left, _, right = numpy.linalg.svd((means[chosen] - center).T @ corners, full_matrices=False)
     basis = left @ right
     size = _size(means[chosen])
-    directions, variances, _ = numpy.linalg.svd(basis.T @ split.statistics.within_class_covariance.numpy() @ basis)
+    directions, variances, _ = numpy.linalg.svd(basis.T @ split.of_classes.within_class_covariance.numpy() @ basis)
     turn = numpy.append(numpy.linspace(0, 2 * numpy.pi, 33), numpy.nan)  # which parts the circles of three planes
     circle = numpy.stack([numpy.cos(turn), numpy.sin(turn), 0 * turn][:dims], 1)
     circles = [numpy.roll(circle, shift, 1) for shift in range(1 if dims == 2 else 3)]
