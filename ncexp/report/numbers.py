@@ -20,6 +20,8 @@ NC1 = f"train/{panels()[NC1_PANEL][0].name}"
 ERROR, ROBUSTNESS, PERP = "test/error", "test/robustness/ratio", "train/mse/loss_ls_perp"
 #: The terms of HPD22 Figure 2 on train features, by their last part.
 TERMS = {"L_NC1": "loss_nc1", "L_NC1, data part": "loss_nc1_data", "L_NC2/3": "loss_nc23", "L_LS⊥": "loss_ls_perp"}
+#: What L_LS⊥ is small beside where there are no classes, and so no L_NC1.
+WHOLE = "loss_ls"
 #: HPD22 Figure 2, read as a number: L_LS⊥ is small beside L_NC1.
 SMALL = 0.1
 Spread = Literal["std", "se"]

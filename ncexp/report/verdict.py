@@ -18,6 +18,7 @@ from ncexp.report.numbers import (
     NC1,
     PERP,
     ROBUSTNESS,
+    WHOLE,
     Value,
     at_the_end,
     before_the_end,
@@ -67,6 +68,12 @@ def _of_errors(run: SavedRun) -> list[str]:
     """Test error at the last evaluated epoch beside that of the zero-error epoch."""
     last, zero = run.records[-1], run.zero_error_epoch
     state = "" if run.state is State.COMPLETED else f"so far ({run.state}): "
+    if run.is_regression:
+        rest = last.get("train/error", math.nan)
+        return [
+            f"{state}of the targets' variance {last[ERROR]:.2%} on test and {rest:.2%} on train are not explained at "
+            f"epoch {last['epoch']:.0f}"
+        ]
     now = f"{state}test error {last[ERROR]:.2%} at epoch {last['epoch']:.0f}"
     if zero is None:
         reached = "is not reached yet" if state else "was not reached"
@@ -102,15 +109,16 @@ def _of_path(run: SavedRun) -> list[str]:
         return []
     if why := run.doubts.get((int(last["epoch"]), "train")):
         return [f"how near it is to the central path cannot be said: {why}"]
+    term, beside = ("L_LS", WHOLE) if run.is_regression else ("L_NC1", "loss_nc1")
     share = last.get("train/path/perp_share", math.nan)
     rest = "" if math.isnan(share) else f"; {share:.2%} of the MSE loss is off the path at the end"
-    if "mse" not in run.cell[2]:
+    if "mse" not in run.cell[2] and not run.cell[2].startswith("squared_error"):
         rest += f" (the path is one of the MSE loss, this run's is {run.cell[2]})"
-    near = small_perp_epoch(run)
+    near = small_perp_epoch(run, beside)
     if math.isnan(near):
-        terms = f"L_LS⊥ is {last[PERP]:.3g}, L_NC1 {last.get('train/mse/loss_nc1', math.nan):.3g}"
+        terms = f"L_LS⊥ is {last[PERP]:.3g}, {term} {last.get(f'train/mse/{beside}', math.nan):.3g}"
         return [f"not near the central path: {terms}; near is below a tenth of it{rest}"]
-    return [f"near the central path from epoch {near:.0f} on: L_LS⊥ stays below a tenth of L_NC1{rest}"]
+    return [f"near the central path from epoch {near:.0f} on: L_LS⊥ stays below a tenth of {term}{rest}"]
 
 
 def _of_robustness(run: SavedRun) -> list[str]:
