@@ -8,6 +8,7 @@ that a mean of 1e6 times the spread costs no digit of the covariances.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.distributed
@@ -76,9 +77,8 @@ class TargetStatistics:
 
     def to(self, device: torch.device | str) -> TargetStatistics:
         """The same statistics on another device."""
-        return replace(
-            self, **{name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        )
+        moved: dict[str, Any] = {name: one.to(device) for name, one in vars(self).items() if isinstance(one, Tensor)}
+        return replace(self, **moved)
 
     @property
     def hold_squares(self) -> bool:

@@ -220,7 +220,7 @@ def build_analyses(components: Mapping[str, Component]) -> dict[str, Analysis]:
 
 
 def check_probes(analyses: Mapping[str, Analysis], subject: Subject) -> None:
-    """Raises ConfigError where an analysis of classes is to measure targets, or wants a submodule that the network lacks,
+    """Raises ConfigError where an analysis of classes is to measure targets, wants a submodule that the network lacks,
     or whose output is not known, or more than fits in memory: now, not after an epoch. For the last two the network is
     run on a few examples, unless they come from a loader, whose order is not ours to disturb.
     """

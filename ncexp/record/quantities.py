@@ -2,9 +2,9 @@
 
 Summary, figures, tables, MLflow's views and docs/quantities.md are made from it; none repeats a label.
 
-To add a number, add its row where it belongs in reading order, here, in quantities_of_depth or in quantities_of_targets; the order is that of
-every list made from it. A number
-without a row is recorded, tracked and exported all the same; it only has no place in summary, figures and report.
+To add a number, add its row where it belongs in reading order, here, in quantities_of_depth or in
+quantities_of_targets; the order is that of every list made from it. A number without a row is recorded, tracked and
+exported all the same; it only has no place in summary, figures and report.
 Whoever needs one number asks for it by what its row says of it: `leading(NC1)`, `selected("summary")`; not by its name.
 """
 
@@ -300,7 +300,7 @@ OF_LAYERS = [
     if row.of_layers
 ]
 QUANTITIES = (
-    *_ERRORS, *TARGETS, *CALIBRATION, *_COLLAPSE, *REGRESSION_COLLAPSE, *SPECTRA, *OF_LAYERS, *OF_MORE_LAYERS, *DEPTH, *_GEOMETRY, *_DECOMPOSITION,
-    *DECOMPOSITION_OF_TARGETS, *_PATH, *_FIT_OF_PATH, *_THEORY, *_ROBUSTNESS
+    *_ERRORS, *TARGETS, *CALIBRATION, *_COLLAPSE, *REGRESSION_COLLAPSE, *SPECTRA, *OF_LAYERS, *OF_MORE_LAYERS, *DEPTH,
+    *_GEOMETRY, *_DECOMPOSITION, *DECOMPOSITION_OF_TARGETS, *_PATH, *_FIT_OF_PATH, *_THEORY, *_ROBUSTNESS
 )  # fmt: skip
 _ROWS = {(split, row.name): row for row in QUANTITIES for split in row.splits}

@@ -50,7 +50,7 @@ SPECTRA = (
     Quantity("spectra/effective_rank_weight", "effective rank, classifier: exp(entropy of σ(W))",
              "how many directions the last weight has, the weak ones too", "Roy & Vetterli 2007",
              "linear", "C−1", TRAIN),
-    Quantity("norms/features", "norm, features, r.m.s.: (Ave ‖h‖²)^½", "root mean square of the lengths of features", "–",
+    Quantity("norms/features", "norm, features, r.m.s.: (Ave ‖h‖²)^½", "root mean square of their lengths", "–",
              "log", "–", BOTH, panel=NORMS),
     Quantity("norms/feature_length", "norm, features: Ave ‖h‖", "mean of the lengths of features (analysis norms)", "–",
              "log", "–", BOTH, panel=NORMS),

@@ -44,8 +44,8 @@ REGRESSION_COLLAPSE = (
 )
 DECOMPOSITION_OF_TARGETS = (
     Quantity("mse/loss_ls_span", "L_LS, span: ½ Ave ‖W_LS ĥ(y) + b_LS − y‖²",
-             "targets that the best layer does not reach from what they explain of the features, ĥ(y) their best linear "
-             "function; L_NC2/3 of one-hot targets", "–", "log", "0 at λ = 0", BOTH),
+             "targets that the best layer does not reach from ĥ(y), the best linear function of the target; L_NC2/3 of "
+             "one-hot targets", "–", "log", "0 at λ = 0", BOTH),
     Quantity("mse/loss_ls_spread", "L_LS, spread: L_LS less its span",
              "variation of the features that no target explains, as W_LS sees it, and its decay; L_NC1 of one-hot "
              "targets", "–", "log", "0 at λ = 0", BOTH),

@@ -69,8 +69,9 @@ MARKS = {
 def draw_figures(run: SavedRun, directory: Path, comparison: Comparison | None = None) -> list[Path]:
     """The figures of a training in `directory`, as far as its records hold their quantities; returns their paths.
 
-    neural_collapse.png, of a regression regression_collapse.png, mse_decomposition.png; with a comparison with the central path, central_path.png where an epoch
-    has a spectrum, and path_portrait.png where the closed form was fitted. Beside each PNG lies the same as PDF.
+    neural_collapse.png, of a regression regression_collapse.png, mse_decomposition.png; with a comparison with the
+    central path, central_path.png where an epoch has a spectrum, path_portrait.png where the closed form was fitted.
+    Beside each PNG lies the same as PDF.
     """
     directory.mkdir(exist_ok=True)
     recorded = {name for record in run.records for name in record}

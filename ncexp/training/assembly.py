@@ -212,7 +212,8 @@ def _put_together(
         _refuse_other_than_mean(objective_of(loss), classifier.weight, of_targets, processes)
     if config.regime != "plain":
         smallest = smallest_batch(len(dataset.train), config.batch_size)
-        refuse_regime(config.regime, getattr(loss, "half_mse_scale", None), classifier, smallest, processes.size)
+        scale = getattr(loss, "half_mse_scale", None)
+        refuse_regime(config.regime, scale, classifier, smallest, processes.size, of_targets)
     if config.regime == "renormalized":
         network = RenormalizedNetwork(network, classifier)
     training = Training(

@@ -63,11 +63,11 @@ def check_gradients(
     the outputs are compared as well, layer by layer. Labels are moved on by one class, targets by 1: a trained
     network's own residual would be small, and all rounding. Layers without state, such as dropout, run in eval mode;
     other random numbers come from the same seed twice. What is found wrong is computed again from normal numbers in the
-    layout of the inputs, and these decide: behind a batch norm the rounding of inputs like 10⁶ ± 1 exceeds a tolerance, and no kernel is chosen
-    by its numbers. Where the precision itself cannot hold a comparison, as of a batch norm of features that are
-    constant but for rounding, it is left out: `rounding_errors`. Parameters, buffers, gradients, modes and generators
-    are left as found. What was found right is not looked at again in this process: a network of the same shape with
-    inputs of the same shape, precision and compilation.
+    layout of the inputs, and these decide: behind a batch norm the rounding of inputs like 10⁶ ± 1 exceeds a tolerance,
+    and no kernel is chosen by its numbers. Where the precision itself cannot hold a comparison, as of a batch norm of
+    features that are constant but for rounding, it is left out: `rounding_errors`. Parameters, buffers, gradients,
+    modes and generators are left as found. What was found right is not looked at again in this process: a network of
+    the same shape with inputs of the same shape, precision and compilation.
 
     Args: network: trained as it is, not wrapped; forward: network as a step calls it, autocast or compiled: inputs
     (n, *shape) → logits (n, C), features; loss: (logits, labels (n,) or targets (n, m), features) → scalar; n: 16 are

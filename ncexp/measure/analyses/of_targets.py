@@ -38,7 +38,7 @@ def loss_and_error(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
 
 
 def collapse(evaluation: Evaluation) -> Iterator[tuple[str, float]]:
-    """``nrc/nrc3``, ``gamma``, ``explained_variance``, ``rank_features`` and ``subspace_angle`` (`RegressionCollapse`)."""
+    """``nrc/nrc3``, ``gamma``, ``explained_variance``, ``rank_features``, ``subspace_angle``: `RegressionCollapse`."""
     for name, value in regression_geometry(evaluation.target_statistics, evaluation.last_layer.weight).items():
         yield f"nrc/{name}", value
 
