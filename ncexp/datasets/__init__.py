@@ -188,6 +188,8 @@ def check_data(data: Dataset) -> Dataset:
             "Put them first: inputs = inputs.permute(0, 3, 1, 2)."
         )
     for name, split in data.splits.items():
+        if data.targets is None and (fault := label_fault(split.labels)):
+            raise ValueError(f"dataset: expected {fault}")
         if data.targets is None:
             _refuse_labels(name, split.labels, data.num_classes)
         else:
