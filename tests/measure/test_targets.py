@@ -13,12 +13,13 @@ from support import Compose, compose, journals, measured, train
 from torch import nn
 
 import ncexp
+from ncexp.collapse import free_features_minimum
 from ncexp.config import ConfigError, check
 from ncexp.config.composing import compose_mapping
 from ncexp.measure import RecordedTraining
 from ncexp.measure.snapshot import load_snapshot
 from ncexp.record import RunDirectory, read_run
-from ncexp.training import Assembly, Interrupted, assemble
+from ncexp.training import Assembly, Interrupted, assemble, load_weights
 
 #: Three targets of unlike variance, twelve features.
 DATA = [
@@ -220,3 +221,29 @@ def test_recorder_measures_a_regression(tmp_path: Path) -> None:
 def test_recorder_wants_classes_or_targets(tmp_path: Path, given: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="num_classes: expected C, or targets"):
         ncexp.Recorder(tmp_path / "mine", classifier="2", **given)
+
+
+@pytest.mark.slow
+def test_free_features_are_trained_to_the_minimum_in_closed_form(tmp_path: Path) -> None:
+    n, decay = 40, 5e-3
+    words = [
+        "dataset=unconstrained_targets", f"dataset.num_examples={n}", "architecture=unconstrained_features",
+        "architecture.num_features=6", "loss=squared_error", f"batch_size={n}", "optimizer=sgd",
+        "optimizer/schedule=constant", "optimizer.lr=1.0", "optimizer.momentum=0.9",
+        f"optimizer.weight_decay={decay}", "epochs=1500", "tracking.enabled=false", f"outputs={tmp_path}",
+        "keep.checkpoints=last",
+    ]  # fmt: skip
+    raw = compose_mapping("config", words)
+    directory = train(raw)
+    last = read_run(directory.path).records[-1]
+    assembly = assemble(check(raw))
+    load_weights(directory.checkpoint(1500), assembly.training.network, directory.key)
+    network: Any = assembly.training.network
+    features, targets = network.backbone.table.detach(), assembly.dataset.train.labels.double()
+    whole = last["train/mse/loss"] + decay / 2 * float(features.square().sum())
+    least = free_features_minimum(targets, 6, weight_ridge=decay, feature_ridge=n * decay)
+    assert whole == pytest.approx(least.loss, rel=1e-6)
+    assert last["train/nrc/gamma"] == pytest.approx(n * decay**2, rel=1e-4)
+    for name in ("nrc1", "nrc2", "nrc1_centered", "nrc2_centered", "nrc3"):
+        assert last[f"train/nrc/{name}"] < 1e-6, name
+    assert last["train/nrc/explained_variance"] == pytest.approx(1, abs=1e-6)
