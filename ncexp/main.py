@@ -22,7 +22,6 @@ from ncexp.config import (
     check_measurement,
     check_outputs,
 )
-from ncexp.datasets import listed
 from ncexp.measure import ForeignTraining, RecordedTraining, measure_stored, missing_epochs
 from ncexp.record import RunDirectory, State, read_run, write_json, write_text
 from ncexp.record.measurements import names_of
@@ -179,7 +178,7 @@ def _begin(
     directory.set_status(State.RUNNING, epoch=0)
     lines = [f"run       {directory.path}"]
     if targets := assembly.dataset.targets:
-        predicted = f"{len(targets.names)} targets: {listed(targets.names)}"
+        predicted = f"{len(targets.names)} targets: {', '.join(targets.names)}"
     else:
         classes = facts.get("classes", f"0 to {facts['num_classes'] - 1}")
         predicted = f"{facts['num_classes']} classes: {classes}"

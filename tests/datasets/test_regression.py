@@ -23,7 +23,7 @@ ROUNDING = 1e-6
     ("diabetes", lambda: load_diabetes(scaled=False), ["progression"]),
     ("linnerud", load_linnerud, ["Weight", "Waist", "Pulse"]),
 ])  # fmt: skip
-def test_set_of_scikit_learn_is_whole_and_standardised_by_its_training_rows(source: Any, read: Any, names: Any) -> None:
+def test_set_of_scikit_learn_is_whole_and_standardised(source: Any, read: Any, names: Any) -> None:
     found = check_data(scikit_learn(source=source))
     given = read()
     targets = given.target.reshape(len(given.data), -1)
