@@ -18,7 +18,6 @@ from ncexp.report.numbers import (
     NC1,
     PERP,
     TERMS,
-    WHOLE,
     describe_doubts,
     rate_of_fall,
     record_at,
@@ -137,7 +136,7 @@ def figure_two(run: SavedRun) -> list[str]:
     if PERP not in run.records[-1]:
         return []
     if run.is_regression:
-        epoch = small_perp_epoch(run, WHOLE)
+        epoch = small_perp_epoch(run)
         return [f"L_LS⊥     below L_LS/10 {'never' if math.isnan(epoch) else f'from epoch {epoch:.0f}'}"]
     epochs = [small_perp_epoch(run, TERMS[name]) for name in ("L_NC1", "L_NC1, data part")]
     of_all, of_data = ("never" if math.isnan(epoch) else f"from epoch {epoch:.0f}" for epoch in epochs)
