@@ -1,8 +1,8 @@
 """The table of families in docs/anybody.md: the smallest model of each family of torchvision and timm, some of
 Transformers from their configurations, on small images.
 
-    python docs/families.py                  # prints it; ten minutes of one core
-    python docs/families.py timm:test_vit    # these rows alone
+    python docs/families.py                                     # prints it; ten minutes of one core
+    python docs/families.py timm:vision_transformer:test_vit    # these rows alone
 
 A row says whether `architecture=` takes the model, its P, and what `analysis.layers.every=block` measures. A width that
 is read rightly does not depend on the size of the images: it is measured at two, where the model can be made for two.
@@ -30,6 +30,8 @@ TRANSFORMERS += ("RegNet", "ResNet", "Segformer", "Swinv2", "ViT")
 SIDES = {64: 128, 128: 192, 192: 288, 224: 288, 256: 320}
 #: The option by which a model is made for another size, if it has one.
 SIZES = ("", "img_size", "image_size")
+#: Models of hundreds of millions of parameters, and by which option they are made of two blocks.
+SHALLOW = {"deepseek_vit_412m": {"depth": 2}}
 #: What a refusal says → its words in the table; the last says the least.
 WORDS = {
     "a Conv2d": "its last layer is a convolution",
@@ -42,17 +44,17 @@ WORDS = {
     "at which it stops": "takes no images of these sizes",
     "that it takes": "takes no images of these sizes",
 }
-HEAD = "| package | model | side of images | option | P | blocks | their widths | verdict |\n" + "|---" * 8 + "|"
+HEAD = "| package | family | model | images | P | blocks | widths of blocks | verdict |\n" + "|---" * 8 + "|"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One model, as it stands in the table."""
+    """One model, as it stands in the table; images: their side, and the option of the model that says so."""
 
     package: str
+    family: str
     model: str
-    side: str
-    option: str
+    images: str
     p: str
     blocks: str
     widths: str
@@ -67,7 +69,7 @@ class Row:
         return cls(*(cell.strip().removesuffix("–") for cell in line.strip().strip("|").split("|")))
 
 
-def row_of(package: str, model: str, twice: bool = True) -> Row:
+def row_of(package: str, family: str, model: str, twice: bool = True) -> Row:
     """What becomes of this model, whose own code may raise anything. twice: measure at a second size too."""
     reasons = set()
     for side in SIDES:
@@ -77,15 +79,16 @@ def row_of(package: str, model: str, twice: bool = True) -> Row:
             except Exception as error:
                 reasons.add(_words(str(error)))
                 continue
-            return _measured(package, model, side, size, network, twice)
+            blocks = _measured(package, model, side, size, network, twice)
+            return Row(package, family, model, f"{side} {size}".strip(), str(network.classifier.in_features), *blocks)
     reason = next((words for words in WORDS.values() if words in reasons), "an option")
-    return Row(package, model, "", "", "", "", "", f"refused: {reason}")
+    return Row(package, family, model, "", "", "", "", f"refused: {reason}")
 
 
 def make(package: str, model: str, side: int, size: str) -> ForeignNetwork:
     """The network for images of this side. size: the option that says so, or ""."""
     torch.manual_seed(0)
-    options, shape = {size: side} if size else {}, (3, side, side)
+    options, shape = SHALLOW.get(model, {}) | ({size: side} if size else {}), (3, side, side)
     if package == "transformers":
         made = from_configuration(model, options)
         return ForeignNetwork(made, model, shape, CLASSES).eval()
@@ -121,8 +124,8 @@ def widths_of(network: ForeignNetwork, side: int) -> dict[str, int | str]:
     return found
 
 
-def families() -> Iterator[tuple[str, str]]:
-    """Package and name of the model with the fewest parameters of each module of torchvision and timm."""
+def families() -> Iterator[tuple[str, str, str]]:
+    """Package, family and name of the model with the fewest parameters of each module of torchvision and timm."""
     import timm
     from torchvision import models
 
@@ -137,27 +140,27 @@ def families() -> Iterator[tuple[str, str]]:
     smallest: dict[tuple[str, str], tuple[int, str]] = {}
     for package, module, size, name in sizes:
         smallest[package, module] = min(smallest.get((package, module), (size, name)), (size, name))
-    yield from ((package, name) for (package, _), (_, name) in smallest.items())
-    yield from (("transformers", name) for name in TRANSFORMERS)
+    for (package, family), (_, name) in sorted(smallest.items()):
+        yield package, family.rpartition(".")[2], name
+    yield from (("transformers", name.lower(), name) for name in TRANSFORMERS)
 
 
-def _measured(package: str, model: str, side: int, size: str, network: ForeignNetwork, twice: bool) -> Row:
+def _measured(
+    package: str, model: str, side: int, size: str, network: ForeignNetwork, twice: bool
+) -> tuple[str, str, str]:
+    """How many blocks, the widths of their features, and the verdict."""
     found = widths_of(network, side)
     if twice:
         with suppress(ValueError):  # one that takes no other size
             second = widths_of(make(package, model, SIDES[side], size), SIDES[side])
-            assert all(second[name] == width for name, width in found.items() if isinstance(width, int)), (
-                model,
-                second,
-            )
+            if any(second[name] != width for name, width in found.items() if isinstance(width, int)):
+                raise SystemExit(f"{model}: expected widths that do not depend on the images, got {found} and {second}")
+    if not found:
+        return "", "", "no list of blocks"
     widths = [width for width in found.values() if isinstance(width, int)]
     others = sorted({width for width in found.values() if isinstance(width, str)})
-    verdict = "every block" if found and not others else f"{len(widths)} of {len(found)}; others: {', '.join(others)}"
-    shown = ", ".join(str(width) for width in sorted({*widths}))
-    p = str(network.classifier.in_features)
-    return Row(
-        package, model, str(side), size, p, str(len(found) or ""), shown, verdict if found else "no list of blocks"
-    )
+    verdict = f"{len(widths)} of {len(found)}; others: {', '.join(others)}" if others else "every block"
+    return str(len(found)), ", ".join(map(str, sorted({*widths}))), verdict
 
 
 def _words(message: str) -> str:
@@ -168,5 +171,5 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     print(HEAD)
     asked = [one.split(":") for one in sys.argv[1:]] or families()
-    for package, model in asked:
-        print(row_of(package, model), flush=True)
+    for package, family, model in asked:
+        print(row_of(package, family, model), flush=True)

@@ -16,16 +16,18 @@ that they kept, into figures/ of each. Nothing is trained or measured.
   simplex   class means, rows of the classifier and 2σ of the features, beside
             the exact simplex; simplex.gif: the same as an animation
   cosines   among class means, among rows of W, and between both
-  spectra   of class means and W, against epoch
-  depth     layers by epoch, where analysis=layers was measured
+  spectra   of class means, W and Σ_W, against epoch
+  depth     layers by epoch, where analysis=layers or depth was measured, of
+            train features; depth_test: of test features
 
-Single examples are drawn where analysis=portrait kept them.
+Single examples are drawn where analysis=portrait kept them. A run draws all but
+the animation at its end; `ncexp report RUN` has them on its page.
 """
 WORDS = ("classes", "epochs")
 
 
 def main(arguments: list[str]) -> int:
-    """Draw all; returns 0, or 1 where a run has nothing to draw from or cannot be read.
+    """Draw all; returns 0, or 1 where a picture of a run cannot be drawn, or a run cannot be read.
 
     Raises ValueError for a RUN that there is not, and for epochs that are no numbers.
     """
@@ -46,10 +48,10 @@ def main(arguments: list[str]) -> int:
         try:
             directory = RunDirectory(run.path)
             directory.refuse_links()
-            drawn = draw_pictures(run, directory.figures, options.get("classes"), [*map(int, words)], animated=True)
+            drawn, lacking = draw_pictures(run, directory.figures, options.get("classes"), [*map(int, words)], True)
         except ValueError as error:  # of one run; the others are drawn
-            faults.append(str(error))
-        else:
-            for path in drawn:
-                say(f"figure    {path}")
+            drawn, lacking = [], [str(error)]
+        faults += [f"{run.path}: {why}" for why in lacking]
+        for path in drawn:
+            say(f"figure    {path}")
     return name_faults(faults)

@@ -413,33 +413,31 @@ const showRun = place => {
   const [href, served] = run.mlflow ?? [], page = make("a", {href, rel: "noreferrer"}, "its page");
   if (href) say("MLflow", page, ...(served ? [", while ", code(served), " runs"] : []));
   if (run.last === null) list.append(make("p", {className: "instead"}, "Nothing was evaluated in this run."));
-  const simplex = (one, index) => panelOf(place, `Simplex of classes 0 to ${index + 2}`, one);
   $("one").replaceChildren(make("a", {href: "#all"}, `← all of the report (${plural(runs.length, "run")})`),
     make("h1", {}, run.name), ...(runs.length === 1 ? [document.querySelector(".verdict").cloneNode(true)] : []), list,
     panelsOf(place, data.quantities.filter(one => one.in_panel)),
-    make("div", {className: "panels pictures"}, ...run.simplex.map(simplex)));
+    make("div", {className: "panels pictures"}, ...run.pictures.map(one => panelOf(place, one.title, one))));
   for (const [family, rows] of Map.groupBy(data.quantities.filter(one => !one.in_panel), one => one.family)) {
     const panels = panelsOf(place, rows), summary = make("summary", {}, `more: ${family || "of the run"}`);
     if (panels.children.length) $("one").append(make("details", {}, summary, panels));
   }
+  for (const panel of $("one").querySelectorAll(".panel")) inSight.observe(panel);
 };
 /** A panel is drawn when it comes into sight: a run has dozens. */
 const inSight = new IntersectionObserver(entries => entries.forEach(({target, isIntersecting: comes}) => {
   if (comes) inSight.unobserve(target), drawPanel(target, ...target.what);
 }), {rootMargin: "200px"});
-const panelOf = (...what) => {
-  const panel = make("div", {className: "panel", role: "img", ariaLabel: what[1], what});
-  inSight.observe(panel);
-  return panel;
-};
+const panelOf = (...what) => make("div", {className: "panel", role: "img", ariaLabel: what[1], what});
 const panelsOf = (place, rows) => {
   const known = Map.groupBy(rows.filter(one => historyOf(one.name)[place]), one => one.panel);
   return make("div", {className: "panels"}, ...[...known].map(([title, list]) => panelOf(place, title, list)));
 };
 /** Train solid, test dashed, a second quantity dotted; modes in their scale, the parts of the loss in their colours. */
 const drawPanel = (panel, place, title, rows) => {
-  if (rows.frames) return Plotly.newPlot(panel, {...rows, config: {...CONFIG, displayModeBar: false},
-    layout: layoutOf({...rows.layout, title: {text: title, font: {size: 13}}})});
+  const inked = one => one.line ? {...one, line: {...one.line, color: ink(one.line.color)}} : one;
+  if (rows.data) return Plotly.newPlot(panel, {...rows, data: rows.data.map(inked),
+    config: {...CONFIG, displayModeBar: false}, layout: layoutOf({...rows.layout,
+      title: {text: title, font: {size: 13}, y: 0.98, yanchor: "top"}})});
   const bases = [...new Set(rows.map(one => one.base))], modes = bases.length > 3 && !rows[0].color;
   const {zero} = runs[place], some = rows.some(({name}) => historyOf(name)[place].some(value => value > 0));
   const traces = rows.map(one => {
@@ -494,10 +492,7 @@ $("controls").onchange = ({target: {name}}) => {
   filter();
 };
 $("filter").oninput = filter;
-$("everything").onclick = () => {
-  [picked, $("filter").value] = [null, ""];
-  drawParallel();
-};
+$("everything").onclick = () => ([picked, $("filter").value] = [null, ""], drawParallel());
 addEventListener("hashchange", route);
 dark.addEventListener("change", () => route(drawn = false));
 route();

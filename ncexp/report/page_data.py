@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from ncexp.record import DamagedFile, RunDirectory, SavedRun, column, read_json
 from ncexp.record.quantities import Quantity
 from ncexp.report.columns import ABSENT, SEED, ZERO_EPOCH, Column, text_of
 from ncexp.report.numbers import at_the_end
-from ncexp.report.portraits import animation, frames_of
+from ncexp.report.page_pictures import pictures_of
 from ncexp.report.study import Study
 from ncexp.report.style import COLOURS, MORE, OTHERS, RED, key_colours, scale_colours
 
@@ -32,8 +31,8 @@ from ncexp.report.style import COLOURS, MORE, OTHERS, RED, key_colours, scale_co
 MOST_LETTERS = 15_000_000
 #: What is chosen by a name.
 GROUPS = ("dataset", "architecture", "loss", "optimizer", "optimizer/schedule")
-#: Runs up to which each has its animation; the classes of one in the plane, and of one in space.
-MOST_ANIMATED, ANIMATED = 4, ("0,1,2", "0,1,2,3")
+#: Runs up to which each has its pictures.
+MOST_PICTURED = 4
 #: Axes of the parallel coordinates.
 MOST_COORDINATES = 10
 #: Where `ncexp ui` shows the store of an outputs folder, and a training's page there (`ncexp.tracking.address`).
@@ -74,7 +73,7 @@ def page_data(study: Study, folder: Path) -> dict[str, Any]:
         "runs": [
             _run(run, keys, folder)
             | {"setting": settings[run.key], "kept": run.key in kept, "panel": panels[run.key]}
-            | {"simplex": _simplex(run) if len(runs) <= MOST_ANIMATED else []}
+            | {"pictures": pictures_of(run) if len(runs) <= MOST_PICTURED else []}
             for run in runs
         ],
         "final": {one.name: [_number(_final(one)(run)) for run in runs] for one in known},
@@ -190,15 +189,6 @@ def _run(run: SavedRun, keys: Sequence[Column], folder: Path) -> dict[str, Any]:
         "mlflow": mlflow_page(run),
         "command": command_of(run),
     }
-
-
-def _simplex(run: SavedRun) -> list[dict[str, Any]]:
-    """Class means becoming a simplex, as far as snapshots and classes allow; why not, `ncexp pictures RUN` says."""
-    found = []
-    with suppress(ValueError):
-        for classes in ANIMATED:
-            found.append(animation(frames_of(run, classes)))  # noqa: PERF401 (the first stays if the second fails)
-    return found
 
 
 def _link(path: Path, folder: Path) -> str:

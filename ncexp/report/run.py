@@ -83,11 +83,9 @@ def draw_run(directory: RunDirectory) -> list[str]:
         write_json(directory.path_fit, comparison.to_json())
         lines.append(f"path      {comparison.sentence()}")
     drawn = draw_figures(run, directory.figures, comparison)
-    try:
-        drawn += [] if run.is_regression else draw_pictures(run, directory.figures)
-    except ValueError as error:
-        lines.append(f"pictures  none: {error}")
-    return lines + [f"figure    {path}" for path in drawn]
+    pictures, lacking = ([], []) if run.is_regression else draw_pictures(run, directory.figures)
+    lines += [f"not drawn {why}" for why in lacking]
+    return lines + [f"figure    {path}" for path in drawn + pictures]
 
 
 def report_simulation(directory: RunDirectory, console: Console) -> None:

@@ -42,6 +42,8 @@ COLOURS = {
     "loss_ls_perp": "#56B4E9",
     "nc4": "#882255",
 }
+#: What is no class's and no run's, on a light page and on a dark one.
+NEUTRAL = "#888888"
 #: Of what is compared and is neither trained with the MSE nor with cross-entropy, in order.
 OTHERS = ("#332288", "#8C510A", "#999933")
 #: After these, of many settings: matplotlib's violets, olives, browns, purples and greens; no blue, orange or red.
@@ -163,6 +165,13 @@ def mode_colours(count: int) -> numpy.ndarray:
 def scale_colours(count: int) -> list[str]:
     """One colour a number, from dark to light; without the last tenth of the scale, which white paper hides."""
     return [to_hex(colour) for colour in matplotlib.colormaps[SCALE](numpy.linspace(0, 0.9, count))]
+
+
+def class_colours(classes: Sequence[int]) -> list[str]:
+    """One colour a class, the same whichever others are drawn, where ten suffice; else around the circle, in order."""
+    if max(classes) < 10:
+        return [to_hex(matplotlib.colormaps["tab10"](one)) for one in classes]
+    return [to_hex(matplotlib.colormaps["hsv"](place / len(classes))) for place in range(len(classes))]
 
 
 def omega(mode: int) -> str:

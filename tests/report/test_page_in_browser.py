@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 import pytest
+from pictured import run_of, snapshot
 from PIL import Image
 from synthetic_sweep import write_run, write_status
 
 from ncexp.record import SavedRun, State, column, read_run
 from ncexp.report.curves import band_of
 from ncexp.report.page import render_page
+from ncexp.report.page_pictures import pictures_of
 from ncexp.report.study import Asked, study_of
 from ncexp.report.tables import troubles
 
@@ -38,6 +40,8 @@ FLAGS = (
 PATIENCE_MS = 300_000
 NC1 = "train/collapse/nc1_trace"
 STRANGE = '</script><b>bold</b> "quoted" $x$'
+#: Coordinates of the traces of a picture of a run, as they are drawn.
+DRAWN = "panel => panel._fullData.filter(one => one.visible === true).map(({x, y, z}) => [...z ?? x])"
 #: Where a point of the figure is on the screen.
 PLACE = """([trace, point]) => {
   const figure = document.getElementById("figure"), {xaxis, yaxis} = figure._fullLayout, {x, y} = figure.data[trace];
@@ -287,6 +291,33 @@ def test_page_fits_the_screen_in_light_and_dark(opened: Open, runs: list[SavedRu
     assert (
         page.evaluate("[...document.querySelectorAll('select, input')].filter(one => !one.labels.length).length") == 0
     )
+
+
+def test_pictures_of_a_run_move_with_the_slider_and_the_menu(opened: Open, tmp_path: Path) -> None:
+    names = [f"train/layers/one/{name}" for name in ("nc1_ratio", "cdnv")]
+    records = [{"epoch": epoch, **dict.fromkeys(names, epoch)} for epoch in (1.0, 4.0)]
+    run = replace(run_of(tmp_path, snapshot(1), snapshot(4)), records=records)
+    page, pictures = opened(run), pictures_of(run)
+    panels = page.locator(".pictures .panel")
+    assert panels.count() == len(pictures) == 5
+    for place, picture in enumerate(pictures):
+        panel = panels.nth(place)
+        panel.scroll_into_view_if_needed()
+        panel.locator(".main-svg").first.wait_for()
+        assert picture["title"] in (panel.text_content() or "")
+        if "frames" not in picture:
+            continue
+        for end, frame in ((2, picture["frames"][0]), (-2, picture["frames"][1])):
+            box = panel.locator(".slider-rail-touch-rect").bounding_box()
+            assert box is not None
+            page.mouse.click(box["x"] + (end if end > 0 else box["width"] + end), box["y"] + box["height"] / 2)
+            panel.locator(f".slider-label:has-text('epoch {frame['name']}')").wait_for()
+            for drawn, wanted in zip(panel.evaluate(DRAWN), frame["data"], strict=True):
+                assert drawn == wanted.get("z", wanted.get("x"))
+    assert "NC1" in (panels.nth(4).text_content() or "")
+    panels.nth(4).locator(".updatemenu-header").click()
+    panels.nth(4).locator(".updatemenu-dropdown-button").nth(1).click()
+    assert panels.nth(4).evaluate("panel => panel.data.map(one => one.visible)") == [False, True]
 
 
 def test_page_without_javascript_has_tables_and_pictures(opened: Open) -> None:

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
 import torch
-from matplotlib import pyplot
+from drawn_figures import assert_texts_are_whole
+from matplotlib import colormaps, pyplot
+from matplotlib.colors import to_hex
+from pictured import CLASSES, WIDTH, run_of, snapshot
 from PIL import Image
 from scipy.linalg import orthogonal_procrustes
 from scipy.spatial.distance import cdist
-from support import snapshot_of
+from support import Compose, snapshot_of, trained
 from synthetic_path import run_with
-from synthetic_sweep import write_run
 
 from ncexp.cli.pictures import main
 from ncexp.collapse import LinearClassifier
 from ncexp.measure import Ridge, Snapshot
-from ncexp.record import RunDirectory, SavedRun, read_run
+from ncexp.record import Record, RunDirectory, SavedRun, read_run
+from ncexp.report import frames as shown
 from ncexp.report import portraits
-from ncexp.report.page_data import _simplex
+from ncexp.report.page_pictures import pictures_of
 
 Array = numpy.ndarray
-CLASSES, WIDTH, EXAMPLES, EPOCHS = 5, 7, 30, (1, 4, 20)
-#: Of double precision, and of what Plotly gets with four digits.
-ROUNDING, FOUR_DIGITS = 1e-12, 6e-5
+EPOCHS = (1, 4, 20)
+#: Of double precision, and of what Plotly gets with four significant digits, or three, of numbers up to ten.
+ROUNDING, FOUR_DIGITS, THREE_DIGITS = 1e-12, 6e-4, 6e-3
 
 
 @pytest.fixture(autouse=True)
@@ -36,22 +40,14 @@ def _close_all() -> Iterator[None]:
     pyplot.close("all")
 
 
-def snapshot(epoch: int, classes: int = CLASSES, width: int = WIDTH) -> Snapshot:
-    torch.manual_seed(epoch)
-    labels = torch.arange(classes).repeat(EXAMPLES)
-    features = 3 * torch.randn(classes, width).double()[labels] + torch.randn(len(labels), width) * torch.rand(width)
-    classifier = LinearClassifier(torch.randn(classes, width), torch.randn(classes))
-    made = snapshot_of({"train": (features, labels)}, classifier, Ridge("none", 0.0, 0.0), epoch=epoch)
-    first = torch.arange(3 * classes)
-    made.splits["train"].examples.update(features=features[first].float(), labels=labels[first])
-    return made
-
-
-def run_of(folder: Path, *snapshots: Snapshot) -> SavedRun:
-    directory = RunDirectory(write_run(folder))
-    for one in snapshots:
-        one.save(directory.snapshot(one.epoch), directory.key)
-    return read_run(directory.path)
+def layered(split: str, *modules: str, last: str = "", log: bool = True) -> list[Record]:
+    """A number of these layers, and of the last layer's features, at three epochs."""
+    quantity = "nc1_ratio" if log else "nearest_class_center_error"
+    names = [
+        *(f"{split}/layers/{module}/{quantity}" for module in modules),
+        *([f"{split}/{last}/{quantity}"] if last else []),
+    ]
+    return [{"epoch": epoch, **{name: epoch + 0.1 * k for k, name in enumerate(names)}} for epoch in (1.0, 5.0, 9.0)]
 
 
 @pytest.fixture
@@ -92,7 +88,7 @@ def assert_on_ellipse(points: Array, mean: Array, covariance: Array, within: flo
 
 @pytest.mark.parametrize("classes", [[0, 1, 2], [4, 1, 3]])
 def test_simplex_figure_draws_the_numbers_of_the_snapshot(run: SavedRun, classes: list[int]) -> None:
-    figure = portraits.simplex_figure(portraits.frames_of(run, ",".join(map(str, classes))))
+    figure = portraits.simplex_figure(run, shown.frames_of(run, (classes, 2)))
     for axes, epoch in zip(figure.axes, EPOCHS, strict=True):
         want = expected(snapshot(epoch), classes, 2)
         assert axes.get_title() == f"epoch {epoch}"
@@ -104,19 +100,31 @@ def test_simplex_figure_draws_the_numbers_of_the_snapshot(run: SavedRun, classes
             assert_on_ellipse(patch.get_xy(), mean, want["covariance"], 1e-9)
 
 
-@pytest.mark.parametrize("classes", ["0,1,2", "0,1,2,3"])
-def test_animation_of_the_page_has_the_same_numbers(run: SavedRun, classes: str) -> None:
-    count = len(classes.split(","))
-    made = _simplex(run)[count - 3]
+@pytest.mark.parametrize("place", [0, 1])
+def test_animation_of_the_page_has_the_same_numbers(run: SavedRun, place: int) -> None:
+    count, dims, made = 3 + place, 2 + place, pictures_of(run)[place]
+    assert made["title"] == f"Simplex of classes 0 to {count - 1}"
     assert [one["label"] for one in made["layout"]["sliders"][0]["steps"]] == [str(epoch) for epoch in EPOCHS]
+    assert [one | moved for one, moved in zip(made["data"], made["frames"][-1]["data"], strict=True)] == made["data"]
     for one, epoch in zip(made["frames"], EPOCHS, strict=True):
-        want = expected(snapshot(epoch), [*range(count)], count - 1)
-        points = [numpy.array([trace[axis] for axis in "xyz"[: count - 1]], float).T for trace in one["data"]]
+        want = expected(snapshot(epoch), [*range(count)], dims)
+        points = [numpy.array([trace[axis] for axis in "xyz"[:dims]], float).T for trace in one["data"]]
         assert_close([part[0] for part in points[3::4]], want["means"], FOUR_DIGITS)
         assert_close([part[1] for part in points[2::4]], want["rows"], FOUR_DIGITS)
         assert_close(points[4::4], want["examples"], FOUR_DIGITS)
         for part, mean in zip(points[1::4], want["means"], strict=True):
             assert_on_ellipse(part[~numpy.isnan(part[:, 0])], mean, want["covariance"], 0.02)
+
+
+def test_animation_of_examples_that_were_kept_at_the_end_alone(tmp_path: Path) -> None:
+    first, last = snapshot(1), snapshot(4)
+    first.splits["train"].examples.clear()
+    for made in pictures_of(run_of(tmp_path, first, last))[:2]:
+        dots = [place for place, one in enumerate(made["data"]) if one["name"].startswith("examples")]
+        assert dots == [*range(4, len(made["data"]), 4)]
+        for frame, count in zip(made["frames"], (0, 3), strict=True):
+            assert len(frame["data"]) == len(made["data"])
+            assert [len(frame["data"][place]["x"]) for place in dots] == [count] * len(dots)
 
 
 @pytest.mark.parametrize(("count", "dims"), [(3, 2), (4, 2), (4, 3), (10, 2)])
@@ -125,67 +133,185 @@ def test_exact_simplex_is_drawn_on_its_corners(tmp_path: Path, count: int, dims:
     labels = torch.arange(count).repeat(2)
     classifier = LinearClassifier(5 * directions, None)
     exact = snapshot_of({"train": (3 + 2 * directions[labels], labels)}, classifier, Ridge("none", 0.0, 0.0))
-    (frame,) = portraits.frames_of(run_of(tmp_path, exact), "all", dims)
-    assert_close(frame.means, frame.corners)
-    assert_close(frame.rows, frame.corners)
+    (frame,) = shown.frames_of(run_of(tmp_path, exact), ([*range(count)], dims))
+    (plane,) = frame.planes
+    assert_close(plane.means, plane.corners)
+    assert_close(plane.rows, plane.corners)
     angles = numpy.full((count, count), -1 / (count - 1)) + numpy.eye(count) * count / (count - 1)
     assert_close(frame.cosines[0], angles)
-    assert_close(numpy.linalg.norm(frame.corners - frame.corners[0], axis=1)[[1, -1]].std(), 0)
+    assert_close(numpy.linalg.norm(plane.corners - plane.corners[0], axis=1)[[1, -1]].std(), 0)
 
 
 def test_cosines_and_spectra_are_those_of_the_snapshot(run: SavedRun) -> None:
-    frames = portraits.frames_of(run)
-    images = [axes.images[0].get_array() for axes in portraits.cosines_figure(frames).axes if axes.images]
-    left, right = portraits.spectra_figure(frames).axes
+    frames = shown.frames_of(run)
+    images = [axes.images[0].get_array() for axes in portraits.cosines_figure(run, frames).axes if axes.images]
+    left, right = portraits.spectra_figure(run, frames).axes
+    *_, on_page, spectra = pictures_of(run)
     for place, epoch in enumerate(EPOCHS):
         means = snapshot(epoch).splits["train"].statistics.class_means.numpy()
         means, rows = means - means.mean(0), snapshot(epoch).classifier.weight.double().numpy()
         for kind, (one, other) in enumerate([(means, means), (rows, rows), (rows, means)]):
-            assert_close(images[3 * kind + place], 1 - cdist(one, other, "cosine"))
+            wanted = 1 - cdist(one, other, "cosine")
+            assert_close(images[3 * kind + place], wanted)
+            assert_close(on_page["frames"][place]["data"][kind]["z"], wanted, THREE_DIGITS)
         for axes, matrix in ((left, means), (right, rows)):
-            drawn = [line.get_xydata()[place] for line in axes.lines]
+            drawn = [line.get_xydata()[place] for line in axes.lines if len(line.get_xdata()) == len(EPOCHS)]
             squares = numpy.linalg.eigvalsh(matrix @ matrix.T)[::-1][: len(drawn)]
             assert_close(drawn, [(epoch, value) for value in squares**0.5], 1e-7)
-    assert (len(left.lines), len(right.lines)) == (CLASSES - 1, CLASSES)
+            lines = [one for one in spectra["data"] if one["xaxis"] == ("x" if axes is left else "x2")]
+            assert_close([one["y"][place] for one in lines], squares**0.5, THREE_DIGITS)
+    assert [sum(one["xaxis"] == axis for one in spectra["data"]) for axis in ("x", "x2")] == [CLASSES - 1, CLASSES]
 
 
-def test_depth_figure_has_a_row_a_layer_and_a_column_an_epoch() -> None:
-    names = [*(f"train/layers/backbone.{layer}/nc1_ratio" for layer in (1, 2)), "train/collapse/nc1_ratio"]
-    records = [{"epoch": epoch, **{name: epoch + 0.1 * k for k, name in enumerate(names)}} for epoch in (1.0, 5.0, 9.0)]
-    figure = portraits.depth_figure(run_with(records))
-    assert figure is not None
-    assert_close(figure.axes[0].images[0].get_array(), [[record[name] for record in records] for name in names])
-    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["backbone.1", "backbone.2", "features"]
-    assert portraits.depth_figure(run_with([{"epoch": 1.0}])) is None
+def test_white_of_cosines_is_the_angle_of_the_simplex(run: SavedRun) -> None:
+    norm = portraits.norm_of(run)
+    assert [norm(one) for one in (-1, -1 / (CLASSES - 1), 1)] == [0, 0.5, 1]
+    assert portraits.norm_of(replace(run, facts=run.facts | {"num_classes": 2}))(0) == 0.5
+    scale = pictures_of(run)[2]["layout"]["coloraxis"]["colorscale"]
+    at, colour = min(scale, key=lambda one: abs(2 * one[0] - 1 + 1 / (CLASSES - 1)))
+    assert colour == to_hex(colormaps["RdBu"](norm(2 * at - 1)))
 
 
+@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize(("split", "last"), [("train", "collapse"), ("test", "decisions")])
+def test_depth_figure_has_a_row_a_layer_and_a_column_an_epoch(split: str, last: str, log: bool) -> None:
+    records = layered(split, "backbone.1", "backbone.2", last=last, log=log)
+    run = run_with([{"epoch": 0.0}, *records])
+    wanted = [[record[name] for record in records] for name in [*records[0]][1:]]
+    axes = portraits.depth_figure(run, shown.depth_maps(run)).axes[0]
+    assert_close(axes.images[0].get_array(), wanted)
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["backbone.1", "backbone.2", "last features"]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "5", "9"]
+    (on_page,) = (one for one in pictures_of(run) if one["title"] == "Layers by epoch")
+    (heat,) = on_page["data"]
+    said = [[float(word.removesuffix(" %")) for word in row] for row in heat["text"]]
+    assert_close(said, numpy.array(wanted) * (1 if log else 100), THREE_DIGITS)
+    assert_close(heat["z"], numpy.log10(wanted) if log else wanted, THREE_DIGITS)
+    assert (heat["x"], heat["y"]) == (["1", "5", "9"], ["backbone.1", "backbone.2", "last features"])
+    assert shown.depth_maps(run_with([{"epoch": 1.0}])) == []
+
+
+def test_long_names_of_layers_lose_what_all_begin_with() -> None:
+    layers = [*(f"model.encoder.layers.{k}.mlp" for k in (1, 10)), shown.LAST]
+    assert portraits.shortened(layers) == ["….1.mlp", "….10.mlp", shown.LAST]
+    assert portraits.shortened(["layer1", "layer2"]) == ["layer1", "layer2"]
+
+
+def test_names_of_layers_are_no_markup() -> None:
+    run = run_with([{"epoch": 1.0, "train/layers/<b>$x$/a<b>$_$": 1.0}])
+    (picture,) = pictures_of(run)
+    assert picture["data"][0]["y"] == ["&lt;b&gt;$x$"]
+    assert picture["layout"]["updatemenus"][0]["buttons"][0]["label"] == "a&lt;b&gt;$_$, train"
+    figure = portraits.depth_figure(run, shown.depth_maps(run))
+    figure.draw_without_rendering()
+    assert not any(text.get_parse_math() for text in [figure.axes[0].title, *figure.axes[0].get_yticklabels()])
+
+
+def test_rounding_does_not_look_like_structure() -> None:
+    name = "test/layers/{}/nearest_class_center_error"
+    run = run_with([{"epoch": k, name.format("one"): 1e-16 * k, name.format("two"): 0.0} for k in (1.0, 2.0, 3.0)])
+    image = portraits.depth_figure(run, shown.depth_maps(run)).axes[0].images[0]
+    assert numpy.ptp(image.norm(image.get_array())) < 0.01
+    (heat,) = pictures_of(run)[0]["data"]
+    assert heat["zmax"] - heat["zmin"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("most", "pages"), [(portraits.MOST_PAGES, len(EPOCHS)), (2, 2)])
 def test_command_draws_into_the_run_and_the_gif_has_every_epoch(
-    run: SavedRun, capsys: pytest.CaptureFixture[str], no_rendering: None
+    run: SavedRun,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    no_rendering: None,
+    most: int,
+    pages: int,
 ) -> None:
+    monkeypatch.setattr(portraits, "MOST_PAGES", most)
     assert main([str(run.path), "classes=all", "epochs=4"]) == 0
     drawn = {path.name for path in (run.path / "figures").iterdir()}
     assert drawn == {"simplex.gif", *(f"{n}.{e}" for n in ("simplex", "cosines", "spectra") for e in ("png", "pdf"))}
     assert f"figure    {run.path / 'figures' / 'simplex.gif'}" in capsys.readouterr().out
     with Image.open(run.path / "figures" / "simplex.gif") as image:
-        assert image.n_frames == len(EPOCHS)
+        assert image.n_frames == pages
 
 
 @pytest.mark.parametrize(
-    ("words", "made", "said"),
+    ("words", "sizes", "said", "drawn"),
     [
-        ([], [], "expected snapshots, got none"),
-        ([], [(1, 2, WIDTH)], "at least three classes, got 2"),
-        ([], [(1, 5, 7), (2, 5, 9)], "expected 7 numbers, as at the first epoch, got 9 at epoch 2"),
-        ([], [(1, 3, 1)], "expected 2 or more numbers, got 1 at epoch 1"),
-        (["classes=0,1,7"], [(1, 5, 7)], "different ones of 0 to 4, got 0,1,7"),
-        (["classes=0,1"], [(1, 5, 7)], "three or more different ones of 0 to 4, got 0,1"),
-        (["classes=0,1,1"], [(1, 5, 7)], "got 0,1,1"),
-        (["epochs=3"], [(1, 5, 7)], "epochs: expected some of 1, got 3"),
+        ([], None, "snapshots: expected some, got none", set()),
+        ([], (2, WIDTH), "three or more classes and two or more features, got 2 and 7", {"cosines", "spectra"}),
+        ([], (3, 1), "got 3 and 1", {"cosines", "spectra"}),
+        (["classes=all"], (2, WIDTH), "got 2 and 7", set()),
+        (["classes=0,1,7"], (5, 7), "different ones of 0 to 4, got 0,1,7", set()),
+        (["classes=0,1"], (5, 7), "three or more different ones of 0 to 4, got 0,1", set()),
+        (["classes=0,1,1"], (5, 7), "got 0,1,1", set()),
+        (["epochs=3"], (5, 7), "epochs: expected some of 1, got 3", set()),
     ],
 )
-def test_what_cannot_be_drawn_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], made: list[tuple[int, int, int]], said: str
+def test_what_cannot_be_drawn_is_said_and_the_rest_drawn(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    no_rendering: None,
+    words: list[str],
+    sizes: tuple[int, int] | None,
+    said: str,
+    drawn: set[str],
 ) -> None:
-    run = run_of(tmp_path, *(snapshot(*one) for one in made))
+    made = [] if sizes is None else [snapshot(1, *sizes)]
+    classes, width = sizes or (CLASSES, WIDTH)
+    run = run_of(tmp_path, *made, classes=classes, width=width)
     assert main([str(run.path), *words]) == 1
     assert said in capsys.readouterr().err
+    assert {path.stem for path in run.path.glob("figures/*")} == drawn
+    assert len(pictures_of(run)) == (0 if sizes is None else 2 if drawn else 2 + (classes > 2) * 2)
+
+
+def test_layers_are_drawn_where_no_snapshot_was_kept(tmp_path: Path, no_rendering: None) -> None:
+    run = replace(run_of(tmp_path, classes=2), records=layered("train", "one", "two"))
+    drawn, lacking = portraits.draw_pictures(run, tmp_path / "figures")
+    assert [path.name for path in drawn] == ["depth.png"]
+    assert lacking == ["snapshots: expected some, got none. Train with keep.snapshots=evaluated."]
+
+
+def test_damaged_snapshot_is_named(run: SavedRun, tmp_path: Path) -> None:
+    place = RunDirectory(run.path).snapshot(EPOCHS[1])
+    place.write_bytes(place.read_bytes()[:-1])
+    drawn, (why,) = portraits.draw_pictures(run, tmp_path / "figures")
+    assert drawn == []
+    assert str(place) in why
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("classes", "epochs", "layers"), [(3, 1, 2), (10, 2, 30), (101, 4, 80)])
+def test_no_text_of_a_picture_is_cut(tmp_path: Path, classes: int, epochs: int, layers: int) -> None:
+    run = run_of(tmp_path, *(snapshot(4**k, classes) for k in range(epochs)), classes=classes)
+    names = [f"model.encoder.with_a_long.name.{k}.output" for k in range(layers)]
+    run = replace(run, records=layered("train", *names, last="collapse"))
+    frames = shown.frames_of(run, ([*range(classes)], 2))
+    for figure in (
+        portraits.simplex_figure(run, frames),
+        portraits.cosines_figure(run, frames),
+        portraits.spectra_figure(run, frames),
+        portraits.depth_figure(run, shown.depth_maps(run)),
+    ):
+        assert_texts_are_whole(figure)
+
+
+@pytest.mark.slow
+def test_pictures_of_a_training_are_its_journals_numbers(composed: Compose) -> None:
+    analyses = "analysis=[collapse,layers,spectra]"
+    directory = trained(composed(analyses, "analysis.layers.modules=[backbone.*]"))
+    run, frames = read_run(directory.path), shown.frames_of(read_run(directory.path))
+    assert [frame.epoch for frame in frames] == [record["epoch"] for record in run.records]
+    for frame, record in zip(frames, run.records, strict=True):
+        for cosines, name in zip(frame.cosines, ("means", "classifier"), strict=False):
+            beside = cosines[~numpy.eye(len(cosines), dtype=bool)]
+            assert beside.std() == pytest.approx(record[f"train/collapse/equiangularity_{name}"], rel=1e-6)
+    for place, (_, epochs, values) in enumerate(shown.spectra_of(run, frames)):
+        name = ("means", "weight", "within")[place]
+        assert epochs == [record["epoch"] for record in run.records]
+        wanted = [[record[f"train/spectra/{name}_{j + 1}"] for record in run.records] for j in range(len(values))]
+        numpy.testing.assert_allclose(values, wanted, rtol=1e-6, atol=1e-12)
+    assert place == 2
+    for one in shown.depth_maps(run):
+        assert one.values.shape == (len(one.layers), len(run.records))
+    assert {one.split for one in shown.depth_maps(run)} == {"train", "test"}

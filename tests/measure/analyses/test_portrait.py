@@ -36,7 +36,10 @@ def measured(directory: RunDirectory, console: Console, *overrides: str) -> tupl
 
 
 @pytest.mark.parametrize("later", [False, True], ids=["in_training", "of_a_stored_run"])
-def test_portrait_keeps_the_first_examples_of_every_class(composed: Compose, console: Console, later: bool) -> None:
+def test_portrait_keeps_the_first_examples_of_every_class(
+    composed: Compose, console: Console, monkeypatch: pytest.MonkeyPatch, later: bool
+) -> None:
+    monkeypatch.setattr("ncexp.measure.analyses.portrait.BLOCK", 7)  # so that a class is met in several blocks
     portrait = ["analysis=[collapse,portrait]", "analysis.portrait.examples=3"]
     directory = trained(composed("keep.checkpoints=evaluated", *([] if later else portrait)))
     before = {epoch: load_snapshot(directory.snapshot(epoch), directory.key) for epoch in directory.kept_snapshots()}
