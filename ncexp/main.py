@@ -197,6 +197,10 @@ def _begin(
         lines.append(f"data      {assembly.dataset.origin}")
     if assembly.foreign:
         lines.append(f"network   {assembly.foreign}")
+    if assembly.start:
+        lines.append(f"weights   {assembly.start}")
+    if assembly.frozen:
+        lines.append(f"frozen    {assembly.frozen}")
     if assembly.layout:
         lines.append(f"layout    {assembly.layout}")
     lines.append(f"threads   {threads}")

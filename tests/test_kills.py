@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from ncexp.config import check
 from ncexp.config.composing import compose_mapping
 from ncexp.main import measure, run
 from ncexp.record import RunDirectory, State
+from ncexp.record.contents import read_config
 from ncexp.tracking import sync_runs
 
 MORE = ["analysis=[robustness,layers]", "analysis.layers.modules=[backbone.1]", "analysis.robustness.num_examples=5"]
@@ -87,6 +89,30 @@ def _start(begin: tuple[str, str], command: list[str], calls: int) -> subprocess
     line = [sys.executable, "-c", KILLED, *begin, str(calls), *command]
     helpers = {"PYTHONPATH": str(Path(__file__).parent / "helpers")}
     return subprocess.run(line, capture_output=True, text=True, check=False, env=os.environ | helpers)
+
+
+@pytest.mark.slow
+def test_kills_of_a_training_whose_file_is_deleted_leave_its_journals(composed: Compose, tmp_path: Path) -> None:
+    """Started from weights, in part frozen; the file goes with the first kill that leaves a checkpoint."""
+    source = train(composed(*KEPT, "seed=5", f"outputs={tmp_path / 'source'}"))
+    weights = Path(shutil.copy(source.checkpoint(6), tmp_path / "a.safetensors"))
+    begin = [*KEPT, f"architecture.weights={weights}", "architecture.freeze=[backbone.1.*,backbone.2.*]"]
+    expected = journals(undisturbed := train(composed(*begin, f"outputs={tmp_path / 'undisturbed'}")).path)
+    raw = composed(*begin)
+    directory = RunDirectory(check(raw).directory)
+    command = [*SMALL, *begin, f"outputs={raw['outputs']}"]
+    for moment in range(8_000, 60_000, 4_000):
+        assert _start(TRAINING, command, moment).returncode == -signal.SIGKILL
+        if directory.resume.exists():
+            break
+    weights.unlink()
+    gone = _start(TRAINING, command, 0)
+    assert gone.returncode != 0
+    assert "architecture.weights_sha256 of its config.yaml" in gone.stderr
+    digest = read_config(directory.config)["architecture"]["weights_sha256"]
+    kill_and_finish(TRAINING, [*command, f"architecture.weights_sha256={digest}"], [2_000, 6_000])
+    assert journals(directory.path) == expected
+    assert directory.checkpoint(6).read_bytes() == RunDirectory(undisturbed).checkpoint(6).read_bytes()
 
 
 @pytest.mark.slow

@@ -90,8 +90,8 @@ def _make(make: Callable[..., Any], title: str, options: dict[str, Any], **given
     for name in options:
         if name in LOADING or name in given:
             raise ValueError(
-                f"architecture.{name}: expected no such option, got {options[name]!r}. Weights are never loaded or "
-                "downloaded here, and the number of classes is the data's. Leave it out."
+                f"architecture.{name}: expected no such option, got {options[name]!r}. Nothing is downloaded, and the "
+                "number of classes is the data's. Leave it out, or start from a file: architecture.weights=FILE."
             )
     try:
         return make(**given, **options)

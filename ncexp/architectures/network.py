@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, Literal
 
 import torch
@@ -268,10 +269,13 @@ def _drawn(layer: nn.Linear, features: Tensor) -> dict[str, Tensor]:
     return {part: value.to(layer.weight) for part, value in drawn.items()}
 
 
-def refuse_single_examples(network: nn.Module, inputs: Tensor, batch_size: int, num_examples: int) -> None:
+def refuse_single_examples(
+    network: nn.Module, inputs: Tensor, batch_size: int, num_examples: int, but: Container[str] = ()
+) -> None:
     """For batches of which one has one example: batch norm takes a variance over examples and positions.
 
     inputs: a few examples. The network is run on them once, in eval mode, and left in the mode it was in.
+    but: names of modules that are in eval mode in training too, where it takes none.
     Raises ValueError where a batch norm sees one value a channel of each example.
     """
     found: list[str] = []
@@ -283,7 +287,7 @@ def refuse_single_examples(network: nn.Module, inputs: Tensor, batch_size: int, 
 
     with register_module_forward_pre_hook(note):
         answer_of(network, inputs)
-    if found:
+    if found := [name for name in found if name not in but]:
         raise ValueError(
             f"batch_size: expected batches of two examples at least, as {found[0]} normalises over them, got "
             f"{batch_size}, which leaves one of {num_examples} alone. Choose another, or no batch norm."

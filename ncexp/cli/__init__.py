@@ -75,6 +75,9 @@ Sweeps on a cluster, or here several runs at once (docs/cluster.md)
     ncexp -m ... hydra/launcher={launchers}
     ncexp measure -m RUN... ... hydra/launcher={launchers}
 
+A start from weights in a file, of any architecture (docs/anybody.md)
+    ncexp architecture.weights=FILE architecture.freeze=backbone|PATTERN
+
 A search by Optuna instead of every combination (docs/search.md)
     ncexp -m hydra/sweeper=optuna objective=test/error
              'optimizer.lr=interval(1e-3,1)' loss=mse,cross_entropy

@@ -50,7 +50,7 @@ measures what another training left, into a run directory like any other
 #: Of `measure checkpoints=`: keys whose values are paths, patterns or names in files of others.
 PATTERNS = ("checkpoints", "checkpoint.epoch", "checkpoint.key", "checkpoint.prefix")
 #: Keys whose values are paths of files of one's own.
-PATHS = ("dataset.path", "dataset.test_path", "dataset.root", "outputs")
+PATHS = ("dataset.path", "dataset.test_path", "dataset.root", "architecture.weights", "outputs")
 
 
 def compose_and_work(name: str, arguments: Sequence[str]) -> list[State]:

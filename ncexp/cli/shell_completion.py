@@ -16,6 +16,7 @@ from typing import Any
 
 from ncexp.cli import ALIASES, COMMANDS
 from ncexp.config.installed import GROUPS, choices, config_directory
+from ncexp.config.start import BACKBONE
 
 #: The function that the shell calls. bash takes what follows "=" for a word of its own, so what stands before it is cut
 #: off. zsh quotes what has a meaning to it, as "[", so the word is unquoted first.
@@ -117,6 +118,8 @@ def _overrides(command: str, words: Sequence[str], word: str) -> list[str]:
         keys = keys.get(key) if isinstance(keys, dict) else None
     if not isinstance(keys, dict):
         return []
+    if equals and name == "architecture.freeze":
+        return [f"{name}={BACKBONE}"]
     if equals:  # what is no single value is left to the person
         now = str(keys[last]).lower() if isinstance(keys.get(last), bool) else keys.get(last)
         return [] if now is None or isinstance(now, list | dict) else [f"{name}={now}"]

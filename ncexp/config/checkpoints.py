@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from ncexp.config.components import ConfigError, Seed, digest, part, read
+from ncexp.config.names import shown
 from ncexp.config.run import Keep, Kept, RunConfig, check
+from ncexp.config.start import divide
 
 #: What the network and the data are put together with where nothing is trained; none of it changes a number.
 _NO_TRAINING = {"epochs": 1, "batch_size": 1, "precision": "fp32", "compile": False, "evaluate_at": [1]}
@@ -47,7 +49,8 @@ class CheckpointsConfig:
         """Ten hexadecimal digits of the hash of what determines the numbers of a file, but for the file."""
         parts = (self.run.dataset, self.run.architecture, self.run.loss, self.run.optimizer)
         prefix = [] if self.prefix is None else [{"prefix": self.prefix}]  # earlier runs keep their keys
-        return digest([*(part.identity() for part in parts), self.state, self.seed, *prefix])
+        frozen = [begun] if (begun := self.run.start.identity()) else []  # likewise
+        return digest([*(part.identity() for part in parts), self.state, self.seed, *prefix, *frozen])
 
 
 def _entry_or_pattern(place: str) -> str:
@@ -103,6 +106,11 @@ def _described(
         raise ConfigError(
             "optimizer.weight_decay: expected that of the training that left the checkpoints, got none. Set it, 0.0 "
             "for a training without."
+        )
+    if (weights := divide(architecture)[1].get("weights")) is not None:
+        raise ConfigError(
+            f"architecture.weights: expected none beside checkpoints=..., whose files are the weights, got "
+            f"{shown(weights)}. Leave it out."
         )
     rate = optimizer.get("lr")
     run = check(

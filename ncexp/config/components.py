@@ -260,7 +260,7 @@ def _complaints(key: str, faults: Iterable[Any], valid: list[str]) -> Iterable[s
         path = [str(part) for part in fault["loc"] if str(part).replace("_", "").isalnum()]
         where = ".".join(filter(None, [key, *path]))
         if isinstance(cause := fault.get("ctx", {}).get("error"), ConfigError):  # of a choice or a part: it is whole
-            lines[where] = str(cause)
+            lines[where] = "\n".join(dict.fromkeys([*filter(None, [lines.get(where)]), str(cause)]))
         elif fault["type"] == "extra_forbidden":
             lines[where] = f"{where}: no such key. {nearest(path[-1], valid)}"
         elif fault["type"] == "missing":

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, AliasPath, Field, PlainValidator
 
 from ncexp.config.components import Component, ConfigError, Count, Precision, Regime, Seed, choice, digest, part, read
 from ncexp.config.names import NAME_CONTRACT, Folder, Name, is_name, shown
+from ncexp.config.start import Start, apart, divide, start_of
 
 #: Which epochs' files are kept: the last one's, those of every evaluated epoch, or those of the epochs named.
 Kept = Literal["last", "evaluated"] | list[Count]
@@ -86,7 +87,7 @@ class RunConfig:
     """Everything about one run. What determines its weights is hashed into `key`; the rest is where and how it runs."""
 
     dataset: Annotated[Component, choice("dataset")]
-    architecture: Annotated[Component, choice("architecture")]
+    architecture: Annotated[Component, PlainValidator(apart)]
     loss: Annotated[Component, choice("loss")]
     optimizer: Annotated[Component, PlainValidator(_optimizer)]
     schedule: Annotated[
@@ -104,6 +105,8 @@ class RunConfig:
     compile: bool
     #: plain: the last layer is trained; else it is the least-squares one of the features at every step.
     regime: Regime = "plain"  # which every run was before there was a choice
+    #: Which weights the training begins with, and which of them it leaves as they are.
+    start: Annotated[Start, Field(validation_alias=AliasPath("architecture")), PlainValidator(start_of)]
     #: Epochs after which the network is evaluated, ascending; `check` adds the last epoch and those kept by number.
     evaluated: Annotated[list[Count], Field(alias="evaluate_at", min_length=1)]
     keep: Annotated[Keep, part("keep", Keep)]
@@ -131,7 +134,8 @@ class RunConfig:
         chosen = {name: getattr(self, name).identity() for name in parts}
         values = {name: getattr(self, name) for name in ("seed", "epochs", "batch_size", "precision", "compile")}
         regime = {} if self.regime == "plain" else {"regime": self.regime}  # without it as before there was a choice
-        return digest({**chosen, **values, **regime})
+        start = {"start": begun} if (begun := self.start.identity()) else {}  # likewise
+        return digest({**chosen, **values, **regime, **start})
 
     @property
     def name(self) -> str:
@@ -154,6 +158,8 @@ def check(raw: Mapping[str, Any]) -> RunConfig:
     of bounds, targets that cannot be imported or are not callable.
     """
     config = read(RunConfig, raw)
+    # With the file's digest and whole path: a job, or a resumption, would not know which file was meant.
+    raw = {**config.raw, "architecture": {**divide(raw["architecture"])[0], **config.start.written()}}
     if (config.precision, config.device) == ("tf32", "cpu"):
         raise ConfigError("precision: expected fp32 or bf16 with device=cpu, got tf32, which only GPUs have.")
     rate = config.optimizer.options.get("lr")
@@ -166,7 +172,7 @@ def check(raw: Mapping[str, Any]) -> RunConfig:
             if late := [epoch for epoch in chosen if epoch > last]:
                 raise ConfigError(f"keep.{kind}: expected epochs of at most {last}, got {late[0]}. Name others.")
             evaluated.update(chosen)
-    return replace(config, evaluated=sorted(evaluated))
+    return replace(config, evaluated=sorted(evaluated), raw=raw)
 
 
 def check_outputs(outputs: Path) -> None:

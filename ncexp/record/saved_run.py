@@ -253,6 +253,8 @@ def _choices(raw: Mapping[str, Any]) -> dict[str, Any]:
     for group in (*COMPONENTS, "simulation"):
         if group in raw:
             _flatten(group, raw[group], flat)
+    if digest := flat.pop("architecture.weights_sha256", None):  # a file is its bytes, wherever it lay
+        flat["architecture.weights"] = f"{Path(str(flat.get('architecture.weights'))).name}@{str(digest)[:8]}"
     if "optimizer" in raw:
         flat["lr"] = raw["optimizer"].get("lr")
     names = ("seed", "epochs", "batch_size", "precision", "compile")

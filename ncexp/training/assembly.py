@@ -47,9 +47,11 @@ from ncexp.training.machine import (
     keep_freed_memory,
     restore_threads,
     seed_everything,
+    seeded,
 )
 from ncexp.training.optimizers import Parameters
 from ncexp.training.regimes import refuse_regime, smallest_batch
+from ncexp.training.start import freeze, is_needed, load_start
 
 #: Enough for batch norm; a small network takes 0.1 s for them.
 CHECKED_EXAMPLES = 16
@@ -69,6 +71,8 @@ class Assembly:
     device: torch.device
     #: A sentence for the run's log, where the memory layout is not the usual one; else "".
     layout: str = ""
+    #: Likewise, of a training that begins with weights from a file.
+    start: str = ""
 
     @property
     def foreign(self) -> str:
@@ -82,6 +86,11 @@ class Assembly:
         layer = self.training.network.classifier
         assert isinstance(layer, nn.Linear)
         return layer
+
+    @property
+    def frozen(self) -> str:
+        """A sentence for the run's log about what is not trained; else ""."""
+        return frozen.describe() if (frozen := self.training.frozen) else ""
 
     def check_gradients(self) -> None:
         """Refuse gradients that a wrong kernel makes, on a CPU, once in this process for each network shape.
@@ -116,6 +125,7 @@ class Assembly:
             **of_labels,
             "num_features": self.classifier.in_features,
             "num_parameters": sum(p.numel() for p in network.parameters()),
+            **({"num_frozen": frozen.size} if (frozen := self.training.frozen) else {}),
             **(network.facts if isinstance(network, ForeignNetwork) else {}),
             **self.dataset.facts,
         }
@@ -197,8 +207,11 @@ def _put_together(
     network = network.to(device, memory_format=layout)  # channels-last is twice as fast on a CPU's convolutions
     inputs = next(dataset.train.batches(CHECKED_EXAMPLES))[0]
     classifier = last_layer(network, inputs, trains=trains)
+    start = _load_start(config, network, classifier) if trains else ""
+    frozen = freeze(config.start, network, classifier, config.regime)
     if trains and (len(dataset.train) - 1) % config.batch_size == 0 and processes.size == 1:
-        refuse_single_examples(network, inputs, config.batch_size, len(dataset.train))
+        still = frozen.modules if frozen else ()
+        refuse_single_examples(network, inputs, config.batch_size, len(dataset.train), but=still)
     loss = config.loss.build_a(Callable, num_classes=dataset.num_classes)
     of_targets = dataset.targets is not None
     refuse_other_task(loss, config.loss.name, of_targets)
@@ -216,10 +229,11 @@ def _put_together(
         refuse_regime(config.regime, scale, classifier, smallest, processes.size, of_targets)
     if config.regime == "renormalized":
         network = RenormalizedNetwork(network, classifier)
+    parameters = Parameters(network, frozen.tensors() if frozen else ())
     training = Training(
         network=network,
         loss=objective_of(loss),
-        optimizer=config.optimizer.build_a(Optimizer, parameters=Parameters(network)),
+        optimizer=config.optimizer.build_a(Optimizer, parameters=parameters),
         schedule=config.schedule.build_a(Callable, epochs=config.epochs),
         data=dataset.train,
         batch_size=config.batch_size,
@@ -228,8 +242,17 @@ def _put_together(
         precision=config.precision,
         compiled=config.compile,
         processes=processes,
+        frozen=frozen,
     )
-    return Assembly(dataset, training, getattr(loss, "half_mse_scale", None), device, sentence)
+    return Assembly(dataset, training, getattr(loss, "half_mse_scale", None), device, sentence, start)
+
+
+def _load_start(config: RunConfig, network: nn.Module, classifier: nn.Linear) -> str:
+    """What `load_start` returns; "" for a training that begins with the network's own weights, or goes on."""
+    if not is_needed(config.start, RunDirectory(config.directory), anew=config.rerun == "all"):
+        return ""
+    with seeded(config.seed):  # a reader of files may draw numbers, which the training must not feel
+        return load_start(config.start, network, classifier)
 
 
 def _refuse_other_than_mean(loss: Objective, weight: Tensor, of_targets: bool, processes: Processes) -> None:

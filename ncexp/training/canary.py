@@ -78,7 +78,8 @@ def check_gradients(
     tolerances = COMPILED_TOLERANCES if compiled else TOLERANCES
     if precision not in tolerances:
         raise ValueError(f"precision: expected one of {', '.join(tolerances)}, got {precision}. Check in one of these.")
-    layout = tuple((name, value.shape, value.stride(), value.dtype) for name, value in network.named_parameters())
+    named = network.named_parameters()
+    layout = tuple((name, one.shape, one.stride(), one.dtype, one.requires_grad) for name, one in named)
     key = (repr(network), layout, inputs.shape, inputs.dtype, inputs.device, precision, compiled)
     if key in _FOUND_RIGHT:
         return

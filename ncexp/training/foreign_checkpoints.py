@@ -31,6 +31,14 @@ from ncexp.training.foreign_files import HUGGING_FACE, SAFETENSORS, entry, epoch
 
 #: Names that a message lists.
 LISTED = 5
+#: What to do where a file has several places or networks, {} being its keys; where weights do not fit: by whether files
+#: are measured, which has keys for it.
+_WAYS = {True: "Say {}.", False: "Save the one that is meant in a file of its own."}
+_OTHERWISE = {
+    True: "say by checkpoint.key where in the file its weights are, by checkpoint.prefix what stands before "
+    "their names",
+    False: "save these alone, tensors by the names of its state dict",
+}
 _NUMPY: list[Any] = [np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]]
 #: Plain data that trainings save beside the weights; none of these classes runs what a file says.
 _DATA_CLASSES: list[Any] = [
@@ -68,33 +76,42 @@ class ForeignWeights:
 
 
 def read_foreign_weights(
-    path: Path, network: nn.Module, key: str | None = None, prefix: str | None = None, epoch: str | None = None
+    path: Path,
+    network: nn.Module,
+    key: str | None = None,
+    prefix: str | None = None,
+    epoch: str | None = None,
+    *,
+    starts: nn.Linear | None = None,
 ) -> ForeignWeights:
     """The weights in a file, as `network` names them; the network is left as it is.
 
     key: where in the file they are, its parts separated by dots; None: the only place with tensors by name.
     prefix: what stands before each name of the network; None: found out. epoch: as `checkpoint.epoch`.
+    starts: the last layer of a network that is to be trained from them: where the file's is for another number of
+    classes, the network's own is taken.
     Raises UnusableFile, naming the file, where it is damaged or holds other objects, where the place is not there or
     not unique, and where names or shapes are not the network's.
     """
     expected, content = network.state_dict(), _load(path)
-    place, tensors = _pick(path, content, key, expected)
+    place, tensors = _pick(path, content, key, expected, _WAYS[starts is None])
     if path.name in HUGGING_FACE:
         tensors = _as_transformers_reads(tensors, network)
-    (before, added), said = _prefix(path, tensors, expected, prefix)
+    (before, added), said = _prefix(path, tensors, expected, prefix, _WAYS[starts is None])
     inner = {name: added + name.removeprefix(before) for name in tensors if name.startswith(before)}
     found = {own: tensors[name] for name, own in inner.items() if own in expected}
     others = [name for name in tensors if inner.get(name) not in expected]
     notes = ([f"found under {place}"] if place else []) + said + _fill(found, expected)
+    notes += _new_rows(found, expected, _names_of(starts, network)) if starts is not None else []
     if faults := _faults(found, expected, others, inner):
         raise UnusableFile(
             f"{path}: expected the weights of this network, got {'; '.join(faults)}. Choose the architecture that was "
-            "trained, or say by checkpoint.key where in the file its weights are, by checkpoint.prefix what stands "
-            "before their names."
+            f"trained, or {_OTHERWISE[starts is None]}."
         )
     notes += [f"left out, as no part of the network: {listed(others, LISTED)}"] if others else []
     kinds = {(tensor.dtype, expected[name].dtype) for name, tensor in found.items()}
-    notes += sorted(f"saved as {saved}, measured as {own}" for saved, own in kinds if saved != own)
+    used = "measured" if starts is None else "trained"
+    notes += sorted(f"saved as {saved}, {used} as {own}" for saved, own in kinds if saved != own)
     return ForeignWeights(found, tuple(notes), epochs_said(path, content, epoch))
 
 
@@ -139,7 +156,9 @@ def _cleaning(path: Path) -> str:
     return f"python -c {shlex.quote(code)}"
 
 
-def _pick(path: Path, content: Any, key: str | None, expected: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+def _pick(
+    path: Path, content: Any, key: str | None, expected: Mapping[str, Tensor], say: str
+) -> tuple[str, dict[str, Tensor]]:
     """(the place in words, "" for the top or the one that was asked for; the tensors there)."""
     found = content if key is None else entry(content, key)
     if _is_state(found):
@@ -155,7 +174,9 @@ def _pick(path: Path, content: Any, key: str | None, expected: Mapping[str, Tens
     if len(places) != 1:
         got = f"{len(places)}: {', '.join(places)}" if places else "none"
         ways = " or ".join(f"checkpoint.key={place}" for place in places) or "checkpoint.key=..."
-        raise UnusableFile(f"{path}: expected one place with tensors by name, got {got}. {_keys(content)} Say {ways}.")
+        raise UnusableFile(
+            f"{path}: expected one place with tensors by name, got {got}. {_keys(content)} {say.format(ways)}"
+        )
     return next(iter(places.items()))
 
 
@@ -168,9 +189,10 @@ def _as_transformers_reads(tensors: dict[str, Tensor], network: nn.Module) -> di
     if model is None:
         return tensors
     loaded, found = type(model).from_pretrained(
-        None, config=model.config, state_dict=tensors, output_loading_info=True, ignore_mismatched_sizes=False
+        None, config=model.config, state_dict=tensors, output_loading_info=True, ignore_mismatched_sizes=True
     )
     read = {name: tensor for name, tensor in loaded.state_dict().items() if name not in found["missing_keys"]}
+    read |= {name: torch.empty(shape) for name, shape, _ in found["mismatched_keys"]}  # whose shape is what is compared
     return read | {name: tensors[name] for name in found["unexpected_keys"] if name in tensors}
 
 
@@ -209,7 +231,7 @@ def _cuts(name: str) -> Iterator[tuple[str, str]]:
 
 
 def _prefix(
-    path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], asked: str | None
+    path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], asked: str | None, say: str
 ) -> tuple[tuple[str, str], list[str]]:
     """(what stands before the file's names, what before the network's), and in words; the pair that meets most names.
 
@@ -223,7 +245,7 @@ def _prefix(
         return ("", ""), []
     if len(best) > 1:
         ways = " or ".join(f"checkpoint.prefix={before}" for before, _ in best)
-        raise UnusableFile(f"{path}: expected the weights of one network, got those of {len(best)}. Say {ways}.")
+        raise UnusableFile(f"{path}: expected the weights of one network, got those of {len(best)}. {say.format(ways)}")
     before, added = best[0]
     said = f"names without their prefix {before}" if before else f"names with the prefix {added} before them"
     return best[0], [said]
@@ -240,6 +262,22 @@ def _fill(found: dict[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]
     found |= {name: found[other] for name, other in tied.items()}
     notes = [f"without num_batches_tracked of {len(counters)} layers, which evaluation does not read"] * bool(counters)
     return notes + [f"{name} is {other}, one tensor of the network" for name, other in tied.items()]
+
+
+def _names_of(layer: nn.Module, network: nn.Module) -> list[str]:
+    """What the network's state dict calls the layer's parameters and buffers."""
+    own = [*layer.state_dict(keep_vars=True).values()]
+    return [name for name, one in network.state_dict(keep_vars=True).items() if any(one is tensor for tensor in own)]
+
+
+def _new_rows(found: dict[str, Tensor], expected: Mapping[str, Tensor], last: list[str]) -> list[str]:
+    """Leave the network's own last layer, said in words, where that in the file differs from it in its rows alone."""
+    alike = all(name in found and found[name].shape[1:] == expected[name].shape[1:] for name in last)
+    rows = {(*found[name].shape[:1], *expected[name].shape[:1]) for name in last} if alike else set()
+    if len(rows) != 1 or len(pair := rows.pop()) != 2 or pair[0] == pair[1]:
+        return []
+    found |= {name: expected[name].clone() for name in last}
+    return [f"the last layer is new: {pair[0]} → {pair[1]} classes"]
 
 
 def _faults(

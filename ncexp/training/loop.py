@@ -19,6 +19,7 @@ from ncexp.training.losses import Objective
 from ncexp.training.machine import Diverged, Interrupted, autocast, rounding
 from ncexp.training.optimizers import Schedule
 from ncexp.training.regimes import PathRegime
+from ncexp.training.start import Frozen
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Training:
     that a resumed run sees the same batches; position: where the training stands; precision: the arithmetic of the
     steps; compiled: have torch.compile make one program of the forward and one of the backward pass; processes: those
     that share each batch among them, of which `batch_size` counts the examples of all; path: what puts the last layer
-    on the central path, None where it is trained.
+    on the central path, None where it is trained; frozen: what of the network is not trained, None: nothing.
     """
 
     network: nn.Module
@@ -44,6 +45,7 @@ class Training:
     compiled: bool = False
     processes: Processes = SINGLE
     path: PathRegime | None = None
+    frozen: Frozen | None = None
 
     def __post_init__(self) -> None:
         self._forward: Callable[[Tensor], tuple[Tensor, Tensor]] = self.processes.wrap(self.network)
@@ -71,6 +73,8 @@ class Training:
         """
         position = self.position
         self.network.train()
+        if self.frozen is not None:
+            self.frozen.hold()
         rate = self._set_learning_rate(position.epoch)
         share = self.processes.share(self._order(position.epoch), self.batch_size)
         log = StepLog(self._num_steps, len(share), share.device)

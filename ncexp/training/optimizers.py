@@ -138,10 +138,11 @@ def cosine_schedule(epochs: int) -> Schedule:
 
 
 class Parameters(list[nn.Parameter]):
-    """The parameters of a network, and their `names`, one each, as in network.named_parameters()."""
+    """The parameters of a network, and their `names`, one each, as in network.named_parameters(); without `but`."""
 
-    def __init__(self, network: nn.Module) -> None:
-        named = list(network.named_parameters())
+    def __init__(self, network: nn.Module, but: Iterable[nn.Parameter] = ()) -> None:
+        left_out = {id(parameter) for parameter in but}
+        named = [(name, one) for name, one in network.named_parameters() if id(one) not in left_out]
         super().__init__(parameter for _, parameter in named)
         self.names = [name for name, _ in named]
 

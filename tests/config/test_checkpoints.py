@@ -54,7 +54,8 @@ def test_key_ignores_what_changes_no_number(configure: Configure, override: str)
 
 @pytest.mark.parametrize(
     "override", ["optimizer.weight_decay=1e-4", "loss=mse_mean", "dataset.standardize=none",
-                 "architecture.model=resnet34", "checkpoint.key=ema", "checkpoint.prefix=net."]
+                 "architecture.model=resnet34", "checkpoint.key=ema", "checkpoint.prefix=net.",
+                 "+architecture.freeze=model.fc.*"]
 )  # fmt: skip
 def test_key_changes_with_what_determines_the_numbers(configure: Configure, override: str) -> None:
     assert configure(override).key != configure().key
@@ -83,6 +84,7 @@ def test_what_that_training_was_must_be_said(lacking: str, message: str) -> None
         (["seed=-1"], "seed: expected"),
         (["rerun=failed"], "rerun: expected 'missing' or 'all', got 'failed'"),
         (["keep.snapshots=some"], r"keep\.snapshots"),
+        (["+architecture.weights=a.pt"], r"architecture\.weights: expected none beside checkpoints=\.\.\., .* 'a\.pt'"),
     ],
 )
 def test_faults_are_refused_by_name(configure: Configure, overrides: list[str], message: str) -> None:

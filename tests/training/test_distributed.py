@@ -7,11 +7,13 @@ import os
 import socket
 import subprocess
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
 import torch
 from support import SMALL, assert_same_record, journals
+from torch import nn
 
 from ncexp.training import Processes
 
@@ -52,6 +54,21 @@ def test_two_processes_write_the_record_of_one(tmp_path: Path) -> None:
     for name in names:
         assert_same_record(one / name, two / name)
     assert json.loads((two / "environment.json").read_text())["processes"] == 2
+
+
+@pytest.mark.slow
+def test_two_processes_with_a_frozen_backbone_write_the_record_of_one(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    body = nn.Sequential(nn.Flatten(), nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU())
+    torch.save(nn.Sequential(OrderedDict(backbone=body, classifier=nn.Linear(8, 9))).state_dict(), tmp_path / "a.pt")
+    for outputs, processes in (("one", 1), ("two", 2)):
+        done = run(tmp_path, outputs, processes, "architecture.weights=a.pt", "architecture.freeze=backbone")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.count("the last layer is new: 9 → 4 classes") == 1
+    (one,), (two,) = tmp_path.glob("one/*_*"), tmp_path.glob("two/*_*")
+    assert one.name == two.name
+    for name in journals(one):
+        assert_same_record(one / name, two / name)
 
 
 @pytest.mark.slow
