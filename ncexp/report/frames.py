@@ -112,8 +112,8 @@ def corners_of(count: int, dims: int) -> Array:
 def frames_of(run: SavedRun, *planes: tuple[Sequence[int], int]) -> list[Frame]:
     """A frame of every epoch whose snapshot was kept, of train features. planes: classes, and numbers a point.
 
-    Raises ValueError where no snapshot was kept, for a regression, and for numbers that are not finite; UnusableFile for a snapshot that
-    cannot be read.
+    Raises ValueError where no snapshot was kept, for a regression, and for numbers that are not finite; UnusableFile
+    for a snapshot that cannot be read.
     """
     if run.is_regression:
         raise ValueError("simplex: expected a run of classes, got a regression, whose targets have no class means.")

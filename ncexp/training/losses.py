@@ -282,6 +282,7 @@ class Huber:
         self.delta = delta
 
     def __call__(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        targets = targets.to(predictions)  # torch's takes one precision
         return functional.huber_loss(predictions, targets, reduction="sum", delta=self.delta) / len(targets)
 
 

@@ -191,6 +191,7 @@ def test_losses_of_targets_are_torchs() -> None:
     huber = torch.where(off <= 0.7, off.square() / 2, 0.7 * (off - 0.35)).sum().item() / 12
     assert Huber(3, delta=0.7)(predictions, targets).item() == pytest.approx(huber, rel=ROUNDING)
     assert Huber(3, delta=1e6)(predictions, targets).item() == pytest.approx(of_sum, rel=ROUNDING)
+    assert Huber(3, delta=1e6)(predictions, targets.float()).item() == pytest.approx(of_sum, rel=1e-6)
 
 
 @pytest.mark.parametrize(
