@@ -111,3 +111,36 @@ def test_targets_that_cannot_be_predicted_are_refused(train: torch.Tensor, messa
 def test_targets_in_the_place_of_labels_are_refused() -> None:
     with pytest.raises(ValueError, match=r"labels = labels\.argmax\(1\)"):
         check_data(Dataset(Split(X, torch.eye(4)), Split(X, torch.eye(4)), 4))
+
+
+class Pictures(torch.utils.data.Dataset[Any]):
+    def __init__(self, count: int) -> None:
+        self.images = torch.rand(count, 1, 4, 4, generator=torch.Generator().manual_seed(count))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, place: int) -> Any:
+        image = self.images[place]
+        return image, torch.stack([image.mean(), image[0, 0, 0]]).double()
+
+
+def pictures() -> Any:
+    return Pictures(30), Pictures(9)
+
+
+def pairs() -> Any:
+    inputs = np.arange(12.0).reshape(6, 2)
+    return (inputs, inputs[:, 0]), (inputs, inputs[:, 1])
+
+
+def test_function_of_ones_own_gives_targets() -> None:
+    from ncexp.datasets.module import load as by_module
+
+    found = check_data(by_module(factory=f"{__name__}.pictures", targets=["mean", "corner"]))
+    assert found.input_shape == (1, 4, 4)
+    assert torch.allclose(found.train.labels[:, 0], found.train.inputs.mean((1, 2, 3)))  # type: ignore[attr-defined]
+    one = by_module(factory=f"{__name__}.pairs", targets=["first"])
+    assert one.train.labels.tolist() == [[0.0], [2.0], [4.0], [6.0], [8.0], [10.0]]
+    with pytest.raises(ValueError, match=r"dataset.targets: expected the names of the 2 targets .* got 1 names"):
+        by_module(factory=f"{__name__}.pictures", targets=["mean"])
