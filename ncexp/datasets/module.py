@@ -72,9 +72,10 @@ def _regression(factory: str, targets: list[str], parts: Iterable[Any]) -> Datas
         values = torch.cat([torch.as_tensor(labels) for _, labels in blocks])
         values = values.unsqueeze(1) if values.dim() == 1 else values
         if values.dim() != 2 or values.shape[1] != len(targets):
+            count = values.shape[1] if values.dim() == 2 else "m"
             raise ValueError(
-                f"dataset.targets: expected the names of the {values.shape[1] if values.dim() == 2 else 'm'} targets (n, "
-                f"m) of {factory}, got {len(targets)} names and targets {tuple(values.shape)}. Name each column once."
+                f"dataset.targets: expected the names of the {count} targets (n, m) of {factory}, got {len(targets)} "
+                f"names and targets {tuple(values.shape)}. Name each column once."
             )
         splits.append(Split(torch.cat([torch.as_tensor(inputs) for inputs, _ in blocks]).float(), values.float()))
     named = Targets(targets, [1.0] * len(targets))
