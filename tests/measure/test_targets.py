@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from support import Compose, compose, journals, measured, train
 from torch import nn
 
@@ -16,6 +17,7 @@ import ncexp
 from ncexp.collapse import free_features_minimum
 from ncexp.config import ConfigError, check
 from ncexp.config.composing import compose_mapping
+from ncexp.main import measure_checkpoints
 from ncexp.measure import RecordedTraining
 from ncexp.measure.snapshot import load_snapshot
 from ncexp.record import RunDirectory, read_run
@@ -247,3 +249,38 @@ def test_free_features_are_trained_to_the_minimum_in_closed_form(tmp_path: Path)
     for name in ("nrc1", "nrc2", "nrc1_centered", "nrc2_centered", "nrc3"):
         assert last[f"train/nrc/{name}"] < 1e-6, name
     assert last["train/nrc/explained_variance"] == pytest.approx(1, abs=1e-6)
+
+
+def three_layers(num_classes: int) -> nn.Module:
+    """The network of a training that ncexp knows only by its files."""
+    return nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, num_classes))
+
+
+@pytest.mark.slow
+def test_checkpoints_of_another_regression_are_measured(tmp_path: Path, console: Console) -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(50, 3)
+    targets = torch.stack([inputs[:, 0] + inputs[:, 1] ** 2, inputs[:, 2]], 1)
+    table = tmp_path / "table.csv"
+    lines = [",".join(map(repr, row)) for row in torch.cat([inputs, targets], 1).tolist()]
+    table.write_text("\n".join(["u,v,w,a,b", *lines]) + "\n")
+    model = three_layers(2)
+    torch.save({"epoch": 3, "state_dict": model.state_dict()}, tmp_path / "epoch3.pt")
+    words = [
+        f"checkpoints={tmp_path / 'epoch3.pt'}", "dataset=table", f"dataset.path={table}", "dataset.target=[a,b]",
+        f"dataset.test_path={table}", "dataset.standardize=none", "loss=squared_error", "optimizer.weight_decay=1e-3",
+        "architecture=module", f"architecture.factory={__name__}.three_layers", "tracking.enabled=false",
+        f"outputs={tmp_path / 'outputs'}",
+    ]  # fmt: skip
+    assert measure_checkpoints(compose("checkpoints", words), console) == "completed"
+    (path,) = (tmp_path / "outputs").glob("table-*")
+    (record,) = read_run(path).records
+    with torch.no_grad():
+        predicted = model(inputs).double().numpy()
+    wanted = targets.double().numpy()
+    scales = wanted.std(0)
+    off = predicted - (wanted - wanted.mean(0)) / scales  # targets are standardised
+    assert record["train/error"] == pytest.approx((off**2).sum() / 50 / 2, rel=1e-5)
+    assert record["test/targets/root_mean_square_error_1"] == pytest.approx(
+        scales[0] * np.sqrt((off[:, 0] ** 2).mean()), rel=1e-5
+    )
