@@ -176,12 +176,17 @@ def _begin(
     write_json(directory.environment, environment(assembly.device, assembly.training.processes) | {"commit": commit})
     write_text(directory.code_diff, difference)
     directory.set_status(State.RUNNING, epoch=0)
-    lines, classes = [f"run       {directory.path}"], facts.get("classes", f"0 to {facts['num_classes'] - 1}")
+    lines = [f"run       {directory.path}"]
+    if targets := assembly.dataset.targets:
+        predicted = f"{len(targets.names)} targets: {', '.join(targets.names)}"
+    else:
+        classes = facts.get("classes", f"0 to {facts['num_classes'] - 1}")
+        predicted = f"{facts['num_classes']} classes: {classes}"
     if config.tracking["enabled"]:
         lines.append(f"tracking  {tracking_uri(config.tracking['uri'], config.outputs)}")
     lines.append(
         f"{facts['num_train']} training and {facts['num_test']} test examples of shape "
-        f"{tuple(facts['input_shape'])}, {facts['num_classes']} classes: {classes}"
+        f"{tuple(facts['input_shape'])}, {predicted}"
     )
     lines.append(f"{facts['num_parameters']:,} parameters, {facts['num_features']} features")
     lines.append(f"decay     λ/2 ‖[W, b]‖² is the last layer's part in the MSE loss; {facts['ridge_convention']}")

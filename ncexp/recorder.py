@@ -25,6 +25,7 @@ from torch.optim import Optimizer
 from ncexp.config import Component, ConfigError, check_analyses
 from ncexp.config.components import digest
 from ncexp.config.installed import read_choice
+from ncexp.datasets import Targets
 from ncexp.measure import EpochEvaluator, LoadedData, LoadedExamples, Ridge, Snapshot, Subject, TappedNetwork
 from ncexp.measure.evaluator import buffers_kept, seed_of, undisturbed
 from ncexp.measure.loaders import one_loader
@@ -35,6 +36,7 @@ from ncexp.record import Record, RunDirectory, State, read_config, read_json, wr
 from ncexp.record.provenance import code_state
 from ncexp.report import draw_run
 from ncexp.training import SINGLE, Diverged, environment, joined, objective_of, refuse_other_than_scalar
+from ncexp.training.losses import refuse_other_task
 from ncexp.training.optimizers import DECOUPLED
 
 Loss = Callable[..., Tensor]
@@ -47,8 +49,9 @@ ANALYSES = ("collapse", "decisions", "decomposition", "central_path")
 class Recorder:
     """Evaluates the network of somebody's own loop, and keeps a run directory like any other.
 
-    directory: of this run; a loop that was stopped goes on in the one that it began. num_classes: C. classifier: the
-    last nn.Linear, or its name in model.named_modules(). loss: "mse" (½ the sum over classes, mean over examples),
+    directory: of this run; a loop that was stopped goes on in the one that it began. num_classes: C; targets: in its
+    place, the names of what a regression predicts, with loss="squared_error", the default then. classifier: the last
+    nn.Linear, or its name in model.named_modules(). loss: "mse" (½ the sum over classes, mean over examples),
     "mse_mean" (torch.nn.MSELoss on one-hot targets), "cross_entropy", another name in conf/loss, or a callable (logits,
     labels) → the mean loss, from which λ follows if it has the attribute `half_mse_scale`. optimizer: the loop's, from
     which the decay of the last layer is read, and whether it acts through the gradient. Without it, weight_decay: of
@@ -68,9 +71,10 @@ class Recorder:
         self,
         directory: str | PathLike[str],
         *,
-        num_classes: int,
+        num_classes: int | None = None,
+        targets: Sequence[str] | None = None,
         classifier: nn.Linear | str,
-        loss: str | Loss = "cross_entropy",
+        loss: str | Loss | None = None,
         optimizer: Optimizer | None = None,
         weight_decay: float | tuple[float, float] = 0.0,
         decoupled_weight_decay: bool = False,
@@ -80,13 +84,19 @@ class Recorder:
         lr: float | None = None,
         seed: int | None = None,
     ) -> None:
-        self._directory, self._num_classes = RunDirectory(Path(directory)), int(num_classes)
+        if (num_classes is None) == (targets is None):
+            got = "neither" if num_classes is None else "both"
+            raise ConfigError(f"num_classes: expected C, or targets, the names of those of a regression, got {got}.")
+        self._targets = None if targets is None else Targets([*targets], [1.0] * len(targets))
+        outputs = num_classes if self._targets is None else len(self._targets.names)
+        self._directory, self._num_classes = RunDirectory(Path(directory)), int(outputs or 0)
         self._classifier, seed = classifier, None if seed is None else int(seed)
         self._names = (dataset, architecture)
         pair = weight_decay if isinstance(weight_decay, tuple) else (weight_decay, weight_decay)
         self._decay = (float(pair[0]), float(pair[1]))  # whatever kind of number it is
         self._optimizer, self._decoupled = optimizer, decoupled_weight_decay
-        chosen, self._loss = _choose_loss(loss, self._num_classes)
+        usual = "cross_entropy" if self._targets is None else "squared_error"
+        chosen, self._loss = _choose_loss(usual if loss is None else loss, self._num_classes, self._targets is not None)
         asked = analyses if isinstance(analyses, Mapping) else {name: {} for name in analyses}
         analysis = {  # an entry with a _target_ of its own is one that conf/analysis lacks
             name: {"name": name, **options} if "_target_" in options else read_choice("analysis", name, **options)
@@ -175,15 +185,17 @@ class Recorder:
     ) -> Subject:
         last = network.classifier
         if last.out_features != self._num_classes:
+            name = "num_classes" if self._targets is None else "targets"
             raise ValueError(
-                f"num_classes: expected {last.out_features}, the outputs of the classifier, got {self._num_classes}. "
+                f"{name}: expected {last.out_features}, the outputs of the classifier, got {self._num_classes}. "
                 "Correct it, or name another layer."
             )
         given = {"train": train_loader} if test_loader is None else {"train": train_loader, "test": test_loader}
         device, processes = last.weight.device, self._processes
-        splits = {split: LoadedExamples(split, loader, device, processes) for split, loader in given.items()}
+        width = None if self._targets is None else self._num_classes
+        splits = {split: LoadedExamples(split, one, device, processes, width) for split, one in given.items()}
         objective = objective_of(self._loss)
-        refuse_other_than_scalar(objective, last.weight)
+        refuse_other_than_scalar(objective, last.weight, self._targets is not None)
         scale = getattr(self._loss, "half_mse_scale", None)
         if self._optimizer is None:
             ridge = ridge_for(last, self._decay, self._decoupled, scale)
@@ -195,7 +207,7 @@ class Recorder:
                 ' Add "outside": {"datasets": [...]} to analyses.'
             )
         others = {name: LoadedExamples(name, one_loader(name, one), device, processes) for name, one in outside.items()}
-        data = LoadedData({**splits}, self._num_classes, {**others})
+        data = LoadedData({**splits}, self._num_classes, {**others}, self._targets)
         return Subject(network, objective, data, ridge, processes, shared_out=True)
 
     def _note_facts(self, snapshot: Snapshot, subject: Subject) -> None:
@@ -222,8 +234,10 @@ class Recorder:
         directory, (dataset, architecture) = self._directory, self._names
         assert isinstance(examples, LoadedExamples)
         data, model = getattr(examples.given, "dataset", examples.given), network.model
+        targets = self._targets
+        outputs = {"num_classes": self._num_classes} if targets is None else {"targets": targets.names}
         raw = {
-            "dataset": {**_described(dataset, data), "num_classes": self._num_classes, **examples.shapes},
+            "dataset": {**_described(dataset, data), **outputs, **examples.shapes},
             "architecture": {
                 **_described(architecture, model),
                 "num_features": network.classifier.in_features,
@@ -255,12 +269,17 @@ class Recorder:
         self._lock.close()
 
 
-def _choose_loss(loss: str | Loss, num_classes: int) -> tuple[dict[str, Any], Loss]:
+def _choose_loss(loss: str | Loss, num_classes: int, of_targets: bool) -> tuple[dict[str, Any], Loss]:
     """The entry of config.yaml and the callable, of a name in conf/loss or of a callable (logits, labels)."""
     if isinstance(loss, str):
         raw = read_choice("loss", loss)
-        return raw, Component.check("loss", raw).build(num_classes=num_classes)
-    if isinstance(loss, nn.MSELoss):
+        built = Component.check("loss", raw).build(num_classes=num_classes)
+        try:
+            refuse_other_task(built, loss, of_targets)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        return raw, built
+    if isinstance(loss, nn.MSELoss) and not of_targets:
         raise ConfigError(
             "loss: expected a callable (logits, labels), got torch.nn.MSELoss, which takes one-hot targets. "
             'Use loss="mse_mean", the same on one-hot targets, or "mse", half the sum over the classes.'
@@ -311,14 +330,22 @@ def _facts_of(snapshot: Snapshot, subject: Subject, before: Mapping[str, Any] | 
     ridge = ridge_facts(snapshot.ridge)
     if before and any(before[name] != ridge[name] for name in ("ridge_weight", "ridge_bias")):
         ridge["ridge_convention"] += f"; at epoch {snapshot.epoch}: it has changed, mse/ridge_weight has that of each"
-    train = snapshot.splits["train"].statistics
+    train, targets = snapshot.splits["train"].statistics, subject.dataset.targets
+    if targets is not None:
+        of_labels: dict[str, Any] = {"num_targets": len(targets.names), "targets": targets.names}
+        of_labels["target_scales"] = targets.scales
+    else:
+        counts = snapshot.splits["train"].of_classes.counts
+        of_labels = {
+            "num_classes": len(counts),
+            "smallest_class": int(counts.min()),
+            "largest_class": int(counts.max()),
+        }
     read = {name: getattr(data, "incomplete", "") for name, data in subject.splits.items()}
     return {
-        "num_classes": train.num_classes,
+        **of_labels,
         **{f"num_{name}": split.statistics.num_examples for name, split in snapshot.splits.items()},
         **{f"read_{name}": words for name, words in read.items() if words},
-        "smallest_class": int(train.counts.min()),
-        "largest_class": int(train.counts.max()),
         "num_features": train.num_features,
         "num_parameters": sum(parameter.numel() for parameter in subject.network.parameters()),
         **ridge,

@@ -17,7 +17,15 @@ from ncexp.config import ConfigError, check, check_measurement, check_simulation
 
 DOCS = Path(__file__).parents[1] / "docs"
 #: Page → how many different commands it has at least: a page whose commands are no longer found would test nothing.
-PAGES = {"beyond_balanced": 7, "central_path": 9, "depth": 2, "fashion_mnist": 5, "optimizers": 3, "outside": 5}
+PAGES = {
+    "beyond_balanced": 7,
+    "central_path": 9,
+    "depth": 2,
+    "fashion_mnist": 5,
+    "optimizers": 3,
+    "outside": 5,
+    "regression": 6,
+}
 #: How the overrides of a subcommand are composed, and what checks the result; the others take none.
 CHECKS: dict[str, tuple[str, Callable[..., object]]] = {
     "train": ("config", check),

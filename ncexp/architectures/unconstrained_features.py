@@ -50,6 +50,6 @@ class FreeFeatures(nn.Module):
         if not torch.equal(inputs, functional.one_hot(numbers, len(self.table)).to(inputs)):
             raise ValueError(
                 "architecture=unconstrained_features: expected rows of the identity as inputs, got others. "
-                "Choose dataset=unconstrained."
+                "Choose dataset=unconstrained, or unconstrained_targets."
             )
         return self.table[numbers]

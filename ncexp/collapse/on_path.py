@@ -26,7 +26,9 @@ from torch import Tensor
 
 from ncexp.collapse.class_statistics import ClassStatistics, class_statistics
 from ncexp.collapse.determined_range import DeterminedRange, determined_range
+from ncexp.collapse.known_directions import known_directions, units_rounding
 from ncexp.collapse.snr_spectrum import snr_singular_values
+from ncexp.collapse.target_statistics import target_statistics
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,15 +53,19 @@ def least_squares_step(
 
     Args:
         features: h, (n, P), floating, at least two classes among them.
-        labels: (n,) class of each example; a class may be missing.
-        num_classes: C.
+        labels: (n,) class of each example; a class may be missing. Or targets (n, m) of a regression, floating.
+        num_classes: C, or m.
         ridge: (λ_W, λ_b), each ≥ 0.
         bias: False for a layer without bias.
 
     Raises:
         ValueError: at λ_W = 0, features of a single class, not finite, or whose squares float64 does not hold.
     """
-    known = features if ridge[0] > 0 else features.double() @ _basis(_known_range(features, labels))
+    known = features
+    if ridge[0] == 0:
+        of_targets = labels.is_floating_point()
+        basis = _basis_of_targets(features, bias) if of_targets else _basis(_known_range(features, labels))
+        known = features.double() @ basis
     return _solved(known.double(), labels, num_classes, ridge, bias)
 
 
@@ -99,7 +105,8 @@ def renormalizer(statistics: ClassStatistics) -> Tensor:
 def _solved(features: Tensor, labels: Tensor, num_classes: int, ridge: tuple[float, float], bias: bool) -> PathStep:
     num_examples, num_features = features.shape
     extended = torch.cat([features, features.new_ones(num_examples, 1)], dim=1) if bias else features
-    targets = torch.nn.functional.one_hot(labels.long(), num_classes).to(features)
+    one_hot = labels if labels.is_floating_point() else torch.nn.functional.one_hot(labels.long(), num_classes)
+    targets = one_hot.to(features)
     penalties = features.new_tensor([*[ridge[0]] * num_features, *[ridge[1]] * bias])
     charged = penalties > 0
     design = torch.cat([extended / num_examples**0.5, penalties.sqrt().diag()[charged]])
@@ -122,6 +129,17 @@ def _known_range(features: Tensor, labels: Tensor) -> DeterminedRange:
     if not statistics.hold_squares:
         raise ValueError("features: expected squares that float64 holds, got others. The training has diverged.")
     return determined_range(statistics)
+
+
+def _basis_of_targets(features: Tensor, bias: bool) -> Tensor:
+    """(P, k): h ↦ its coordinates on the directions that the features determine; see `ncexp.collapse.regression`."""
+    rows = features.detach()
+    if not bool(rows.double().square().sum().isfinite()):
+        raise ValueError("features: expected squares that float64 holds, got others. The training has diverged.")
+    statistics = target_statistics(rows, rows[:, :1])
+    mean, moments = statistics.feature_mean, statistics.feature_covariance
+    rounding = units_rounding(statistics.feature_eps, mean, moments.diagonal())
+    return known_directions(moments if bias else moments + torch.outer(mean, mean), rounding).inverse_root
 
 
 def _basis(known: DeterminedRange) -> Tensor:

@@ -42,7 +42,7 @@ from torch import Tensor
 
 from ncexp.collapse.checks import all_finite, require_finite
 from ncexp.collapse.known_directions import KnownDirections, known_directions, units_rounding
-from ncexp.collapse.least_squares import Ridge, ridge_pair
+from ncexp.collapse.least_squares import PathDistance, Ridge, ridge_pair
 from ncexp.collapse.linear_algebra import ROUND_OFF
 from ncexp.collapse.target_statistics import TargetStatistics
 
@@ -194,6 +194,36 @@ def target_errors(statistics: TargetStatistics, weight: Tensor, bias: Tensor | N
     return TargetErrors(errors, torch.where(constant, torch.nan, 1 - errors / variances))
 
 
+def distance_to_regression_path(
+    statistics: TargetStatistics, weight: Tensor, bias: Tensor | None, ridge: Ridge
+) -> PathDistance:
+    """The last layer beside the least-squares one of the same features, both with the same λ; as `distance_to_path`.
+
+    Raises:
+        ValueError: what `decompose_regression` refuses.
+    """
+    terms = decompose_regression(statistics, weight, bias, ridge)
+    if math.isnan(terms.loss):
+        return PathDistance(perp_share=math.nan, classifier_distance=math.nan, prediction_angle=math.nan)
+    layer = _checked_layer(statistics, weight, bias)
+    optimum = least_squares_map(statistics, ridge, bias is not None)
+    off = LinearMap(layer.weight - optimum.weight, _difference(layer.bias, optimum.bias))
+    total = max(terms.loss, terms.loss_ls + terms.loss_ls_perp)
+    sizes = [float(_mean_square(statistics, one)) ** 0.5 for one in (layer, optimum)]
+    angle = math.nan  # of a layer that predicts 0 for everything, which points nowhere
+    if all(size > 0 for size in sizes):
+        mine, best = (_divided(one, size) for one, size in zip((layer, optimum), sizes, strict=True))
+        apart = LinearMap(mine.weight - best.weight, _difference(mine.bias, best.bias))
+        half = float(_mean_square(statistics, apart).clamp(min=0)) ** 0.5 / 2
+        angle = math.degrees(2 * math.asin(min(half, 1.0)))
+    of_optimum = _length(optimum)
+    return PathDistance(
+        perp_share=terms.loss_ls_perp / total if total else math.nan,
+        classifier_distance=_length(off) / of_optimum if of_optimum else math.nan,
+        prediction_angle=angle,
+    )
+
+
 class _Problem:
     """The problem with the bias eliminated; see the module's docstring for β, G and K."""
 
@@ -302,6 +332,15 @@ def _mean_square(statistics: TargetStatistics, layer: LinearMap) -> Tensor:
     """½ Ave ‖W h + b‖²."""
     about_mean = ((layer.weight @ statistics.feature_covariance) * layer.weight).sum() / 2
     return about_mean + _half_square(_at_mean(statistics, layer))
+
+
+def _divided(layer: LinearMap, size: float) -> LinearMap:
+    return LinearMap(layer.weight / size, None if layer.bias is None else layer.bias / size)
+
+
+def _length(layer: LinearMap) -> float:
+    """‖[W, b]‖_F."""
+    return math.sqrt(sum(float(part.square().sum()) for part in layer if part is not None))
 
 
 def _half_square(values: Tensor) -> Tensor:

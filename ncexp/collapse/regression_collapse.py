@@ -26,6 +26,7 @@ h̃; NRC2 divided by P. Compare numbers only where the formula is known.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -127,25 +128,42 @@ class RegressionCollapseAccumulator:
         if not self._count:
             raise ValueError("features: expected at least one example, got none. Call update first.")
         nrc1, nrc1_centered, nrc2, nrc2_centered = (self._sums / self._count).tolist()
-        value, gamma = nrc3(self._weight, self._statistics.target_covariance)
-        num_targets = self._statistics.num_targets
-        angle = math.nan
-        if self._rows.shape[1] and self._principal.shape[1]:
-            # sin of the largest angle: exact where it is small, which the cosine is not.
-            small, large = sorted((self._rows, self._principal), key=lambda basis: basis.shape[1])
-            beyond = torch.linalg.matrix_norm(small - large @ (large.T @ small), ord=2)
-            angle = math.degrees(math.asin(min(float(beyond), 1.0)))
         return RegressionCollapse(
             nrc1=nrc1,
             nrc2=nrc2,
             nrc1_centered=nrc1_centered,
             nrc2_centered=nrc2_centered,
-            nrc3=value,
-            gamma=gamma,
-            explained_variance=float(explained_variances(self._statistics)[:num_targets].sum()),
-            rank_features=float(_known_rank(self._statistics)),
-            subspace_angle=angle,
+            **regression_geometry(self._statistics, self._weight),
         )
+
+    def reduce(self, total: Callable[..., list[float]]) -> None:
+        """Replace the sums of one process by those of all, as total(*numbers) adds them up; collective."""
+        *sums, count = total(*self._sums.tolist(), float(self._count))
+        self._sums, self._count = self._sums.new_tensor(sums), int(count)
+
+
+def regression_geometry(statistics: TargetStatistics, weight: Tensor) -> dict[str, float]:
+    """What of RegressionCollapse is a function of the statistics: ``nrc3``, ``gamma``, ``explained_variance``,
+    ``rank_features`` and ``subspace_angle``.
+
+    weight: W, (m, P), on the device of the statistics.
+    """
+    weight = weight.detach().to(statistics.feature_mean)
+    rows, principal = _row_space(weight), principal_directions(statistics)
+    value, gamma = nrc3(weight, statistics.target_covariance)
+    angle = math.nan
+    if rows.shape[1] and principal.shape[1]:
+        # sin of the largest angle: exact where it is small, which the cosine is not.
+        small, large = sorted((rows, principal), key=lambda basis: basis.shape[1])
+        beyond = torch.linalg.matrix_norm(small - large @ (large.T @ small), ord=2)
+        angle = math.degrees(math.asin(min(float(beyond), 1.0)))
+    return {
+        "nrc3": value,
+        "gamma": gamma,
+        "explained_variance": float(explained_variances(statistics)[: statistics.num_targets].sum()),
+        "rank_features": float(_known_rank(statistics)),
+        "subspace_angle": angle,
+    }
 
 
 def measure_regression_collapse(statistics: TargetStatistics, weight: Tensor, features: Tensor) -> RegressionCollapse:

@@ -7,7 +7,8 @@ that a mean of 1e6 times the spread costs no digit of the covariances.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.distributed
@@ -73,6 +74,11 @@ class TargetStatistics:
     def num_targets(self) -> int:
         """m."""
         return self.target_mean.shape[0]
+
+    def to(self, device: torch.device | str) -> TargetStatistics:
+        """The same statistics on another device."""
+        moved: dict[str, Any] = {name: one.to(device) for name, one in vars(self).items() if isinstance(one, Tensor)}
+        return replace(self, **moved)
 
     @property
     def hold_squares(self) -> bool:

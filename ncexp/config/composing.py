@@ -44,14 +44,26 @@ def composing(overrides: Sequence[str]) -> Iterator[None]:
 
 
 def _changes() -> str:
-    """The overrides of options of network and loss, labels apart, and of an experiment, which may change any."""
+    """The overrides of network and loss and their options, labels apart, and of an experiment, which may change any.
+
+    A choice may not be read here that itself follows from another one: Hydra knows choices that are written out alone.
+    """
     words = [word.lstrip("+~") for word in _OVERRIDES.get()]
     labels = tuple(f"{group}.{label}=" for group in ("architecture", "loss") for label in labels_of(group))
-    begin = ("experiment=", "architecture.", "loss.")
-    return "".join(f" {word}" for word in words if word.startswith(begin) and not word.startswith(labels))
+    begin = ("experiment=", "architecture", "loss")
+    same = {f"{group}={usual}" for group, usual in _MAIN.items()}
+    return "".join(
+        f" {word}" for word in words if word.startswith(begin) and not word.startswith(labels) and word not in same
+    )
 
 
 #: ${either:ONE,OTHER,SAME,ELSE} and ${changes:}, with which conf/config.yaml has a choice follow from others.
+#: ${usual:GROUP,DATASET}: what is chosen for data whose targets are numbers.
+_OF_TARGETS = {"diabetes", "linnerud", "synthetic_regression"}
+_USUAL = {"architecture": "mlp", "loss": "squared_error"}
+#: Those of the main job, and of all other data.
+_MAIN = {"architecture": "resnet", "loss": "mse_mean"}
+OmegaConf.register_new_resolver("usual", lambda group, dataset: (_USUAL if dataset in _OF_TARGETS else _MAIN)[group])
 OmegaConf.register_new_resolver("either", lambda one, other, same, otherwise: same if one == other else otherwise)
 OmegaConf.register_new_resolver("changes", _changes)
 

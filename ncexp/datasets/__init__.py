@@ -1,4 +1,4 @@
-"""conf/dataset: each choice returns a Dataset: a train and a test split, and the number of classes."""
+"""conf/dataset: each choice returns a Dataset: a train and a test split, and the number of classes, or the targets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Examples(Protocol):
 
     @property
     def labels(self) -> Tensor:
-        """(n,) int64, on the device that the batches come to."""
+        """(n,) int64, or targets (n, m) float32, on the device that the batches come to."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -70,8 +70,21 @@ def label_fault(labels: Tensor) -> str:
 
 
 @dataclass(frozen=True)
+class Targets:
+    """What a regression predicts, m numbers an example; names and scales: of each.
+
+    A target in its own unit is a constant plus its scale times the number in the split: the standard deviation by which
+    it was divided, 1 where it was not.
+    """
+
+    names: list[str]
+    scales: list[float]
+
+
+@dataclass(frozen=True)
 class Split:
-    """Examples held as tensors: inputs (n, *input_shape) float32, labels (n,) int64, on one device.
+    """Examples held as tensors: inputs (n, *input_shape) float32, labels (n,) int64 or targets (n, m) float32, on one
+    device.
 
     Raises ValueError for what is no such tensor (a NumPy array, say), and for other than one label for each input.
     `check_data` looks at their values.
@@ -81,9 +94,11 @@ class Split:
     labels: Tensor
 
     def __post_init__(self) -> None:
-        if isinstance(self.labels, Tensor) and (fault := label_fault(self.labels)):
+        of_targets = isinstance(self.labels, Tensor) and self.labels.dim() == 2 and self.labels.is_floating_point()
+        if isinstance(self.labels, Tensor) and not of_targets and (fault := label_fault(self.labels)):
             raise ValueError(f"Split: expected {fault}")
-        for name, kind, make in (("inputs", torch.float32, "float"), ("labels", torch.int64, "long")):
+        of_labels = ("labels", torch.float32, "float") if of_targets else ("labels", torch.int64, "long")
+        for name, kind, make in (("inputs", torch.float32, "float"), of_labels):
             value: Any = getattr(self, name)
             if not isinstance(value, Tensor) or value.dtype != kind:
                 got = value.dtype if isinstance(value, Tensor) else f"a {type(value).__module__}.{type(value).__name__}"
@@ -119,8 +134,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A train and a test split of one classification problem with labels 0..num_classes-1.
+    """A train and a test split of one problem: labels 0..num_classes-1, or targets of a regression.
 
+    num_classes: C; of a regression the number m of its targets, which is that of the network's outputs. targets: of a
+    regression; None of classes.
     facts: what facts.json of a run tells beside the sizes, by name: pixels that never vary, labels changed.
     origin: a sentence to print: where the files were found and where what was decoded is kept; "" without files.
     held_out: test examples of the classes that are held out. raw: the test inputs before they were standardised; None
@@ -134,6 +151,7 @@ class Dataset:
     origin: str = ""
     held_out: Examples | None = None
     raw: Raw | None = None
+    targets: Targets | None = None
 
     @property
     def splits(self) -> dict[str, Examples]:
@@ -155,10 +173,11 @@ def check_data(data: Dataset) -> Dataset:
     """The data, after looking once, before anything is made of them, that they can be trained on and measured.
 
     Raises ValueError, with the line that repairs it: labels other than 0..num_classes-1, a class without an example in
-    train or in test, inputs that are not finite, of two shapes, or images with their channels last.
+    train or in test, targets that are constant or not finite, inputs that are not finite, of two shapes, or images with
+    their channels last.
     """
     shape = data.input_shape
-    if data.num_classes < 2:
+    if data.num_classes < 2 and data.targets is None:
         raise ValueError(f"dataset: expected two classes at least, got {data.num_classes}. Check the labels.")
     if data.test.input_shape != shape or not shape:
         raise ValueError(
@@ -175,7 +194,12 @@ def check_data(data: Dataset) -> Dataset:
             "Put them first: inputs = inputs.permute(0, 3, 1, 2)."
         )
     for name, split in data.splits.items():
-        _refuse_labels(name, split.labels, data.num_classes)
+        if data.targets is None and (fault := label_fault(split.labels)):
+            raise ValueError(f"dataset: expected {fault}")
+        if data.targets is None:
+            _refuse_labels(name, split.labels, data.num_classes)
+        else:
+            _refuse_targets(name, split.labels, data.targets)
         if isinstance(split, Split) and not bool(split.inputs.sum().isfinite()):  # a sum may overflow by itself
             finite = split.inputs.flatten(1).isfinite().all(1)
             if not bool(finite.all()):
@@ -185,6 +209,26 @@ def check_data(data: Dataset) -> Dataset:
                     "inputs.flatten(1).isfinite().all(1); inputs, labels = inputs[keep], labels[keep]."
                 )
     return data
+
+
+def _refuse_targets(name: str, values: Tensor, targets: Targets) -> None:
+    """values: (n, m), of this split. Of a test split a target may be constant: its R² is undefined, nothing else."""
+    if values.shape[1:] != (len(targets.names),):
+        raise ValueError(
+            f"dataset: expected targets (n, {len(targets.names)}) in {name}, for {listed(targets.names)}, got "
+            f"{tuple(values.shape)}. Give one column each."
+        )
+    for target, column in zip(targets.names, values.unbind(1), strict=True):
+        if not bool(column.isfinite().all()):
+            raise ValueError(
+                f"dataset: expected finite targets, got NaN or infinity in {target} of "
+                f"{int((~column.isfinite()).sum())} of {len(column)} {name} examples. Leave them out."
+            )
+        if name == "train" and bool((column == column[0]).all()):
+            raise ValueError(
+                f"dataset: expected targets that vary in {name}, got {float(column[0]):g} as {target} of all "
+                f"{len(column)} examples. Leave {target} out."
+            )
 
 
 def _refuse_labels(name: str, labels: Tensor, num_classes: int) -> None:

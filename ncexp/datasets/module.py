@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ncexp.config import ADDED
 from ncexp.config.components import locate
-from ncexp.datasets import Dataset, Split, digest, label_fault, listed, number_classes
+from ncexp.datasets import Dataset, Split, Targets, digest, label_fault, listed, number_classes
 from ncexp.datasets.holding_out import HoldOut, without_classes
 
 #: Examples that are put together at a time.
 _BLOCK = 512
 
 
-def load(*, factory: str, hold_out: HoldOut = None, **options: Any) -> Dataset:
+def load(
+    *, factory: str, hold_out: HoldOut = None, targets: Annotated[list[str] | None, ADDED] = None, **options: Any
+) -> Dataset:
     """factory(**options) → (train, test), each a torch Dataset of (input, label), or (inputs, labels) as arrays.
 
     Each example is taken once, in order, and held as a tensor: inputs (n, *shape) float32, labels (n,) int64 from 0 on.
     What a random transformation makes of it is drawn once. The classes are the distinct labels: in the order of the
     numbers, with gaps or from 1 on, or of the alphabet where they are words; facts and origin name them then. hold_out:
     classes to train without, by their labels (`holding_out`); of a function that takes hold_out, its own option.
+    targets: of a regression, the names of m numbers an example, which stand in the place of the label, (n, m), or (n,)
+    for one; they are taken as they are.
 
     Raises ValueError where the function cannot be imported, refuses the options, or returns something else.
     """
@@ -45,6 +50,10 @@ def load(*, factory: str, hold_out: HoldOut = None, **options: Any) -> Dataset:
             f"{type(returned).__name__}{f' of {kinds}' if kinds else ''} of {factory}. return (x_train, y_train), "
             "(x_test, y_test)"
         )
+    if targets is not None:
+        if hold_out:
+            raise ValueError("dataset.hold_out: expected none beside targets, which are no classes. Leave it out.")
+        return _regression(factory, targets, returned)
     (inputs, words), (test_inputs, test_words) = (_examples(factory, part) for part in returned)
     classes = number_classes("dataset.factory", words[0], test_words[0])
     train, test = (
@@ -57,11 +66,30 @@ def load(*, factory: str, hold_out: HoldOut = None, **options: Any) -> Dataset:
     named = [*classes] != [str(number) for number in range(len(classes))]
     said = f"the labels {listed([*classes], 10)} of {factory} are the classes 0 to {len(classes) - 1}" if named else ""
     facts = {"classes": listed([*classes])} if named else {}
+    whole = Dataset(train, test, len(classes), {"content": _content(train, test), **facts}, said)
+    return without_classes(whole, [*classes], hold_out)
+
+
+def _content(train: Split, test: Split) -> str:
     tensors = (tensor for split in (train, test) for tensor in (split.inputs, split.labels))
-    content = digest(*(f"{tuple(one.shape)}".encode() + one.contiguous().numpy().tobytes() for one in tensors))
-    return without_classes(
-        Dataset(train, test, len(classes), {"content": content, **facts}, said), [*classes], hold_out
-    )
+    return digest(*(f"{tuple(one.shape)}".encode() + one.contiguous().numpy().tobytes() for one in tensors))
+
+
+def _regression(factory: str, targets: list[str], parts: Iterable[Any]) -> Dataset:
+    splits = []
+    for part in parts:
+        blocks = [*_blocks(factory, part)]
+        values = torch.cat([torch.as_tensor(labels) for _, labels in blocks])
+        values = values.unsqueeze(1) if values.dim() == 1 else values
+        if values.dim() != 2 or values.shape[1] != len(targets):
+            count = values.shape[1] if values.dim() == 2 else "m"
+            raise ValueError(
+                f"dataset.targets: expected the names of the {count} targets (n, m) of {factory}, got {len(targets)} "
+                f"names and targets {tuple(values.shape)}. Name each column once."
+            )
+        splits.append(Split(torch.cat([torch.as_tensor(inputs) for inputs, _ in blocks]).float(), values.float()))
+    named = Targets(targets, [1.0] * len(targets))
+    return Dataset(splits[0], splits[1], len(targets), {"content": _content(*splits)}, targets=named)
 
 
 def _is_part(part: Any) -> bool:
@@ -75,18 +103,7 @@ def _is_pair(part: Any) -> bool:
 
 def _examples(factory: str, part: Any) -> tuple[list[Any], tuple[list[str], Tensor]]:
     """The inputs in blocks; of the labels the distinct ones as words, and for each example the place among them."""
-    blocks: Iterable[Any] = (
-        [part] if _is_pair(part) else DataLoader(part, batch_size=_BLOCK, generator=torch.Generator())
-    )
-    inputs, labels = [], []
-    for block in blocks:
-        if not _is_pair(block):
-            raise ValueError(
-                f"dataset.factory: expected examples (input, label), got {type(block).__name__} from a "
-                f"{type(part).__name__} of {factory}. Let its __getitem__ return input, label."
-            )
-        inputs.append(block[0])
-        labels.append(block[1])
+    inputs, labels = (list(parts) for parts in zip(*_blocks(factory, part), strict=True))
     if all(np.asarray(part).dtype.kind in "UO" and all(isinstance(word, str) for word in part) for part in labels):
         words, places = np.unique([word for part in labels for word in part], return_inverse=True)
         return inputs, (words.tolist(), torch.from_numpy(places))
@@ -95,3 +112,15 @@ def _examples(factory: str, part: Any) -> tuple[list[Any], tuple[list[str], Tens
         raise ValueError(f"dataset.factory: expected {fault} ({factory})")
     values, where = torch.unique(whole.long(), return_inverse=True)
     return inputs, ([str(value) for value in values.tolist()], where)
+
+
+def _blocks(factory: str, part: Any) -> Iterator[tuple[Any, Any]]:
+    """Inputs and labels of some examples at a time."""
+    loaded = [part] if _is_pair(part) else DataLoader(part, batch_size=_BLOCK, generator=torch.Generator())
+    for block in loaded:
+        if not _is_pair(block):
+            raise ValueError(
+                f"dataset.factory: expected examples (input, label), got {type(block).__name__} from a "
+                f"{type(part).__name__} of {factory}. Let its __getitem__ return input, label."
+            )
+        yield block[0], block[1]

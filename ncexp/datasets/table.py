@@ -1,4 +1,4 @@
-"""conf/dataset/table: a table of numbers with a column of labels, in a CSV or Parquet file."""
+"""conf/dataset/table: a table of numbers with a column of labels, or of targets, in a CSV or Parquet file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import csv
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from ncexp.config import Count, Fraction, Seed
+from ncexp.config import ADDED, Count, Fraction, Seed
 from ncexp.datasets import Dataset, Split, digest, is_number, listed, number_classes
 from ncexp.datasets.holding_out import Classes, HoldOut
 from ncexp.datasets.preprocessing import Imbalance, Raw, choose, fit, mislabel, training_subset
+from ncexp.datasets.regression import split_regression, split_rows
 
 #: Cells that are Python's objects at one time: as such they take ten times the memory of the table.
 _BLOCK = 2**20
@@ -43,17 +44,19 @@ _FEWEST_ORDERED = 10
 def load(
     *,
     path: str,
-    label: str | int,
+    label: str | int | None = None,
+    target: Annotated[list[str] | None, ADDED] = None,
     test_path: str | None = None,
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2,
     standardize: Literal["per_column", "none"] = "per_column",
+    standardize_targets: Annotated[bool, ADDED] = True,
     examples_per_class: Count | None = None,
     label_noise: Fraction = 0.0,
     imbalance: Imbalance = 1.0,
     hold_out: HoldOut = None,
     subset_seed: Seed = 0,
 ) -> Dataset:
-    """The rows of a table: inputs (n, columns) float32, every column but `label` in the file's order.
+    """The rows of a table: inputs (n, columns) float32, every column but `label`, or the targets, in the file's order.
 
     A column that nobody named and pandas' index are left out; facts and origin say which, and which columns look like
     row numbers.
@@ -65,19 +68,29 @@ def load(
     other rows `examples_per_class`, `imbalance` and `label_noise` choose and change the training set as for images.
     standardize: per_column, to mean 0 and standard deviation 1 over the training rows, constant columns to 0.
     hold_out: classes to train without, by their labels (`holding_out`).
+    target: in place of label, the columns that a regression predicts, numbers; standardize_targets: the same for these.
+    Then the share `test_fraction` of all rows is test, and the options of classes are refused.
 
     Raises ValueError, naming file, column and row, where a file or column is missing or a cell is no finite number,
     where a class has one row only, where test has a class that training has not, or the other way round, for a class
     held out that does not exist, or one class left.
     """
+    if (label is None) == (target is None):
+        got = "neither" if label is None else "both"
+        raise ValueError(
+            "dataset.label: expected a column of labels, or dataset.target=[...] for a regression, got "
+            f"{got}. Name one."
+        )
+    if target is not None:
+        if (examples_per_class, label_noise, imbalance) != (None, 0.0, 1.0) or hold_out:
+            raise ValueError(
+                "dataset.target: expected none of examples_per_class, label_noise, imbalance and hold_out, which are "
+                "of classes, beside it. Leave them out."
+            )
+        return _regression(path, test_path, target, test_fraction, standardize, standardize_targets, subset_seed)
     paths = [one for one in (path, test_path) if one is not None]
     tables = [read_table(one, str(label)) for one in paths]
-    if tables[0].names != tables[-1].names:
-        differing = sorted({*tables[0].names} ^ {*tables[-1].names}) or ["another order"]
-        raise ValueError(
-            f"dataset.test_path: expected the columns of dataset.path, in its order, got {', '.join(differing[:5])} in "
-            f"{test_path}. Correct one of them."
-        )
+    _refuse_other_columns(tables, test_path)
     names = _class_names(word for one in tables for word in one.words)
     classes = number_classes("dataset.label", *(map(names.__getitem__, one.words) for one in (tables[0], tables[-1])))
     labels = [torch.tensor([classes[names[word]] for word in one.words])[one.labels] for one in tables]
@@ -96,7 +109,7 @@ def load(
     standardization = fit([inputs], "per_pixel" if standardize == "per_column" else "none", unit=1.0)
     facts = {
         "num_constant_columns": standardization.num_constant,
-        **_column_facts(tables),
+        **_column_facts(torch.cat([table.inputs for table in tables]), tables[0].names, tables),
         "num_mislabelled": int((noisy != true).sum()),
         "classes": listed([*classes]),
         "content": digest(*map(_of_bytes, paths)),
@@ -106,6 +119,36 @@ def load(
     train_split, test_split = Split(standardization(inputs), noisy), Split(raw.standardized(), labels[-1][tested])
     held_out = Split(standardization(tables[-1].inputs[held]), labels[-1][held]) if hold_out else None
     return Dataset(train_split, test_split, num_classes, facts, _origin(path, facts), held_out, raw)
+
+
+def _regression(
+    path: str,
+    test_path: str | None,
+    target: list[str],
+    test_fraction: float,
+    standardize: Literal["per_column", "none"],
+    standardize_targets: bool,
+    seed: int,
+) -> Dataset:
+    paths = [one for one in (path, test_path) if one is not None]
+    tables = [_columns(one, target, "dataset.target") for one in paths]
+    _refuse_other_columns(tables, test_path)
+    files = [Path(one).expanduser() for one in paths]
+    inputs = torch.cat([_matrix(file, table, table.names) for file, table in zip(files, tables, strict=True)])
+    targets = torch.cat([_matrix(file, table, target) for file, table in zip(files, tables, strict=True)])
+    count = len(tables[0].columns[target[0]])
+    rows = (torch.arange(count), torch.arange(count, len(inputs)))
+    facts = {**_column_facts(inputs, tables[0].names, tables), "content": digest(*map(_of_bytes, paths))}
+    return split_regression(
+        inputs,
+        targets,
+        target,
+        rows if test_path is not None else split_rows(count, test_fraction, seed),
+        standardize,
+        standardize_targets,
+        facts,
+        _origin(path, facts),
+    )
 
 
 def _test_counts(labels: Tensor, classes: list[str], fraction: float) -> list[int]:
@@ -119,10 +162,18 @@ def _test_counts(labels: Tensor, classes: list[str], fraction: float) -> list[in
     return [min(max(round(fraction * count), 1), count - 1) for count in counts]
 
 
-def _column_facts(tables: list[Table]) -> dict[str, str]:
+def _refuse_other_columns(tables: Sequence[Columns | Table], test_path: str | None) -> None:
+    if tables[0].names != tables[-1].names:
+        differing = sorted({*tables[0].names} ^ {*tables[-1].names}) or ["another order"]
+        raise ValueError(
+            f"dataset.test_path: expected the columns of dataset.path, in its order, got {', '.join(differing[:5])} in "
+            f"{test_path}. Correct one of them."
+        )
+
+
+def _column_facts(inputs: Tensor, names: list[str], tables: Sequence[Columns | Table]) -> dict[str, str]:
     """Which columns are inputs, and, where there are such, which are left out and which look like row numbers."""
-    names = tables[0].names
-    numbered = like_row_numbers(torch.cat([table.inputs for table in tables]) if tables[1:] else tables[0].inputs)
+    numbered = like_row_numbers(inputs)
     columns = {
         "columns": names,
         "columns_left_out": [*dict.fromkeys(name for table in tables for name in table.left_out)],
@@ -208,28 +259,52 @@ def read_table(path: str, label: str) -> Table:
     Raises ValueError, naming file, column and row, where the file or the column is not there, a cell is no finite
     number or a label is missing.
     """
+    found = _columns(path, [label], "dataset.label")
+    file = Path(path).expanduser()
+    indices: dict[str, int] = {}
+    labels = [indices.setdefault(word, len(indices)) for word in _words(file, found.columns[label])]
+    return Table(found.names, _matrix(file, found, found.names), torch.tensor(labels), [*indices], found.left_out)
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """names: of the columns of inputs, in the file's order; columns: by name, those of inputs and of what is asked for;
+    left_out: as of a `Table`.
+    """
+
+    names: list[str]
+    columns: dict[str, Any]
+    left_out: list[str]
+
+
+def _matrix(file: Path, found: Columns, names: list[str]) -> Tensor:
+    """(n, columns) float64."""
+    return torch.from_numpy(np.stack([_numbers(file, name, found.columns[name]) for name in names], axis=1))
+
+
+def _columns(path: str, asked: list[str], key: str) -> Columns:
+    """The columns of a file; asked: of labels or targets, key: of the configuration by which they were asked for."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise ValueError(f"dataset.path: expected a file, got {file}, which is not there. Check the path.")
     if file.suffix not in (".csv", ".parquet"):
         raise ValueError(f"dataset.path: expected a file .csv or .parquet, got {file}. Write the table as one of them.")
     header, index, rows = _read_csv(file) if file.suffix == ".csv" else _read_parquet(file)
-    if label not in header:
-        raise ValueError(f"dataset.label: expected a column of {file}, got {label!r}. Valid: {', '.join(header[:20])}.")
-    columns = dict(zip(header, rows.columns, strict=True))
-    left_out = [name for name in header if name != label and (name in index or _UNNAMED.fullmatch(name))]
-    no_inputs = {label, *left_out}
+    if len({*asked}) < len(asked) or not asked:
+        raise ValueError(f"{key}: expected columns of {file}, each once, got {asked}. Correct it.")
+    if strange := [name for name in asked if name not in header]:
+        raise ValueError(f"{key}: expected a column of {file}, got {strange[0]!r}. Valid: {', '.join(header[:20])}.")
+    left_out = [name for name in header if name not in asked and (name in index or _UNNAMED.fullmatch(name))]
+    no_inputs = {*asked, *left_out}
     names = [name for name in header if name not in no_inputs]
     if not names:
+        besides = " and ".join(map(repr, asked))
         raise ValueError(
-            f"{file}: expected a column of inputs beside {label!r}, got {', '.join(left_out)}. Name the columns."
+            f"{file}: expected a column of inputs beside {besides}, got {', '.join(left_out)}. Name the columns."
         )
     if len(rows) == 0:
         raise ValueError(f"{file}: expected rows below the header, got none. Check the file.")
-    inputs = np.stack([_numbers(file, name, columns[name]) for name in names], axis=1)
-    indices: dict[str, int] = {}
-    labels = [indices.setdefault(word, len(indices)) for word in _words(file, columns[label])]
-    return Table(names, torch.from_numpy(inputs), torch.tensor(labels), [*indices], left_out)
+    return Columns(names, dict(zip(header, rows.columns, strict=True)), left_out)
 
 
 def _read_csv(path: Path) -> tuple[list[str], set[str], pyarrow.Table]:

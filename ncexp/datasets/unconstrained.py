@@ -7,8 +7,8 @@ from typing import Annotated
 import torch
 from pydantic import Field
 
-from ncexp.config import ADDED, Count
-from ncexp.datasets import Dataset, Split
+from ncexp.config import ADDED, Count, Positive, Seed
+from ncexp.datasets import Dataset, Split, Targets
 from ncexp.datasets.preprocessing import Imbalance, class_sizes
 
 #: Inputs are an n×n identity in float32: 1 GiB.
@@ -40,3 +40,28 @@ def numbered(
         )
     split = Split(torch.eye(num_examples), torch.arange(num_classes).repeat_interleave(torch.tensor(counts)))
     return Dataset(split, split, num_classes, {"test_split": "the train split"})
+
+
+def with_targets(
+    *, variances: Annotated[list[Positive], Field(min_length=1)], num_examples: Count = 100, sample_seed: Seed = 0
+) -> Dataset:
+    """n examples as those of `numbered`, with targets whose covariance has exactly the eigenvalues `variances`.
+
+    Targets (n, m) are drawn from a normal distribution, whitened, scaled and turned by a rotation that is drawn too;
+    their mean is 0. The test split is the train split.
+
+    Raises ValueError where n is above MOST_EXAMPLES, or not above m.
+    """
+    m = len(variances)
+    if not m < num_examples <= MOST_EXAMPLES:
+        raise ValueError(
+            f"dataset.num_examples: expected more than the {m} targets and at most {MOST_EXAMPLES}, got {num_examples}."
+        )
+    generator = torch.Generator().manual_seed(sample_seed)
+    drawn = torch.randn(num_examples, m, generator=generator, dtype=torch.float64)
+    white = num_examples**0.5 * torch.linalg.qr(drawn - drawn.mean(0)).Q
+    rotation = torch.linalg.qr(torch.randn(m, m, generator=generator, dtype=torch.float64)).Q
+    targets = white * torch.tensor(variances, dtype=torch.float64).sqrt() @ rotation.T
+    split = Split(torch.eye(num_examples), targets.float())
+    names = [f"y{k}" for k in range(1, m + 1)]
+    return Dataset(split, split, m, {"test_split": "the train split"}, targets=Targets(names, [1.0] * m))

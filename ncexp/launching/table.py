@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ncexp.launching.states import Standing, fault_of, in_trouble, job_of, look
 from ncexp.launching.sweep_directory import Entry, SweepDirectory, last_lines
-from ncexp.record import DamagedFile, RunDirectory, State, format_counts
+from ncexp.record import DamagedFile, RunDirectory, State, format_counts, read_json
 
 #: What SLURM says of a job that it ends, the sentence with numbers first, and what would help.
 _ENDED_BY_SLURM = {
@@ -147,9 +147,11 @@ def print_end(
     place, measured = _typed(outputs), _typed(trained)
     if outputs == DEFAULT.absolute() and trained.parent == outputs:
         measured = trained.name.rpartition("_")[2]  # the key: a run there is found by it
+    noted = [path for path in (trained / "facts.json", *sorted(trained.glob("*/facts.json"))) if path.exists()][:1]
+    further = "norms" if any("num_targets" in (read_json(path) or {}) for path in noted) else "robustness"
     commands = {
         f"ncexp ui {place}": "its curves in the browser",
-        f"ncexp measure {measured} analysis=robustness": "one more analysis; nothing is trained",
+        f"ncexp measure {measured} analysis={further}": "one more analysis; nothing is trained",
         f"ncexp report {place if trained.parent == outputs else measured}": "tables, figures and a page of many runs",
     }
     width = max(map(len, commands))

@@ -12,7 +12,7 @@ import torch
 from rich.filesize import decimal
 from torch import Tensor, nn
 
-from ncexp.collapse import ClassStatistics, LinearClassifier, SNRSpectrum
+from ncexp.collapse import ClassStatistics, LinearClassifier, LinearMap, SNRSpectrum, TargetStatistics
 from ncexp.config import Component, ConfigError, Keep, RunConfig
 from ncexp.datasets import Examples
 from ncexp.measure.evaluator import Subject, buffers_kept, evaluate, forward, seed_of, undisturbed
@@ -36,9 +36,10 @@ ERRORS = Component(group="analysis.errors", name="errors", target="ncexp.measure
 class Analysis(Protocol):
     """Yields numbers of one split as (``family/quantity``, value); the caller puts the split's name before them.
 
-    An analysis may also have `probes`, by name, the submodules whose statistics it needs, and `version`, an int that is
-    raised when the same options give other or more numbers; and a method `check(subject)`, called before the first
-    epoch, that raises ValueError, its message begun with the option's name, for what cannot be measured.
+    An analysis may also have `probes`, by name, the submodules whose statistics it needs; `version`, an int that is
+    raised when the same options give other or more numbers; `of_targets` = True where it can measure a regression; and
+    a method `check(subject)`, called before the first epoch, that raises ValueError, its message begun with the
+    option's name, for what cannot be measured.
     """
 
     needs: Needs
@@ -64,19 +65,35 @@ class Evaluation:
         return self.snapshot.splits[self.split]
 
     @property
+    def of_targets(self) -> bool:
+        """Whether the data have targets, not classes."""
+        return isinstance(self._here.statistics, TargetStatistics)
+
+    @property
     def statistics(self) -> ClassStatistics:
-        """Of this split's features."""
-        return self._here.statistics
+        """Of this split's features. Raises ValueError where the data have targets."""
+        return self._here.of_classes
+
+    @property
+    def target_statistics(self) -> TargetStatistics:
+        """Of this split's features and targets."""
+        return self._here.of_targets
 
     @property
     def class_means(self) -> Tensor:
         """The TRAIN class means (C, P), float64: the centres of NC4 on either split."""
-        return self.snapshot.splits["train"].statistics.class_means
+        return self.snapshot.splits["train"].of_classes.class_means
 
     @property
     def classifier(self) -> LinearClassifier:
-        """The last layer, float64, on the CPU."""
+        """The last layer of classes, float64, on the CPU."""
+        assert isinstance(self.snapshot.classifier, LinearClassifier)
         return self.snapshot.classifier
+
+    @property
+    def last_layer(self) -> LinearMap:
+        """The last layer, of classes or targets, float64, on the CPU."""
+        return LinearMap(self.snapshot.classifier.weight, self.snapshot.classifier.bias)
 
     @property
     def ridge(self) -> Ridge:
@@ -205,11 +222,18 @@ def build_analyses(components: Mapping[str, Component]) -> dict[str, Analysis]:
 
 
 def check_probes(analyses: Mapping[str, Analysis], subject: Subject) -> None:
-    """Raises ConfigError where an analysis wants a submodule that the network lacks, or whose output is not known, or
-    more than fits in memory: now, not after an epoch. For the last two the network is run on a few examples, unless
-    they come from a loader, whose order is not ours to disturb. An analysis with a method `check` looks at more.
+    """Raises ConfigError where an analysis of classes is to measure targets, wants a submodule that the network lacks,
+    or whose output is not known, or more than fits in memory: now, not after an epoch. For the last two the network is
+    run on a few examples, unless they come from a loader, whose order is not ours to disturb. An analysis with a method
+    `check` looks at more.
     """
     for name, analysis in analyses.items():
+        if subject.of_targets and not getattr(analysis, "of_targets", False):
+            able = "collapse, decisions, decomposition, central_path, norms"
+            raise ConfigError(
+                f"analysis.{name}: expected analyses of targets, which these data have, got one of classes. Choose of "
+                f"{able}; one of your own says by of_targets = True that it measures them."
+            )
         try:
             if hasattr(analysis, "check"):
                 analysis.check(subject)

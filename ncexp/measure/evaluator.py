@@ -6,22 +6,31 @@ The training loop and `ncexp measure` both call `evaluate`: there is no second w
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ncexp.architectures import departure, name_of
-from ncexp.collapse import ClassStatisticsAccumulator, LinearClassifier
+from ncexp.collapse import (
+    ClassStatisticsAccumulator,
+    LinearClassifier,
+    LinearMap,
+    TargetStatistics,
+    TargetStatisticsAccumulator,
+    target_errors,
+)
 from ncexp.datasets import Dataset, Examples
 from ncexp.measure.loaders import LoadedData
 from ncexp.measure.probes import Probe, Probes
 from ncexp.measure.ridge import Ridge, ridge_of
 from ncexp.measure.snapshot import Snapshot, SplitSnapshot, as_stored
-from ncexp.training import SINGLE, Assembly, Diverged, Objective, Processes, label_weights
+from ncexp.training import SINGLE, Assembly, Diverged, Objective, Processes, is_mean_of_targets, label_weights
 from ncexp.training.machine import seeded
 
 #: Features of a split up to this size are kept from the pass; larger ones are computed a second time when asked for.
@@ -58,16 +67,28 @@ class Subject:
 
     @cached_property
     def label_weights(self) -> Tensor | None:
-        """What each example's loss counts, by its label (C,); None for a loss of another form than a weighted mean."""
+        """What each example's loss counts, by its label (C,); of targets 1 in all places; None for a loss of another
+        form than a weighted mean.
+        """
         weight = self.last_layer.weight
+        if self.of_targets:
+            alike = is_mean_of_targets(self.loss, weight)
+            return torch.ones(1, dtype=torch.float64, device=weight.device) if alike else None
         found = label_weights(self.loss, weight)
         return None if found is None else found.to(weight.device)
 
     @property
-    def classifier(self) -> LinearClassifier:
+    def of_targets(self) -> bool:
+        """Whether the data have targets, not classes."""
+        return self.dataset.targets is not None
+
+    @property
+    def classifier(self) -> LinearClassifier | LinearMap:
         """The last layer's numbers, float64, on the CPU."""
-        bias = self.last_layer.bias
-        return LinearClassifier(self.last_layer.weight.detach().cpu(), None if bias is None else bias.detach().cpu())
+        layer = (self.last_layer.weight, self.last_layer.bias)
+        weight, bias = (None if part is None else part.detach().cpu().double() for part in layer)
+        assert weight is not None
+        return LinearMap(weight, bias) if self.of_targets else LinearClassifier(weight, bias)
 
 
 def subject_of(assembly: Assembly) -> Subject:
@@ -83,7 +104,8 @@ def evaluate(subject: Subject, epoch: int, probes: Mapping[str, Probe]) -> Snaps
     Raises Diverged where a feature is not finite, ValueError where the logits are not W h + b of the last layer.
     """
     splits = {name: _evaluate_split(subject, data, probes) for name, data in subject.splits.items()}
-    return Snapshot(epoch, splits, subject.classifier, subject.ridge)
+    targets = subject.dataset.targets
+    return Snapshot(epoch, splits, subject.classifier, subject.ridge, targets.scales if targets else None)
 
 
 def forward(subject: Subject, data: Examples, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -161,7 +183,11 @@ def seed_of(*words: object) -> int:
 def _evaluate_split(subject: Subject, data: Examples, probes: Mapping[str, Probe]) -> SplitSnapshot:
     last, num_classes = subject.last_layer, subject.dataset.num_classes
     device = last.weight.device
-    accumulator = ClassStatisticsAccumulator(num_classes, last.in_features, device=device)
+    accumulator: ClassStatisticsAccumulator | TargetStatisticsAccumulator = (
+        TargetStatisticsAccumulator(last.in_features, num_classes, device=device)
+        if subject.of_targets
+        else ClassStatisticsAccumulator(num_classes, last.in_features, device=device)
+    )
     watched = Probes(subject.network, probes, num_classes, len(subject.splits))
     loss = _LossOfSet(subject, device)
     wrong = torch.zeros((), dtype=torch.int64, device=device)
@@ -172,7 +198,8 @@ def _evaluate_split(subject: Subject, data: Examples, probes: Mapping[str, Probe
             _update(accumulator, features, labels)
             watched.update(labels)
             loss.update(logits, labels, features)
-            wrong += (logits.argmax(1) != labels).sum()
+            if not subject.of_targets:
+                wrong += (logits.argmax(1) != labels).sum()
             apart = apart.maximum(departure(logits, features, last.weight, last.bias).double())
             room -= features.numel() * features.element_size()
             if room >= 0:
@@ -190,14 +217,22 @@ def _evaluate_split(subject: Subject, data: Examples, probes: Mapping[str, Probe
             "loaded as well; take it out of the network."
         )
     statistics = as_stored(accumulator.compute())
+    error = unexplained(statistics, subject.classifier) if subject.of_targets else total_wrong / statistics.num_examples
     return SplitSnapshot(
         statistics=statistics,
         loss=total_loss / counted,
-        error=total_wrong / statistics.num_examples,
+        error=error,
         layers={name: as_stored(layer) for name, layer in watched.compute().items()},
         probed=watched.probed,
         features=torch.cat(kept) if room >= 0 else None,
     )
+
+
+def unexplained(statistics: TargetStatistics, layer: Any) -> float:
+    """Ave ‖ŷ − y‖² / Ave ‖y − ȳ‖², 1 − R² of all targets together; nan where none of them varies."""
+    errors = target_errors(statistics, layer.weight, layer.bias).mean_squared_errors
+    variance = float(statistics.target_covariance.trace())
+    return max(float(errors.sum()), 0.0) / variance if variance > 0 else math.nan
 
 
 class _LossOfSet:
@@ -216,7 +251,7 @@ class _LossOfSet:
 
     def update(self, logits: Tensor, labels: Tensor, features: Tensor) -> None:
         if self._weights is not None:
-            counted = self._weights[labels].sum()
+            counted = self._weights.sum() * len(labels) if labels.is_floating_point() else self._weights[labels].sum()
             value = self._loss(logits, labels, features).double() * counted
             self._sum += torch.where(counted > 0, value, 0.0)  # of ignored examples alone it is 0 / 0
             self._counted += counted
@@ -241,7 +276,7 @@ def _other_loss(got: str) -> ValueError:
     )
 
 
-def _update(accumulator: ClassStatisticsAccumulator, features: Tensor, labels: Tensor) -> None:
+def _update(accumulator: Any, features: Tensor, labels: Tensor) -> None:
     try:
         accumulator.update(features, labels)
     except ValueError as error:

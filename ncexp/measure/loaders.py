@@ -20,7 +20,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 from torch.utils.data.distributed import DistributedSampler
 from torch.utils.data.sampler import RandomSampler, SequentialSampler
 
-from ncexp.datasets import Examples, label_fault
+from ncexp.datasets import Examples, Targets, label_fault
 from ncexp.training import Processes
 
 #: Samplers that mean every example of the dataset.
@@ -36,16 +36,25 @@ class LoadedData:
     splits: dict[str, Examples]
     num_classes: int
     outside: dict[str, Examples] = field(default_factory=dict)
+    targets: Targets | None = None
 
 
 class LoadedExamples:
     """The examples of a loader whose batches are (inputs, labels), or mappings with the entry "labels".
 
     Of several processes each has its share already. Labels are known once all batches have been read.
-    given: the loader.
+    given: the loader; num_targets: m, where labels are targets of a regression.
     """
 
-    def __init__(self, split: str, loader: Iterable[Any], device: torch.device, processes: Processes) -> None:
+    def __init__(
+        self,
+        split: str,
+        loader: Iterable[Any],
+        device: torch.device,
+        processes: Processes,
+        num_targets: int | None = None,
+    ) -> None:
+        self._num_targets = num_targets
         self._name = f"{split}_loader"
         self.given, self._device, self._processes = loader, device, processes
         self._loader = in_order(loader, processes)
@@ -150,12 +159,24 @@ class LoadedExamples:
         else:
             of = f"a mapping with {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else type(batch).__name__
             raise ValueError(f'{self._name}: expected batches (inputs, labels) or mappings with "labels", got {of}.')
+        if self._num_targets is not None:
+            return _to(inputs, self._device), self._moved_targets(labels)
         if not isinstance(labels, Tensor) or labels.dim() != 1 or labels.is_floating_point():
             kind = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
             repair = label_fault(labels).partition(". ")[2] if isinstance(labels, Tensor) else ""
             fault = f"expected labels (n,) of integers, the class of each example, got {kind}. {repair}"
             raise ValueError(f"{self._name}: {fault.rstrip()}")
         return _to(inputs, self._device), labels.to(self._device, torch.int64, non_blocking=True)
+
+    def _moved_targets(self, targets: Any) -> Tensor:
+        """(n, m) float32; one target may come as (n,)."""
+        wanted = self._num_targets
+        if isinstance(targets, Tensor) and targets.is_floating_point():
+            rows = targets.unsqueeze(1) if targets.dim() == 1 else targets
+            if rows.dim() == 2 and rows.shape[1] == wanted:
+                return rows.to(self._device, torch.float32, non_blocking=True)
+        got = f"{targets.dtype} {tuple(targets.shape)}" if isinstance(targets, Tensor) else type(targets).__name__
+        raise ValueError(f"{self._name}: expected targets (n, {wanted}) of floating numbers, got {got}.")
 
 
 def in_order(loader: Iterable[Any], processes: Processes) -> Iterable[Any]:

@@ -104,19 +104,20 @@ class RecordedTraining:
             if self._first:
                 self._directory.clock.note(epoch)
                 self._rows.add(self._directory.training.path.name, summary)
-            evaluated = self._evaluate(epoch) if self._is_evaluated(epoch, summary["fit/error"]) else None
+            evaluated = self._evaluate(epoch) if self._is_evaluated(epoch, summary.get("fit/error")) else None
             yield summary, evaluated
 
-    def _is_evaluated(self, epoch: int, running_error: float) -> bool:
+    def _is_evaluated(self, epoch: int, running_error: float | None) -> bool:
         """Whether this epoch is evaluated: one of those chosen, or that of zero error.
 
         The zero-error epoch is exact: once the error over an epoch's steps is at most NEAR_ZERO_ERROR, the training set
         is evaluated after every epoch, the examples that the steps decided wrongly first, until more than 0.1 % of all
-        are found wrong (nearly at once, but for the epochs right before) or none is left.
+        are found wrong (nearly at once, but for the epochs right before) or none is left. Of targets, which have no
+        running error, it is the first of those chosen.
         """
         if epoch in self._config.evaluated:
             return True
-        if self._zero_error is not None or running_error > NEAR_ZERO_ERROR:
+        if self._zero_error is not None or running_error is None or running_error > NEAR_ZERO_ERROR:
             return False
         self._settle(epoch)
         return train_error_at_most(self._subject, ZERO_ERROR, self._training.wrong)

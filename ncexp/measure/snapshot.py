@@ -6,6 +6,7 @@ from the same bytes, so with the same result.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -15,25 +16,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ncexp.collapse import ClassStatistics, LinearClassifier, SNRSpectrum, snr_spectrum
+from ncexp.collapse import ClassStatistics, LinearClassifier, LinearMap, SNRSpectrum, TargetStatistics, snr_spectrum
 from ncexp.collapse.checks import check_layer
 from ncexp.measure.probes import Probe
 from ncexp.measure.ridge import Ridge
 from ncexp.record.tensor_file import DamagedTensors, read_tensors, write_tensors
 
+Statistics = ClassStatistics | TargetStatistics
 #: What is kept of single examples.
 EXAMPLES = ("features", "labels")
 
 
 @dataclass(frozen=True, eq=False)
 class SplitSnapshot:
-    """One split. loss: the training loss without decay; error: the share of examples decided wrongly; layers: the
+    """One split. statistics: of classes, or of targets; loss: the training loss without decay; error: the share of
+    examples decided wrongly, of targets the share of their variance that is not explained; layers: the
     statistics of probed submodules, by name; probed: which submodules each probe stood for, by its name; features
     (n, P): those that the pass kept, on its device. They are not stored. examples: features (m, P) and labels (m,) of
     single examples, where `Portrait` kept them.
     """
 
-    statistics: ClassStatistics
+    statistics: Statistics
     loss: float
     error: float
     layers: dict[str, ClassStatistics]
@@ -44,17 +47,34 @@ class SplitSnapshot:
     @cached_property
     def spectrum(self) -> SNRSpectrum:
         """The SNR spectrum of the split, computed once for all analyses."""
-        return snr_spectrum(self.statistics)
+        return snr_spectrum(self.of_classes)
+
+    @property
+    def of_targets(self) -> TargetStatistics:
+        """The statistics, of targets."""
+        assert isinstance(self.statistics, TargetStatistics)
+        return self.statistics
+
+    @property
+    def of_classes(self) -> ClassStatistics:
+        """The statistics, of classes. Raises ValueError where they are of targets."""
+        if not isinstance(self.statistics, ClassStatistics):
+            raise ValueError("expected the statistics of classes, got those of targets.")
+        return self.statistics
 
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """One epoch: its splits, train first; the last layer; λ of the decomposition. All tensors are on the CPU."""
+    """One epoch: its splits, train first; the last layer; λ of the decomposition. All tensors are on the CPU.
+
+    target_scales: of a regression, the unit of each target (`Targets.scales`).
+    """
 
     epoch: int
     splits: dict[str, SplitSnapshot]
-    classifier: LinearClassifier
+    classifier: LinearClassifier | LinearMap
     ridge: Ridge
+    target_scales: list[float] | None = None
 
     def has(self, probes: Mapping[str, Probe]) -> bool:
         """Whether the statistics of all these probes are in it."""
@@ -75,6 +95,8 @@ class Snapshot:
             if split.probed:
                 splits[name]["probed"] = split.probed
         header = {"epoch": self.epoch, "ridge": asdict(self.ridge), "splits": splits, "order": list(splits)}
+        if self.target_scales is not None:
+            header["target_scales"] = self.target_scales
         write_tensors(path, tensors, "snapshot", training, **header)
 
 
@@ -89,18 +111,27 @@ def load_snapshot(path: Path, training: str) -> Snapshot:
 
 def _from_parts(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> Snapshot:
     splits = {}
+    scales = header.get("target_scales")
+    kind = ClassStatistics if scales is None else TargetStatistics
     for name in header["order"]:
         noted = header["splits"][name]
         layers = {layer: _unpacked(f"{name}/layers/{place}", tensors) for place, layer in enumerate(noted["layers"])}
         loss, error = float(noted["loss"]), float(noted["error"])
         examples = {part: tensors[one] for part in EXAMPLES if (one := f"{name}/examples/{part}") in tensors}
         splits[name] = SplitSnapshot(
-            _unpacked(f"{name}/features", tensors), loss, error, layers, noted.get("probed", {}), examples=examples
+            _unpacked(f"{name}/features", tensors, kind),
+            loss,
+            error,
+            layers,
+            noted.get("probed", {}),
+            examples=examples,
         )
-    classifier = LinearClassifier(tensors["classifier/weight"], tensors.get("classifier/bias"))
+    layer = tensors["classifier/weight"], tensors.get("classifier/bias")
+    classifier = LinearClassifier(*layer) if scales is None else LinearMap(*layer)
     for split in splits.values():
-        check_layer(split.statistics.class_means, classifier.weight)
-    return Snapshot(header["epoch"], {"train": splits["train"], **splits}, classifier, Ridge(**header["ridge"]))
+        check_layer(class_means_of(split.statistics), classifier.weight)
+    ridge = Ridge(**header["ridge"])
+    return Snapshot(header["epoch"], {"train": splits["train"], **splits}, classifier, ridge, scales)
 
 
 def with_known_layers(names: Iterable[str]) -> dict[str, str]:
@@ -113,9 +144,14 @@ def with_known_layers(names: Iterable[str]) -> dict[str, str]:
     }
 
 
-def as_stored(statistics: ClassStatistics) -> ClassStatistics:
-    """The statistics as a snapshot has them: on the CPU, Σ_W symmetric to the last bit."""
-    return _unpacked("", _packed("", statistics.to("cpu")))
+def class_means_of(statistics: Statistics) -> Tensor:
+    """(C, P): the class means; of targets, whose last layer has this shape as well, C_yh."""
+    return statistics.class_means if isinstance(statistics, ClassStatistics) else statistics.cross_covariance
+
+
+def as_stored(statistics: Any) -> Any:
+    """The statistics as a snapshot has them: on the CPU, covariances symmetric to the last bit."""
+    return _unpacked("", {name: tensor.cpu() for name, tensor in _packed("", statistics).items()}, type(statistics))
 
 
 def snapshot_bytes(num_classes: int, widths: list[int]) -> int:
@@ -128,24 +164,32 @@ def snapshot_bytes(num_classes: int, widths: list[int]) -> int:
     return 8 * (of_splits + num_classes * (widths[0] + 1)) + names
 
 
-def _packed(prefix: str, statistics: ClassStatistics) -> dict[str, Tensor]:
-    """The fields by name, numbers as tensors of no dimension; of the symmetric Σ_W the upper triangle."""
+#: Of the fields of statistics those of which the upper triangle is stored.
+SYMMETRIC = ("within_class_covariance", "feature_covariance", "target_covariance")
+
+
+def _packed(prefix: str, statistics: Statistics) -> dict[str, Tensor]:
+    """The fields by name, numbers as tensors of no dimension; of the symmetric ones the upper triangle."""
     values = {f"{prefix}/{field.name}": getattr(statistics, field.name) for field in fields(statistics)}
     tensors = {
-        name: torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.float64)
+        name: torch.as_tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
         for name, value in values.items()
     }
-    covariance = tensors[f"{prefix}/within_class_covariance"]
-    rows, columns = torch.triu_indices(*covariance.shape)
-    return tensors | {f"{prefix}/within_class_covariance": covariance[rows, columns]}
+    for name in SYMMETRIC:
+        if (whole := tensors.get(place := f"{prefix}/{name}")) is not None:
+            rows, columns = torch.triu_indices(*whole.shape)
+            tensors[place] = whole[rows, columns]
+    return tensors
 
 
-def _unpacked(prefix: str, tensors: Mapping[str, Tensor]) -> ClassStatistics:
-    stored = {field.name: tensors[f"{prefix}/{field.name}"] for field in fields(ClassStatistics)}
-    found: dict[str, Any] = {name: value if value.dim() else float(value) for name, value in stored.items()}
-    width = found["class_means"].shape[1]
-    rows, columns = torch.triu_indices(width, width)
-    covariance = torch.zeros(width, width, dtype=torch.float64)
-    covariance[rows, columns] = found["within_class_covariance"]
-    covariance[columns, rows] = found["within_class_covariance"]
-    return ClassStatistics(**{**found, "within_class_covariance": covariance})
+def _unpacked(prefix: str, tensors: Mapping[str, Tensor], kind: type[Any] = ClassStatistics) -> Any:
+    stored = {field.name: tensors[f"{prefix}/{field.name}"] for field in fields(kind)}
+    found: dict[str, Any] = {name: value if value.dim() else value.item() for name, value in stored.items()}
+    for name in SYMMETRIC:
+        if (half := found.get(name)) is not None:
+            width = (math.isqrt(8 * len(half) + 1) - 1) // 2
+            rows, columns = torch.triu_indices(width, width)
+            found[name] = half.new_zeros(width, width)
+            found[name][rows, columns] = half
+            found[name][columns, rows] = half
+    return kind(**found)

@@ -21,8 +21,9 @@ from ncexp.record.states import State
 
 #: Groups of the configuration of which a run has exactly one choice.
 COMPONENTS = ("dataset", "architecture", "loss", "optimizer")
-#: Sizes that all facts of a training say.
+#: Sizes that all facts of a training say, of classes or of targets.
 SIZES = ("num_classes", "smallest_class", "largest_class", "num_features")
+SIZES_OF_TARGETS = ("num_targets", "num_features")
 #: Entry → its kind, where it is there.
 Kinds = Mapping[str, type | tuple[type, ...]]
 NUMBER, WORD_OR_NONE = (int, float, NoneType), (str, NoneType)
@@ -102,7 +103,9 @@ def read_facts(path: Path, sizes: bool) -> dict[str, Any]:
     """facts.json; empty where there is none. sizes: whether all SIZES must be there, as of a training."""
     facts = read_json(path)
     if facts is not None:
-        _check(path, facts, dict.fromkeys(SIZES, int), SIZES if sizes else ())
+        known = SIZES_OF_TARGETS if "num_targets" in facts else SIZES
+        kinds: Kinds = {**dict.fromkeys(known, int), "targets": list, "target_scales": list}
+        _check(path, facts, kinds, known if sizes else ())
     return facts or {}
 
 

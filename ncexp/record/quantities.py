@@ -2,9 +2,9 @@
 
 Summary, figures, tables, MLflow's views and docs/quantities.md are made from it; none repeats a label.
 
-To add a number, add its row where it belongs in reading order, here or in quantities_of_depth; the order is that of
-every list made from it. A number
-without a row is recorded, tracked and exported all the same; it only has no place in summary, figures and report.
+To add a number, add its row where it belongs in reading order, here, in quantities_of_depth or in
+quantities_of_targets; the order is that of every list made from it. A number without a row is recorded, tracked and
+exported all the same; it only has no place in summary, figures and report.
 Whoever needs one number asks for it by what its row says of it: `leading(NC1)`, `selected("summary")`; not by its name.
 """
 
@@ -14,6 +14,7 @@ import re
 from dataclasses import replace
 
 from ncexp.record.quantities_of_depth import CALIBRATION, DEPTH, OF_MORE_LAYERS, SPECTRA
+from ncexp.record.quantities_of_targets import DECOMPOSITION_OF_TARGETS, REGRESSION_COLLAPSE, TARGETS
 from ncexp.record.quantities_outside import OUTSIDE
 from ncexp.record.quantity import BOTH, FIT, TEST, TRAIN, Place, Quantity
 
@@ -67,7 +68,8 @@ DECOMPOSITION, DISTANCE, ERROR = "MSE decomposition", "Distance to the central p
 
 # fmt: off
 _ERRORS = (
-    Quantity("error", "error: share decided wrongly", "by the network, in eval mode", "–",
+    Quantity("error", "error: share decided wrongly (of targets: 1 − R²)",
+             "by the network, in eval mode; of a regression the share of the targets' variance left unexplained", "–",
              "percent", "0", BOTH, summary=BOTH, view=BOTH, panel=ERROR),
     Quantity("loss", "loss", "training loss without decay, in eval mode", "–", "log", "–", BOTH, view=BOTH),
     Quantity("loss", "running loss", "training loss without decay, over the steps of the epoch", "–",
@@ -78,7 +80,7 @@ _ERRORS = (
              "by how much a step's least-squares layer misses its optimum: rounding (regime=on_path, renormalized)",
              "HPD22 Thm. 1", "log percent", "0", FIT),
     Quantity("lr", "learning rate", "of the epoch", "–", "log", "–", FIT),
-    Quantity("decisions/least_squares_error", "error, least-squares layer: share decided wrongly",
+    Quantity("decisions/least_squares_error", "error, least-squares layer: share decided wrongly (of targets: 1 − R²)",
              "by W_LS of the train features, with the run's λ",
              "HPD22 Prop. 1; Webb & Lowe 1990", "percent", "0", BOTH),
     Quantity("decisions/nearest_class_center_error", "error, nearest class mean: share decided wrongly",
@@ -301,7 +303,7 @@ OF_LAYERS = [
     if row.of_layers
 ]
 QUANTITIES = (
-    *_ERRORS, *CALIBRATION, *_COLLAPSE, *SPECTRA, *OF_LAYERS, *OF_MORE_LAYERS, *DEPTH, *_GEOMETRY, *_DECOMPOSITION,
-    *_PATH, *_FIT_OF_PATH, *_THEORY, *_ROBUSTNESS, *OUTSIDE
+    *_ERRORS, *TARGETS, *CALIBRATION, *_COLLAPSE, *REGRESSION_COLLAPSE, *SPECTRA, *OF_LAYERS, *OF_MORE_LAYERS, *DEPTH,
+    *_GEOMETRY, *_DECOMPOSITION, *DECOMPOSITION_OF_TARGETS, *_PATH, *_FIT_OF_PATH, *_THEORY, *_ROBUSTNESS, *OUTSIDE
 )  # fmt: skip
 _ROWS = {(split, row.name): row for row in QUANTITIES for split in row.splits}

@@ -64,6 +64,11 @@ class SavedRun:
         return sorted(link.parents[1].name for link in self.path.parent.glob(f"sweeps/*/runs/*_{self.key}"))
 
     @property
+    def is_regression(self) -> bool:
+        """Whether the data have targets, not classes."""
+        return "num_targets" in self.facts
+
+    @property
     def is_simulation(self) -> bool:
         """Whether nothing was trained."""
         return "simulation" in self.raw

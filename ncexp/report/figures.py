@@ -19,6 +19,7 @@ from ncexp.record import Record, SavedRun, column
 from ncexp.record.quantities import (
     BOTH,
     DECOMPOSITION,
+    ERROR,
     NC1,
     NC2_ANGLES,
     NC2_MAXIMAL,
@@ -29,6 +30,7 @@ from ncexp.record.quantities import (
     find,
     panels,
 )
+from ncexp.record.quantities_of_targets import ANGLE, EXPLAINED, NRC1, NRC2, NRC3
 from ncexp.report.curves import (
     Series,
     curves_of,
@@ -51,6 +53,7 @@ from ncexp.report.style import (
 )
 
 COLLAPSE = (NC1, NC2_NORMS, NC2_ANGLES, NC2_MAXIMAL, NC3, NC4)
+REGRESSION_COLLAPSE = (NRC1, NRC2, NRC3, EXPLAINED, ANGLE, ERROR)
 SPECTRUM = "ω: class means in units of the noise within classes"
 #: The losses of the path, and what collapses beside them: the first number of each panel, its colour and its mark.
 LOSSES = ("loss_ls", "loss_nc1", "loss_nc23")
@@ -66,14 +69,17 @@ MARKS = {
 def draw_figures(run: SavedRun, directory: Path, comparison: Comparison | None = None) -> list[Path]:
     """The figures of a training in `directory`, as far as its records hold their quantities; returns their paths.
 
-    neural_collapse.png, mse_decomposition.png; with a comparison with the central path, central_path.png where an epoch
-    has a spectrum, and path_portrait.png where the closed form was fitted. Beside each PNG lies the same as PDF.
+    neural_collapse.png, of a regression regression_collapse.png, mse_decomposition.png; with a comparison with the
+    central path, central_path.png where an epoch has a spectrum, path_portrait.png where the closed form was fitted.
+    Beside each PNG lies the same as PDF.
     """
     directory.mkdir(exist_ok=True)
     recorded = {name for record in run.records for name in record}
     drawn = []
     if _first(NC1) in recorded:
         drawn.append(_save(neural_collapse_figure(run), directory, "neural_collapse"))
+    if _first(NRC3) in recorded:
+        drawn.append(_save(neural_collapse_figure(run, REGRESSION_COLLAPSE), directory, "regression_collapse"))
     if _first(DECOMPOSITION) in recorded:
         drawn.append(_save(decomposition_figure(run), directory, "mse_decomposition"))
     if comparison is not None and bool(comparison.spectra.isfinite().any()):
@@ -94,10 +100,12 @@ def _save(figure: Figure, directory: Path, name: str) -> Path:
     return save(figure, directory / f"{name}.png", directory / f"{name}.pdf")
 
 
-def neural_collapse_figure(run: SavedRun) -> Figure:
-    """NC1 to NC4 against epoch, train (solid) and test (dashed), class means and classifier in one panel."""
+def neural_collapse_figure(run: SavedRun, shown: Sequence[str] = COLLAPSE) -> Figure:
+    """NC1 to NC4 against epoch, train (solid) and test (dashed), class means and classifier in one panel; shown: the
+    six panels.
+    """
     figure, grid = pyplot.subplots(2, 3, figsize=(12, 6.4), layout="constrained", sharex=True)
-    for axes, panel in zip(grid.flat, COLLAPSE, strict=True):
+    for axes, panel in zip(grid.flat, shown, strict=True):
         _draw_panel(axes, run, panel)
         axes.set_title(panel)
     figure.suptitle(f"{shown_name(run)}     {zero_error_note(run)}", fontsize=11)
@@ -108,7 +116,8 @@ def decomposition_figure(run: SavedRun) -> Figure:
     """HPD22 Figure 2's panel: the MSE loss and its three parts against epoch, log axis, on train features."""
     figure, axes = pyplot.subplots(figsize=(6.4, 4.4), layout="constrained")
     _draw_panel(axes, run, DECOMPOSITION, splits=TRAIN)
-    heading = f"{shown_name(run)}\nL = L_NC1 + L_NC2/3 + L_LS⊥ on train features\n{zero_error_note(run)}"
+    terms = "L = L_LS + L_LS⊥" if run.is_regression else "L = L_NC1 + L_NC2/3 + L_LS⊥"
+    heading = f"{shown_name(run)}\n{terms} on train features\n{zero_error_note(run)}"
     figure.suptitle(heading, fontsize=9)
     return figure
 

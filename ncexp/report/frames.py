@@ -112,9 +112,11 @@ def corners_of(count: int, dims: int) -> Array:
 def frames_of(run: SavedRun, *planes: tuple[Sequence[int], int]) -> list[Frame]:
     """A frame of every epoch whose snapshot was kept, of train features. planes: classes, and numbers a point.
 
-    Raises ValueError where no snapshot was kept, and for numbers that are not finite; UnusableFile for a snapshot that
-    cannot be read.
+    Raises ValueError where no snapshot was kept, for a regression, and for numbers that are not finite; UnusableFile
+    for a snapshot that cannot be read.
     """
+    if run.is_regression:
+        raise ValueError("simplex: expected a run of classes, got a regression, whose targets have no class means.")
     directory = RunDirectory(run.path)
     snapshots = (load_snapshot(directory.snapshot(epoch), directory.key) for epoch in directory.kept_snapshots())
     if frames := [_frame(one, planes) for one in snapshots]:
@@ -123,7 +125,7 @@ def frames_of(run: SavedRun, *planes: tuple[Sequence[int], int]) -> list[Frame]:
 
 
 def _frame(snapshot: Snapshot, planes: Sequence[tuple[Sequence[int], int]]) -> Frame:
-    means = snapshot.splits["train"].statistics.class_means.numpy()
+    means = snapshot.splits["train"].of_classes.class_means.numpy()
     means, rows = means - means.mean(0), snapshot.classifier.weight.double().numpy()
     with numpy.errstate(invalid="ignore"):  # one that is 0 has no direction
         units = [one / numpy.linalg.norm(one, axis=1, keepdims=True) for one in (means, rows)]
@@ -154,11 +156,11 @@ def spectra_of(run: SavedRun, frames: Sequence[Frame]) -> list[tuple[str, list[i
 
 def _plane(snapshot: Snapshot, chosen: list[int], dims: int) -> Plane:
     split = snapshot.splits["train"]
-    means, rows = (one[chosen].double().numpy() for one in (split.statistics.class_means, snapshot.classifier.weight))
+    means, rows = (one[chosen].double().numpy() for one in (split.of_classes.class_means, snapshot.classifier.weight))
     corners, center = corners_of(len(chosen), dims), means.mean(0)
     left, _, right = numpy.linalg.svd((means - center).T @ corners, full_matrices=False)
     basis, size = left @ right, _size(means)
-    directions, variances, _ = numpy.linalg.svd(basis.T @ split.statistics.within_class_covariance.numpy() @ basis)
+    directions, variances, _ = numpy.linalg.svd(basis.T @ split.of_classes.within_class_covariance.numpy() @ basis)
     turn = numpy.append(numpy.linspace(0, 2 * numpy.pi, 33), numpy.nan)  # which parts the circles of three planes
     circle = numpy.stack([numpy.cos(turn), numpy.sin(turn), 0 * turn][:dims], 1)
     circles = [numpy.roll(circle, shift, 1) for shift in range(1 if dims == 2 else 3)]

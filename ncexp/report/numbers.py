@@ -14,9 +14,12 @@ from scipy.stats import rankdata
 from ncexp.record import Record, SavedRun
 from ncexp.record.quantities import NC1 as NC1_PANEL
 from ncexp.record.quantities import panels
+from ncexp.record.quantities_of_targets import NRC1 as NRC1_PANEL
 
-#: Full names of what tables and sentences speak of. NC1 is the number that stands first in the panel of this name.
+#: Full names of what tables and sentences speak of. NC1 is the number that stands first in the panel of this name,
+#: NRC1 the second, of centred features.
 NC1 = f"train/{panels()[NC1_PANEL][0].name}"
+NRC1 = f"train/{panels()[NRC1_PANEL][1].name}"
 ERROR, ROBUSTNESS, PERP = "test/error", "test/robustness/ratio", "train/mse/loss_ls_perp"
 #: The terms of HPD22 Figure 2 on train features, by their last part.
 TERMS = {"L_NC1": "loss_nc1", "L_NC1, data part": "loss_nc1_data", "L_NC2/3": "loss_nc23", "L_LS⊥": "loss_ls_perp"}
@@ -152,12 +155,17 @@ def nc1_factor(run: SavedRun) -> float:
     return before / now if now else math.inf if before > 0 else math.nan
 
 
-def small_perp_epoch(run: SavedRun, beside: str = "loss_nc1") -> float:
-    """The first evaluated epoch from which L_LS⊥ stays below a tenth of L_NC1 (or of another term), on train features.
+def path_term(run: SavedRun) -> tuple[str, str]:
+    """What L_LS⊥ is to be small beside, and the last part of its name: L_NC1; of a regression L_LS."""
+    return ("L_LS", "loss_ls") if run.is_regression else ("L_NC1", "loss_nc1")
+
+
+def small_perp_epoch(run: SavedRun, beside: str = "") -> float:
+    """The first evaluated epoch from which L_LS⊥ stays below a tenth of `path_term`, or of another term; on train.
 
     nan where it is not below at the last epoch, or was not measured.
     """
-    first = math.nan
+    first, beside = math.nan, beside or path_term(run)[1]
     for record in reversed([one for one in run.records if PERP in one]):
         if not record[PERP] < SMALL * record.get(f"train/mse/{beside}", math.nan):
             break

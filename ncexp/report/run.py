@@ -83,7 +83,7 @@ def draw_run(directory: RunDirectory) -> list[str]:
         write_json(directory.path_fit, comparison.to_json())
         lines.append(f"path      {comparison.sentence()}")
     drawn = draw_figures(run, directory.figures, comparison)
-    pictures, lacking = draw_pictures(run, directory.figures)
+    pictures, lacking = ([], []) if run.is_regression else draw_pictures(run, directory.figures)
     lines += [f"not drawn {why}" for why in lacking]
     return lines + [f"figure    {path}" for path in drawn + pictures]
 
@@ -112,7 +112,9 @@ def print_summary(console: Console, run: SavedRun) -> None:
         console.print(line, soft_wrap=True, markup=False)
     if ERROR in run.records[-1]:
         rows = [[head, *(_entry(record, name) for name in CLASSIFIERS.values())] for head, record in heads.items()]
-        console.print(Table.of("", "", ["test error of", *CLASSIFIERS], rows).terminal())
+        deciders = [*CLASSIFIERS][:2] if run.is_regression else [*CLASSIFIERS]
+        head = "1 − R² on test of" if run.is_regression else "test error of"
+        console.print(Table.of("", "", [head, *deciders], [row[: len(deciders) + 1] for row in rows]).terminal())
     for line in describe_doubts(run):
         console.print(line, soft_wrap=True, markup=False)
 
@@ -131,6 +133,9 @@ def figure_two(run: SavedRun) -> list[str]:
     """HPD22 Figure 2's two claims as numbers, a line each; the fall is from zero error on, where it was reached."""
     if PERP not in run.records[-1]:
         return []
+    if run.is_regression:
+        epoch = small_perp_epoch(run)
+        return [f"L_LS⊥     below L_LS/10 {'never' if math.isnan(epoch) else f'from epoch {epoch:.0f}'}"]
     epochs = [small_perp_epoch(run, TERMS[name]) for name in ("L_NC1", "L_NC1, data part")]
     of_all, of_data = ("never" if math.isnan(epoch) else f"from epoch {epoch:.0f}" for epoch in epochs)
     lines = [f"L_LS⊥     below L_NC1/10 {of_all}, below its data part/10 {of_data}"]

@@ -16,6 +16,7 @@ from ncexp.report.columns import brief
 from ncexp.report.numbers import (
     ERROR,
     NC1,
+    NRC1,
     PERP,
     ROBUSTNESS,
     Value,
@@ -24,6 +25,7 @@ from ncexp.report.numbers import (
     deviation,
     mean,
     nc1_factor,
+    path_term,
     small_perp_epoch,
 )
 from ncexp.report.study import Best, Setting, Study
@@ -67,6 +69,12 @@ def _of_errors(run: SavedRun) -> list[str]:
     """Test error at the last evaluated epoch beside that of the zero-error epoch."""
     last, zero = run.records[-1], run.zero_error_epoch
     state = "" if run.state is State.COMPLETED else f"so far ({run.state}): "
+    if run.is_regression:
+        rest = last.get("train/error", math.nan)
+        return [
+            f"{state}of the targets' variance {last[ERROR]:.2%} on test and {rest:.2%} on train are not explained at "
+            f"epoch {last['epoch']:.0f}"
+        ]
     now = f"{state}test error {last[ERROR]:.2%} at epoch {last['epoch']:.0f}"
     if zero is None:
         reached = "is not reached yet" if state else "was not reached"
@@ -102,15 +110,16 @@ def _of_path(run: SavedRun) -> list[str]:
         return []
     if why := run.doubts.get((int(last["epoch"]), "train")):
         return [f"how near it is to the central path cannot be said: {why}"]
+    term, beside = path_term(run)
     share = last.get("train/path/perp_share", math.nan)
     rest = "" if math.isnan(share) else f"; {share:.2%} of the MSE loss is off the path at the end"
-    if "mse" not in run.cell[2]:
+    if "mse" not in run.cell[2] and not run.cell[2].startswith("squared_error"):
         rest += f" (the path is one of the MSE loss, this run's is {run.cell[2]})"
     near = small_perp_epoch(run)
     if math.isnan(near):
-        terms = f"L_LS⊥ is {last[PERP]:.3g}, L_NC1 {last.get('train/mse/loss_nc1', math.nan):.3g}"
+        terms = f"L_LS⊥ is {last[PERP]:.3g}, {term} {last.get(f'train/mse/{beside}', math.nan):.3g}"
         return [f"not near the central path: {terms}; near is below a tenth of it{rest}"]
-    return [f"near the central path from epoch {near:.0f} on: L_LS⊥ stays below a tenth of L_NC1{rest}"]
+    return [f"near the central path from epoch {near:.0f} on: L_LS⊥ stays below a tenth of {term}{rest}"]
 
 
 def _of_robustness(run: SavedRun) -> list[str]:
@@ -134,12 +143,17 @@ def print_outcome(console: Console, study: Study) -> None:
 
 
 def outcome_table(study: Study) -> Table:
-    """A row a setting: its axes, test error and NC1 (and robustness, if measured) at the end: mean ± deviation over the
-    seeds that completed, how many these are, and how the others stand.
+    """A row a setting: its axes, test error and NC1, of regressions NRC1 (and robustness, if measured) at the end: mean
+    ± deviation over the seeds that completed, how many these are, and how the others stand.
     """
-    names = [NC1, *([ROBUSTNESS] if _last(study.runs, at_the_end(ROBUSTNESS)) else [])]
+    regressions = all(run.is_regression for run in study.runs)
+    names = [NRC1 if regressions else NC1, *([ROBUSTNESS] if _last(study.runs, at_the_end(ROBUSTNESS)) else [])]
     found = study.settings
-    columns = [*(one.name for one in study.by), *("seeds", "test error %", "NC1", "robustness")[: 2 + len(names)], ""]
+    columns = [
+        *(one.name for one in study.by),
+        *("seeds", "test error %", "NRC1, centred" if regressions else "NC1", "robustness")[: 2 + len(names)],
+        "",
+    ]
     if len(found) > MOST_ROWS:
         found = sorted(found, key=lambda one: mean(_errors(one)) if _errors(one) else math.inf)[:MOST_ROWS]
     rows: list[list[Entry]] = []
@@ -217,6 +231,8 @@ def _best(complete: Sequence[Setting], best: Best) -> str:
 
 def _collapse(runs: Sequence[SavedRun], where: str) -> list[str]:
     """By which factors NC1 fell after zero error, over the runs of which it is known; or that none reached it."""
+    if all(run.is_regression for run in runs):
+        return []
     if all(run.zero_error_epoch is None for run in runs):
         return [f"{where}zero error was not reached, after which features would collapse"]
     if len(runs) == 1:
@@ -235,7 +251,8 @@ def _path(runs: Sequence[SavedRun], where: str) -> list[str]:
     known, near = _last(sure, at_the_end(PERP)), _last(sure, small_perp_epoch)
     ends = [*dict.fromkeys(f"{epoch:.0f}" for epoch in (min(near), max(near)))] if near else []
     since = f", from epoch {' to '.join(ends)} on" if near else ""
-    near_path = f"near the central path (L_LS⊥ stays below a tenth of L_NC1){since}"
+    terms = " or ".join(dict.fromkeys(path_term(run)[0] for run in sure))
+    near_path = f"near the central path (L_LS⊥ stays below a tenth of {terms}){since}"
     return [f"{where}{len(near)} of {_counted(known, where)} {near_path}"] if known else []
 
 

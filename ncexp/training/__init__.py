@@ -6,7 +6,7 @@ from ncexp.training.assembly import Assembly, assemble, build_dataset, environme
 from ncexp.training.checkpoint import Position, load_resume, load_weights, save_resume, save_weights
 from ncexp.training.distributed import SINGLE, Processes, join, joined
 from ncexp.training.loop import Training
-from ncexp.training.losses import Objective, label_weights, objective_of, refuse_other_than_scalar
+from ncexp.training.losses import Objective, is_mean_of_targets, label_weights, objective_of, refuse_other_than_scalar
 from ncexp.training.machine import (
     JOB_SIGNALS,
     Diverged,

@@ -30,7 +30,14 @@ from ncexp.training.canary import WrongGradients, check_gradients
 from ncexp.training.checkpoint import Position
 from ncexp.training.distributed import SINGLE, Processes
 from ncexp.training.loop import Training
-from ncexp.training.losses import label_weights, objective_of, refuse_other_than_scalar
+from ncexp.training.losses import (
+    Objective,
+    is_mean_of_targets,
+    label_weights,
+    objective_of,
+    refuse_other_task,
+    refuse_other_than_scalar,
+)
 from ncexp.training.machine import (
     allow_tf32,
     check_precision,
@@ -105,14 +112,17 @@ class Assembly:
     def facts(self) -> dict[str, Any]:
         """What follows from the configuration and is worth reading beside it: sizes."""
         network = self.training.network
-        sizes = torch.bincount(self.dataset.train.labels, minlength=self.dataset.num_classes)
+        if targets := self.dataset.targets:
+            of_labels: dict[str, Any] = {"targets": targets.names, "target_scales": targets.scales}
+        else:
+            sizes = torch.bincount(self.dataset.train.labels, minlength=self.dataset.num_classes)
+            of_labels = {"smallest_class": int(sizes.min()), "largest_class": int(sizes.max())}
         return {
-            "num_classes": self.dataset.num_classes,
+            "num_targets" if targets else "num_classes": self.dataset.num_classes,
             "num_train": len(self.dataset.train),
             "num_test": len(self.dataset.test),
             "input_shape": list(self.dataset.input_shape),
-            "smallest_class": int(sizes.min()),
-            "largest_class": int(sizes.max()),
+            **of_labels,
             "num_features": self.classifier.in_features,
             "num_parameters": sum(p.numel() for p in network.parameters()),
             **({"num_frozen": frozen.size} if (frozen := self.training.frozen) else {}),
@@ -203,12 +213,20 @@ def _put_together(
         still = frozen.modules if frozen else ()
         refuse_single_examples(network, inputs, config.batch_size, len(dataset.train), but=still)
     loss = config.loss.build_a(Callable, num_classes=dataset.num_classes)
-    refuse_other_than_scalar(objective_of(loss), classifier.weight)
+    of_targets = dataset.targets is not None
+    refuse_other_task(loss, config.loss.name, of_targets)
+    refuse_other_than_scalar(objective_of(loss), classifier.weight, of_targets)
+    if of_targets and classifier.in_features < dataset.num_classes:
+        raise ValueError(
+            f"architecture: expected at least as many features as the {dataset.num_classes} targets, got "
+            f"{classifier.in_features}. Widen the layer before the last."
+        )
     if trains and processes.size > 1:
-        _refuse_other_than_mean(label_weights(objective_of(loss), classifier.weight), processes)
+        _refuse_other_than_mean(objective_of(loss), classifier.weight, of_targets, processes)
     if config.regime != "plain":
         smallest = smallest_batch(len(dataset.train), config.batch_size)
-        refuse_regime(config.regime, getattr(loss, "half_mse_scale", None), classifier, smallest, processes.size)
+        scale = getattr(loss, "half_mse_scale", None)
+        refuse_regime(config.regime, scale, classifier, smallest, processes.size, of_targets)
     if config.regime == "renormalized":
         network = RenormalizedNetwork(network, classifier)
     parameters = Parameters(network, frozen.tensors() if frozen else ())
@@ -237,9 +255,11 @@ def _load_start(config: RunConfig, network: nn.Module, classifier: nn.Linear) ->
         return load_start(config.start, network, classifier)
 
 
-def _refuse_other_than_mean(weights: Tensor | None, processes: Processes) -> None:
+def _refuse_other_than_mean(loss: Objective, weight: Tensor, of_targets: bool, processes: Processes) -> None:
     """Raises ValueError for a loss whose gradients, averaged over the processes' shares, are not the batch's."""
-    if weights is None or bool((weights != 1).any()):
+    weights = None if of_targets else label_weights(loss, weight)
+    alike = is_mean_of_targets(loss, weight) if of_targets else weights is not None and bool((weights == 1).all())
+    if not alike:
         raise ValueError(
             f"loss: expected a mean over the examples, each counted alike, on {processes.size} processes, got another. "
             "Train on one."

@@ -60,18 +60,18 @@ def check_gradients(
 
     scale: ‖g₆₄‖ of the parameter's layer, weight and bias together, at least SMALLEST_SHARE of the whole gradient's.
     The copy goes on from each layer's output as the training computed it, so that both have the same ReLUs active, and
-    the outputs are compared as well, layer by layer. Labels are moved on by one class: a trained network's own residual
-    would be small, and all rounding. Layers without state, such as dropout, run in eval mode; other random numbers come
-    from the same seed twice. What is found wrong is computed again from normal numbers in the layout of the inputs, and
-    these decide: behind a batch norm the rounding of inputs like 10⁶ ± 1 exceeds a tolerance, and no kernel is chosen
-    by its numbers. Where the precision itself cannot hold a comparison, as of a batch norm of features that are
-    constant but for rounding, it is left out: `rounding_errors`. Parameters, buffers, gradients, modes and generators
-    are left as found. What was found right is not looked at again in this process: a network of the same shape with
-    inputs of the same shape, precision and compilation.
+    the outputs are compared as well, layer by layer. Labels are moved on by one class, targets by 1: a trained
+    network's own residual would be small, and all rounding. Layers without state, such as dropout, run in eval mode;
+    other random numbers come from the same seed twice. What is found wrong is computed again from normal numbers in the
+    layout of the inputs, and these decide: behind a batch norm the rounding of inputs like 10⁶ ± 1 exceeds a tolerance,
+    and no kernel is chosen by its numbers. Where the precision itself cannot hold a comparison, as of a batch norm of
+    features that are constant but for rounding, it is left out: `rounding_errors`. Parameters, buffers, gradients,
+    modes and generators are left as found. What was found right is not looked at again in this process: a network of
+    the same shape with inputs of the same shape, precision and compilation.
 
     Args: network: trained as it is, not wrapped; forward: network as a step calls it, autocast or compiled: inputs
-    (n, *shape) → logits (n, C), features; loss: (logits, labels (n,), features) → scalar; n: 16 are enough, at least 2
-    for batch norm. precision: "fp32" or "bf16"; compiled: whether forward is.
+    (n, *shape) → logits (n, C), features; loss: (logits, labels (n,) or targets (n, m), features) → scalar; n: 16 are
+    enough, at least 2 for batch norm. precision: "fp32" or "bf16"; compiled: whether forward is.
     Raises WrongGradients, naming the layer; ValueError for another precision. A loss that is not finite is not judged:
     the training itself stops there.
     """
@@ -188,7 +188,8 @@ def _gradients(
         logits, features = forward(inputs)
         if logits.dtype == torch.bfloat16:
             logits, features = logits.float(), features.float()
-        value = loss(logits, (labels + 1) % logits.shape[1], features)
+        moved = labels + 1 if labels.is_floating_point() else (labels + 1) % logits.shape[1]
+        value = loss(logits, moved, features)
         if not value.isfinite():
             return {}
         value.backward()

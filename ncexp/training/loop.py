@@ -64,7 +64,8 @@ class Training:
     def run_epoch(self, should_stop: Callable[[], bool]) -> dict[str, float]:
         """Train the rest of the epoch at `position`, then move to the next one.
 
-        Returns the epoch's means over its examples, as the steps met them: fit/loss (without decay), fit/error, fit/lr;
+        Returns the epoch's means over its examples, as the steps met them: fit/loss (without decay), of classes
+        fit/error, and fit/lr;
         on the central path also fit/perp_share, the largest L_LS^⊥/L of a step.
         `wrong` are then the examples that were decided wrongly.
         Raises Diverged at a step whose loss is not finite (on a GPU, which the host queues steps for, once that is
@@ -94,6 +95,8 @@ class Training:
             "fit/error": position.wrong / len(self.data),
             "fit/lr": rate,
         }
+        if self.data.labels.is_floating_point():
+            del summary["fit/error"]
         if self.path is not None:
             summary["fit/perp_share"] = position.perp_share
         self.position = Position(epoch=position.epoch + 1)
@@ -169,10 +172,11 @@ class StepLog:
         self._finite = True
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """One step: its mean loss, a scalar, its logits (m, C) and labels (m,)."""
+        """One step: its mean loss, a scalar, its logits (m, C) and labels (m,), or targets."""
         slot, last = self._losses[len(self._counts)], self.num_seen + len(labels)
         slot.copy_(loss.detach())
-        torch.ne(logits.argmax(1), labels, out=self._wrong[self.num_seen : last])
+        if not labels.is_floating_point():  # a target is not decided
+            torch.ne(logits.argmax(1), labels, out=self._wrong[self.num_seen : last])
         self._counts.append(len(labels))
         self.num_seen = last
         if self.seems_finite() and (self._latest is None or self._latest.has_arrived()):

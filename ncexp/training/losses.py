@@ -3,6 +3,8 @@
 A loss is a callable (logits (n, C), labels (n,)) → scalar, averaged over the examples; one that has a parameter named
 `features` gets the inputs of the last layer (n, P) as well, so that it may regularise them. One that is a multiple of
 the paper's MSE says so by `half_mse_scale`, the s in s · ½ Ave ‖logits − onehot‖²; the λ of the decomposition follows.
+Of a regression the labels are targets (n, m) float32, and the logits predictions of them; a loss says by `task` what it
+is for, "classes" or "targets".
 """
 
 from __future__ import annotations
@@ -34,20 +36,48 @@ def objective_of(loss: Callable[..., Tensor]) -> Objective:
     return lambda logits, labels, features: loss(logits, labels)
 
 
-def refuse_other_than_scalar(loss: Objective, weight: Tensor) -> None:
+def refuse_other_task(loss: object, name: str, of_targets: bool) -> None:
+    """Raises ValueError for a loss of classes where the data have targets, and the other way round.
+
+    A loss that says nothing by `task` is taken for what the data are.
+    """
+    wanted, got = ("targets", "classes") if of_targets else ("classes", "targets")
+    if getattr(loss, "task", wanted) != wanted:
+        choices = "squared_error, squared_error_mean, huber" if of_targets else "mse, mse_mean, cross_entropy"
+        raise ValueError(
+            f"loss: expected a loss of {wanted}, which these data have, got {name}, of {got}. Choose {choices}, or "
+            "another."
+        )
+
+
+def refuse_other_than_scalar(loss: Objective, weight: Tensor, of_targets: bool = False) -> None:
     """Try a loss on two examples; generators are left as found. weight: the last layer's (C, P).
 
     Raises ValueError where it returns no scalar tensor that depends on the logits: an unreduced one, a number.
     """
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng():
         logits = weight.new_zeros(2, weight.shape[0], requires_grad=True)
-        value = loss(logits, weight.new_zeros(2, dtype=torch.int64), weight.new_zeros(2, weight.shape[1]))
+        labels = torch.zeros_like(logits) if of_targets else weight.new_zeros(2, dtype=torch.int64)
+        value = loss(logits, labels, weight.new_zeros(2, weight.shape[1]))
     if not isinstance(value, Tensor) or value.ndim or not value.requires_grad:
         shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
         raise ValueError(
             "loss: expected a scalar tensor that depends on the logits, the mean over the examples, got "
             f"a {type(value).__name__}{shape} for two examples. Reduce it with .mean(), without .detach() or .item()."
         )
+
+
+def is_mean_of_targets(loss: Objective, weight: Tensor) -> bool:
+    """Whether a loss of targets is a mean over the examples: batches cut in two at random have the mean of their parts.
+
+    Generators are left as found. weight: the last layer's (m, P).
+    """
+    gpus = [weight.device] if weight.is_cuda else []
+    with torch.no_grad(), torch.random.fork_rng(gpus), warnings.catch_warnings(action="ignore"):
+        try:
+            return _Trial(loss, weight).is_mean_of_targets()
+        except (RuntimeError, ValueError):  # it does not take one example, or float32 predictions
+            return False
 
 
 def label_weights(loss: Objective, weight: Tensor) -> Tensor | None:
@@ -102,6 +132,18 @@ class _Trial:
                 return False
         return True
 
+    def is_mean_of_targets(self) -> bool:
+        """See the function of this name."""
+        for _ in range(4):
+            cut = int(torch.randint(1, _TRIED_TOGETHER, (), generator=self._generator))
+            outputs, targets = torch.randn(2, _TRIED_TOGETHER, self._classes, generator=self._generator)
+            together = self(outputs, targets.to(self._weight))
+            parts = [self(outputs[part], targets[part].to(self._weight)) for part in (slice(cut), slice(cut, None))]
+            expected = (cut * parts[0] + (_TRIED_TOGETHER - cut) * parts[1]) / _TRIED_TOGETHER
+            if not abs(together - expected) <= self._tolerance * max(map(abs, parts)):
+                return False
+        return True
+
     def weights(self) -> Tensor:
         """v (C,), the first that is not 0 as unit, not finite for a loss of another form.
 
@@ -135,6 +177,8 @@ class MSE:
     scale: s. 1.0 is the paper's loss; "2/C" is torch.nn.MSELoss(), which takes the mean over the classes as well.
     """
 
+    task = "classes"
+
     def __init__(self, num_classes: int, *, scale: Scale = 1.0) -> None:
         self.half_mse_scale = _resolve(scale, num_classes)
 
@@ -151,6 +195,8 @@ class RescaledMSE:
     one-hot targets, has no λ for it, and half_mse_scale is None.
     """
 
+    task = "classes"
+
     def __init__(self, num_classes: int, *, target: Positive, weight: Positive, scale: Scale = "2/C") -> None:
         self.scale, self.target, self.weight = _resolve(scale, num_classes), target, weight
         self.half_mse_scale = self.scale if target == weight == 1 else None
@@ -166,6 +212,7 @@ class CrossEntropy:
     """−Ave_i log softmax(logits_i)[y_i]."""
 
     half_mse_scale = None
+    task = "classes"
 
     def __init__(self, num_classes: int) -> None:
         del num_classes  # every loss is given it; this one has no use for it
@@ -178,6 +225,7 @@ class LabelSmoothing:
     """Cross-entropy with the targets (1 − ε) onehot(y_i) + ε/C (Szegedy et al. 2016, section 7); smoothing: ε."""
 
     half_mse_scale = None
+    task = "classes"
 
     def __init__(self, num_classes: int, *, smoothing: Fraction = 0.1) -> None:
         del num_classes
@@ -191,6 +239,7 @@ class Focal:
     """−Ave_i (1 − p_i)^γ log p_i, p_i = softmax(logits_i)[y_i] (Lin et al. 2017); gamma: γ, 0 for cross-entropy."""
 
     half_mse_scale = None
+    task = "classes"
 
     def __init__(self, num_classes: int, *, gamma: NonNegative = 2.0) -> None:
         del num_classes
@@ -202,6 +251,39 @@ class Focal:
         log_rest = others - logits.logsumexp(1)
         log_true = -functional.cross_entropy(logits, labels, reduction="none")
         return -((self.gamma * log_rest).exp() * log_true).mean()
+
+
+class SquaredError:
+    """s · ½ · Ave_i ‖ŷ_i − y_i‖², the sum over the targets, not their mean.
+
+    scale: s; "2/C" is torch.nn.MSELoss(), which takes the mean over the targets as well.
+    """
+
+    task = "targets"
+
+    def __init__(self, num_classes: int, *, scale: Scale = 1.0) -> None:
+        self.half_mse_scale = _resolve(scale, num_classes)
+
+    def __call__(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        return self.half_mse_scale / 2 * (predictions - targets).square().sum() / len(targets)
+
+
+class Huber:
+    """Ave_i Σ_k ρ(ŷ_ik − y_ik), ρ(r) = ½ r² up to |r| = δ, δ (|r| − δ/2) beyond (Huber 1964); delta: δ.
+
+    The sum over the targets, as of `SquaredError`, which it is for large δ.
+    """
+
+    half_mse_scale = None
+    task = "targets"
+
+    def __init__(self, num_classes: int, *, delta: Positive = 1.0) -> None:
+        del num_classes
+        self.delta = delta
+
+    def __call__(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        targets = targets.to(predictions)  # torch's takes one precision
+        return functional.huber_loss(predictions, targets, reduction="sum", delta=self.delta) / len(targets)
 
 
 def _resolve(scale: float | Literal["2/C"], num_classes: int) -> float:

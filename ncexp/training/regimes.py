@@ -19,7 +19,13 @@ from torch import Tensor, nn
 
 from ncexp.architectures.network import RenormalizedNetwork
 from ncexp.architectures.unconstrained_features import FreeFeatures
-from ncexp.collapse import ClassStatistics, ClassStatisticsAccumulator, least_squares_classifier
+from ncexp.collapse import (
+    ClassStatistics,
+    ClassStatisticsAccumulator,
+    least_squares_classifier,
+    least_squares_map,
+    target_statistics,
+)
 from ncexp.collapse.on_path import least_squares_step, renormalized_step, renormalizer
 from ncexp.config import Regime
 from ncexp.datasets import Examples
@@ -79,13 +85,16 @@ class PathRegime:
             assert isinstance(self._network, RenormalizedNetwork)
             self._network.renormalizer.copy_(torch.eye(layer.in_features))
             self._network.renormalizer.copy_(_or_diverged(renormalizer, self._measured()))
-        best = _or_diverged(least_squares_classifier, self._measured(), self._ridge, layer.bias is not None)
+        find = least_squares_map if self._data.labels.is_floating_point() else least_squares_classifier
+        best = _or_diverged(find, self._measured(), self._ridge, layer.bias is not None)
         layer.weight.copy_(best.weight)
         if layer.bias is not None:
             layer.bias.copy_(best.bias)
 
-    def _measured(self) -> ClassStatistics:
+    def _measured(self) -> Any:
         batches = ((self._network(inputs)[1], labels) for inputs, labels in self._data.batches(_EVALUATED_AT_ONCE))
+        if self._data.labels.is_floating_point():
+            return target_statistics(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
         return _statistics(batches, self._layer.out_features, self._layer.weight)
 
     def _free_features(self) -> Tensor | None:
@@ -95,7 +104,12 @@ class PathRegime:
 
 
 def refuse_regime(
-    regime: Regime, scale: float | None, layer: nn.Linear, smallest_batch: int, num_processes: int
+    regime: Regime,
+    scale: float | None,
+    layer: nn.Linear,
+    smallest_batch: int,
+    num_processes: int,
+    of_targets: bool = False,
 ) -> None:
     """Raises ValueError for what cannot be trained on the path whatever its λ.
 
@@ -103,7 +117,8 @@ def refuse_regime(
     """
     if scale is None:
         raise ValueError(
-            f"regime: expected plain with a loss that is no multiple of the MSE, got {regime}. Set loss=mse."
+            f"regime: expected plain with a loss that is no multiple of the MSE, got {regime}. "
+            "Set loss=mse, of targets squared_error."
         )
     if num_processes > 1:
         raise ValueError(f"regime: expected plain with {num_processes} processes, got {regime}. Train on one.")
@@ -111,6 +126,8 @@ def refuse_regime(
         raise ValueError(
             f"regime: expected plain with a fixed last layer, got {regime}. Set architecture.classifier=linear."
         )
+    if regime == "renormalized" and of_targets:
+        raise ValueError("regime: expected plain or on_path with targets, which have no Σ_W, got renormalized.")
     if regime == "renormalized":
         refuse_small_batches(regime, layer, smallest_batch)
 

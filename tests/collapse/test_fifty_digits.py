@@ -40,6 +40,7 @@ FAMILIES = ("collapse", "geometry", "mse", "path")
 NOT_OF_STATISTICS = {
     *("collapse/nearest_class_center_mismatch", "path/decision_mismatch", "path/time"),
     *("mse/ridge_weight", "mse/ridge_bias"),
+    *("mse/loss_ls_span", "mse/loss_ls_spread"),  # of targets
 }
 EPSILON = mpf(2) ** -52
 # Digits that the docstring of `decompose_mse` promises, and that one division more costs.

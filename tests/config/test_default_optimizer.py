@@ -9,7 +9,9 @@ from ncexp.config import check
 from ncexp.config.installed import choices
 from ncexp.training import assemble
 
-LOSSES = [*choices("loss")]
+#: Of targets are those that diabetes is trained with.
+OF_TARGETS = ["squared_error", "squared_error_mean", "huber"]
+LOSSES = [loss for loss in choices("loss") if loss not in OF_TARGETS]
 #: Of `ncexp` alone as it always was: the reference `main` is of this run.
 MAIN = "digits-resnet-mse_mean_lr0.25_seed0_ad9fcf2f02"
 DIGITS = ("sgd", 0.25, 2e-3)
@@ -35,6 +37,7 @@ ADAM = ("adam", 1e-3, 5e-4)
         ("optimizer=adamw", ("adamw", 1e-3, 1e-2)),
         ("experiment=quick/vgg loss=mse", ("sgd", 0.25, 5e-4)),
         ("sweep=learning_rates", DIGITS),
+        ("dataset=diabetes", ADAM),
     ],
 )  # fmt: skip
 def test_default_follows_from_dataset_network_and_loss(words: str, expected: tuple[str, float, float]) -> None:
@@ -62,3 +65,28 @@ def test_default_optimizer_trains(network: str, loss: str) -> None:
     training = assemble(check(compose("config", [*f"architecture={network}".split(), f"loss={loss}", *few]))).training
     first, _, last = (training.run_epoch(lambda: False)["fit/error"] for _ in range(3))  # a divergence is raised
     assert last < 0.9 * first
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("dataset=diabetes", ("mlp", "squared_error")),
+        ("dataset=linnerud loss=huber", ("mlp", "huber")),
+        ("dataset=synthetic_regression architecture=densenet40", ("densenet40", "squared_error")),
+        ("dataset=mnist", ("resnet", "mse_mean")),
+        ("experiment=regression", ("mlp", "squared_error")),
+    ],
+)
+def test_network_and_loss_follow_from_data_with_targets(words: str, expected: tuple[str, str]) -> None:
+    config = compose("config", words.split())
+    assert (config["architecture"]["name"], config["loss"]["name"]) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", OF_TARGETS)
+def test_default_optimizer_trains_a_regression(loss: str) -> None:
+    training = assemble(
+        check(compose("config", ["dataset=diabetes", f"loss={loss}", "batch_size=20", "device=cpu"]))
+    ).training
+    first, *_, last = (training.run_epoch(lambda: False)["fit/loss"] for _ in range(9))
+    assert last < 0.7 * first

@@ -31,11 +31,12 @@ def yielded(
     ridges = ridge if isinstance(ridge, tuple) else (ridge, ridge)
     evaluation = SimpleNamespace(
         split="train",
+        of_targets=False,
         statistics=statistics,
         classifier=layer,
         spectrum=snr_spectrum(statistics),
         ridge=SimpleNamespace(weight=ridges[0], bias=ridges[1]),
-        snapshot=SimpleNamespace(splits={"train": SimpleNamespace(statistics=statistics)}),
+        snapshot=SimpleNamespace(splits={"train": SimpleNamespace(of_classes=statistics)}),
     )
     analyses = (NeuralCollapse(), Geometry(), CentralPathAnalysis(), MSEDecompositionAnalysis())
     return {name: value for analysis in analyses for name, value in analysis(evaluation)}

@@ -52,6 +52,7 @@ class Sorted:
     """Examples in the order of their classes, of unequal sizes, so that batches differ in their classes."""
 
     num_classes: int = C
+    targets = None
 
     def __post_init__(self) -> None:
         self.labels = torch.arange(C).repeat_interleave(torch.tensor([9, 20, 7, 12, 3]))

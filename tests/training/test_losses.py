@@ -17,7 +17,16 @@ from torch.nn import functional
 import ncexp
 from ncexp.config import ConfigError, check
 from ncexp.training import assemble, objective_of, refuse_other_than_scalar
-from ncexp.training.losses import MSE, CrossEntropy, Focal, LabelSmoothing, RescaledMSE
+from ncexp.training.losses import (
+    MSE,
+    CrossEntropy,
+    Focal,
+    Huber,
+    LabelSmoothing,
+    RescaledMSE,
+    SquaredError,
+    is_mean_of_targets,
+)
 
 Batch = tuple[Tensor, Tensor]
 #: float64 sums of some dozens of terms.
@@ -168,3 +177,26 @@ def test_recorder_refuses_an_unreduced_loss_before_it_writes(tmp_path: Path) -> 
     ):
         recorder.evaluate(1, model, data)
     assert not (tmp_path / "run").exists()
+
+
+def test_losses_of_targets_are_torchs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    predictions, targets = torch.randn(2, 12, 3, generator=generator, dtype=torch.float64)
+    of_sum = nn.MSELoss(reduction="sum")(predictions, targets).item() / 12 / 2
+    assert SquaredError(3)(predictions, targets).item() == pytest.approx(of_sum, rel=ROUNDING)
+    mean = SquaredError(3, scale="2/C")
+    assert mean(predictions, targets).item() == pytest.approx(nn.MSELoss()(predictions, targets).item(), rel=ROUNDING)
+    assert mean.half_mse_scale == 2 / 3
+    off = (predictions - targets).abs()
+    huber = torch.where(off <= 0.7, off.square() / 2, 0.7 * (off - 0.35)).sum().item() / 12
+    assert Huber(3, delta=0.7)(predictions, targets).item() == pytest.approx(huber, rel=ROUNDING)
+    assert Huber(3, delta=1e6)(predictions, targets).item() == pytest.approx(of_sum, rel=ROUNDING)
+    assert Huber(3, delta=1e6)(predictions, targets.float()).item() == pytest.approx(of_sum, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "is_mean"),
+    [(SquaredError(3), True), (Huber(3), True), (nn.MSELoss(), True), (nn.MSELoss(reduction="sum"), False)],
+)
+def test_loss_that_is_a_mean_over_examples_with_targets_is_known(loss: Any, is_mean: bool) -> None:
+    assert is_mean_of_targets(objective_of(loss), torch.zeros(3, 5)) == is_mean

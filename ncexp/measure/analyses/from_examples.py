@@ -15,6 +15,7 @@ from ncexp.collapse import (
 )
 from ncexp.collapse.calibration import NUM_BINS
 from ncexp.config import Count, Seed
+from ncexp.measure.analyses import of_targets
 from ncexp.measure.deepfool import robustness
 from ncexp.measure.evaluation import Evaluation, Needs
 
@@ -28,16 +29,20 @@ class Decisions:
     one of the TRAIN features (with the run's λ, as in ``train/mse/``) decide differently.
 
     ``decisions/nearest_class_center_error`` and ``decisions/least_squares_error``: the shares of examples that these
-    two classifiers decide wrongly, beside ``error``, the network's own.
+    two classifiers decide wrongly, beside ``error``, the network's own. Of a regression `of_targets.of_examples`.
     """
 
     needs: Needs = "features"
+    of_targets = True
 
     def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
+        if evaluation.of_targets:
+            yield from of_targets.of_examples(evaluation)
+            return
         device = evaluation.device
         ridge = (evaluation.ridge.weight, evaluation.ridge.bias)
         classifier = evaluation.classifier.to(device)
-        statistics = evaluation.snapshot.splits["train"].statistics
+        statistics = evaluation.snapshot.splits["train"].of_classes
         optimum = least_squares_classifier(statistics, ridge, bias=classifier.bias is not None).to(device)
         means = evaluation.class_means.to(device)
         nearest = nearest_center(means)
@@ -99,6 +104,7 @@ class FeatureLength:
     """
 
     needs: Needs = "features"
+    of_targets = True
 
     def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
         lengths, examples = torch.zeros((), dtype=torch.float64, device=evaluation.device), 0

@@ -21,6 +21,7 @@ from ncexp.collapse import (
     stable_rank,
 )
 from ncexp.config import Count
+from ncexp.measure.analyses import of_targets
 from ncexp.measure.evaluation import Evaluation, Needs
 from ncexp.measure.probes import EVERY_BLOCK, Probe
 from ncexp.record.quantities import OF_LAYERS
@@ -30,14 +31,19 @@ STAGES = ["backbone.3", "backbone.4", "backbone.5"]
 
 
 class LossAndError:
-    """``train/loss``, the training loss without decay; ``train/error``, the share of examples decided wrongly.
+    """``train/loss``, the training loss without decay; ``train/error``, the share of examples decided wrongly; of a
+    regression `of_targets.loss_and_error`.
 
     The same on test; in eval mode, over all examples. Measured of every run, whatever else is chosen.
     """
 
     needs: Needs = "statistics"
+    of_targets = True
 
     def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
+        if evaluation.of_targets:
+            yield from of_targets.loss_and_error(evaluation)
+            return
         yield "loss", evaluation.mean_loss
         yield "error", evaluation.error
 
@@ -46,14 +52,18 @@ class NeuralCollapse:
     """Every field of CollapseMetrics as ``train/collapse/cdnv``, ``test/collapse/cdnv``, ...
 
     The classifier's own geometry, ``..._classifier``, is the same on either split and stands under ``train/`` alone.
-    NC4, which needs the features, is the analysis `decisions`.
+    NC4, which needs the features, is the analysis `decisions`. Of a regression `of_targets.collapse`.
     """
 
     needs: Needs = "statistics"
+    of_targets = True
     #: 2: with nc0_classifier; 3: the rank of the class means, and NC1 on it.
     version = 3
 
     def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
+        if evaluation.of_targets:
+            yield from of_targets.collapse(evaluation)
+            return
         metrics = measure_collapse(evaluation.statistics, evaluation.classifier, evaluation.spectrum)
         for name, value in asdict(metrics).items():
             if evaluation.split == "train" or not name.endswith("_classifier"):
@@ -67,14 +77,18 @@ class MSEDecompositionAnalysis:
     which the terms fail to add up to L; above ``mse/loss_rounding`` / L they are in doubt, and summary, report and
     frame say so. ``mse/loss_nc1_data`` and ``mse/loss_nc1_decay`` are the parts of L_NC1 that the data and the weight
     decay have in it, and so for every term that has two. ``mse/ridge_weight`` and ``mse/ridge_bias`` are the λ of this
-    epoch, which a loop may change.
+    epoch, which a loop may change. Of a regression `of_targets.decomposition`.
     """
 
     needs: Needs = "statistics"
+    of_targets = True
     #: 2: the data and decay parts; 3: λ of the epoch, loss_rounding; at λ = 0 each unit measured in its own rounding.
     version = 3
 
     def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
+        if evaluation.of_targets:
+            yield from of_targets.decomposition(evaluation)
+            return
         ridge = (evaluation.ridge.weight, evaluation.ridge.bias)
         terms = decompose_mse(evaluation.statistics, evaluation.classifier, ridge)
         for name, value in asdict(terms).items():
@@ -145,10 +159,11 @@ class CentralPathAnalysis:
     layer has the λ that the run trains with, as in ``mse/``.
 
     modes: how many ω_j are recorded, at most: all where there are no more, else evenly spaced by j, the first and the
-    last among them, each under its own j.
+    last among them, each under its own j. Of a regression `of_targets.path`.
     """
 
     needs: Needs = "statistics"
+    of_targets = True
     #: 2: at λ = 0 each unit measured in its own rounding.
     version = 2
 
@@ -156,6 +171,9 @@ class CentralPathAnalysis:
         self.modes = modes
 
     def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
+        if evaluation.of_targets:
+            yield from of_targets.path(evaluation)
+            return
         if evaluation.split != "train":
             return
         spectrum = evaluation.spectrum

@@ -45,7 +45,7 @@ class Geometry:
 
     def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
         statistics, weight = evaluation.statistics, evaluation.classifier.weight
-        counts = evaluation.snapshot.splits["train"].statistics.counts
+        counts = evaluation.snapshot.splits["train"].of_classes.counts
         means = statistics.class_means - statistics.class_means.mean(0)
         # About their mean with the frequencies of the train classes, whichever the split.
         about_examples = statistics.class_means - (counts.to(torch.float64) / counts.sum()) @ statistics.class_means
