@@ -26,6 +26,7 @@ from ncexp.collapse.class_statistics import ClassStatistics
 from ncexp.collapse.determined_range import determined_range, means_rounding
 from ncexp.collapse.linear_algebra import ROUND_OFF, effective_rank, without_null_direction
 from ncexp.collapse.linear_classifier import LinearClassifier
+from ncexp.collapse.many_pairs import pair_sums, uniformity
 from ncexp.collapse.pairwise import PairBlock, RunningMoments, pair_blocks, unit_rows
 from ncexp.collapse.snr_spectrum import SNRSpectrum, snr_spectrum
 
@@ -89,6 +90,8 @@ class CollapseMetrics:
     """How many directions the class means span, by more than their rounding; C − 1 at collapse."""
 
 
+# Classes up to which pairs are taken in blocks of rows (`pair_blocks`), else in tiles (`pair_sums`).
+MOST_IN_BLOCKS = 2**11
 _OF_SQUARES = ("nc1_trace", "nc1_trace_on_range", "nc1_ratio", "nc1_snr", "effective_rank_within", "rank_means")
 
 
@@ -126,7 +129,7 @@ def measure_collapse(
         | _pairs_of_means(means, variances + undefined, rounding)
         | _geometry("means", means)
         | _geometry("classifier", weight)
-        | _angles("classifier", weight)[0]
+        | (_many_pairs("classifier", weight) if len(weight) > MOST_IN_BLOCKS else _angles("classifier", weight)[0])
         | {"nc0_classifier": torch.linalg.vector_norm(weight.sum(0)) / torch.linalg.matrix_norm(weight)}
         | _duality(weight, means)
         | {"effective_rank_means": effective_rank(scales) + undefined}
@@ -197,7 +200,9 @@ def within_between_trace(statistics: ClassStatistics) -> dict[str, Tensor]:
 
 def _pairs_of_means(means: Tensor, variances: Tensor, rounding: float) -> dict[str, Tensor]:
     """All that is taken over pairs of class means, each known to `rounding`, in one pass over the blocks."""
-    uniformity, distance_variance_ratios = RunningMoments(), means.new_zeros(())
+    if len(means) > MOST_IN_BLOCKS:
+        return _many_pairs("means", means, variances, rounding)
+    logarithms, distance_variance_ratios = RunningMoments(), means.new_zeros(())
 
     def visit(block: PairBlock, norms: Tensor) -> None:
         angles_rounding = rounding / norms
@@ -208,13 +213,34 @@ def _pairs_of_means(means: Tensor, variances: Tensor, rounding: float) -> dict[s
         # log ‖u − u'‖⁻¹ = −½ log 2(1 − cos); 0 where u and u' agree to their rounding.
         distances = (2 * block.gaps).sqrt_()
         distances.masked_fill_(distances <= angles_rounding[block.rows, None] + angles_rounding[block.columns], 0.0)
-        uniformity.add(block.select(distances.log_().neg_()))
+        logarithms.add(block.select(distances.log_().neg_()))
 
     angles, undefined = _angles("means", means, visit)
     return angles | {
-        "cdnv": distance_variance_ratios / uniformity.count,
-        "uniformity_means": uniformity.mean + undefined,
-        "uniformity_means_variance": uniformity.variance + undefined,
+        "cdnv": distance_variance_ratios / logarithms.count,
+        "uniformity_means": logarithms.mean + undefined,
+        "uniformity_means_variance": logarithms.variance + undefined,
+    }
+
+
+def _many_pairs(
+    name: str, vectors: Tensor, variances: Tensor | None = None, rounding: float = 0.0
+) -> dict[str, Tensor]:
+    """`_pairs_of_means` with variances, `_angles` without, of more classes."""
+    units, norms = unit_rows(vectors)
+    sums = pair_sums(units, norms, variances, rounding)
+    count, undefined = sums.gaps.count, torch.where((norms > 0).all(), 0.0, torch.nan)
+    angles = {
+        f"equiangularity_{name}": sums.gaps.variance.sqrt() + undefined,
+        f"maximal_angle_{name}": sums.excess / count + undefined,
+    }
+    if variances is None:
+        return angles
+    mean, variance = uniformity(sums.distances)
+    return angles | {
+        "cdnv": sums.ratios / 2 / count,
+        "uniformity_means": mean + undefined,
+        "uniformity_means_variance": variance + undefined,
     }
 
 

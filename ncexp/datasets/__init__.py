@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ncexp.config import Component
+from ncexp.datasets.labelling import OF_EXAMPLES, Labelling
 
 
 def digest(*parts: bytes) -> str:
@@ -122,6 +123,7 @@ class Dataset:
 
     facts: what facts.json of a run tells beside the sizes, by name: pixels that never vary, labels changed.
     origin: a sentence to print: where the files were found and where what was decoded is kept; "" without files.
+    labelling: what labels of tokens belong to, and which classes are measured.
     """
 
     train: Examples
@@ -129,6 +131,7 @@ class Dataset:
     num_classes: int
     facts: dict[str, Any] = field(default_factory=dict)
     origin: str = ""
+    labelling: Labelling = OF_EXAMPLES
 
     @property
     def splits(self) -> dict[str, Examples]:
@@ -169,7 +172,8 @@ def check_data(data: Dataset) -> Dataset:
             "Put them first: inputs = inputs.permute(0, 3, 1, 2)."
         )
     for name, split in data.splits.items():
-        _refuse_labels(name, split.labels, data.num_classes)
+        if data.labelling.classes == "all":
+            _refuse_labels(name, split.labels, data.num_classes)
         if isinstance(split, Split) and not bool(split.inputs.sum().isfinite()):  # a sum may overflow by itself
             finite = split.inputs.flatten(1).isfinite().all(1)
             if not bool(finite.all()):
@@ -193,7 +197,9 @@ def _refuse_labels(name: str, labels: Tensor, num_classes: int) -> None:
         raise ValueError(
             f"dataset: expected examples of every class 0 to {num_classes - 1} in {name}, got none of "
             f"{listed([str(one) for one in empty], 5)}. Leave these out of both: keep = ~torch.isin(labels, "
-            f"torch.tensor({empty})); labels = torch.unique(labels[keep], return_inverse=True)[1]."
+            f"torch.tensor({empty[:20]}{' + ...' * (len(empty) > 20)})); labels = torch.unique(labels[keep], "
+            "return_inverse=True)[1]. Of a network whose outputs need not all occur: dataset=tokens "
+            "dataset.classes=occurring."
         )
 
 

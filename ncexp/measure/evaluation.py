@@ -78,6 +78,11 @@ class Evaluation:
         return self.snapshot.classifier
 
     @property
+    def whole_classifier(self) -> LinearClassifier:
+        """The last layer with all its outputs, also where not all are measured; of what needs more than statistics."""
+        return self._subject.classifier
+
+    @property
     def ridge(self) -> Ridge:
         """The λ of the decomposition."""
         return self.snapshot.ridge
@@ -110,11 +115,11 @@ class Evaluation:
 
         Of a run on several processes, those of this one's share: what is counted over them goes through `total`.
         """
-        kept = self._here.features
-        if self._subject.processes.size == 1 and kept is not None:
-            yield kept, self.data.labels
+        kept, subject = self._here, self._subject
+        if subject.processes.size == 1 and kept.features is not None and kept.labels is not None:
+            yield kept.features, kept.labels
         else:
-            yield from ((features, labels) for _, features, labels in forward(self._subject, self.data))
+            yield from (subject.of_measured(*given) for _, *given in forward(subject, self.data))
 
     def probed(self, probes: Mapping[str, Probe]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         """The features of each probe by name, and labels (m,), a batch at a time: the network runs again. Of several
@@ -229,7 +234,7 @@ class EpochEvaluator:
 
     def describe_kept(self, config: RunConfig) -> str:
         """How many snapshots and weights stay on the disk, and how many bytes they take."""
-        keep, network, num_classes = config.keep, self._subject.network, self._subject.dataset.num_classes
+        keep, network, num_classes = config.keep, self._subject.network, self._subject.num_measured
         probes = Probes(network, self._probes, num_classes)
         widths = _widths(self._subject, probes)
         snapshots, weights = _count(config, keep.snapshots), _count(config, keep.checkpoints)
@@ -272,7 +277,7 @@ def _widths(subject: Subject, probes: Probes) -> list[int]:
     inputs, labels = next(subject.splits["train"].batches(CHECKED_EXAMPLES))
     with undisturbed(network, 0), buffers_kept(network), probes.watching(), torch.no_grad():
         network.eval()
-        return [network(inputs)[1].shape[1], *probes.check(len(labels))]
+        return [network(inputs)[1].shape[-1], *probes.check(len(labels))]
 
 
 def kept_files(
