@@ -128,11 +128,20 @@ def departure(logits: Tensor, features: Tensor, weight: Tensor, bias: Tensor | N
     is. What is not finite in W h + b is not compared.
     """
     expected = functional.linear(features.to(weight.dtype), weight, bias)
+    tolerance = max(LAST_LAYER_TOLERANCE, *(torch.finfo(one.dtype).eps for one in (logits, features, weight)))
+    alike = expected.device.type == "cpu" and logits.dtype == expected.dtype
+    if alike and bool((size := _largest(expected)).isfinite()):
+        gap = _largest(expected.sub_(logits)).nan_to_num(torch.inf, torch.inf)  # as below, without copies
+        return torch.where(gap > tolerance * size, gap / size, 0.0)
     finite = expected.isfinite()
     gap = torch.where(finite, (logits - expected).abs().nan_to_num(torch.inf, torch.inf), 0.0).max()
     size = torch.where(finite, expected.abs(), 0.0).max()
-    tolerance = max(LAST_LAYER_TOLERANCE, *(torch.finfo(one.dtype).eps for one in (logits, features, weight)))
     return torch.where(gap > tolerance * size, gap / size, 0.0)
+
+
+def _largest(values: Tensor) -> Tensor:
+    """max |v|, a scalar; NaN where one is."""
+    return torch.stack(torch.aminmax(values)).abs().max()
 
 
 def logits_of(output: Any) -> Any:

@@ -1,4 +1,4 @@
-"""conf/dataset/tokens: sequences of tokens; also other data whose labels are outputs of a network, few of which occur."""
+"""conf/dataset/tokens: sequences of tokens, or other data of whose labels, outputs of a network, few may occur."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ncexp.collapse import ClassStatistics, LinearClassifier, SNRSpectrum
 from ncexp.config import Component, ConfigError, Keep, RunConfig
 from ncexp.datasets import Examples
+from ncexp.datasets.labelling import OF_EXAMPLES
 from ncexp.measure.evaluator import Subject, buffers_kept, evaluate, forward, seed_of, undisturbed
 from ncexp.measure.loaders import LoadedData
 from ncexp.measure.probes import Probe, Probes
@@ -211,7 +212,13 @@ def check_probes(analyses: Mapping[str, Analysis], subject: Subject) -> None:
     more than fits in memory: now, not after an epoch. For the last two the network is run on a few examples, unless
     they come from a loader, whose order is not ours to disturb.
     """
+    labelling = subject.dataset.labelling
     for name, analysis in analyses.items():
+        if labelling != OF_EXAMPLES and probes_of({name: analysis}):
+            raise ConfigError(
+                f"analysis.{name}: expected labels of whole examples, every class measured, for what probes submodules, "
+                f"got shift_labels={labelling.shift_labels}, classes={labelling.classes}. Leave {name} out."
+            )
         try:
             probes = Probes(subject.network, probes_of({name: analysis}), subject.dataset.num_classes)
             if probes.probed and not isinstance(subject.dataset, LoadedData):
