@@ -35,7 +35,7 @@ from ncexp.collapse.checks import check_layer
 from ncexp.collapse.class_statistics import ClassStatistics
 from ncexp.collapse.linear_algebra import ROUND_OFF
 from ncexp.collapse.linear_classifier import LinearClassifier
-from ncexp.collapse.normal_equations import FactoredProblem, WhitenedProblem, class_mean_fit
+from ncexp.collapse.normal_equations import MOST_TOGETHER, FactoredProblem, WhitenedProblem, class_mean_fit
 
 Ridge = float | tuple[float, float]
 # Of L: what is allowed for a Σ_W that is all but singular in float64.
@@ -302,12 +302,23 @@ def _extended(classifier: LinearClassifier) -> Tensor:
 
 
 def _angle(statistics: ClassStatistics, one: Tensor, other: Tensor) -> float:
+    frequencies, triangle = statistics.frequencies, None
+    if statistics.num_classes > MOST_TOGETHER:
+        # Σ_c π_c ‖W μ_c + b‖² = ‖W Rᵀ‖² + ‖W μ_G + b‖², R (P, P) the triangle of the centred class means' factor: the
+        # C×C predictions would be gigabytes.
+        rows = statistics.centered_class_means.mul_(frequencies.sqrt()[:, None])
+        triangle = torch.linalg.qr(rows, mode="r").R
+        del rows
+
     def norm(layer: Tensor) -> Tensor:
         """(Ave_i ‖W̃ h̃_i‖²)^½."""
         weight, bias = layer[:, :-1], layer[:, -1]
-        within = ((weight @ statistics.within_class_covariance) * weight).sum()
+        within = (weight @ statistics.within_class_covariance).mul_(weight).sum()
+        if triangle is not None:
+            at_mean = weight @ statistics.global_mean + bias
+            return (within + (weight @ triangle.T).square_().sum() + at_mean.square().sum()).sqrt()
         at_means = statistics.class_means @ weight.T + bias
-        return (within + (statistics.frequencies[:, None] * at_means.square()).sum()).sqrt()
+        return (within + (frequencies[:, None] * at_means.square()).sum()).sqrt()
 
     lengths = norm(one), norm(other)
     if not all(bool(length > 0) for length in lengths):

@@ -109,6 +109,11 @@ def measure_collapse(
         ValueError: the classifier has another C or P than the statistics.
     """
     check_layer(statistics.class_means, classifier.weight)
+    if statistics.hold_squares:  # first, as it takes memory that the rest does not need at once
+        undefined, traces = 0.0, within_between_trace(statistics)
+        variability = traces | _variability(statistics, spectrum)
+    else:  # of a run that diverges, or whose features die: no eigenvalues, and no reason to end it
+        undefined, variability = math.nan, dict.fromkeys(_OF_SQUARES, math.nan)
     weight, weight_scale = _scaled(classifier.weight.to(statistics.class_means.device))
     means, means_scale = _scaled(statistics.class_means - statistics.class_means.mean(0))
     rounding = 0.0
@@ -119,11 +124,7 @@ def measure_collapse(
     variances = statistics.within_class_variances / means_scale / means_scale
     scales = torch.linalg.svdvals(means)
     if statistics.hold_squares:
-        undefined, traces = 0.0, within_between_trace(statistics)
-        variability = traces | _variability(statistics, spectrum)
-        scales[int(traces["rank_means"]) :] = 0  # what is left is rounding of a 0
-    else:  # of a run that diverges, or whose features die: no eigenvalues, and no reason to end it
-        undefined, variability = math.nan, dict.fromkeys(_OF_SQUARES, math.nan)
+        scales[int(variability["rank_means"]) :] = 0  # what is left is rounding of a 0
     values = (
         variability
         | _pairs_of_means(means, variances + undefined, rounding)
@@ -179,7 +180,7 @@ def within_between_trace(statistics: ClassStatistics) -> dict[str, Tensor]:
     bottleneck of k < C − 1 units that leaves k, though rounding fills all of them. No cut-off is relative to s_1.
     """
     frequencies = statistics.frequencies
-    weighted_means = frequencies.sqrt()[:, None] * statistics.centered_class_means
+    weighted_means = statistics.centered_class_means.mul_(frequencies.sqrt()[:, None])
     spread = (statistics.within_class_covariance.diagonal() + weighted_means.square().sum(0)).sqrt()
     constant = max(statistics.num_examples * ROUND_OFF, statistics.feature_eps) * statistics.class_means.abs().amax(0)
     live = spread > constant
@@ -274,14 +275,16 @@ def _geometry(name: str, vectors: Tensor) -> dict[str, Tensor]:
 
 def _duality(weight: Tensor, means: Tensor) -> dict[str, Tensor]:
     weight_norm, means_norm = torch.linalg.matrix_norm(weight), torch.linalg.matrix_norm(means)
+    apart = (weight / weight_norm).sub_(means / means_norm).square_().sum()
+    product, spread = _etf_error(weight, means), (weight * means).sum(1).var(correction=0)
     # 1 − cos as half a squared distance of unit vectors: exact also where the cosine is 1 − 1e-17.
     (weight_rows, weight_norms), (means_rows, means_norms) = unit_rows(weight), unit_rows(means)
     undefined = torch.where((weight_norms > 0).all() & (means_norms > 0).all(), 0.0, torch.nan)
     return {
-        "self_duality": (weight / weight_norm - means / means_norm).square().sum(),
-        "self_duality_product": _etf_error(weight, means),
-        "self_duality_angle": (weight_rows - means_rows).square().sum(1).mean() / 2 + undefined,
-        "uniform_duality": (weight * means).sum(1).var(correction=0),
+        "self_duality": apart,
+        "self_duality_product": product,
+        "self_duality_angle": weight_rows.sub_(means_rows).square_().sum(1).mean() / 2 + undefined,
+        "uniform_duality": spread,
         "norm_ratio": (weight_norm / means_norm).square(),
     }
 

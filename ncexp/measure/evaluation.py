@@ -216,7 +216,7 @@ def check_probes(analyses: Mapping[str, Analysis], subject: Subject) -> None:
     for name, analysis in analyses.items():
         if labelling != OF_EXAMPLES and probes_of({name: analysis}):
             raise ConfigError(
-                f"analysis.{name}: expected labels of whole examples, every class measured, for what probes submodules, "
+                f"analysis.{name}: expected labels of whole examples, every class measured, for what probes modules, "
                 f"got shift_labels={labelling.shift_labels}, classes={labelling.classes}. Leave {name} out."
             )
         try:
