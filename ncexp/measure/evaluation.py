@@ -214,10 +214,12 @@ def check_probes(analyses: Mapping[str, Analysis], subject: Subject) -> None:
     """
     labelling = subject.dataset.labelling
     for name, analysis in analyses.items():
-        if labelling != OF_EXAMPLES and probes_of({name: analysis}):
+        of_tokens = labelling.shift_labels is not None and analysis.needs == "network"
+        if of_tokens or (labelling != OF_EXAMPLES and probes_of({name: analysis})):
             raise ConfigError(
-                f"analysis.{name}: expected labels of whole examples, every class measured, for what probes modules, "
-                f"got shift_labels={labelling.shift_labels}, classes={labelling.classes}. Leave {name} out."
+                f"analysis.{name}: expected labels of whole examples, every class measured, for what needs more than "
+                f"the last layer's features, got shift_labels={labelling.shift_labels}, classes={labelling.classes}. "
+                f"Leave {name} out."
             )
         try:
             probes = Probes(subject.network, probes_of({name: analysis}), subject.dataset.num_classes)

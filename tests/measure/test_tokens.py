@@ -97,7 +97,7 @@ def test_loss_is_that_of_the_model_which_shifts_labels_itself(tmp_path: Path) ->
     assert numbers["train/loss"] == pytest.approx(expected, rel=TOLERANCE)
 
 
-def test_another_ignored_label_and_pairs_without_names_give_the_same_numbers(tmp_path: Path) -> None:
+def test_another_ignored_label_and_pairs_give_the_same_numbers(tmp_path: Path) -> None:
     subject, rows = model(), [{**row, "attention_mask": torch.ones(tiny.TOKENS)} for row in TRAIN]
     ids, labels = (torch.stack([row[name] for row in rows]) for name in ("input_ids", "labels"))
     named = recorded(tmp_path / "named", subject, rows, None, classes="occurring")
