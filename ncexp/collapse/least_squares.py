@@ -165,8 +165,15 @@ def decompose_mse(statistics: ClassStatistics, classifier: LinearClassifier, rid
         ValueError: a ridge that is negative or not finite; a classifier of another C or P than the statistics.
     """
     check_layer(statistics.class_means, classifier.weight)
+    return _decomposed(statistics, classifier, ridge_pair(ridge))
+
+
+# One evaluation asks for it twice, for its terms and for the distance to the path.
+@functools.lru_cache(maxsize=2)
+def _decomposed(
+    statistics: ClassStatistics, classifier: LinearClassifier, ridges: tuple[float, float]
+) -> MSEDecomposition:
     classifier = classifier.to(statistics.class_means.device)
-    ridges = ridge_pair(ridge)
     if not statistics.hold_squares:
         return MSEDecomposition(**dict.fromkeys((field.name for field in fields(MSEDecomposition)), math.nan))
     problem = _problem(statistics, ridges, classifier.bias is not None)

@@ -235,14 +235,15 @@ class WhitenedProblem:
             gradient = fit.at_mean + self._bias_ridge * classifier.bias
             lost_to_bias = gradient.square().sum() / (1 + self._bias_ridge)
         # (W [L_N, G] − [0, D]) [U; V diag(s)]: the part on centred class means and global mean, then that on features.
+        whitened = classifier.weight[:, self._order] @ self._triangle
+        along = whitened @ self._left
+        beyond = whitened.sub_(along @ self._left.T).square_().sum()
+        del whitened
         on_means = torch.outer(fit.at_mean, self._roots @ self.class_basis)
         torch.sub(fit.on_basis, on_means, out=on_means)
         on_means += torch.outer(without_bias, self._by_mean).mul_(self._shrink**0.5)
-        whitened = classifier.weight[:, self._order] @ self._triangle
-        along = whitened @ self._left
         on_means = on_means.mul_(self._scales).add_(along).div_((1 + self._scales.square()).sqrt())
         lost = on_means.square_().sum()
-        beyond = whitened.sub_(along @ self._left.T).square_().sum()
         return (lost + beyond + lost_to_bias) / 2
 
 

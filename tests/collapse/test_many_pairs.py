@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import combinations
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ncexp.collapse import ClassStatistics, LinearClassifier, class_statistics, many_pairs, measure_collapse
 from ncexp.collapse import neural_collapse as module
+from ncexp.collapse.pairwise import RunningMoments
 
 #: Sums of up to 10⁶ terms of one size in another order; a variance of them.
 TOLERANCE = 1e-11
@@ -70,7 +71,15 @@ def test_tiles_give_what_every_pair_gives_in_numpy(monkeypatch: pytest.MonkeyPat
     assert found.uniformity_means_variance == pytest.approx(np.var(logarithms), rel=TOLERANCE)
 
 
-@pytest.mark.parametrize("what", ["zero row", "zero mean", "two alike"])
+def test_variance_of_values_that_are_nearly_one_value_does_not_cancel() -> None:
+    generator, moments = torch.Generator().manual_seed(0), RunningMoments()
+    values = 1 + 1e-9 * torch.randn(3, 1000, generator=generator, dtype=torch.float64)
+    for part in values:
+        many_pairs._add(moments, part, 0.0)
+    assert float(moments.variance) == pytest.approx(values.numpy().var(), rel=1e-6, abs=0)
+
+
+@pytest.mark.parametrize("what", ["zero row", "zero mean", "two alike", "two within rounding"])
 def test_what_is_undefined_in_blocks_is_so_in_tiles(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     means = kinds(30, 5)["random"]
     if what == "zero mean":
@@ -78,7 +87,10 @@ def test_what_is_undefined_in_blocks_is_so_in_tiles(what: str, monkeypatch: pyte
         means[4:] -= means.mean(0) * 30 / 26
     elif what == "two alike":
         means[3] = means[4]
+    elif what == "two within rounding":
+        means[3] = means[4] * (1 + 1e-8)
     statistics = drawn(means, 0.0 if what != "zero row" else 0.3)
+    statistics = replace(statistics, feature_eps=1e-7)
     layer = LinearClassifier(means.clone().index_fill_(0, torch.tensor([2]), 0.0) if what == "zero row" else means)
     expected = asdict(measure_collapse(statistics, layer))
     monkeypatch.setattr(module, "MOST_IN_BLOCKS", 1)
