@@ -28,7 +28,7 @@ def test_help_names_every_choice(group: str) -> None:
 
 
 def test_help_shows_what_has_to_be_set_beside_a_choice() -> None:
-    assert "  table dataset.path=... dataset.label=..., " in help_text()
+    assert "  table dataset.path=... dataset.label=...," in help_text()
 
 
 @pytest.mark.parametrize("word", [word for word in COMMANDS if word != "train"])  # its help is Hydra's

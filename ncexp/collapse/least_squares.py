@@ -294,6 +294,7 @@ def distance_to_path(statistics: ClassStatistics, classifier: LinearClassifier, 
     classifier = classifier.to(statistics.class_means.device)
     optimum = least_squares_classifier(statistics, ridge, bias=classifier.bias is not None)
     mine, best = _extended(classifier), _extended(optimum)
+    del optimum
     total = max(terms.loss, terms.loss_ls + terms.loss_ls_perp)
     return PathDistance(
         perp_share=terms.loss_ls_perp / total if total else math.nan,
@@ -330,5 +331,5 @@ def _angle(statistics: ClassStatistics, one: Tensor, other: Tensor) -> float:
     lengths = norm(one), norm(other)
     if not all(bool(length > 0) for length in lengths):
         return math.nan  # a layer that predicts 0 for everything points nowhere
-    half = norm(one / lengths[0] - other / lengths[1]) / 2
+    half = norm((one / lengths[0]).sub_(other / lengths[1])) / 2
     return math.degrees(2 * math.asin(min(float(half), 1.0)))
