@@ -12,11 +12,12 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from ncexp.config import Component, ConfigError, check_analyses
 from ncexp.config.components import digest
 from ncexp.config.installed import read_choice
 from ncexp.datasets import Targets
+from ncexp.datasets.labelling import IGNORED, OF_EXAMPLES, Labelling
 from ncexp.measure import EpochEvaluator, LoadedData, LoadedExamples, Ridge, Snapshot, Subject, TappedNetwork
 from ncexp.measure.evaluator import buffers_kept, seed_of, undisturbed
 from ncexp.measure.loaders import one_loader
@@ -57,8 +59,9 @@ class Recorder:
     which the decay of the last layer is read, and whether it acts through the gradient. Without it, weight_decay: of
     the last layer's weight and bias, a pair where they differ; decoupled_weight_decay: whether it acts beside the
     gradient, as that of AdamW, Muon and Adafactor does: then λ = 0. analyses: names in conf/analysis, or a mapping of
-    names to options. dataset, architecture, lr, seed: what tables call the run; None: the names of the classes, and a
-    rate and seed that are not known.
+    names to options. classes, min_examples, ignore_index, shift_labels: as of `ncexp.datasets.labelling.Labelling`, for
+    a model of tokens and for classes that do not all occur (docs/language_models.md). dataset, architecture, lr, seed:
+    what tables call the run; None: the names of the classes, and a rate and seed that are not known.
 
     Of several processes (torch.distributed) each makes a Recorder and calls it alike; the first writes. The directory
     is made, and held, at the first evaluation.
@@ -79,6 +82,10 @@ class Recorder:
         weight_decay: float | tuple[float, float] = 0.0,
         decoupled_weight_decay: bool = False,
         analyses: Sequence[str] | Mapping[str, Mapping[str, Any]] = ANALYSES,
+        classes: Literal["all", "occurring"] = "all",
+        min_examples: int = 1,
+        ignore_index: int = IGNORED,
+        shift_labels: bool | None = None,
         dataset: str | None = None,
         architecture: str | None = None,
         lr: float | None = None,
@@ -92,6 +99,12 @@ class Recorder:
         self._directory, self._num_classes = RunDirectory(Path(directory)), int(outputs or 0)
         self._classifier, seed = classifier, None if seed is None else int(seed)
         self._names = (dataset, architecture)
+        try:
+            self._labelling = Labelling(
+                classes=classes, min_examples=min_examples, ignore_index=ignore_index, shift_labels=shift_labels
+            )
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
         pair = weight_decay if isinstance(weight_decay, tuple) else (weight_decay, weight_decay)
         self._decay = (float(pair[0]), float(pair[1]))  # whatever kind of number it is
         self._optimizer, self._decoupled = optimizer, decoupled_weight_decay
@@ -122,8 +135,9 @@ class Recorder:
     ) -> Record:
         """Evaluate the model as it stands after `epoch` epochs; returns all numbers by name.
 
-        The model's output is the logits (n, C), has them as `.logits`, or is a tuple that begins with them. The loaders
-        yield (inputs, labels), or mappings with an entry "labels"; how they are read stands in `ncexp.measure.loaders`.
+        The model's output is the logits (n, C), of tokens (n, tokens, V), has them as `.logits`, or is a tuple that
+        begins with them. The loaders yield (inputs, labels), or mappings with an entry "labels"; how they are read
+        stands in `ncexp.measure.loaders`.
         outside: for the analysis of this name, whose `datasets` name them: loaders of other data, prepared as train's.
         Modes of modules, gradients, hooks, buffers and random generators are afterwards as they were. The numbers of an
         epoch that is on record already are replaced; those of other epochs stay.
@@ -193,7 +207,9 @@ class Recorder:
         given = {"train": train_loader} if test_loader is None else {"train": train_loader, "test": test_loader}
         device, processes = last.weight.device, self._processes
         width = None if self._targets is None else self._num_classes
-        splits = {split: LoadedExamples(split, one, device, processes, width) for split, one in given.items()}
+        splits = {
+            split: LoadedExamples(split, one, device, processes, self._labelling, width) for split, one in given.items()
+        }
         objective = objective_of(self._loss)
         refuse_other_than_scalar(objective, last.weight, self._targets is not None)
         scale = getattr(self._loss, "half_mse_scale", None)
@@ -207,7 +223,7 @@ class Recorder:
                 ' Add "outside": {"datasets": [...]} to analyses.'
             )
         others = {name: LoadedExamples(name, one_loader(name, one), device, processes) for name, one in outside.items()}
-        data = LoadedData({**splits}, self._num_classes, {**others}, self._targets)
+        data = LoadedData({**splits}, self._num_classes, {**others}, self._targets, self._labelling)
         return Subject(network, objective, data, ridge, processes, shared_out=True)
 
     def _note_facts(self, snapshot: Snapshot, subject: Subject) -> None:
@@ -236,8 +252,11 @@ class Recorder:
         data, model = getattr(examples.given, "dataset", examples.given), network.model
         targets = self._targets
         outputs = {"num_classes": self._num_classes} if targets is None else {"targets": targets.names}
+        chosen, usual = asdict(self._labelling), asdict(OF_EXAMPLES)
+        labelled = {name: value for name, value in chosen.items() if value != usual[name]}  # earlier runs go on
+        described = {**_described(dataset, data), **outputs, **examples.shapes, **labelled}
         raw = {
-            "dataset": {**_described(dataset, data), **outputs, **examples.shapes},
+            "dataset": described,
             "architecture": {
                 **_described(architecture, model),
                 "num_features": network.classifier.in_features,
@@ -342,6 +361,7 @@ def _facts_of(snapshot: Snapshot, subject: Subject, before: Mapping[str, Any] | 
             "largest_class": int(counts.max()),
         }
     read = {name: getattr(data, "incomplete", "") for name, data in subject.splits.items()}
+    labelling = subject.dataset.labelling
     return {
         **of_labels,
         **{f"num_{name}": split.statistics.num_examples for name, split in snapshot.splits.items()},
@@ -349,6 +369,7 @@ def _facts_of(snapshot: Snapshot, subject: Subject, before: Mapping[str, Any] | 
         "num_features": train.num_features,
         "num_parameters": sum(parameter.numel() for parameter in subject.network.parameters()),
         **ridge,
+        **({} if (of := snapshot.measured) is None else labelling.facts(len(of.classes), of.outputs)),
     }
 
 

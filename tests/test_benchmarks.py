@@ -22,7 +22,6 @@ print(evaluated(assembly, configured())["train/collapse/nc1_trace"])
 
 #: What the short forms need beside --short.
 WORDS = {
-    "collapse_many_classes": ["100", "32", "1000"],
     "reference_alarms": ["SEEDS", "--short"],
     "regimes": ["OUTPUTS", "--short"],
 }

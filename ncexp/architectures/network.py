@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any, Literal
 
 import torch
@@ -128,11 +128,20 @@ def departure(logits: Tensor, features: Tensor, weight: Tensor, bias: Tensor | N
     is. What is not finite in W h + b is not compared.
     """
     expected = functional.linear(features.to(weight.dtype), weight, bias)
+    tolerance = max(LAST_LAYER_TOLERANCE, *(torch.finfo(one.dtype).eps for one in (logits, features, weight)))
+    alike = expected.device.type == "cpu" and logits.dtype == expected.dtype
+    if alike and bool((size := _largest(expected)).isfinite()):
+        gap = _largest(expected.sub_(logits)).nan_to_num(torch.inf, torch.inf)  # as below, without copies
+        return torch.where(gap > tolerance * size, gap / size, 0.0)
     finite = expected.isfinite()
     gap = torch.where(finite, (logits - expected).abs().nan_to_num(torch.inf, torch.inf), 0.0).max()
     size = torch.where(finite, expected.abs(), 0.0).max()
-    tolerance = max(LAST_LAYER_TOLERANCE, *(torch.finfo(one.dtype).eps for one in (logits, features, weight)))
     return torch.where(gap > tolerance * size, gap / size, 0.0)
+
+
+def _largest(values: Tensor) -> Tensor:
+    """max |v|, a scalar; NaN where one is."""
+    return torch.stack(torch.aminmax(values)).abs().max()
 
 
 def logits_of(output: Any) -> Any:
@@ -157,7 +166,7 @@ def pooled(inputs: Tensor, outputs: Tensor, logits: Any) -> Tensor:
     return chosen if bool(found.any(1).all()) and bool((same | ~found).all()) else inputs
 
 
-def answer_of(network: nn.Module, inputs: Tensor) -> Any:
+def answer_of(network: nn.Module, inputs: Any) -> Any:
     """The network's output in eval mode, without gradients; it is left in the mode it was in."""
     mode = network.training
     network.eval()
@@ -173,11 +182,11 @@ def name_of(module: nn.Module, network: nn.Module) -> str:
     return next(name for name, one in network.named_modules() if one is module)
 
 
-def last_layer(network: nn.Module, inputs: Tensor, *, trains: bool = False) -> nn.Linear:
+def last_layer(network: nn.Module, inputs: Any, *, trains: bool = False) -> nn.Linear:
     """The network's `classifier`, after looking that it is what the measurements take it for.
 
-    inputs: a few examples. The network is run on two of them in eval mode, for `trains` on all of them in train mode as
-    well, and left as it was.
+    inputs: a few examples, a tensor or a mapping of them. The network is run on two of them in eval mode, for `trains`
+    on all of them in train mode as well, and left as it was.
     Raises ValueError where the network does not answer (logits (n, C), features (n, P)), has no nn.Linear named
     `classifier`, where its logits are not features @ Wᵀ + b, or need not stay so: see `not_linear`.
     """
@@ -187,12 +196,13 @@ def last_layer(network: nn.Module, inputs: Tensor, *, trains: bool = False) -> n
             f"{name}.classifier: expected the last layer, a torch.nn.Linear, got {type(classifier).__name__}. "
             "Give the network an attribute of that name."
         )
-    few = inputs[:2]
+    few = {name: one[:2] for name, one in inputs.items()} if isinstance(inputs, Mapping) else inputs[:2]
     answer = answer_of(network, few)
     if not (isinstance(answer, tuple) and len(answer) == 2 and all(isinstance(part, Tensor) for part in answer)):
         raise ValueError(f"{name}.forward: expected a tuple (logits, features), got {type(answer).__name__}.")
     shapes = tuple(tuple(part.shape) for part in answer)
-    expected = (len(few), classifier.out_features), (len(few), classifier.in_features)
+    rows = shapes[0][:-1] if isinstance(inputs, Mapping) or len(shapes[0]) == 3 else (len(few),)  # or those of tokens
+    expected = (*rows, classifier.out_features), (*rows, classifier.in_features)
     if shapes != expected:
         raise ValueError(
             f"{name}.forward: expected logits {expected[0]} and features {expected[1]}, got {shapes[0]} and "
@@ -209,9 +219,7 @@ def last_layer(network: nn.Module, inputs: Tensor, *, trains: bool = False) -> n
     return classifier
 
 
-def not_linear(
-    network: nn.Module, layer: nn.Linear, inputs: Tensor, features: Tensor, *, training: bool = False
-) -> str:
+def not_linear(network: nn.Module, layer: nn.Linear, inputs: Any, features: Tensor, *, training: bool = False) -> str:
     """Why the logits need not stay W h + b of this layer while the network is trained; "" where they will.
 
     At the first weights they may be W h + b by chance: a layer that begins at 0 hides a tanh or a second head, and a
@@ -231,7 +239,7 @@ def not_linear(
 
     replaced = {buffer: value.clone() for buffer, value in network.named_buffers()}
     replaced |= {f"{name}.{part}": value for part, value in drawn.items()}
-    gpus = [inputs.device] if inputs.is_cuda else []
+    gpus = [features.device] if features.is_cuda else []
     mode, hook = network.training, layer.register_forward_pre_hook(hold)
     network.train(training)
     try:
@@ -262,7 +270,7 @@ def _drawn(layer: nn.Linear, features: Tensor) -> dict[str, Tensor]:
     if own.get("weight") is None:
         return {}
     generator = torch.Generator().manual_seed(0)
-    size = features.detach().norm(dim=1).max().cpu()
+    size = features.detach().norm(dim=-1).max().cpu()
     drawn = {"weight": torch.randn(layer.weight.shape, generator=generator) / (size if size > 0 else 1.0)}
     if layer.bias is not None:
         drawn["bias"] = torch.randn(layer.bias.shape, generator=generator)

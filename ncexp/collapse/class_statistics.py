@@ -54,7 +54,8 @@ class ClassStatistics:
             listed = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
             raise ValueError(
                 f"labels: expected at least one example of every class, got none of class {listed} ({len(empty)} of "
-                f"{self.num_classes} classes). Pass more examples, or number only the classes that occur."
+                f"{self.num_classes} classes). Pass more examples, or measure the classes that occur: "
+                "classes=occurring."
             )
 
     @property

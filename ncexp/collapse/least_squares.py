@@ -35,7 +35,7 @@ from ncexp.collapse.checks import check_layer
 from ncexp.collapse.class_statistics import ClassStatistics
 from ncexp.collapse.linear_algebra import ROUND_OFF
 from ncexp.collapse.linear_classifier import LinearClassifier
-from ncexp.collapse.normal_equations import FactoredProblem, WhitenedProblem, class_mean_fit
+from ncexp.collapse.normal_equations import MOST_TOGETHER, FactoredProblem, WhitenedProblem, class_mean_fit
 
 Ridge = float | tuple[float, float]
 # Of L: what is allowed for a Σ_W that is all but singular in float64.
@@ -165,8 +165,15 @@ def decompose_mse(statistics: ClassStatistics, classifier: LinearClassifier, rid
         ValueError: a ridge that is negative or not finite; a classifier of another C or P than the statistics.
     """
     check_layer(statistics.class_means, classifier.weight)
+    return _decomposed(statistics, classifier, ridge_pair(ridge))
+
+
+# One evaluation asks for it twice, for its terms and for the distance to the path.
+@functools.lru_cache(maxsize=2)
+def _decomposed(
+    statistics: ClassStatistics, classifier: LinearClassifier, ridges: tuple[float, float]
+) -> MSEDecomposition:
     classifier = classifier.to(statistics.class_means.device)
-    ridges = ridge_pair(ridge)
     if not statistics.hold_squares:
         return MSEDecomposition(**dict.fromkeys((field.name for field in fields(MSEDecomposition)), math.nan))
     problem = _problem(statistics, ridges, classifier.bias is not None)
@@ -287,6 +294,7 @@ def distance_to_path(statistics: ClassStatistics, classifier: LinearClassifier, 
     classifier = classifier.to(statistics.class_means.device)
     optimum = least_squares_classifier(statistics, ridge, bias=classifier.bias is not None)
     mine, best = _extended(classifier), _extended(optimum)
+    del optimum
     total = max(terms.loss, terms.loss_ls + terms.loss_ls_perp)
     return PathDistance(
         perp_share=terms.loss_ls_perp / total if total else math.nan,
@@ -302,15 +310,26 @@ def _extended(classifier: LinearClassifier) -> Tensor:
 
 
 def _angle(statistics: ClassStatistics, one: Tensor, other: Tensor) -> float:
+    frequencies, triangle = statistics.frequencies, None
+    if statistics.num_classes > MOST_TOGETHER:
+        # Σ_c π_c ‖W μ_c + b‖² = ‖W Rᵀ‖² + ‖W μ_G + b‖², R (P, P) the triangle of the centred class means' factor: the
+        # C×C predictions would be gigabytes.
+        rows = statistics.centered_class_means.mul_(frequencies.sqrt()[:, None])
+        triangle = torch.linalg.qr(rows, mode="r").R
+        del rows
+
     def norm(layer: Tensor) -> Tensor:
         """(Ave_i ‖W̃ h̃_i‖²)^½."""
         weight, bias = layer[:, :-1], layer[:, -1]
-        within = ((weight @ statistics.within_class_covariance) * weight).sum()
+        within = (weight @ statistics.within_class_covariance).mul_(weight).sum()
+        if triangle is not None:
+            at_mean = weight @ statistics.global_mean + bias
+            return (within + (weight @ triangle.T).square_().sum() + at_mean.square().sum()).sqrt()
         at_means = statistics.class_means @ weight.T + bias
-        return (within + (statistics.frequencies[:, None] * at_means.square()).sum()).sqrt()
+        return (within + (frequencies[:, None] * at_means.square()).sum()).sqrt()
 
     lengths = norm(one), norm(other)
     if not all(bool(length > 0) for length in lengths):
         return math.nan  # a layer that predicts 0 for everything points nowhere
-    half = norm(one / lengths[0] - other / lengths[1]) / 2
+    half = norm((one / lengths[0]).sub_(other / lengths[1])) / 2
     return math.degrees(2 * math.asin(min(float(half), 1.0)))

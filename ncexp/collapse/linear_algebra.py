@@ -59,8 +59,8 @@ def without_null_direction(rows: Tensor, null: Tensor) -> Tensor:
     """
     reflector = null.clone()
     reflector[-1] += 1
-    image = rows - torch.outer(reflector, 2 / reflector.square().sum() * (reflector @ rows))
-    return image[:-1]
+    image = torch.outer(reflector, 2 / reflector.square().sum() * (reflector @ rows))
+    return torch.sub(rows, image, out=image)[:-1]
 
 
 def with_null_direction(rows: Tensor, null: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ def with_null_direction(rows: Tensor, null: Tensor) -> Tensor:
     reflector = null.clone()
     reflector[-1] += 1
     rows = torch.nn.functional.pad(rows, (0, 0, 0, 1))
-    return rows - torch.outer(reflector, 2 / reflector.square().sum() * (reflector @ rows))
+    return rows.sub_(torch.outer(reflector, 2 / reflector.square().sum() * (reflector @ rows)))
 
 
 def effective_rank(scales: Tensor) -> Tensor:

@@ -56,7 +56,9 @@ class LinearClassifier:
         return self.weight.shape[1]
 
     def to(self, device: torch.device | str) -> LinearClassifier:
-        """The same layer on another device."""
+        """The same layer on another device; itself where it is there."""
+        if self.weight.device == torch.device(device):
+            return self
         return LinearClassifier(self.weight.to(device), None if self.bias is None else self.bias.to(device))
 
 

@@ -26,6 +26,7 @@ from ncexp.collapse.class_statistics import ClassStatistics
 from ncexp.collapse.determined_range import determined_range, means_rounding
 from ncexp.collapse.linear_algebra import ROUND_OFF, effective_rank, without_null_direction
 from ncexp.collapse.linear_classifier import LinearClassifier
+from ncexp.collapse.many_pairs import pair_sums, uniformity
 from ncexp.collapse.pairwise import PairBlock, RunningMoments, pair_blocks, unit_rows
 from ncexp.collapse.snr_spectrum import SNRSpectrum, snr_spectrum
 
@@ -89,6 +90,8 @@ class CollapseMetrics:
     """How many directions the class means span, by more than their rounding; C − 1 at collapse."""
 
 
+# Classes up to which pairs are taken in blocks of rows (`pair_blocks`), else in tiles (`pair_sums`).
+MOST_IN_BLOCKS = 2**11
 _OF_SQUARES = ("nc1_trace", "nc1_trace_on_range", "nc1_ratio", "nc1_snr", "effective_rank_within", "rank_means")
 
 
@@ -106,6 +109,11 @@ def measure_collapse(
         ValueError: the classifier has another C or P than the statistics.
     """
     check_layer(statistics.class_means, classifier.weight)
+    if statistics.hold_squares:  # first, as it takes memory that the rest does not need at once
+        undefined, traces = 0.0, within_between_trace(statistics)
+        variability = traces | _variability(statistics, spectrum)
+    else:  # of a run that diverges, or whose features die: no eigenvalues, and no reason to end it
+        undefined, variability = math.nan, dict.fromkeys(_OF_SQUARES, math.nan)
     weight, weight_scale = _scaled(classifier.weight.to(statistics.class_means.device))
     means, means_scale = _scaled(statistics.class_means - statistics.class_means.mean(0))
     rounding = 0.0
@@ -116,17 +124,13 @@ def measure_collapse(
     variances = statistics.within_class_variances / means_scale / means_scale
     scales = torch.linalg.svdvals(means)
     if statistics.hold_squares:
-        undefined, traces = 0.0, within_between_trace(statistics)
-        variability = traces | _variability(statistics, spectrum)
-        scales[int(traces["rank_means"]) :] = 0  # what is left is rounding of a 0
-    else:  # of a run that diverges, or whose features die: no eigenvalues, and no reason to end it
-        undefined, variability = math.nan, dict.fromkeys(_OF_SQUARES, math.nan)
+        scales[int(variability["rank_means"]) :] = 0  # what is left is rounding of a 0
     values = (
         variability
         | _pairs_of_means(means, variances + undefined, rounding)
         | _geometry("means", means)
         | _geometry("classifier", weight)
-        | _angles("classifier", weight)[0]
+        | (_many_pairs("classifier", weight) if len(weight) > MOST_IN_BLOCKS else _angles("classifier", weight)[0])
         | {"nc0_classifier": torch.linalg.vector_norm(weight.sum(0)) / torch.linalg.matrix_norm(weight)}
         | _duality(weight, means)
         | {"effective_rank_means": effective_rank(scales) + undefined}
@@ -176,7 +180,7 @@ def within_between_trace(statistics: ClassStatistics) -> dict[str, Tensor]:
     bottleneck of k < C − 1 units that leaves k, though rounding fills all of them. No cut-off is relative to s_1.
     """
     frequencies = statistics.frequencies
-    weighted_means = frequencies.sqrt()[:, None] * statistics.centered_class_means
+    weighted_means = statistics.centered_class_means.mul_(frequencies.sqrt()[:, None])
     spread = (statistics.within_class_covariance.diagonal() + weighted_means.square().sum(0)).sqrt()
     constant = max(statistics.num_examples * ROUND_OFF, statistics.feature_eps) * statistics.class_means.abs().amax(0)
     live = spread > constant
@@ -197,7 +201,9 @@ def within_between_trace(statistics: ClassStatistics) -> dict[str, Tensor]:
 
 def _pairs_of_means(means: Tensor, variances: Tensor, rounding: float) -> dict[str, Tensor]:
     """All that is taken over pairs of class means, each known to `rounding`, in one pass over the blocks."""
-    uniformity, distance_variance_ratios = RunningMoments(), means.new_zeros(())
+    if len(means) > MOST_IN_BLOCKS:
+        return _many_pairs("means", means, variances, rounding)
+    logarithms, distance_variance_ratios = RunningMoments(), means.new_zeros(())
 
     def visit(block: PairBlock, norms: Tensor) -> None:
         angles_rounding = rounding / norms
@@ -208,13 +214,34 @@ def _pairs_of_means(means: Tensor, variances: Tensor, rounding: float) -> dict[s
         # log ‖u − u'‖⁻¹ = −½ log 2(1 − cos); 0 where u and u' agree to their rounding.
         distances = (2 * block.gaps).sqrt_()
         distances.masked_fill_(distances <= angles_rounding[block.rows, None] + angles_rounding[block.columns], 0.0)
-        uniformity.add(block.select(distances.log_().neg_()))
+        logarithms.add(block.select(distances.log_().neg_()))
 
     angles, undefined = _angles("means", means, visit)
     return angles | {
-        "cdnv": distance_variance_ratios / uniformity.count,
-        "uniformity_means": uniformity.mean + undefined,
-        "uniformity_means_variance": uniformity.variance + undefined,
+        "cdnv": distance_variance_ratios / logarithms.count,
+        "uniformity_means": logarithms.mean + undefined,
+        "uniformity_means_variance": logarithms.variance + undefined,
+    }
+
+
+def _many_pairs(
+    name: str, vectors: Tensor, variances: Tensor | None = None, rounding: float = 0.0
+) -> dict[str, Tensor]:
+    """`_pairs_of_means` with variances, `_angles` without, of more classes."""
+    units, norms = unit_rows(vectors)
+    sums = pair_sums(units, norms, variances, rounding)
+    count, undefined = sums.gaps.count, torch.where((norms > 0).all(), 0.0, torch.nan)
+    angles = {
+        f"equiangularity_{name}": sums.gaps.variance.sqrt() + undefined,
+        f"maximal_angle_{name}": sums.excess / count + undefined,
+    }
+    if variances is None:
+        return angles
+    mean, variance = uniformity(sums.distances)
+    return angles | {
+        "cdnv": sums.ratios / 2 / count,
+        "uniformity_means": mean + undefined,
+        "uniformity_means_variance": variance + undefined,
     }
 
 
@@ -248,14 +275,16 @@ def _geometry(name: str, vectors: Tensor) -> dict[str, Tensor]:
 
 def _duality(weight: Tensor, means: Tensor) -> dict[str, Tensor]:
     weight_norm, means_norm = torch.linalg.matrix_norm(weight), torch.linalg.matrix_norm(means)
+    apart = (weight / weight_norm).sub_(means / means_norm).square_().sum()
+    product, spread = _etf_error(weight, means), (weight * means).sum(1).var(correction=0)
     # 1 − cos as half a squared distance of unit vectors: exact also where the cosine is 1 − 1e-17.
     (weight_rows, weight_norms), (means_rows, means_norms) = unit_rows(weight), unit_rows(means)
     undefined = torch.where((weight_norms > 0).all() & (means_norms > 0).all(), 0.0, torch.nan)
     return {
-        "self_duality": (weight / weight_norm - means / means_norm).square().sum(),
-        "self_duality_product": _etf_error(weight, means),
-        "self_duality_angle": (weight_rows - means_rows).square().sum(1).mean() / 2 + undefined,
-        "uniform_duality": (weight * means).sum(1).var(correction=0),
+        "self_duality": apart,
+        "self_duality_product": product,
+        "self_duality_angle": weight_rows.sub_(means_rows).square_().sum(1).mean() / 2 + undefined,
+        "uniform_duality": spread,
         "norm_ratio": (weight_norm / means_norm).square(),
     }
 

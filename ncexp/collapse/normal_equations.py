@@ -38,6 +38,8 @@ from ncexp.collapse.linear_classifier import LinearClassifier
 _SLICE_BITS = 20
 # Of the sum of squares: what moments may lose of it.
 _CERTAIN = 1e-12
+# Classes up to which products may be (C, C).
+MOST_TOGETHER = 2**11
 # Residuals at a time (32 MiB of float64).
 _BLOCK = 2**22
 
@@ -88,13 +90,15 @@ def _fit_by_moments(statistics: ClassStatistics, classifier: LinearClassifier, b
     at_mean = classifier(statistics.global_mean) - frequencies
     spread = ((weight @ statistics.between_class_covariance) * weight).sum()
     squares = at_mean.square().sum() + spread + 1 - frequencies.square().sum()
+    # r_c = (W μ_G + b − π) + W m_c − (e_c − π), in place: a vocabulary's (C, P) are large.
+    rooted = roots * basis
+    on_basis = torch.outer(at_mean + frequencies, rooted.sum(0))
+    on_basis += weight @ (means.T @ rooted)
+    on_basis -= rooted
     return ClassMeanFit(
         squares=squares - 2 * frequencies @ (weight * means).sum(1),
         at_mean=at_mean,
-        # r_c = (W μ_G + b − π) + W m_c − (e_c − π).
-        on_basis=torch.outer(at_mean + frequencies, (roots * basis).sum(0))
-        + weight @ (means.T @ (roots * basis))
-        - roots * basis,
+        on_basis=on_basis,
     )
 
 
@@ -148,21 +152,29 @@ class WhitenedProblem:
         self._shrink = 1.0 if math.isinf(bias_ridge) else bias_ridge / (1 + bias_ridge)
         self._frequencies, self._mean = statistics.frequencies, statistics.global_mean[order]
         self._roots = self._frequencies.sqrt()
-        factor = without_null_direction(self._roots[:, None] * statistics.centered_class_means[:, order], self._roots)
+        rows = statistics.centered_class_means[:, order]
+        factor = without_null_direction(rows.mul_(self._roots[:, None]), self._roots)
+        del rows  # of a vocabulary's size, as each of what follows
         if self._shrink > 0:
             factor = torch.cat([factor, self._shrink**0.5 * self._mean[None]])
         # Tᵀ, with as many rows as classes: the decomposition of a tall matrix is several times faster than of a wide.
         whitened = torch.linalg.solve_triangular(triangle, factor.T, upper=False).T
         # One row of T short, a row of zeros makes V square and I − V Vᵀ = 0; with many more short nothing cancels.
-        short = int(len(factor) == len(triangle) + 1)
-        right, self._scales, left = graded_svd(torch.nn.functional.pad(whitened, (0, short)), EVERY_DIGIT)
-        self._left, self._complete = left[:, : len(triangle)].T, len(self._scales) == len(factor)
+        number = len(factor)
+        del factor
+        if number == len(triangle) + 1:
+            whitened = torch.nn.functional.pad(whitened, (0, 1))
+        right, self._scales, left = graded_svd(whitened, EVERY_DIGIT)
+        del whitened
+        self._left, self._complete = left[:, : len(triangle)].T, len(self._scales) == number
         self._by_mean = right[-1] if self._shrink > 0 else torch.zeros_like(self._scales)
         self.class_basis = with_null_direction(right[: len(self._roots) - 1], self._roots)
-        # D V without D.
-        self._targets = self._roots[:, None] * self.class_basis + torch.outer(
-            self._frequencies, self._shrink**0.5 * self._by_mean
-        )
+
+    @property
+    def _targets(self) -> Tensor:
+        """D V, (C, k); made when it is asked for."""
+        targets = self._roots[:, None] * self.class_basis
+        return targets.add_(torch.outer(self._frequencies, self._shrink**0.5 * self._by_mean))
 
     @classmethod
     def build(cls, statistics: ClassStatistics, weight_ridge: float, bias_ridge: float) -> WhitenedProblem | None:
@@ -188,8 +200,9 @@ class WhitenedProblem:
 
     def minimizer(self) -> LinearClassifier:
         """W̃_LS."""
-        rotated = (self._targets * (self._scales / (1 + self._scales.square()))) @ self._left.T
+        rotated = self._targets.mul_(self._scales / (1 + self._scales.square())) @ self._left.T
         ordered = torch.linalg.solve_triangular(self._triangle, rotated, upper=False, left=False)
+        del rotated
         weight = torch.empty_like(ordered)
         weight[:, self._order] = ordered
         if math.isinf(self._bias_ridge):
@@ -198,7 +211,7 @@ class WhitenedProblem:
 
     def least_terms(self, optimum: LinearClassifier) -> tuple[Tensor, Tensor]:
         """L_NC1 and L_NC2/3 of the minimiser."""
-        left_over = self._targets / (1 + self._scales.square())
+        left_over = self._targets.div_(1 + self._scales.square())
         if self._complete:
             at_mean = left_over @ self._by_mean
             squares = (left_over @ self.class_basis.T).square().sum()
@@ -206,7 +219,7 @@ class WhitenedProblem:
             kept = self._scales.square() / (1 + self._scales.square())
             at_mean = self._shrink**0.5 * self._frequencies - self._targets @ (kept * self._by_mean)
             # ‖D‖² = 1 − ‖π‖² + β ‖π‖², less what V has of it.
-            beyond = 1 - (1 - self._shrink) * self._frequencies.square().sum() - self._targets.square().sum()
+            beyond = 1 - (1 - self._shrink) * self._frequencies.square().sum() - self._targets.square_().sum()
             squares = left_over.square().sum() + beyond - at_mean.square().sum()
         spread_and_penalty = (optimum.weight[:, self._order] @ self._triangle).square().sum()
         if optimum.bias is not None:
@@ -222,12 +235,15 @@ class WhitenedProblem:
             gradient = fit.at_mean + self._bias_ridge * classifier.bias
             lost_to_bias = gradient.square().sum() / (1 + self._bias_ridge)
         # (W [L_N, G] − [0, D]) [U; V diag(s)]: the part on centred class means and global mean, then that on features.
-        centered = fit.on_basis - torch.outer(fit.at_mean, self._roots @ self.class_basis)
-        on_means = centered + self._shrink**0.5 * torch.outer(without_bias, self._by_mean)
         whitened = classifier.weight[:, self._order] @ self._triangle
         along = whitened @ self._left
-        lost = ((along + on_means * self._scales) / (1 + self._scales.square()).sqrt()).square().sum()
-        beyond = (whitened - along @ self._left.T).square().sum()
+        beyond = whitened.sub_(along @ self._left.T).square_().sum()
+        del whitened
+        on_means = torch.outer(fit.at_mean, self._roots @ self.class_basis)
+        torch.sub(fit.on_basis, on_means, out=on_means)
+        on_means += torch.outer(without_bias, self._by_mean).mul_(self._shrink**0.5)
+        on_means = on_means.mul_(self._scales).add_(along).div_((1 + self._scales.square()).sqrt())
+        lost = on_means.square_().sum()
         return (lost + beyond + lost_to_bias) / 2
 
 
@@ -247,7 +263,7 @@ class FactoredProblem:
         # A free bias takes W μ_G: of an offset, F would have nothing but that in its first digits.
         free_bias = bias and bias_ridge == 0
         self._shift = self.statistics.global_mean if free_bias else torch.zeros_like(statistics.global_mean)
-        means = means - self._shift
+        means = means - self._shift if free_bias else means
         deviations = known.covariance_factor()
         extents = (statistics.centered_class_means if free_bias else statistics.class_means).abs().amax(0)
         scales = torch.hypot(statistics.within_class_covariance.diagonal().sqrt(), extents)
@@ -261,7 +277,7 @@ class FactoredProblem:
         if bias:
             ridge[-1] = bias_ridge
         self._bias, self._scales, self._rest = bias, scales, torch.cat([deviations, torch.diag(ridge.sqrt())])
-        factor = torch.cat([self._roots[:, None] * means, self._rest]) / scales
+        factor = torch.cat([self._roots[:, None] * means, self._rest]).div_(scales)
         unread, reading = _span_and_rest(self._reading_nothing(known, statistics.global_mean, weight_ridge, free_bias))
         least = max(factor.shape) * ROUND_OFF
         left, sizes, right = graded_svd(factor @ reading, DIGITS_OF_LOSS, least)
@@ -313,7 +329,11 @@ class FactoredProblem:
             order = free.square().sum(0).argsort(descending=True)
             solution = solution - torch.linalg.lstsq(free[:, order].T, own[:, order].T).solution.T @ self._free
             # Z F is 0 to rounding only: what W̃ F − Y has of it, minimised once more.
-            along = solution @ self._factor.T @ torch.cat([self.class_basis, self._rest_basis]) - gained
+            basis = torch.cat([self.class_basis, self._rest_basis])
+            if len(solution) > MOST_TOGETHER:  # not through (C, C)
+                along = solution @ (self._factor.T @ basis) - gained
+            else:
+                along = solution @ self._factor.T @ basis - gained
             solution = solution - (along / self._sizes) @ self._right
         return solution / self._scales
 

@@ -15,7 +15,7 @@ import torch
 # Pairs in one block (32 MiB of float64 per intermediate array).
 _BLOCK_PAIRS = 2**22
 # Below this 1 − cos, the rounding of the cosine (about 1e-16) would cost it more than 1e-12.
-_CLOSE = 1e-4
+CLOSE = 1e-4
 
 
 class RunningMoments:
@@ -29,11 +29,15 @@ class RunningMoments:
     def add(self, values: torch.Tensor) -> None:
         """Takes in a piece with at least one value."""
         variance, mean = torch.var_mean(values, correction=0)
-        share = values.numel() / (self.count + values.numel())
+        self.add_moments(values.numel(), mean, variance)
+
+    def add_moments(self, count: int, mean: torch.Tensor, variance: torch.Tensor) -> None:
+        """Takes in `count` values of this mean and population variance."""
+        share = count / (self.count + count)
         step = mean - self.mean
-        self._squares += values.numel() * variance + self.count * share * step**2
+        self._squares += count * variance + self.count * share * step**2
         self.mean += share * step
-        self.count += values.numel()
+        self.count += count
 
     @property
     def variance(self) -> torch.Tensor:
@@ -77,8 +81,13 @@ def pair_blocks(units: torch.Tensor) -> Iterator[PairBlock]:
 
 def _gaps(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """1 − cos as ½‖u − u'‖² where it is small."""
-    gaps = torch.addmm(torch.ones((), dtype=left.dtype, device=left.device), left, right.T, alpha=-1)
-    for at in (gaps < _CLOSE).nonzero().split(max(1, _BLOCK_PAIRS // left.shape[1])):
+    one = torch.ones((), dtype=left.dtype, device=left.device)
+    return close_gaps(left, right, torch.addmm(one, left, right.T, alpha=-1))
+
+
+def close_gaps(left: torch.Tensor, right: torch.Tensor, gaps: torch.Tensor) -> torch.Tensor:
+    """`gaps` 1 − cos of unit vectors, of which those that are small are computed again, in place."""
+    for at in (gaps < CLOSE).nonzero().split(max(1, _BLOCK_PAIRS // left.shape[1])):
         gaps[at[:, 0], at[:, 1]] = (left[at[:, 0]] - right[at[:, 1]]).square().sum(1) / 2
     return gaps
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ncexp.config import Component
+from ncexp.datasets.labelling import OF_EXAMPLES, Labelling
 from ncexp.datasets.preprocessing import Raw
 
 
@@ -141,7 +142,8 @@ class Dataset:
     facts: what facts.json of a run tells beside the sizes, by name: pixels that never vary, labels changed.
     origin: a sentence to print: where the files were found and where what was decoded is kept; "" without files.
     held_out: test examples of the classes that are held out. raw: the test inputs before they were standardised; None
-    where they are as they came, or streamed.
+    where they are as they came, or streamed. labelling: what labels of tokens belong to, and which classes are
+    measured.
     """
 
     train: Examples
@@ -152,6 +154,7 @@ class Dataset:
     held_out: Examples | None = None
     raw: Raw | None = None
     targets: Targets | None = None
+    labelling: Labelling = OF_EXAMPLES
 
     @property
     def splits(self) -> dict[str, Examples]:
@@ -194,12 +197,12 @@ def check_data(data: Dataset) -> Dataset:
             "Put them first: inputs = inputs.permute(0, 3, 1, 2)."
         )
     for name, split in data.splits.items():
-        if data.targets is None and (fault := label_fault(split.labels)):
-            raise ValueError(f"dataset: expected {fault}")
-        if data.targets is None:
-            _refuse_labels(name, split.labels, data.num_classes)
-        else:
+        if data.targets is not None:
             _refuse_targets(name, split.labels, data.targets)
+        elif data.labelling.shift_labels is None and (fault := label_fault(split.labels)):
+            raise ValueError(f"dataset: expected {fault}")
+        elif data.labelling.classes == "all":
+            _refuse_labels(name, split.labels, data.num_classes)
         if isinstance(split, Split) and not bool(split.inputs.sum().isfinite()):  # a sum may overflow by itself
             finite = split.inputs.flatten(1).isfinite().all(1)
             if not bool(finite.all()):
@@ -243,7 +246,9 @@ def _refuse_labels(name: str, labels: Tensor, num_classes: int) -> None:
         raise ValueError(
             f"dataset: expected examples of every class 0 to {num_classes - 1} in {name}, got none of "
             f"{listed([str(one) for one in empty], 5)}. Leave these out of both: keep = ~torch.isin(labels, "
-            f"torch.tensor({empty})); labels = torch.unique(labels[keep], return_inverse=True)[1]."
+            f"torch.tensor({empty[:20]}{' + ...' * (len(empty) > 20)})); labels = torch.unique(labels[keep], "
+            "return_inverse=True)[1]. Of a network whose outputs need not all occur: dataset=tokens "
+            "dataset.classes=occurring."
         )
 
 

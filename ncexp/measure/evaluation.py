@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ncexp.collapse import ClassStatistics, LinearClassifier, LinearMap, SNRSpectrum, TargetStatistics
 from ncexp.config import Component, ConfigError, Keep, RunConfig
 from ncexp.datasets import Examples
+from ncexp.datasets.labelling import OF_EXAMPLES
 from ncexp.measure.evaluator import Subject, buffers_kept, evaluate, forward, seed_of, undisturbed
 from ncexp.measure.loaders import LoadedData
 from ncexp.measure.probes import Probe, Probes
@@ -96,6 +97,13 @@ class Evaluation:
         return LinearMap(self.snapshot.classifier.weight, self.snapshot.classifier.bias)
 
     @property
+    def whole_classifier(self) -> LinearClassifier:
+        """The last layer with all its outputs, also where not all are measured; of what needs more than statistics."""
+        found = self._subject.classifier
+        assert isinstance(found, LinearClassifier)
+        return found
+
+    @property
     def ridge(self) -> Ridge:
         """The λ of the decomposition."""
         return self.snapshot.ridge
@@ -128,11 +136,11 @@ class Evaluation:
 
         Of a run on several processes, those of this one's share: what is counted over them goes through `total`.
         """
-        kept = self._here.features
-        if self._subject.processes.size == 1 and kept is not None:
-            yield kept, self.data.labels
+        kept, subject = self._here, self._subject
+        if subject.processes.size == 1 and kept.features is not None and kept.labels is not None:
+            yield kept.features, kept.labels
         else:
-            yield from ((features, labels) for _, features, labels in forward(self._subject, self.data))
+            yield from (subject.of_measured(*given) for _, *given in forward(subject, self.data))
 
     def probed(self, probes: Mapping[str, Probe]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         """Submodule → its features, and labels (m,), a batch at a time: the network runs again. Of several processes
@@ -227,12 +235,20 @@ def check_probes(analyses: Mapping[str, Analysis], subject: Subject) -> None:
     run on a few examples, unless they come from a loader, whose order is not ours to disturb. An analysis with a method
     `check` looks at more.
     """
+    labelling = subject.dataset.labelling
     for name, analysis in analyses.items():
         if subject.of_targets and not getattr(analysis, "of_targets", False):
             able = "collapse, decisions, decomposition, central_path, norms"
             raise ConfigError(
                 f"analysis.{name}: expected analyses of targets, which these data have, got one of classes. Choose of "
                 f"{able}; one of your own says by of_targets = True that it measures them."
+            )
+        of_tokens = labelling.shift_labels is not None and analysis.needs == "network"
+        if of_tokens or (labelling != OF_EXAMPLES and probes_of({name: analysis})):
+            raise ConfigError(
+                f"analysis.{name}: expected labels of whole examples, every class measured, for what needs more than "
+                f"the last layer's features, got shift_labels={labelling.shift_labels}, classes={labelling.classes}. "
+                f"Leave {name} out."
             )
         try:
             if hasattr(analysis, "check"):
@@ -258,7 +274,7 @@ class EpochEvaluator:
 
     def describe_kept(self, config: RunConfig) -> str:
         """How many snapshots and weights stay on the disk, and how many bytes they take."""
-        keep, network, num_classes = config.keep, self._subject.network, self._subject.dataset.num_classes
+        keep, network, num_classes = config.keep, self._subject.network, self._subject.num_measured
         probes = Probes(network, self._probes, num_classes)
         widths = _widths(self._subject, probes)
         snapshots, weights = _count(config, keep.snapshots), _count(config, keep.checkpoints)
@@ -301,7 +317,7 @@ def _widths(subject: Subject, probes: Probes) -> list[int]:
     inputs, labels = next(subject.splits["train"].batches(CHECKED_EXAMPLES))
     with undisturbed(network, 0), buffers_kept(network), probes.watching(), torch.no_grad():
         network.eval()
-        return [network(inputs)[1].shape[1], *probes.check(len(labels))]
+        return [network(inputs)[1].shape[-1], *probes.check(len(labels))]
 
 
 def kept_files(

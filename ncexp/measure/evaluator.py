@@ -26,16 +26,19 @@ from ncexp.collapse import (
     target_errors,
 )
 from ncexp.datasets import Dataset, Examples
+from ncexp.datasets.labelling import class_counts, kept_positions
 from ncexp.measure.loaders import LoadedData
 from ncexp.measure.probes import Probe, Probes
 from ncexp.measure.ridge import Ridge, ridge_of
-from ncexp.measure.snapshot import Snapshot, SplitSnapshot, as_stored
+from ncexp.measure.snapshot import MeasuredClasses, Snapshot, SplitSnapshot, as_stored
 from ncexp.training import SINGLE, Assembly, Diverged, Objective, Processes, is_mean_of_targets, label_weights
 from ncexp.training.machine import seeded
 
 #: Features of a split up to this size are kept from the pass; larger ones are computed a second time when asked for.
 FEATURE_BUDGET_BYTES = 2**30
 BATCH_SIZE = 512
+#: Logits that are compared with W h + b at once: those of batches of 512 up to C = 16,384.
+COMPARED = 2**23
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +67,42 @@ class Subject:
         layer = self.network.classifier
         assert isinstance(layer, nn.Linear)
         return layer
+
+    @cached_property
+    def measured(self) -> MeasuredClasses | None:
+        """Which of the outputs are measured; None for all. Collective: the labels of every split are read once."""
+        chosen, outputs = self.dataset.labelling, self.dataset.num_classes
+        if chosen.classes == "all":
+            return None
+        counts = [class_counts(name, data.labels.cpu(), outputs) for name, data in self.splits.items()]
+        if self.shared_out:
+            counts = [torch.tensor(self.processes.sum(one.tolist())) for one in counts]
+        classes = chosen.measured(counts)
+        assert classes is not None
+        return MeasuredClasses(classes, outputs, chosen.min_examples)
+
+    @property
+    def num_measured(self) -> int:
+        """How many classes are measured: K, of V outputs."""
+        return self.dataset.num_classes if self.measured is None else len(self.measured.classes)
+
+    def of_measured(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Those examples whose class is measured, (k, P) and (k,), with its number among the measured classes."""
+        if self.measured is None:
+            return features, labels
+        numbers = self._numbers.to(labels.device)[labels]
+        known = numbers >= 0
+        if bool(known.all()):
+            return features, numbers
+        return features[known], numbers[known]
+
+    @cached_property
+    def _numbers(self) -> Tensor:
+        """(V,): the number of each output among the measured classes, -1 for the others."""
+        assert self.measured is not None
+        numbers = torch.full((self.measured.outputs,), -1)
+        numbers[self.measured.classes] = torch.arange(len(self.measured.classes))
+        return numbers.to(self.last_layer.weight.device)
 
     @cached_property
     def label_weights(self) -> Tensor | None:
@@ -104,13 +143,17 @@ def evaluate(subject: Subject, epoch: int, probes: Mapping[str, Probe]) -> Snaps
     Raises Diverged where a feature is not finite, ValueError where the logits are not W h + b of the last layer.
     """
     splits = {name: _evaluate_split(subject, data, probes) for name, data in subject.splits.items()}
-    targets = subject.dataset.targets
-    return Snapshot(epoch, splits, subject.classifier, subject.ridge, targets.scales if targets else None)
+    classifier, measured, targets = subject.classifier, subject.measured, subject.dataset.targets
+    if measured is not None:
+        bias = None if classifier.bias is None else classifier.bias[measured.classes]
+        classifier = LinearClassifier(classifier.weight[measured.classes], bias)
+    return Snapshot(epoch, splits, classifier, subject.ridge, measured, targets.scales if targets else None)
 
 
 def forward(subject: Subject, data: Examples, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Logits, features and labels, a batch at a time, in eval mode; of the examples at the places `order`, or of this
-    process's share of all.
+    """Logits (m, V), features (m, P) and labels (m,), a batch at a time, in eval mode; of the examples at the places
+    `order`, or of this process's share of all. Of tokens they are those that have a class; batches without any are left
+    out.
     """
     processes = subject.processes
     if order is None and processes.size > 1 and not subject.shared_out:
@@ -119,7 +162,11 @@ def forward(subject: Subject, data: Examples, order: Tensor | None = None) -> It
     with torch.no_grad():
         for inputs, labels in data.batches(BATCH_SIZE, order):
             logits, features = subject.network(inputs)
-            yield logits, features, labels
+            if not subject.of_targets:
+                ignored = subject.dataset.labelling.ignore_index
+                logits, features, labels = kept_positions(logits, features, labels, ignored)
+            if len(labels):
+                yield logits, features, labels
 
 
 def train_error_at_most(subject: Subject, share: float, suspects: Tensor) -> bool:
@@ -181,7 +228,7 @@ def seed_of(*words: object) -> int:
 
 
 def _evaluate_split(subject: Subject, data: Examples, probes: Mapping[str, Probe]) -> SplitSnapshot:
-    last, num_classes = subject.last_layer, subject.dataset.num_classes
+    last, num_classes = subject.last_layer, subject.num_measured
     device = last.weight.device
     accumulator: ClassStatisticsAccumulator | TargetStatisticsAccumulator = (
         TargetStatisticsAccumulator(last.in_features, num_classes, device=device)
@@ -190,26 +237,30 @@ def _evaluate_split(subject: Subject, data: Examples, probes: Mapping[str, Probe
     )
     watched = Probes(subject.network, probes, num_classes, len(subject.splits))
     loss = _LossOfSet(subject, device)
-    wrong = torch.zeros((), dtype=torch.int64, device=device)
+    wrong, examples = torch.zeros((), dtype=torch.int64, device=device), 0
     apart = torch.zeros((), dtype=torch.float64, device=device)
-    kept, room = list[Tensor](), FEATURE_BUDGET_BYTES
+    kept, room = list[tuple[Tensor, Tensor]](), FEATURE_BUDGET_BYTES
     with watched.watching():
         for logits, features, labels in forward(subject, data):
-            _update(accumulator, features, labels)
+            measured = subject.of_measured(features, labels)
+            _update(accumulator, *measured)
             watched.update(labels)
             loss.update(logits, labels, features)
             if not subject.of_targets:
                 wrong += (logits.argmax(1) != labels).sum()
-            apart = apart.maximum(departure(logits, features, last.weight, last.bias).double())
+            examples += len(labels)
+            apart = apart.maximum(_apart(logits, features, last))
             room -= features.numel() * features.element_size()
             if room >= 0:
-                kept.append(features)
+                kept.append(measured)
             else:
                 kept.clear()
     if subject.processes.size > 1:
         accumulator.all_reduce()
         watched.all_reduce()
-    total_loss, counted, total_wrong, anywhere = subject.processes.sum([*loss.total(), wrong.item(), apart.item()])
+    total_loss, counted, total_wrong, total, anywhere = subject.processes.sum(
+        [*loss.total(), wrong.item(), float(examples), apart.item()]
+    )
     if anywhere:
         raise ValueError(
             f"{name_of(last, subject.network)}: expected logits W h + b of this last linear layer at every evaluation, "
@@ -217,14 +268,16 @@ def _evaluate_split(subject: Subject, data: Examples, probes: Mapping[str, Probe
             "loaded as well; take it out of the network."
         )
     statistics = as_stored(accumulator.compute())
-    error = unexplained(statistics, subject.classifier) if subject.of_targets else total_wrong / statistics.num_examples
+    error = unexplained(statistics, subject.classifier) if subject.of_targets else total_wrong / total
     return SplitSnapshot(
         statistics=statistics,
         loss=total_loss / counted,
         error=error,
+        share=statistics.num_examples / total,
         layers={name: as_stored(layer) for name, layer in watched.compute().items()},
         probed=watched.probed,
-        features=torch.cat(kept) if room >= 0 else None,
+        features=torch.cat([features for features, _ in kept]) if room >= 0 else None,
+        labels=torch.cat([labels for _, labels in kept]) if room >= 0 else None,
     )
 
 
@@ -233,6 +286,13 @@ def unexplained(statistics: TargetStatistics, layer: Any) -> float:
     errors = target_errors(statistics, layer.weight, layer.bias).mean_squared_errors
     variance = float(statistics.target_covariance.trace())
     return max(float(errors.sum()), 0.0) / variance if variance > 0 else math.nan
+
+
+def _apart(logits: Tensor, features: Tensor, last: nn.Linear) -> Tensor:
+    """`departure` of rows that are compared some at a time: of a vocabulary's logits every copy is large."""
+    height = max(1, COMPARED // logits.shape[1])
+    rows = zip(logits.split(height), features.split(height), strict=True)
+    return torch.stack([departure(*row, last.weight, last.bias).double() for row in rows]).max()
 
 
 class _LossOfSet:

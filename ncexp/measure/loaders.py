@@ -21,6 +21,7 @@ from torch.utils.data.distributed import DistributedSampler
 from torch.utils.data.sampler import RandomSampler, SequentialSampler
 
 from ncexp.datasets import Examples, Targets, label_fault
+from ncexp.datasets.labelling import OF_EXAMPLES, OF_TOKENS, Labelling
 from ncexp.training import Processes
 
 #: Samplers that mean every example of the dataset.
@@ -37,12 +38,14 @@ class LoadedData:
     num_classes: int
     outside: dict[str, Examples] = field(default_factory=dict)
     targets: Targets | None = None
+    labelling: Labelling = OF_EXAMPLES
 
 
 class LoadedExamples:
     """The examples of a loader whose batches are (inputs, labels), or mappings with the entry "labels".
 
-    Of several processes each has its share already. Labels are known once all batches have been read.
+    Of several processes each has its share already. Labels are known once all batches have been read; those of tokens
+    come aligned with the logits.
     given: the loader; num_targets: m, where labels are targets of a regression.
     """
 
@@ -52,10 +55,10 @@ class LoadedExamples:
         loader: Iterable[Any],
         device: torch.device,
         processes: Processes,
+        labelling: Labelling = OF_EXAMPLES,
         num_targets: int | None = None,
     ) -> None:
-        self._num_targets = num_targets
-        self._name = f"{split}_loader"
+        self._name, self._labelling, self._num_targets = f"{split}_loader", labelling, num_targets
         self.given, self._device, self._processes = loader, device, processes
         self._loader = in_order(loader, processes)
         self._draws: _Draws | None = None
@@ -68,7 +71,9 @@ class LoadedExamples:
 
     @property
     def labels(self) -> Tensor:
-        """(n,) int64, on the network's device, in the order of the first complete reading."""
+        """(n,) int64, on the network's device, in the order of the first complete reading; of tokens those of all
+        positions that have a class.
+        """
         if self._labels is None:
             for _ in self.batches():
                 pass
@@ -122,7 +127,7 @@ class LoadedExamples:
         with undrawn(self.given):
             for batch in self._loader:
                 inputs, labels = self._moved(batch)
-                found.append(labels)
+                found.append(self._labelling.kept(labels))
                 yield inputs, labels
         if not found:
             raise ValueError(
@@ -131,6 +136,12 @@ class LoadedExamples:
             )
         if self._labels is None:
             self._labels = torch.cat(found)
+        elif self._labelling.classes == "occurring" and not torch.equal(self._labels, torch.cat(found)):
+            raise ValueError(
+                f"{self._name}: expected the same labels at each reading, as the classes that occur are counted first, "
+                "got others. Pass a loader whose order and labels stay (tokens that are masked at random: mask them "
+                "once, before)."
+            )
 
     def _chosen(self, order: Tensor) -> tuple[Tensor, Tensor]:
         """The examples at these places, in this order; one reading of all batches."""
@@ -144,10 +155,11 @@ class LoadedExamples:
         return inputs, labels
 
     def _tensor(self, inputs: Any) -> Tensor:
-        if not isinstance(inputs, Tensor):
+        if not isinstance(inputs, Tensor) or self._labelling.shift_labels is not None:
+            got = type(inputs).__name__ if self._labelling.shift_labels is None else "labels of tokens"
             raise ValueError(
-                f"{self._name}: expected tensors as inputs for an analysis that changes single examples, got "
-                f"{type(inputs).__name__}. Leave that analysis out."
+                f"{self._name}: expected tensors as inputs for an analysis that changes single examples, got {got}. "
+                "Leave that analysis out."
             )
         return inputs
 
@@ -161,12 +173,16 @@ class LoadedExamples:
             raise ValueError(f'{self._name}: expected batches (inputs, labels) or mappings with "labels", got {of}.')
         if self._num_targets is not None:
             return _to(inputs, self._device), self._moved_targets(labels)
-        if not isinstance(labels, Tensor) or labels.dim() != 1 or labels.is_floating_point():
+        tokens = isinstance(labels, Tensor) and labels.dim() == 2 and self._labelling.shift_labels is not None
+        if not isinstance(labels, Tensor) or labels.is_floating_point() or not (labels.dim() == 1 or tokens):
             kind = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
             repair = label_fault(labels).partition(". ")[2] if isinstance(labels, Tensor) else ""
             fault = f"expected labels (n,) of integers, the class of each example, got {kind}. {repair}"
+            if isinstance(labels, Tensor) and labels.dim() == 2 and not labels.is_floating_point():
+                fault += f" {OF_TOKENS}"
             raise ValueError(f"{self._name}: {fault.rstrip()}")
-        return _to(inputs, self._device), labels.to(self._device, torch.int64, non_blocking=True)
+        aligned = self._labelling.aligned(self._name, labels.to(self._device, torch.int64, non_blocking=True))
+        return _to(inputs, self._device), aligned
 
     def _moved_targets(self, targets: Any) -> Tensor:
         """(n, m) float32; one target may come as (n,)."""

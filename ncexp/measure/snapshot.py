@@ -28,12 +28,24 @@ EXAMPLES = ("features", "labels")
 
 
 @dataclass(frozen=True, eq=False)
+class MeasuredClasses:
+    """classes: which of the V outputs are measured, (K,) int64, ascending; outputs: V; min_examples: how many examples
+    each of them has in every split, at least.
+    """
+
+    classes: Tensor
+    outputs: int
+    min_examples: int
+
+
+@dataclass(frozen=True, eq=False)
 class SplitSnapshot:
     """One split. statistics: of classes, or of targets; loss: the training loss without decay; error: the share of
     examples decided wrongly, of targets the share of their variance that is not explained; layers: the
     statistics of probed submodules, by name; probed: which submodules each probe stood for, by its name; features
-    (n, P): those that the pass kept, on its device. They are not stored. examples: features (m, P) and labels (m,) of
-    single examples, where `Portrait` kept them.
+    (n, P) and labels (n,): those of the measured classes, if the pass kept them, on its device. They are not stored.
+    examples: features (m, P) and labels (m,) of single examples, where `Portrait` kept them. share: of all examples,
+    those of measured classes.
     """
 
     statistics: Statistics
@@ -43,6 +55,8 @@ class SplitSnapshot:
     probed: dict[str, list[str]] = field(default_factory=dict)
     features: Tensor | None = None
     examples: dict[str, Tensor] = field(default_factory=dict)
+    share: float = 1.0
+    labels: Tensor | None = None
 
     @cached_property
     def spectrum(self) -> SNRSpectrum:
@@ -67,6 +81,7 @@ class SplitSnapshot:
 class Snapshot:
     """One epoch: its splits, train first; the last layer; λ of the decomposition. All tensors are on the CPU.
 
+    measured: where not all outputs are; the classes of the splits, and the rows of the layer, are these then.
     target_scales: of a regression, the unit of each target (`Targets.scales`).
     """
 
@@ -74,6 +89,7 @@ class Snapshot:
     splits: dict[str, SplitSnapshot]
     classifier: LinearClassifier | LinearMap
     ridge: Ridge
+    measured: MeasuredClasses | None = None
     target_scales: list[float] | None = None
 
     def has(self, probes: Mapping[str, Probe]) -> bool:
@@ -94,7 +110,12 @@ class Snapshot:
             splits[name] = {"loss": split.loss, "error": split.error, "layers": list(split.layers)}
             if split.probed:
                 splits[name]["probed"] = split.probed
+            if self.measured is not None:
+                splits[name]["share"] = split.share
         header = {"epoch": self.epoch, "ridge": asdict(self.ridge), "splits": splits, "order": list(splits)}
+        if self.measured is not None:
+            tensors["classes"] = self.measured.classes
+            header["measured"] = {"outputs": self.measured.outputs, "min_examples": self.measured.min_examples}
         if self.target_scales is not None:
             header["target_scales"] = self.target_scales
         write_tensors(path, tensors, "snapshot", training, **header)
@@ -120,18 +141,17 @@ def _from_parts(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> Sna
         examples = {part: tensors[one] for part in EXAMPLES if (one := f"{name}/examples/{part}") in tensors}
         splits[name] = SplitSnapshot(
             _unpacked(f"{name}/features", tensors, kind),
-            loss,
-            error,
-            layers,
-            noted.get("probed", {}),
+            *(loss, error, layers, noted.get("probed", {})),
             examples=examples,
+            share=float(noted.get("share", 1.0)),
         )
     layer = tensors["classifier/weight"], tensors.get("classifier/bias")
     classifier = LinearClassifier(*layer) if scales is None else LinearMap(*layer)
     for split in splits.values():
         check_layer(class_means_of(split.statistics), classifier.weight)
-    ridge = Ridge(**header["ridge"])
-    return Snapshot(header["epoch"], {"train": splits["train"], **splits}, classifier, ridge, scales)
+    splits, noted = {"train": splits["train"], **splits}, header.get("measured")
+    measured = None if noted is None else MeasuredClasses(tensors["classes"], **noted)
+    return Snapshot(header["epoch"], splits, classifier, Ridge(**header["ridge"]), measured, scales)
 
 
 def with_known_layers(names: Iterable[str]) -> dict[str, str]:

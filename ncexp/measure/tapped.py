@@ -19,6 +19,8 @@ from ncexp.training import Processes
 class TappedNetwork(nn.Module):
     """A model whose output is the logits, has them as `.logits` or is a tuple that begins with them.
 
+    Of a model of tokens the logits are (n, tokens, V) and the features (n, tokens, P).
+
     Its submodules have the names that they have in the model. The tap, a forward hook on the last layer, is there
     while a forward pass runs, and is removed after it. Inputs that are a mapping or a list are spread into arguments.
 
@@ -56,11 +58,12 @@ class TappedNetwork(nn.Module):
             handle.remove()
         logits = logits_of(output)
         found = [pooled(*each, logits) for each in taken]
-        if len(found) != 1 or found[0].dim() != 2:
+        rows = logits.dim() if isinstance(logits, Tensor) and logits.dim() == 3 else 2
+        if len(found) != 1 or found[0].dim() != rows:
             shapes = ", ".join(str(tuple(features.shape)) for features in found) or "nothing"
             raise ValueError(
-                f"classifier: expected a layer that is given features (n, P) once in a forward pass, got {shapes}. "
-                "Name the last nn.Linear of a model that classifies whole examples."
+                f"classifier: expected a layer that is given features (n, P) once in a forward pass, got {shapes}, or "
+                "(n, tokens, P) for logits (n, tokens, V). Name the last nn.Linear of the model."
             )
         features: Tensor = found[0]
         if not self._verified:
@@ -75,7 +78,7 @@ class TappedNetwork(nn.Module):
                 "model: expected logits (n, C), an output with .logits or a tuple that begins with them, got "
                 f"{type(logits).__name__}. Wrap the model in a module that returns its logits alone."
             )
-        expected = (len(features), self.classifier.out_features)
+        expected = (*features.shape[:-1], self.classifier.out_features)
         if logits.shape != expected:
             raise ValueError(
                 f"model: expected logits {expected}, as the classifier's output, got {tuple(logits.shape)}. Name the "

@@ -41,6 +41,7 @@ number is undefined, are in the docstrings of `ncexp.collapse`.
 #: Family → heading of its table.
 FAMILIES = {
     ERRORS: "Loss and error",
+    "classes": "Which classes are measured (classes=occurring)",
     "decisions": "Other classifiers on the same features",
     "calibration": "Calibration (analysis calibration)",
     "targets": "Targets of a regression",

@@ -24,6 +24,7 @@ from ncexp.architectures import (
 )
 from ncexp.config import ConfigError, RunConfig
 from ncexp.datasets import Dataset, check_data
+from ncexp.datasets.labelling import OF_EXAMPLES, class_counts
 from ncexp.record import RunDirectory
 from ncexp.training import machine
 from ncexp.training.canary import WrongGradients, check_gradients
@@ -111,14 +112,21 @@ class Assembly:
 
     def facts(self) -> dict[str, Any]:
         """What follows from the configuration and is worth reading beside it: sizes."""
-        network = self.training.network
+        network, labelling = self.training.network, self.dataset.labelling
+        splits, outputs = self.dataset.splits, self.dataset.num_classes
+        left_out: dict[str, Any] = {}
         if targets := self.dataset.targets:
+            count: dict[str, Any] = {"num_targets": outputs}
             of_labels: dict[str, Any] = {"targets": targets.names, "target_scales": targets.scales}
         else:
-            sizes = torch.bincount(self.dataset.train.labels, minlength=self.dataset.num_classes)
+            counts = [class_counts(name, split.labels, outputs) for name, split in splits.items()]
+            measured = labelling.measured(counts)
+            sizes = counts[0] if measured is None else counts[0][measured]
+            left_out = {} if measured is None else labelling.facts(len(measured), outputs)
+            count = {"num_classes": len(sizes)}
             of_labels = {"smallest_class": int(sizes.min()), "largest_class": int(sizes.max())}
         return {
-            "num_targets" if targets else "num_classes": self.dataset.num_classes,
+            **count,
             "num_train": len(self.dataset.train),
             "num_test": len(self.dataset.test),
             "input_shape": list(self.dataset.input_shape),
@@ -128,6 +136,7 @@ class Assembly:
             **({"num_frozen": frozen.size} if (frozen := self.training.frozen) else {}),
             **(network.facts if isinstance(network, ForeignNetwork) else {}),
             **self.dataset.facts,
+            **left_out,
         }
 
 
@@ -193,6 +202,11 @@ def _put_together(
     if config.batch_size > len(dataset.train):
         raise ValueError(
             f"batch_size: expected at most the {len(dataset.train)} training examples, got {config.batch_size}."
+        )
+    if trains and dataset.labelling != OF_EXAMPLES:
+        raise ValueError(
+            "dataset: expected labels (n,) of which every class occurs, to train on, got labels of tokens or of "
+            "occurring classes. They are measured: ncexp measure checkpoints=..., or ncexp.Recorder in your own loop."
         )
     processes.refuse_unequal(len(dataset.train), config.batch_size)
     dataset = dataset.to(device)
@@ -293,10 +307,10 @@ def set_threads(asked: int | Literal["auto"], training: Training, directory: Run
     if asked == "auto":
         asked = machine.DEFAULT_THREADS
         if training.data.labels.device.type == "cpu":
-            inputs, _ = next(training.data.batches(2))
+            inputs, labels = next(training.data.batches(2))
             with FlopCounterMode(display=False) as counter:
                 answer_of(training.network, inputs)
-            if 3 * training.batch_size * counter.get_total_flops() / len(inputs) < SMALL_STEP:
+            if 3 * training.batch_size * counter.get_total_flops() / len(labels) < SMALL_STEP:
                 asked = 1
     torch.set_num_threads(asked)
     return f"{torch.get_num_threads()}"

@@ -24,6 +24,8 @@ from ncexp.config import Fraction, NonNegative, Positive
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
 #: Examples of one batch on which a loss is tried.
 _TRIED_TOGETHER = 64
+#: Classes beyond which each label is tried once, and with logits that are drawn once: they are C² numbers.
+_MANY = 2**11
 #: s, as a number, or "2/C": the mean over the classes instead of half their sum, as torch.nn.MSELoss() has it.
 Scale = Positive | Literal["2/C"]
 
@@ -115,13 +117,18 @@ class _Trial:
 
     def explained_by(self, weights: Tensor) -> bool:
         """Whether batches of all labels, cut in two at random, have the loss of their parts, counted by the weights."""
+        many = self._classes > _MANY
         drawn = torch.randint(self._classes, (max(self._classes, _TRIED_TOGETHER),), generator=self._generator)
-        labels = torch.cat([torch.arange(self._classes), drawn])
+        labels = torch.cat([torch.arange(self._classes), drawn[: len(drawn) * (not many)]])
         labels = labels[torch.randperm(len(labels), generator=self._generator)]
+        again = torch.randn(_TRIED_TOGETHER + 1, self._classes, generator=self._generator) if many else None
         best = weights.argmax()  # in each batch, so that those of one batch are held against those of the others
         for some in labels.split(_TRIED_TOGETHER):
             together = torch.cat([best[None], some])
-            logits = torch.randn(len(together), self._classes, generator=self._generator)
+            if again is None:
+                logits = torch.randn(len(together), self._classes, generator=self._generator)
+            else:
+                logits = again[: len(together)]
             cut = int(torch.randint(1, len(together), (), generator=self._generator))
             parts = [(logits[:cut], together[:cut]), (logits[cut:], together[cut:])]
             counted = [(float(weights[part].sum()), self(of, part)) for of, part in parts]
@@ -148,9 +155,17 @@ class _Trial:
         """v (C,), the first that is not 0 as unit, not finite for a loss of another form.
 
         From an example of each class: by its logits the loss of all has v_i / Σ v of the slope of its own loss alone.
+        Of many classes some at a time, each time with the one that has the largest v of the first.
         """
-        size, labels = self._classes, torch.arange(self._classes)
-        logits = torch.randn(size, size, generator=self._generator)
+        if self._classes <= _MANY:
+            return self._weights_of(torch.arange(self._classes))
+        parts = torch.arange(self._classes).split(_TRIED_TOGETHER)
+        best = parts[0][self._weights_of(parts[0]).argmax()]
+        found = [self._weights_of(torch.cat([best[None], part]))[1:] for part in parts]
+        return torch.cat(found)
+
+    def _weights_of(self, labels: Tensor) -> Tensor:
+        logits = torch.randn(len(labels), self._classes, generator=self._generator)
         together = self._slopes(logits, labels)
         alone = torch.cat([self._slopes(*one) for one in zip(logits.split(1), labels.split(1), strict=True)])
         found = torch.where(together == 0, 0.0, torch.where(alone.isfinite(), together / alone, torch.inf))

@@ -21,6 +21,7 @@ def test_nearest_class_center_mismatch_equals_brute_force(monkeypatch):
     assert 0 < expected < 1
     assert nearest_class_center_mismatch(features, classifier, means) == expected
     monkeypatch.setattr(nearest_class_center_module, "_BLOCK_SCORES", 7 * 6)
+    monkeypatch.setattr(nearest_class_center_module, "_LEAST_ROWS", 1)
     assert nearest_class_center_mismatch(features, classifier, means) == expected
 
 
@@ -76,7 +77,7 @@ def test_float32_scores_stay_within_the_bound(num_features, kind):
     classifier = LinearClassifier(weight, torch.randn(5, generator=generator))
     center = means.mean(0).float().double()
     nearest = LinearClassifier(means - center, -(means - center).square().sum(1) / 2)
-    decisions = nearest_class_center_module._CertainDecisions(classifier, nearest, center)
+    decisions = nearest_class_center_module._CertainDecisions([classifier], nearest, center)
     centered = features - center.float()
     measured = torch.addmm(decisions._constants, centered, decisions._rows).unflatten(1, (2, 5)).double()
     exact = torch.stack([classifier(features), nearest(features.double() - center)], 1)
@@ -110,6 +111,7 @@ def test_few_examples_are_left_to_float64_and_the_precision_is_obeyed(monkeypatc
 @pytest.mark.parametrize(("num_classes", "num_features"), [(2, 300), (300, 2)])
 def test_nearest_class_center_mismatch_needs_a_block_of_memory(num_classes, num_features, dtype, monkeypatch):
     monkeypatch.setattr(nearest_class_center_module, "_BLOCK_SCORES", 10_000)
+    monkeypatch.setattr(nearest_class_center_module, "_LEAST_ROWS", 1)
     features, labels, classifier = draw(num_classes, num_features, 3000)
     means = class_statistics(features, labels, num_classes).class_means
     features, largest = features.to(dtype), 0

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import ncexp
+from ncexp.datasets.labelling import OF_EXAMPLES, Labelling
 from ncexp.measure import Ridge, Subject, evaluate, evaluator
-from ncexp.training import Processes, label_weights, objective_of
+from ncexp.training import Processes, label_weights, losses, objective_of
 from ncexp.training.losses import MSE, CrossEntropy, Focal, LabelSmoothing, RescaledMSE
 
 C, P = 5, 6
@@ -53,6 +54,7 @@ class Sorted:
 
     num_classes: int = C
     targets = None
+    labelling: Labelling = OF_EXAMPLES
 
     def __post_init__(self) -> None:
         self.labels = torch.arange(C).repeat_interleave(torch.tensor([9, 20, 7, 12, 3]))
@@ -118,6 +120,19 @@ def test_label_weights_are_those_of_the_criterion(classes: int) -> None:
     # An example of weight 0 that is smoothed adds to the loss and counts nothing: of such a batch alone it is infinite.
     assert label_weights(objective_of(nn.CrossEntropyLoss(weights, label_smoothing=0.3)), layer) is None
     assert label_weights(objective_of(nn.CrossEntropyLoss(weights.bfloat16())), layer.bfloat16()) is None
+    for other in ("sum", "together"):
+        assert label_weights(objective_of(CRITERIA[other]), layer) is None
+
+
+@pytest.mark.parametrize("ignored", [0, 150, 299])
+def test_label_weights_of_many_classes_are_found_some_at_a_time(ignored: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "_MANY", 100)
+    layer, weights = torch.zeros(300, P), 0.1 + torch.rand(300, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(label_weights(objective_of(nn.CrossEntropyLoss()), layer), torch.ones(300, dtype=torch.float64))
+    found = label_weights(objective_of(nn.CrossEntropyLoss(weights, ignore_index=ignored)), layer)
+    weights[ignored] = 0
+    assert found is not None
+    torch.testing.assert_close(found / found.max(), (weights / weights.max()).double(), rtol=ROUNDING, atol=0)
     for other in ("sum", "together"):
         assert label_weights(objective_of(CRITERIA[other]), layer) is None
 

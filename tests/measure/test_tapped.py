@@ -87,7 +87,6 @@ def test_submodules_keep_their_names_within_wrappers() -> None:
         (Model(lambda logits: (logits.softmax(1), logits)), r"expected logits = classifier\(features\), got another"),
         (Model(times=0), r"given features \(n, P\) once in a forward pass, got nothing"),
         (Model(times=2), r"once in a forward pass, got \(7, 5\), \(7, 5\)"),
-        (Model(positions=True), r"once in a forward pass, got \(7, 3, 5\)"),
     ],
 )
 def test_model_whose_output_is_not_the_logits_is_refused(model: Model, words: str) -> None:

@@ -11,9 +11,9 @@ from ncexp.collapse import (
     CalibrationAccumulator,
     LinearClassifier,
     least_squares_classifier,
-    nearest_class_center_mismatch,
 )
 from ncexp.collapse.calibration import NUM_BINS
+from ncexp.collapse.nearest_class_center import Decider
 from ncexp.config import Count, Seed
 from ncexp.measure.analyses import of_targets
 from ncexp.measure.deepfool import robustness
@@ -44,22 +44,17 @@ class Decisions:
         classifier = evaluation.classifier.to(device)
         statistics = evaluation.snapshot.splits["train"].of_classes
         optimum = least_squares_classifier(statistics, ridge, bias=classifier.bias is not None).to(device)
-        means = evaluation.class_means.to(device)
-        nearest = nearest_center(means)
-        examples = mismatches = different = center_wrong = optimum_wrong = 0.0
+        decide = Decider([classifier, optimum], evaluation.class_means.to(device))
+        counts = torch.zeros(5, dtype=torch.int64, device=device)
         for features, labels in evaluation.features():
-            mismatches += nearest_class_center_mismatch(features, classifier, means) * len(features)
-            for block, truth in zip(features.split(BLOCK), labels.split(BLOCK), strict=True):
-                by_optimum = optimum(block).argmax(1)
-                different += int((classifier(block).argmax(1) != by_optimum).sum())
-                optimum_wrong += int((by_optimum != truth).sum())
-                center_wrong += int((nearest(block - means.mean(0)).argmax(1) != truth).sum())
-            examples += len(features)
-        *counts, total = evaluation.total(mismatches, different, center_wrong, optimum_wrong, examples)
-        yield "collapse/nearest_class_center_mismatch", counts[0] / total
-        yield "path/decision_mismatch", counts[1] / total
-        yield "decisions/nearest_class_center_error", counts[2] / total
-        yield "decisions/least_squares_error", counts[3] / total
+            network, by_optimum, nearest = decide(features).unbind(1)
+            wrong = [network != nearest, network != by_optimum, nearest != labels, by_optimum != labels]
+            counts += torch.stack([*(one.sum() for one in wrong), torch.tensor(len(labels)).to(device)])
+        *counted, total = evaluation.total(*map(float, counts.tolist()))
+        yield "collapse/nearest_class_center_mismatch", counted[0] / total
+        yield "path/decision_mismatch", counted[1] / total
+        yield "decisions/nearest_class_center_error", counted[2] / total
+        yield "decisions/least_squares_error", counted[3] / total
 
 
 def nearest_center(means: Tensor) -> LinearClassifier:
@@ -72,6 +67,8 @@ class Calibration:
     """``calibration/...`` of the softmax of W h + b, whatever the loss: `negative_log_likelihood`, `brier_score`,
     `expected_calibration_error` and `confidence` of CalibrationMetrics, whose accuracy is 1 − ``error``.
 
+    Where only the classes that occur are measured, the softmax is still that of all outputs; the examples are theirs.
+
     ``calibration/share_<j>``, ``accuracy_<j>``, ``confidence_<j>``: of bin j, of the confidences in ((j − 1)/M, j/M].
 
     bins: M, of equal width.
@@ -83,11 +80,11 @@ class Calibration:
         self._num_bins = bins
 
     def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
-        classifier = evaluation.classifier.to(evaluation.device)
+        classifier, measured = evaluation.whole_classifier.to(evaluation.device), evaluation.snapshot.measured
         accumulator = CalibrationAccumulator(self._num_bins, device=evaluation.device)
         for features, labels in evaluation.features():
             for block, truth in zip(features.split(BLOCK), labels.split(BLOCK), strict=True):
-                accumulator.update(classifier(block), truth)
+                accumulator.update(classifier(block), truth if measured is None else measured.classes.to(truth)[truth])
         accumulator.reduce(evaluation.total)
         found = accumulator.compute()
         for name in ("negative_log_likelihood", "expected_calibration_error", "brier_score", "confidence"):

@@ -35,6 +35,10 @@ class LossAndError:
     regression `of_targets.loss_and_error`.
 
     The same on test; in eval mode, over all examples. Measured of every run, whatever else is chosen.
+
+    Where only the classes that occur are measured, loss and error are still those of all outputs and all labels, and
+    ``train/classes/measured`` says how many classes everything else is of, ``train/classes/share`` and
+    ``test/classes/share`` how many of the labels are of these.
     """
 
     needs: Needs = "statistics"
@@ -46,6 +50,10 @@ class LossAndError:
             return
         yield "loss", evaluation.mean_loss
         yield "error", evaluation.error
+        if (measured := evaluation.snapshot.measured) is not None:
+            if evaluation.split == "train":
+                yield "classes/measured", float(len(measured.classes))
+            yield "classes/share", evaluation.snapshot.splits[evaluation.split].share
 
 
 class NeuralCollapse:
