@@ -31,7 +31,7 @@ from ncexp.datasets.labelling import IGNORED, OF_EXAMPLES, Labelling
 from ncexp.measure import EpochEvaluator, LoadedData, LoadedExamples, Ridge, Snapshot, Subject, TappedNetwork
 from ncexp.measure.evaluator import buffers_kept, seed_of, undisturbed
 from ncexp.measure.loaders import one_loader
-from ncexp.measure.ridge import innermost, ridge_facts, ridge_for, ridge_of
+from ncexp.measure.ridge import describe_optimizer, ridge_facts, ridge_for, ridge_of
 from ncexp.measure.stored import MARK
 from ncexp.measure.tapped import plainly, take_first_buffers
 from ncexp.record import Record, RunDirectory, State, read_config, read_json, write_json, write_text
@@ -39,11 +39,8 @@ from ncexp.record.provenance import code_state
 from ncexp.report import draw_run
 from ncexp.training import SINGLE, Diverged, environment, joined, objective_of, refuse_other_than_scalar
 from ncexp.training.losses import refuse_other_task
-from ncexp.training.optimizers import DECOUPLED
 
 Loss = Callable[..., Tensor]
-#: What a group of an optimizer may say of its decay: torch's names, and that of `ncexp.training.optimizers`.
-DECAYS = ("weight_decay", "decoupled_weight_decay", DECOUPLED, "lambd")
 #: What is measured unless something else is asked for: what `ncexp` itself measures.
 ANALYSES = ("collapse", "decisions", "decomposition", "central_path")
 
@@ -116,7 +113,7 @@ class Recorder:
             for name, options in asked.items()
         }
         self._components = check_analyses(analysis)
-        stated = _describe_optimizer(optimizer, self._decay, decoupled_weight_decay, lr)
+        stated = describe_optimizer(optimizer, self._decay, decoupled_weight_decay, lr)
         self._raw: dict[str, Any] = {"loss": chosen, "optimizer": stated, "seed": seed, "analysis": analysis}
         self._processes, self._lock = SINGLE, ExitStack()
         self._begun = self._closed = False
@@ -306,40 +303,6 @@ def _choose_loss(loss: str | Loss, num_classes: int, of_targets: bool) -> tuple[
     return _described(getattr(loss, "__name__", None), loss), loss
 
 
-def _describe_optimizer(
-    optimizer: Optimizer | None, weight_decay: tuple[float, float], decoupled: bool, lr: float | None
-) -> dict[str, Any]:
-    """The entry of config.yaml: the optimizer's class, rate and decay as it stands, or the numbers stated instead.
-
-    Of a scheduled rate it is the one that the schedule began with, as far as torch notes it (`initial_lr`). Where the
-    groups of an optimizer differ, a list has the value of each.
-    Raises ConfigError where a decay is stated beside the optimizer, and for what is none.
-    """
-    described: dict[str, Any] = {"name": "own", "_target_": "ncexp.Recorder", "lr": None if lr is None else float(lr)}
-    if optimizer is None:
-        return described | {"weight_decay": _shared(weight_decay), "decoupled_weight_decay": decoupled}
-    if not getattr(innermost(optimizer), "param_groups", None):
-        raise ConfigError(
-            f"optimizer: expected a torch.optim.Optimizer with parameters, got {type(optimizer).__name__}. Pass that "
-            "of the loop, or state weight_decay instead."
-        )
-    if decoupled or weight_decay != (0.0, 0.0):
-        raise ConfigError(
-            f"weight_decay: expected none beside optimizer, whose own is read, got {weight_decay}, decoupled: "
-            f"{decoupled}. Leave one of them out."
-        )
-    kind, groups = type(innermost(optimizer)), innermost(optimizer).param_groups
-    found = [group.get("initial_lr", group.get("lr")) for group in groups]
-    rates = [None if rate is None else float(rate) for rate in found]
-    described |= {"lr": rates[0]} if lr is None and len({*rates}) == 1 else {}
-    described |= {} if {*rates} == {described["lr"]} else {"rates": rates}
-    decays = {name: [float(group.get(name) or 0) for group in groups] for name in DECAYS}
-    decays = {name: values for name, values in decays.items() if any(values) or name == "weight_decay"}
-    return {**described, "class": f"{kind.__module__}.{kind.__qualname__}"} | {
-        name: _shared(values) for name, values in decays.items()
-    }
-
-
 def _facts_of(snapshot: Snapshot, subject: Subject, before: Mapping[str, Any] | None) -> dict[str, Any]:
     """The content of facts.json: sizes, λ with its convention, and how what was read differs from a dataset.
 
@@ -391,12 +354,6 @@ def _refuse_another(directory: RunDirectory, raw: Mapping[str, Any]) -> None:
                 f"{name}: expected {noted[name]}, as {directory.path} was begun with, got {raw[name]}. "
                 "Name another directory for another run."
             )
-
-
-def _shared(values: Sequence[float]) -> float | list[float]:
-    """The value that all have, or those of each."""
-    numbers = [float(value) for value in values]
-    return numbers[0] if len({*numbers}) == 1 else numbers
 
 
 def _described(name: str | None, one: Any) -> dict[str, Any]:

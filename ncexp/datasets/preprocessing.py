@@ -19,6 +19,10 @@ Standardize = Literal["per_pixel", "per_channel", "none"]
 #: Largest training class over smallest.
 Imbalance = Annotated[float, Field(ge=1, allow_inf_nan=False)]
 
+#: In fewer rows a column may be in order by chance.
+_FEWEST_ORDERED = 10
+#: Numbers that are looked at at a time.
+_NUMBERS = 2**20
 #: Examples that are converted to float64 at a time: a few megabytes, which stay in the processor's cache.
 _BLOCK = 256
 
@@ -200,3 +204,20 @@ class Raw:
         given = self if other is None else other
         inputs = given.inputs if given.white == self.white else given.inputs.double() * (self.white / given.white)
         return self.standardization(inputs)
+
+
+def like_row_numbers(inputs: Tensor) -> list[int]:
+    """The columns of inputs (n, columns) that may be a row number or an id: in order, or a shuffled range.
+
+    Strictly ascending or descending; or whole numbers, each once, of a range that is less than twice as long as they
+    are many. Of fewer than ten rows, none.
+    """
+    if len(inputs) < _FEWEST_ORDERED:
+        return []
+    found = []
+    for some in inputs.split(max(1, _NUMBERS // len(inputs)), dim=1):
+        steps, sorted_steps = some.diff(dim=0), some.sort(dim=0).values.diff(dim=0)
+        ordered = (steps > 0).all(0) | (steps < 0).all(0)
+        whole = (some == some.round()).all(0) & (sorted_steps > 0).all(0)
+        found.append(ordered | whole & (sorted_steps.sum(0) < 2 * len(some)))
+    return torch.cat(found).nonzero().flatten().tolist()

@@ -25,7 +25,7 @@ from torch import Tensor
 from ncexp.config import ADDED, Count, Fraction, Seed
 from ncexp.datasets import Dataset, Split, digest, is_number, listed, number_classes
 from ncexp.datasets.holding_out import Classes, HoldOut
-from ncexp.datasets.preprocessing import Imbalance, Raw, choose, fit, mislabel, training_subset
+from ncexp.datasets.preprocessing import Imbalance, Raw, choose, fit, like_row_numbers, mislabel, training_subset
 from ncexp.datasets.regression import split_regression, split_rows
 
 #: Cells that are Python's objects at one time: as such they take ten times the memory of the table.
@@ -37,8 +37,6 @@ _MOST_BYTES = 2**30
 _UNNAMED = re.compile(r"\(column \d+\)|__index_level_\d+__|Unnamed: \d+(\.\d+)?|\.\.\.\d+")
 #: How R, pandas and NumPy write a missing label into a file; NaN is missing in any spelling.
 _MISSING = ("", "NA", "<NA>", "NaT")
-#: In fewer rows a column may be in order by chance.
-_FEWEST_ORDERED = 10
 
 
 def load(
@@ -212,23 +210,6 @@ def _class_names(words: Iterable[str]) -> dict[str, str]:
             "words. Write one class in one way."
         )
     return {word: word for word in found} | {word: same[0] for same in by_number.values() for word in same}
-
-
-def like_row_numbers(inputs: Tensor) -> list[int]:
-    """The columns of inputs (n, columns) that may be a row number or an id: in order, or a shuffled range.
-
-    Strictly ascending or descending; or whole numbers, each once, of a range that is less than twice as long as they
-    are many. Of fewer than ten rows, none.
-    """
-    if len(inputs) < _FEWEST_ORDERED:
-        return []
-    found = []
-    for some in inputs.split(max(1, _BLOCK // len(inputs)), dim=1):
-        steps, sorted_steps = some.diff(dim=0), some.sort(dim=0).values.diff(dim=0)
-        ordered = (steps > 0).all(0) | (steps < 0).all(0)
-        whole = (some == some.round()).all(0) & (sorted_steps > 0).all(0)
-        found.append(ordered | whole & (sorted_steps.sum(0) < 2 * len(some)))
-    return torch.cat(found).nonzero().flatten().tolist()
 
 
 # A file

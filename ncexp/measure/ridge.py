@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.optim import Optimizer
 
 from ncexp.collapse import ridge_from_weight_decay
+from ncexp.config import ConfigError
 from ncexp.training.optimizers import DECOUPLED, MuonWithAdamW, SignDescent
 
 #: Optimizers known to add their decay to the gradient, and of their subclasses those that leave their step as it is;
@@ -27,6 +29,9 @@ COUPLED = frozenset(
 DECOUPLING = frozenset(
     {torch.optim.AdamW, MuonWithAdamW, *(getattr(torch.optim, name, None) for name in ("Muon", "Adafactor"))}
 )
+
+#: What a group of an optimizer may say of its decay: torch's names, and that of `ncexp.training.optimizers`.
+DECAYS = ("weight_decay", "decoupled_weight_decay", DECOUPLED, "lambd")
 
 
 @dataclass(frozen=True)
@@ -153,3 +158,43 @@ def _behind(classifier: nn.Linear, part: str) -> nn.Parameter | str:
         return ""
     trained = part not in dict(classifier.named_buffers(recurse=False))
     return "is computed from other parameters, whose decay is no ridge on it" if trained else "is not trained"
+
+
+def describe_optimizer(
+    optimizer: Optimizer | None, weight_decay: tuple[float, float], decoupled: bool, lr: float | None
+) -> dict[str, Any]:
+    """The entry of config.yaml: the optimizer's class, rate and decay as it stands, or the numbers stated instead.
+
+    Of a scheduled rate it is the one that the schedule began with, as far as torch notes it (`initial_lr`). Where the
+    groups of an optimizer differ, a list has the value of each.
+    Raises ConfigError where a decay is stated beside the optimizer, and for what is none.
+    """
+    described: dict[str, Any] = {"name": "own", "_target_": "ncexp.Recorder", "lr": None if lr is None else float(lr)}
+    if optimizer is None:
+        return described | {"weight_decay": _shared(weight_decay), "decoupled_weight_decay": decoupled}
+    if not getattr(innermost(optimizer), "param_groups", None):
+        raise ConfigError(
+            f"optimizer: expected a torch.optim.Optimizer with parameters, got {type(optimizer).__name__}. Pass that "
+            "of the loop, or state weight_decay instead."
+        )
+    if decoupled or weight_decay != (0.0, 0.0):
+        raise ConfigError(
+            f"weight_decay: expected none beside optimizer, whose own is read, got {weight_decay}, decoupled: "
+            f"{decoupled}. Leave one of them out."
+        )
+    kind, groups = type(innermost(optimizer)), innermost(optimizer).param_groups
+    found = [group.get("initial_lr", group.get("lr")) for group in groups]
+    rates = [None if rate is None else float(rate) for rate in found]
+    described |= {"lr": rates[0]} if lr is None and len({*rates}) == 1 else {}
+    described |= {} if {*rates} == {described["lr"]} else {"rates": rates}
+    decays = {name: [float(group.get(name) or 0) for group in groups] for name in DECAYS}
+    decays = {name: values for name, values in decays.items() if any(values) or name == "weight_decay"}
+    return {**described, "class": f"{kind.__module__}.{kind.__qualname__}"} | {
+        name: _shared(values) for name, values in decays.items()
+    }
+
+
+def _shared(values: Sequence[float]) -> float | list[float]:
+    """The value that all have, or those of each."""
+    numbers = [float(value) for value in values]
+    return numbers[0] if len({*numbers}) == 1 else numbers

@@ -13,7 +13,7 @@ from ncexp.record import read_run
 
 ARCHITECTURES = Path(__file__).parents[2] / "conf" / "architecture"
 #: Those whose family depends on the model that is chosen.
-BY_NAME = {"torchvision", "timm", "module"}
+BY_NAME = {"torchvision", "timm", "module", "tokens"}
 
 
 def choice(name: str) -> dict[str, object]:

@@ -127,7 +127,7 @@ def test_noise_has_the_moments_of_train_at_every_pixel() -> None:
             r"got \(1, 32, 32\) of fashion_mnist\. Set dataset\.pad=32 in training: images are centred",
         ),
         ([{**MNIST, "pad": None}], r"got \(1, 28, 28\) of mnist\. Set dataset\.pad=28 in training"),
-        (["table"], r"datasets: expected path, label of table, got none\. Write {dataset: table, path: \.\.\.}"),
+        (["table"], r"datasets: expected path of table, got none\. Write {dataset: table, path: \.\.\.}"),
         (["module"], r"datasets: expected factory of module, got none"),
     ],
 )
