@@ -178,7 +178,8 @@ def _begin(
     directory.set_status(State.RUNNING, epoch=0)
     lines = [f"run       {directory.path}"]
     if targets := assembly.dataset.targets:
-        predicted = f"{len(targets.names)} targets: {', '.join(targets.names)}"
+        units = "as they are" if {*targets.scales} == {1.0} else "standardised over the training examples"
+        predicted = f"{len(targets.names)} targets, {units}: {', '.join(targets.names)}"
     else:
         classes = facts.get("classes", f"0 to {facts['num_classes'] - 1}")
         predicted = f"{facts['num_classes']} classes: {classes}"
