@@ -135,7 +135,7 @@ def train(raw: dict[str, Any], stop_after: int | None = None) -> RunDirectory:
     directory = RunDirectory(config.directory)
     with directory.locked():
         training = RecordedTraining(config, directory, assemble(config))
-        write_text(directory.config, yaml.safe_dump(raw, sort_keys=False))
+        write_text(directory.config, yaml.safe_dump(dict(config.raw), sort_keys=False))
         write_json(directory.facts, training.facts())
         directory.set_status(State.RUNNING)
         training.resume()
@@ -157,9 +157,10 @@ def trained(raw: dict[str, Any], stop_after: int | None = None) -> RunDirectory:
     if template not in _trained:
         place = str(Path(_templates.name) / str(len(_trained)))
         _trained[template] = train({**raw, "outputs": place}, stop_after)
-    directory = RunDirectory(check(raw).directory)
+    config = check(raw)
+    directory = RunDirectory(config.directory)
     shutil.copytree(_trained[template].path, directory.path)
-    write_text(directory.config, yaml.safe_dump(raw, sort_keys=False))
+    write_text(directory.config, yaml.safe_dump(dict(config.raw), sort_keys=False))
     return directory
 
 
