@@ -179,7 +179,8 @@ def _begin(
     lines = [f"run       {directory.path}"]
     if targets := assembly.dataset.targets:
         units = "as they are" if {*targets.scales} == {1.0} else "standardised over the training examples"
-        predicted = f"{len(targets.names)} targets, {units}: {', '.join(targets.names)}"
+        noun = "target" if len(targets.names) == 1 else "targets"
+        predicted = f"{len(targets.names)} {noun}, {units}: {', '.join(targets.names)}"
     else:
         classes = facts.get("classes", f"0 to {facts['num_classes'] - 1}")
         predicted = f"{facts['num_classes']} classes: {classes}"
