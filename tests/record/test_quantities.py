@@ -7,8 +7,10 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
+import ncexp
 from ncexp.collapse import CollapseMetrics, MSEDecomposition
 from ncexp.config.composing import compose_mapping
 from ncexp.main import run
@@ -25,7 +27,9 @@ OF_SIMULATIONS = ("theory/", "path/time")
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Names of all numbers of a run with every analysis, and of its path fit."""
+    """Names of all numbers of a run with every analysis, of its path fit, of a regression, and of a Recorder that
+    measures the classes that occur.
+    """
     outputs = tmp_path_factory.mktemp("outputs")
     more = "layers,depth,robustness,geometry,spectra,calibration,norms,outside"
     analyses = f"analysis=[collapse,decisions,decomposition,central_path,{more}]"
@@ -35,14 +39,20 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     few = ["epochs=20", "batch_size=20", "dataset.examples_per_class=20", "analysis.robustness.num_examples=4"]
     few.append("regime=on_path")  # plain runs have no fit/perp_share
     where = [f"outputs={outputs}", "tracking.enabled=false"]
-    raw = compose_mapping("config", [*data, *network, *few, *where, analyses])
+    regression = ["dataset=synthetic_regression", "dataset.num_train=60", "epochs=1", "batch_size=60"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ncexp.main.report_run", lambda *_, **__: None)  # figures take seconds
-        run(raw, Console(file=io.StringIO()))
-    saved = read_run(next(outputs.glob("*mlp*")))
+        patch.setattr("ncexp.recorder.draw_run", lambda *_: None)
+        for words in ([*data, *network, *few, analyses], regression):
+            run(compose_mapping("config", [*words, *where]), Console(file=io.StringIO()))
+        batches = [(torch.randn(40, 6, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 3)]
+        with ncexp.Recorder(outputs / "occurring", num_classes=5, classifier="0", classes="occurring") as recorder:
+            occurring = recorder.evaluate(1, torch.nn.Sequential(torch.nn.Linear(6, 5)), batches, batches)
+    saved, targets = read_run(next(outputs.glob("gaussian*mlp*"))), read_run(next(outputs.glob("synthetic*mlp*")))
     comparison = compare_with_path(saved)
     assert comparison is not None
-    return {name for record in (*saved.records, *saved.training, *comparison.records()) for name in record} - {"epoch"}
+    records = (*saved.records, *saved.training, *comparison.records(), *targets.records, occurring)
+    return {name for record in records for name in record} - {"epoch"}
 
 
 @pytest.mark.slow
