@@ -8,6 +8,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -147,8 +148,7 @@ def print_end(
     place, measured = _typed(outputs), _typed(trained)
     if outputs == DEFAULT.absolute() and trained.parent == outputs:
         measured = trained.name.rpartition("_")[2]  # the key: a run there is found by it
-    noted = [path for path in (trained / "facts.json", *sorted(trained.glob("*/facts.json"))) if path.exists()][:1]
-    further = "norms" if any("num_targets" in (read_json(path) or {}) for path in noted) else "robustness"
+    further = "norms" if any(map(_predicts_targets, (trained, *runs))) else "robustness"
     commands = {
         f"ncexp ui {place}": "its curves in the browser",
         f"ncexp measure {measured} analysis={further}": "one more analysis; nothing is trained",
@@ -157,6 +157,13 @@ def print_end(
     width = max(map(len, commands))
     for head, (command, meaning) in zip(("next", "", ""), commands.items(), strict=True):
         console.print(f"{head:9} {command:{width}}  # {meaning}", soft_wrap=True, markup=False)
+
+
+def _predicts_targets(run: Path) -> bool:
+    """Whether it is a regression, which has no decisions to be robust; a damaged file is named by whoever reads it."""
+    with suppress(DamagedFile):
+        return "num_targets" in (read_json(run / "facts.json") or {})
+    return False
 
 
 def _typed(path: Path) -> str:

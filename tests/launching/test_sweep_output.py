@@ -83,6 +83,17 @@ def test_next_commands_can_be_typed_as_they_are(
     ]
 
 
+@pytest.mark.parametrize("of", ["run", "sweep"])
+def test_regression_is_not_offered_what_is_refused(of: str, console: Console, here: Path) -> None:
+    run, sweep = here / "outputs" / RUN, here / "outputs" / "sweeps" / "quick_0123"
+    run.mkdir(parents=True)
+    (run / "facts.json").write_text('{"num_targets": 1}')
+    trained = {"run": run, "sweep": sweep}[of]
+    print_end(console, [State.COMPLETED], here / "outputs", trained, runs=[run] if of == "sweep" else [])
+    (line,) = [one for one in printed(console) if "ncexp measure" in one]
+    assert "analysis=norms" in line
+
+
 @pytest.mark.parametrize(
     ("states", "is_printed"),
     [
