@@ -6,7 +6,8 @@ moments are useless there; the accumulator centres before it squares and merges 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -89,7 +90,7 @@ class ClassStatistics:
         """M̄ᵀ, (C, P): row c is μ_c − μ_G."""
         return self.class_means - self.global_mean
 
-    @property
+    @cached_property
     def between_class_covariance(self) -> Tensor:
         """Σ_B = Σ_c π_c (μ_c − μ_G)(μ_c − μ_G)ᵀ, (P, P)."""
         centered = self.centered_class_means
@@ -100,7 +101,7 @@ class ClassStatistics:
         """Σ_T = Σ_W + Σ_B, (P, P)."""
         return self.within_class_covariance + self.between_class_covariance
 
-    @property
+    @cached_property
     def hold_squares(self) -> bool:
         """Whether float64 holds the squares: features below about 1e150, class means that are one or 1e-146 apart."""
         extent = float((self.class_means - self.class_means[0]).abs().amax())
@@ -109,7 +110,8 @@ class ClassStatistics:
 
     def to(self, device: torch.device | str) -> ClassStatistics:
         """The same statistics on another device."""
-        moved: Any = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        tensors = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: Any = {name: value.to(device) for name, value in tensors.items() if isinstance(value, Tensor)}
         return replace(self, **moved)
 
 

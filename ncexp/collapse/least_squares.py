@@ -183,13 +183,14 @@ def _decomposed(
     perp = problem.distance(classifier, fit)
     if problem.statistics is not statistics:
         fit = class_mean_fit(statistics, classifier, problem.class_basis)
-    loss = _spread_and_penalty(statistics, classifier, ridges) + fit.squares / 2
+    spread = _spread(statistics, classifier)
+    loss = _with_penalty(spread, classifier, ridges) + fit.squares / 2
     slack = _rounding_of_loss(statistics, classifier) + _rounding_of_loss(statistics, optimum)
     freedom = problem.freedom(classifier.weight)
     rounding = freedom * (2 * loss).clamp(min=0).sqrt() + freedom.square() / 2 + IDENTITY * loss + slack
     loss, nc1, nc23, perp, rounding = torch.stack([loss, nc1, nc23, perp, rounding]).tolist()
     terms = {"loss": loss, "loss_ls": nc1 + nc23, "loss_nc1": nc1, "loss_nc23": nc23, "loss_ls_perp": perp}
-    data = float(_spread_and_penalty(statistics, classifier, (0.0, 0.0)) + fit.squares / 2)
+    data = float(spread / 2 + fit.squares / 2)
     parts = _parts(terms | {"loss_data": data}, problem.statistics, classifier, optimum, ridges)
     return MSEDecomposition(**terms, **parts, loss_rounding=rounding)
 
@@ -208,7 +209,7 @@ def _parts(
     delta = None if classifier.bias is None or optimum.bias is None else classifier.bias - optimum.bias
     off_path = LinearClassifier(classifier.weight - optimum.weight, delta)
     about_mean = ((off_path.weight @ statistics.total_covariance) * off_path.weight).sum()
-    spread = float(_spread_and_penalty(statistics, optimum, (0.0, 0.0)))
+    spread = float(_spread(statistics, optimum) / 2)
     return {
         "loss_data": terms["loss_data"],
         "loss_decay": _penalty(classifier, ridges),
@@ -252,12 +253,14 @@ def _rounding_of_loss(statistics: ClassStatistics, classifier: LinearClassifier)
     return statistics.num_features**2 * ROUND_OFF * (classifier.weight.square() @ moments).sum()
 
 
-def _spread_and_penalty(
-    statistics: ClassStatistics, classifier: LinearClassifier, ridges: tuple[float, float]
-) -> Tensor:
+def _spread(statistics: ClassStatistics, classifier: LinearClassifier) -> Tensor:
+    """tr(W Σ_W Wᵀ)."""
+    return (classifier.weight @ statistics.within_class_covariance).mul_(classifier.weight).sum()
+
+
+def _with_penalty(spread: Tensor, classifier: LinearClassifier, ridges: tuple[float, float]) -> Tensor:
     """½ tr{W̃ (Σ̃_W + λI) W̃ᵀ}: with ½ Σ_c π_c ‖W̃ μ̃_c − e_c‖² it makes L, as W̃ h̃ spreads about W̃ μ̃_c."""
-    weight = classifier.weight
-    total = ((weight @ statistics.within_class_covariance) * weight).sum() + ridges[0] * weight.square().sum()
+    total = spread + ridges[0] * classifier.weight.square().sum()
     if classifier.bias is not None:
         total = total + ridges[1] * classifier.bias.square().sum()
     return total / 2

@@ -90,6 +90,8 @@ class CollapseMetrics:
     """How many directions the class means span, by more than their rounding; C − 1 at collapse."""
 
 
+#: Of classifier and class means, or of two such; see `_triangle`.
+Triangles = tuple[Tensor | None, Tensor | None]
 # Classes up to which pairs are taken in blocks of rows (`pair_blocks`), else in tiles (`pair_sums`).
 MOST_IN_BLOCKS = 2**11
 _OF_SQUARES = ("nc1_trace", "nc1_trace_on_range", "nc1_ratio", "nc1_snr", "effective_rank_within", "rank_means")
@@ -122,17 +124,18 @@ def measure_collapse(
     # A class mean within rounding of their centre has no direction: from here on it is 0.
     means = torch.where(torch.linalg.vector_norm(means, dim=1, keepdim=True) > rounding, means, 0.0)
     variances = statistics.within_class_variances / means_scale / means_scale
-    scales = torch.linalg.svdvals(means)
+    triangles = _triangle(weight), _triangle(means)
+    scales = torch.linalg.svdvals(means if triangles[1] is None else triangles[1])
     if statistics.hold_squares:
         scales[int(variability["rank_means"]) :] = 0  # what is left is rounding of a 0
     values = (
         variability
         | _pairs_of_means(means, variances + undefined, rounding)
-        | _geometry("means", means)
-        | _geometry("classifier", weight)
+        | _geometry("means", means, triangles[1])
+        | _geometry("classifier", weight, triangles[0])
         | (_many_pairs("classifier", weight) if len(weight) > MOST_IN_BLOCKS else _angles("classifier", weight)[0])
         | {"nc0_classifier": torch.linalg.vector_norm(weight.sum(0)) / torch.linalg.matrix_norm(weight)}
-        | _duality(weight, means)
+        | _duality(weight, means, triangles)
         | {"effective_rank_means": effective_rank(scales) + undefined}
     )
     values["norm_ratio"] = values["norm_ratio"] * (weight_scale / means_scale) * (weight_scale / means_scale)
@@ -265,18 +268,18 @@ def _angles(
     return {f"equiangularity_{name}": spread, f"maximal_angle_{name}": excess}, undefined
 
 
-def _geometry(name: str, vectors: Tensor) -> dict[str, Tensor]:
+def _geometry(name: str, vectors: Tensor, triangle: Tensor | None) -> dict[str, Tensor]:
     _, norms = unit_rows(vectors)
     return {
         f"equinorm_{name}": norms.std(correction=1) / norms.mean(),
-        f"etf_error_{name}": _etf_error(vectors, vectors),
+        f"etf_error_{name}": _etf_error(vectors, vectors, (triangle, triangle)),
     }
 
 
-def _duality(weight: Tensor, means: Tensor) -> dict[str, Tensor]:
+def _duality(weight: Tensor, means: Tensor, triangles: Triangles) -> dict[str, Tensor]:
     weight_norm, means_norm = torch.linalg.matrix_norm(weight), torch.linalg.matrix_norm(means)
     apart = (weight / weight_norm).sub_(means / means_norm).square_().sum()
-    product, spread = _etf_error(weight, means), (weight * means).sum(1).var(correction=0)
+    product, spread = _etf_error(weight, means, triangles), (weight * means).sum(1).var(correction=0)
     # 1 − cos as half a squared distance of unit vectors: exact also where the cosine is 1 − 1e-17.
     (weight_rows, weight_norms), (means_rows, means_norms) = unit_rows(weight), unit_rows(means)
     undefined = torch.where((weight_norms > 0).all() & (means_norms > 0).all(), 0.0, torch.nan)
@@ -289,23 +292,23 @@ def _duality(weight: Tensor, means: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _etf_error(left: Tensor, right: Tensor) -> Tensor:
-    """‖G/‖G‖_F − E‖_F for G = left rightᵀ (C, C) and E = (I − 11ᵀ/C)/√(C − 1)."""
-    num_classes, num_features = left.shape
-    same = left is right
+def _etf_error(left: Tensor, right: Tensor, triangles: Triangles) -> Tensor:
+    """‖G/‖G‖_F − E‖_F for G = left rightᵀ (C, C) and E = (I − 11ᵀ/C)/√(C − 1). triangles: of left and right."""
+    num_classes = len(left)
     # The error has no scale; at that of 1 no product over- or underflows.
-    left, right = left / torch.linalg.matrix_norm(left), right / torch.linalg.matrix_norm(right)
-    if num_classes - 1 <= num_features:
-        gram = left @ right.T
+    lengths = torch.linalg.matrix_norm(left), torch.linalg.matrix_norm(right)
+    if triangles[0] is None or triangles[1] is None:
+        gram = (left / lengths[0]) @ (right / lengths[1]).T
         ideal = torch.eye(num_classes, dtype=gram.dtype, device=gram.device) - 1 / num_classes
         return torch.linalg.matrix_norm(gram / torch.linalg.matrix_norm(gram) - ideal / (num_classes - 1) ** 0.5)
     # More classes than fit: G is too large to form, but its rank P keeps ⟨G, E⟩ away from ‖G‖_F, at
     # √(P/(C − 1)) of it or less, so 2 − 2⟨G/‖G‖_F, E⟩ does not cancel. ‖G‖_F from triangular factors.
-    triangle = _triangle(left)
-    norm = torch.linalg.matrix_norm(triangle @ (triangle if same else _triangle(right)).T)
-    overlap = ((left * right).sum() - left.sum(0) @ right.sum(0) / num_classes) / (num_classes - 1) ** 0.5
-    return (2 - 2 * overlap / norm).sqrt()
+    norm = torch.linalg.matrix_norm((triangles[0] / lengths[0]) @ (triangles[1] / lengths[1]).T)
+    left_sum, right_sum = left.sum(0) / lengths[0], right.sum(0) / lengths[1]
+    trace = (left * right).sum() / lengths[0] / lengths[1]
+    return (2 - 2 * (trace - left_sum @ right_sum / num_classes) / (num_classes - 1) ** 0.5 / norm).sqrt()
 
 
-def _triangle(matrix: Tensor) -> Tensor:
-    return torch.linalg.qr(matrix, mode="r").R
+def _triangle(vectors: Tensor) -> Tensor | None:
+    """R (P, P) of vectors = Q R, where there are more of them than a simplex of P dimensions has; else None."""
+    return torch.linalg.qr(vectors, mode="r").R if len(vectors) - 1 > vectors.shape[1] else None

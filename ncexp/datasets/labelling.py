@@ -109,8 +109,10 @@ def class_counts(name: str, labels: Tensor, num_classes: int) -> Tensor:
     return torch.bincount(labels, minlength=num_classes)
 
 
-def kept_positions(logits: Tensor, features: Tensor, labels: Tensor, ignored: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(m, V), (m, P) and (m,) of the m positions that have a class; (n, ...) with labels (n,) as they are.
+def kept_positions(
+    logits: Tensor, features: Tensor, labels: Tensor, kept: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(m, V), (m, P) and (m,) of the m positions that are `kept`, (n, tokens) bool; None: (n, ...) as they are.
 
     logits (n, tokens, V), features (n, tokens, P), labels (n, tokens), aligned. Raises ValueError for other shapes.
     """
@@ -121,9 +123,8 @@ def kept_positions(logits: Tensor, features: Tensor, labels: Tensor, ignored: in
             f"{tuple(features.shape)}, got {tuple(labels.shape)}. A model of whole examples takes labels (n,), one of "
             "tokens labels (n, tokens) and shift_labels."
         )
-    if labels.dim() == 1:
+    if kept is None:
         return logits, features, labels
-    keep = labels != ignored
-    if bool(keep.all()):
+    if bool(kept.all()):
         return logits.flatten(0, 1), features.flatten(0, 1), labels.flatten()
-    return logits[keep], features[keep], labels[keep]
+    return logits[kept], features[kept], labels[kept]

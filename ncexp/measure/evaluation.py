@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from ncexp.collapse import ClassStatistics, LinearClassifier, LinearMap, SNRSpectrum, TargetStatistics
 from ncexp.config import Component, ConfigError, Keep, RunConfig
 from ncexp.datasets import Examples
-from ncexp.datasets.labelling import OF_EXAMPLES
 from ncexp.measure.evaluator import Subject, buffers_kept, evaluate, forward, seed_of, undisturbed
 from ncexp.measure.loaders import LoadedData
-from ncexp.measure.probes import Probe, Probes
+from ncexp.measure.probes import Probe, Probes, refuse_other_labels
 from ncexp.measure.ridge import Ridge
 from ncexp.measure.snapshot import Snapshot, SplitSnapshot, snapshot_bytes
 from ncexp.record import Record, RunDirectory
@@ -38,9 +37,9 @@ class Analysis(Protocol):
     """Yields numbers of one split as (``family/quantity``, value); the caller puts the split's name before them.
 
     An analysis may also have `probes`, by name, the submodules whose statistics it needs; `version`, an int that is
-    raised when the same options give other or more numbers; `of_targets` = True where it can measure a regression; and
-    a method `check(subject)`, called before the first epoch, that raises ValueError, its message begun with the
-    option's name, for what cannot be measured.
+    raised when the same options give other or more numbers; `of_targets` = True where it can measure a regression,
+    `of_tokens` = True where what needs the network takes labels of tokens; and a method `check(subject)`, called before
+    the first epoch, that raises ValueError, its message begun with the option's name, for what cannot be measured.
     """
 
     needs: Needs
@@ -140,17 +139,21 @@ class Evaluation:
         if subject.processes.size == 1 and kept.features is not None and kept.labels is not None:
             yield kept.features, kept.labels
         else:
-            yield from (subject.of_measured(*given) for _, *given in forward(subject, self.data))
+            for one in forward(subject, self.data):
+                yield subject.of_measured(one.features, one.labels)
 
     def probed(self, probes: Mapping[str, Probe]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         """Submodule → its features, and labels (m,), a batch at a time: the network runs again. Of several processes
         each has its share, as in `features`. probes: with one reduction.
         """
-        watched = Probes(self.network, probes, self._subject.dataset.num_classes)
+        subject = self._subject
+        watched = Probes(self.network, probes, subject.num_measured)
         with watched.watching():
-            for _, _, labels in forward(self._subject, self.data):
-                found = watched.features(len(labels))
-                yield {watched.places[name]: features for name, features in found.items()}, labels
+            for _, _, labels, tokens in forward(subject, self.data):
+                found, numbers = dict[str, Tensor](), labels
+                for name, features in watched.features(len(labels), tokens).items():
+                    found[watched.places[name]], numbers = subject.of_measured(features, labels)
+                yield found, numbers
 
     def total(self, *counts: float) -> list[float]:
         """Counts over `features` → counts over the split; collective."""
@@ -243,17 +246,18 @@ def check_probes(analyses: Mapping[str, Analysis], subject: Subject) -> None:
                 f"analysis.{name}: expected analyses of targets, which these data have, got one of classes. Choose of "
                 f"{able}; one of your own says by of_targets = True that it measures them."
             )
-        of_tokens = labelling.shift_labels is not None and analysis.needs == "network"
-        if of_tokens or (labelling != OF_EXAMPLES and probes_of({name: analysis})):
+        of_tokens = labelling.shift_labels is not None
+        if of_tokens and analysis.needs == "network" and not getattr(analysis, "of_tokens", False):
             raise ConfigError(
-                f"analysis.{name}: expected labels of whole examples, every class measured, for what needs more than "
-                f"the last layer's features, got shift_labels={labelling.shift_labels}, classes={labelling.classes}. "
-                f"Leave {name} out."
+                f"analysis.{name}: expected labels of whole examples, for what needs the network itself, got "
+                f"shift_labels={labelling.shift_labels}. Leave {name} out."
             )
         try:
             if hasattr(analysis, "check"):
                 analysis.check(subject)
-            probes = Probes(subject.network, probes_of({name: analysis}), subject.dataset.num_classes)
+            asked = probes_of({name: analysis})
+            refuse_other_labels(asked.values(), of_tokens)
+            probes = Probes(subject.network, asked, subject.num_measured if asked else 1)
             if probes.probed and not isinstance(subject.dataset, LoadedData):
                 _widths(subject, probes)
         except ValueError as error:
@@ -315,9 +319,10 @@ def _widths(subject: Subject, probes: Probes) -> list[int]:
     """P of the features and of each probe's, from a pass over a few examples, which leaves the network as it was."""
     network = subject.network
     inputs, labels = next(subject.splits["train"].batches(CHECKED_EXAMPLES))
+    tokens = torch.ones_like(labels, dtype=torch.bool) if labels.dim() > 1 and not subject.of_targets else None
     with undisturbed(network, 0), buffers_kept(network), probes.watching(), torch.no_grad():
         network.eval()
-        return [network(inputs)[1].shape[-1], *probes.check(len(labels))]
+        return [network(inputs)[1].shape[-1], *probes.check(len(labels), tokens)]
 
 
 def kept_files(

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -150,10 +150,22 @@ def evaluate(subject: Subject, epoch: int, probes: Mapping[str, Probe]) -> Snaps
     return Snapshot(epoch, splits, classifier, subject.ridge, measured, targets.scales if targets else None)
 
 
-def forward(subject: Subject, data: Examples, order: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Logits (m, V), features (m, P) and labels (m,), a batch at a time, in eval mode; of the examples at the places
-    `order`, or of this process's share of all. Of tokens they are those that have a class; batches without any are left
-    out.
+class Answers(NamedTuple):
+    """Of one batch."""
+
+    logits: Tensor
+    """(m, V)."""
+    features: Tensor
+    """(m, P)."""
+    labels: Tensor
+    """(m,); of targets (m, ...)."""
+    kept: Tensor | None
+    """Of tokens (n, tokens) bool, with the m that have a class; None where labels are of whole examples."""
+
+
+def forward(subject: Subject, data: Examples, order: Tensor | None = None) -> Iterator[Answers]:
+    """A batch at a time, in eval mode; of the examples at the places `order`, or of this process's share of all.
+    Batches of tokens none of which has a class are left out.
     """
     processes = subject.processes
     if order is None and processes.size > 1 and not subject.shared_out:
@@ -162,11 +174,13 @@ def forward(subject: Subject, data: Examples, order: Tensor | None = None) -> It
     with torch.no_grad():
         for inputs, labels in data.batches(BATCH_SIZE, order):
             logits, features = subject.network(inputs)
+            kept = None
             if not subject.of_targets:
                 ignored = subject.dataset.labelling.ignore_index
-                logits, features, labels = kept_positions(logits, features, labels, ignored)
+                kept = labels != ignored if labels.dim() > 1 else None
+                logits, features, labels = kept_positions(logits, features, labels, kept)
             if len(labels):
-                yield logits, features, labels
+                yield Answers(logits, features, labels, kept)
 
 
 def train_error_at_most(subject: Subject, share: float, suspects: Tensor) -> bool:
@@ -183,10 +197,10 @@ def train_error_at_most(subject: Subject, share: float, suspects: Tensor) -> boo
         return processes.sum([_wrong(forward(subject, data), allowed)])[0] <= allowed
 
 
-def _wrong(batches: Iterator[tuple[Tensor, Tensor, Tensor]], enough: float) -> int:
+def _wrong(batches: Iterator[Answers], enough: float) -> int:
     """Wrong decisions in these batches; counted no further than to more than `enough`."""
     wrong = 0
-    for logits, _, labels in batches:
+    for logits, _, labels, _ in batches:
         wrong += int((logits.argmax(1) != labels).sum())
         if wrong > enough:
             break
@@ -241,10 +255,10 @@ def _evaluate_split(subject: Subject, data: Examples, probes: Mapping[str, Probe
     apart = torch.zeros((), dtype=torch.float64, device=device)
     kept, room = list[tuple[Tensor, Tensor]](), FEATURE_BUDGET_BYTES
     with watched.watching():
-        for logits, features, labels in forward(subject, data):
+        for logits, features, labels, tokens in forward(subject, data):
             measured = subject.of_measured(features, labels)
             _update(accumulator, *measured)
-            watched.update(labels)
+            watched.update(labels, tokens, subject.of_measured)
             loss.update(logits, labels, features)
             if not subject.of_targets:
                 wrong += (logits.argmax(1) != labels).sum()

@@ -71,7 +71,7 @@ def _weight(module: Any, given: Tensor, output: Tensor, features: Tensor) -> Ten
         if module.groups > 1:
             return None
         weight = weight.movedim(1, -1).flatten(0, -2)
-    return weight if weight.shape[1] == features.shape[1] else None
+    return weight if weight.shape[1] == features.shape[-1] else None
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,8 +21,11 @@ from ncexp.measure.layouts import Layout, Layouts, blocks_of, eager, tensor_of
 
 #: A submodule's output (n, ...) and, where some positions are padding, (n, tokens) with 0 there → features (n, P).
 Reduction = Callable[[Tensor, Tensor | None], Tensor]
+Measured = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 #: In place of a name: every block of the network, see `blocks_of`.
 EVERY_BLOCK = "every=block"
+#: The reduction of labels of tokens, and of no others.
+EVERY_TOKEN = "every_token"
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,11 @@ def last_token(output: Tensor, mask: Tensor | None = None) -> Tensor:
     return output[torch.arange(len(output), device=output.device), last]
 
 
+def every_token(output: Tensor, mask: Tensor | None = None) -> Tensor:
+    """(n, tokens, width) as it is: with labels of tokens each of them is an example."""
+    return output
+
+
 #: By the names that an analysis takes; which layouts each is for.
 REDUCTIONS: dict[str, tuple[Reduction, tuple[Layout, ...]]] = {
     "class_token": (class_token, ("tokens", "unknown")),
@@ -94,6 +102,7 @@ REDUCTIONS: dict[str, tuple[Reduction, tuple[Layout, ...]]] = {
     "spatial_mean": (spatial_mean, ("channels", "features", "unknown")),
     "flatten": (flatten, ("tokens", "channels", "features", "unknown")),
     "last_token": (last_token, ("tokens", "unknown")),
+    EVERY_TOKEN: (every_token, ("tokens", "unknown")),
 }
 #: What `average` is, of each layout that is known.
 AVERAGES: dict[Layout, Reduction] = {"channels": spatial_mean, "tokens": token_mean, "features": flatten}
@@ -149,43 +158,45 @@ class Probes:
             self._looking = looking
             yield
 
-    def features(self, count: int) -> dict[str, Tensor]:
-        """Each probe's features (count, P), of the batch of `count` examples that just ran.
+    def features(self, count: int, tokens: Tensor | None = None) -> dict[str, Tensor]:
+        """Each probe's features (count, P), of the batch that just ran.
 
-        Raises ValueError, the module named, for one that did not run or ran more than once, an output that is not one
-        tensor of `count` examples, and a layout that is unknown or does not go with the reduction.
+        tokens: (n, tokens) bool, which tokens are the `count` examples; None: `count` is n, and of EVERY_TOKEN features
+        are (n, tokens, P). Raises ValueError, the module named, for one that did not run or ran more than once, an
+        output that is not one tensor of n examples, and a layout that is unknown or does not go with the reduction.
         """
         if not self._asked:
             return {}
         self._looking.close()
         found = {}
         for name, (place, module, how) in self._asked.items():
-            kept = self._checked(name, place, module, count)
+            kept = self._checked(name, place, module, count if tokens is None else len(tokens))
             if name not in self.reductions:
                 assert self._layouts is not None
                 self.reductions[name] = _reduction(place, how, self._layouts.of(module), kept.shape)
             features = kept.features[self.reductions[name]]
             if isinstance(features, ValueError):
                 raise features
-            found[name] = features
+            found[name] = features if tokens is None else _of_tokens(place, features, tokens)
         return found
 
-    def update(self, labels: Tensor) -> None:
-        """Add the outputs of the batch that just ran; labels (n,) are its. Raises ValueError as `features`, and before
-        memory is taken that is not there.
+    def update(self, labels: Tensor, tokens: Tensor | None = None, measured: Measured | None = None) -> None:
+        """Add the outputs of the batch that just ran; labels (m,) are its, `tokens` as for `features`. measured: makes
+        of features and labels those of the measured classes, and their numbers; None: all are. Raises ValueError as
+        `features`, and before memory is taken that is not there.
         """
-        found = self.features(len(labels))
+        found = self.features(len(labels), tokens)
         if not self._accumulators:
             self._refuse_too_wide(found)
         for name, features in found.items():
             if name not in self._accumulators:
                 width = features.shape[1]
                 self._accumulators[name] = ClassStatisticsAccumulator(self._num_classes, width, device=features.device)
-            self._accumulators[name].update(features, labels)
+            self._accumulators[name].update(*(measured(features, labels) if measured else (features, labels)))
 
-    def check(self, count: int) -> list[int]:
-        """P of each probe's features, from the batch of `count` examples that just ran. Raises as `update`."""
-        found = self.features(count)
+    def check(self, count: int, tokens: Tensor | None = None) -> list[int]:
+        """P of each probe's features, of the batch that just ran. Arguments and errors are those of `update`."""
+        found = self.features(count, tokens)
         self._refuse_too_wide(found)
         return [features.shape[1] for features in found.values()]
 
@@ -250,7 +261,7 @@ class Probes:
 
     def _mask_for(self, place: str, reduction: Reduction, tensor: Tensor) -> Tensor | None:
         """The mask, where it matters to this reduction."""
-        if self._mask is None or tensor.dim() == 2 or reduction is flatten:
+        if self._mask is None or tensor.dim() == 2 or reduction in (flatten, every_token):
             return None
         fits = tensor.dim() == 3 and self._mask.shape == tensor.shape[:2]
         if not fits or (reduction is class_token and not bool(self._mask[:, 0].bool().all())):
@@ -319,9 +330,32 @@ def _chosen(asked: str, network: nn.Module) -> list[str]:
     return found
 
 
+def refuse_other_labels(probes: Iterable[Probe], of_tokens: bool) -> None:
+    """Raises ValueError for a reduction to a vector an example where labels are of tokens, and the other way round."""
+    for probe in probes:
+        if of_tokens != (probe.reduce == EVERY_TOKEN):
+            expected = f"{EVERY_TOKEN} with labels of tokens" if of_tokens else "one vector for each labelled example"
+            repair = f"Choose features={EVERY_TOKEN}." if of_tokens else "Choose average, or say shift_labels."
+            raise ValueError(f"features: expected {expected}, got {probe.reduce} of {probe.module}. {repair}")
+
+
+def _of_tokens(place: str, features: Tensor, tokens: Tensor) -> Tensor:
+    if features.shape[:2] != tokens.shape:
+        raise ValueError(
+            f"modules: expected outputs of as many tokens as the labels have, {tuple(tokens.shape)}, got "
+            f"{tuple(features.shape)} of {place}. Name another module."
+        )
+    return features[tokens]
+
+
 def _reduction(place: str, how: str, layout: Layout, shape: tuple[int, ...]) -> Reduction:
     """What makes features of this module's outputs. Raises ValueError where it is not known, or does not go with it."""
     shape = tuple(shape)
+    if how == EVERY_TOKEN and (len(shape) != 3 or layout not in REDUCTIONS[how][1]):
+        raise ValueError(
+            f"modules: expected outputs (n, tokens, width) for labels of tokens, got {shape} of {place} "
+            f"({WORDS[layout]}). Name another module."
+        )
     if how != "average":
         reduction, layouts = REDUCTIONS[how]
         wrong = layout not in layouts or (how in ("class_token", "last_token") and len(shape) != 3)
@@ -351,7 +385,7 @@ WORDS: dict[Layout, str] = {
 
 def _choices(layout: Layout, axes: int) -> str:
     """The reductions that go with an output, as a message ends."""
-    names = [name for name, (_, layouts) in REDUCTIONS.items() if layout in layouts]
+    names = [name for name, (_, layouts) in REDUCTIONS.items() if layout in layouts and name != EVERY_TOKEN]
     if axes != 3:
         names = [name for name in names if name not in ("class_token", "last_token")]
     explained = {

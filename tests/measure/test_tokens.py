@@ -168,7 +168,7 @@ def _replaced(change: Any) -> list[dict[str, Tensor]]:
         (
             TRAIN,
             {"classes": "occurring", "analyses": {"layers": {"modules": ["norm"]}}},
-            "analysis.layers: expected labels of whole examples, every class measured",
+            "analysis.layers.features: expected every_token with labels of tokens, got average of norm",
         ),
     ],
 )

@@ -73,6 +73,7 @@ class Depth(LayerwiseCollapse):
 
     needs: Needs = "network"
     version = 1
+    of_tokens = True
 
     def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
         inputs, labels = next(evaluation.data.batches(EXAMPLES))

@@ -107,6 +107,9 @@ class MSEDecompositionAnalysis:
             yield "mse/ridge_bias", evaluation.ridge.bias
 
 
+OfLayers = Literal["average", "class_token", "token_mean", "spatial_mean", "flatten", "last_token", "every_token"]
+
+
 class LayerwiseCollapse:
     """OF_LAYERS, what CollapseMetrics has of a layer without a classifier, of each submodule:
     ``train/layers/backbone.3/nc1_ratio``, on test likewise. Beside them ``stable_rank_means``, and on train
@@ -118,7 +121,8 @@ class LayerwiseCollapse:
     features: what is made of an output. ``average``: the mean over positions, of a convolution's (n, channels, height,
     width) as of tokens (n, tokens, width). Which of the two it is, is read from what the module is
     (`ncexp.measure.layouts`); where that does not tell, the run is refused before its first step. Others are chosen:
-    ``class_token`` (the first), ``last_token``, ``token_mean``, ``spatial_mean``, ``flatten``.
+    ``class_token`` (the first), ``last_token``, ``token_mean``, ``spatial_mean``, ``flatten``. With labels of tokens
+    each is an example: ``every_token``, and no other.
     """
 
     needs: Needs = "statistics"
@@ -131,7 +135,7 @@ class LayerwiseCollapse:
         *,
         modules: Annotated[list[str], Field(min_length=1)] | None = None,
         every: Literal["block"] | None = None,
-        features: Literal["average", "class_token", "token_mean", "spatial_mean", "flatten", "last_token"] = "average",
+        features: OfLayers = "average",
     ) -> None:
         if modules and every:
             raise ValueError(f"modules: expected names or every=block, got every=block and {modules}. Leave one out.")

@@ -137,7 +137,7 @@ class Outside:
         watched = Probes(subject.network, self.probes, subject.dataset.num_classes)
         found: dict[str, list[Tensor]] = {}
         with watched.watching():
-            for _, last, labels in forward(subject, data):
+            for _, last, labels, _ in forward(subject, data):
                 found.setdefault(LAST, []).append(last)
                 for name, features in watched.features(len(labels)).items():
                     found.setdefault(watched.places[name], []).append(features)
