@@ -43,11 +43,24 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], kind: str, training
     """
     from safetensors.torch import save
 
-    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    alone = _unshared(tensors)
     content = {"kind": kind, "format": FORMAT, "training": training, **header}
-    content["sha256"] = _digest(copies, content)
-    data = save(copies, metadata={_ENTRY: json.dumps(content, sort_keys=True)})
+    content["sha256"] = _digest(alone, content)
+    data = save(alone, metadata={_ENTRY: json.dumps(content, sort_keys=True)})
     write_atomically(path, lambda file: file.write(data))
+
+
+def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, none of which shares memory with another, as safetensors wants it; copied where it has to be."""
+    found: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        here = tensor.detach().cpu().contiguous()
+        if here.untyped_storage().data_ptr() in taken:
+            here = here.clone()
+        taken.add(here.untyped_storage().data_ptr())
+        found[name] = here
+    return found
 
 
 def read_header(path: Path, kind: str, training: str) -> dict[str, Any]:

@@ -39,6 +39,14 @@ def test_tensors_come_back_bit_for_bit_with_their_header(path: Path) -> None:
     assert read_header(path, "snapshot", TRAINING) == header
 
 
+def test_tensors_that_share_memory_come_back_each_whole(tmp_path: Path) -> None:
+    whole = torch.arange(6.0)
+    given = {"tied": whole, "again": whole, "part": whole[2:5], "row": whole.reshape(2, 3)[1]}
+    write_tensors(tmp_path / "file", given, "snapshot", TRAINING, epoch=3)
+    tensors, _ = read_tensors(tmp_path / "file", "snapshot", TRAINING)
+    assert {name: one.tolist() for name, one in tensors.items()} == {name: one.tolist() for name, one in given.items()}
+
+
 def test_file_is_safetensors_without_pickle(path: Path) -> None:
     assert load_file(path).keys() == TENSORS.keys()
 
