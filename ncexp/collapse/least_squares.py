@@ -130,12 +130,15 @@ def least_squares_classifier(statistics: ClassStatistics, ridge: Ridge, bias: bo
     Raises:
         ValueError: a ridge that is negative or not finite; features too large or too small to be squared in float64.
     """
-    ridges = ridge_pair(ridge)
+    _require_squares(statistics)
+    return _problem(statistics, ridge_pair(ridge), bias).minimizer()
+
+
+def _require_squares(statistics: ClassStatistics) -> None:
     if not statistics.hold_squares:
         raise ValueError(
             "statistics: expected finite second moments, got an overflow or underflow. The training has diverged."
         )
-    return _problem(statistics, ridges, bias).minimizer()
 
 
 def decompose_mse(statistics: ClassStatistics, classifier: LinearClassifier, ridge: Ridge) -> MSEDecomposition:
@@ -177,7 +180,7 @@ def _decomposed(
     if not statistics.hold_squares:
         return MSEDecomposition(**dict.fromkeys((field.name for field in fields(MSEDecomposition)), math.nan))
     problem = _problem(statistics, ridges, classifier.bias is not None)
-    optimum = problem.minimizer()
+    optimum = _minimizer(problem)
     nc1, nc23 = problem.least_terms(optimum)
     fit = class_mean_fit(problem.statistics, classifier, problem.class_basis)
     perp = problem.distance(classifier, fit)
@@ -247,6 +250,12 @@ def _problem(statistics: ClassStatistics, ridges: tuple[float, float], bias: boo
     return regular if regular is not None else FactoredProblem(statistics, weight_ridge, bias_ridge, bias)
 
 
+# Likewise for the terms and for the distance to the path.
+@functools.lru_cache(maxsize=1)
+def _minimizer(problem: WhitenedProblem | FactoredProblem) -> LinearClassifier:
+    return problem.minimizer()
+
+
 def _rounding_of_loss(statistics: ClassStatistics, classifier: LinearClassifier) -> Tensor:
     """A bound on what rounding to ε = 2⁻⁵² adds to L: P² ε Σ_i ‖w_i‖² (d_i + max_c μ_ci²), w_i column i of W."""
     moments = statistics.within_class_covariance.diagonal() + statistics.class_means.square().amax(0)
@@ -295,9 +304,9 @@ def distance_to_path(statistics: ClassStatistics, classifier: LinearClassifier, 
     """
     terms = decompose_mse(statistics, classifier, ridge)
     classifier = classifier.to(statistics.class_means.device)
-    optimum = least_squares_classifier(statistics, ridge, bias=classifier.bias is not None)
-    mine, best = _extended(classifier), _extended(optimum)
-    del optimum
+    _require_squares(statistics)
+    best = _extended(_minimizer(_problem(statistics, ridge_pair(ridge), classifier.bias is not None)))
+    mine = _extended(classifier)
     total = max(terms.loss, terms.loss_ls + terms.loss_ls_perp)
     return PathDistance(
         perp_share=terms.loss_ls_perp / total if total else math.nan,

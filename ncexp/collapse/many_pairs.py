@@ -17,7 +17,7 @@ from torch import Tensor
 from ncexp.collapse.pairwise import CLOSE, RunningMoments, close_gaps
 
 # Rows and columns of a tile: its arrays of float64 take 1 MiB each.
-_HEIGHT, _WIDTH = 512, 256
+_HEIGHT, _WIDTH = 256, 512
 # Below this share of Σx², Σx² − (Σx)²/n would lose more than three digits.
 _CANCELS = 1e-3
 

@@ -27,7 +27,7 @@ from ncexp.collapse.determined_range import determined_range, means_rounding
 from ncexp.collapse.linear_algebra import ROUND_OFF, effective_rank, without_null_direction
 from ncexp.collapse.linear_classifier import LinearClassifier
 from ncexp.collapse.many_pairs import pair_sums, uniformity
-from ncexp.collapse.pairwise import PairBlock, RunningMoments, pair_blocks, unit_rows
+from ncexp.collapse.pairwise import PairBlock, RunningMoments, pair_blocks, row_norms, unit_rows
 from ncexp.collapse.snr_spectrum import SNRSpectrum, snr_spectrum
 
 
@@ -90,8 +90,6 @@ class CollapseMetrics:
     """How many directions the class means span, by more than their rounding; C − 1 at collapse."""
 
 
-#: Of classifier and class means, or of two such; see `_triangle`.
-Triangles = tuple[Tensor | None, Tensor | None]
 # Classes up to which pairs are taken in blocks of rows (`pair_blocks`), else in tiles (`pair_sums`).
 MOST_IN_BLOCKS = 2**11
 _OF_SQUARES = ("nc1_trace", "nc1_trace_on_range", "nc1_ratio", "nc1_snr", "effective_rank_within", "rank_means")
@@ -124,18 +122,18 @@ def measure_collapse(
     # A class mean within rounding of their centre has no direction: from here on it is 0.
     means = torch.where(torch.linalg.vector_norm(means, dim=1, keepdim=True) > rounding, means, 0.0)
     variances = statistics.within_class_variances / means_scale / means_scale
-    triangles = _triangle(weight), _triangle(means)
-    scales = torch.linalg.svdvals(means if triangles[1] is None else triangles[1])
+    of_weight, of_means = _Vectors.of(weight), _Vectors.of(means)
+    scales = torch.linalg.svdvals(means if of_means.triangle is None else of_means.triangle)
     if statistics.hold_squares:
         scales[int(variability["rank_means"]) :] = 0  # what is left is rounding of a 0
     values = (
         variability
-        | _pairs_of_means(means, variances + undefined, rounding)
-        | _geometry("means", means, triangles[1])
-        | _geometry("classifier", weight, triangles[0])
-        | (_many_pairs("classifier", weight) if len(weight) > MOST_IN_BLOCKS else _angles("classifier", weight)[0])
+        | _pairs_of_means(of_means, variances + undefined, rounding)
+        | _geometry("means", of_means)
+        | _geometry("classifier", of_weight)
+        | (_many_pairs if len(weight) > MOST_IN_BLOCKS else _angles)("classifier", of_weight)
         | {"nc0_classifier": torch.linalg.vector_norm(weight.sum(0)) / torch.linalg.matrix_norm(weight)}
-        | _duality(weight, means, triangles)
+        | _duality(of_weight, of_means)
         | {"effective_rank_means": effective_rank(scales) + undefined}
     )
     values["norm_ratio"] = values["norm_ratio"] * (weight_scale / means_scale) * (weight_scale / means_scale)
@@ -145,6 +143,32 @@ def measure_collapse(
     return CollapseMetrics(
         **{name: number if math.isfinite(number) else math.nan for name, number in zip(values, numbers, strict=True)}
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Vectors:
+    """Class means or a classifier's rows, (C, P), and what several of the numbers need."""
+
+    values: Tensor
+    norms: Tensor
+    """Of the rows, (C,)."""
+    triangle: Tensor | None
+    """R (P, P) of values = Q R where C − 1 > P, more vectors than a simplex of P dimensions has; else None."""
+
+    @classmethod
+    def of(cls, values: Tensor) -> _Vectors:
+        many = len(values) - 1 > values.shape[1]
+        return cls(values, row_norms(values), torch.linalg.qr(values, mode="r").R if many else None)
+
+    @property
+    def units(self) -> Tensor:
+        """Made when they are asked for: a vocabulary's are large."""
+        return unit_rows(self.values, self.norms)
+
+    @property
+    def undefined(self) -> Tensor:
+        """nan where a row is 0, which has no direction, else 0."""
+        return torch.where((self.norms > 0).all(), 0.0, torch.nan)
 
 
 def _scaled(vectors: Tensor) -> tuple[Tensor, float]:
@@ -202,13 +226,14 @@ def within_between_trace(statistics: ClassStatistics) -> dict[str, Tensor]:
     }
 
 
-def _pairs_of_means(means: Tensor, variances: Tensor, rounding: float) -> dict[str, Tensor]:
+def _pairs_of_means(means: _Vectors, variances: Tensor, rounding: float) -> dict[str, Tensor]:
     """All that is taken over pairs of class means, each known to `rounding`, in one pass over the blocks."""
-    if len(means) > MOST_IN_BLOCKS:
+    if len(variances) > MOST_IN_BLOCKS:
         return _many_pairs("means", means, variances, rounding)
-    logarithms, distance_variance_ratios = RunningMoments(), means.new_zeros(())
+    logarithms, distance_variance_ratios = RunningMoments(), variances.new_zeros(())
+    norms = means.norms
 
-    def visit(block: PairBlock, norms: Tensor) -> None:
+    def visit(block: PairBlock) -> None:
         angles_rounding = rounding / norms
         sums = variances[block.rows, None] + variances[None, block.columns]
         squares = block.squared_distances(norms)
@@ -219,8 +244,8 @@ def _pairs_of_means(means: Tensor, variances: Tensor, rounding: float) -> dict[s
         distances.masked_fill_(distances <= angles_rounding[block.rows, None] + angles_rounding[block.columns], 0.0)
         logarithms.add(block.select(distances.log_().neg_()))
 
-    angles, undefined = _angles("means", means, visit)
-    return angles | {
+    undefined = means.undefined
+    return _angles("means", means, visit) | {
         "cdnv": distance_variance_ratios / logarithms.count,
         "uniformity_means": logarithms.mean + undefined,
         "uniformity_means_variance": logarithms.variance + undefined,
@@ -228,12 +253,11 @@ def _pairs_of_means(means: Tensor, variances: Tensor, rounding: float) -> dict[s
 
 
 def _many_pairs(
-    name: str, vectors: Tensor, variances: Tensor | None = None, rounding: float = 0.0
+    name: str, vectors: _Vectors, variances: Tensor | None = None, rounding: float = 0.0
 ) -> dict[str, Tensor]:
     """`_pairs_of_means` with variances, `_angles` without, of more classes."""
-    units, norms = unit_rows(vectors)
-    sums = pair_sums(units, norms, variances, rounding)
-    count, undefined = sums.gaps.count, torch.where((norms > 0).all(), 0.0, torch.nan)
+    sums = pair_sums(vectors.units, vectors.norms, variances, rounding)
+    count, undefined = sums.gaps.count, vectors.undefined
     angles = {
         f"equiangularity_{name}": sums.gaps.variance.sqrt() + undefined,
         f"maximal_angle_{name}": sums.excess / count + undefined,
@@ -248,67 +272,56 @@ def _many_pairs(
     }
 
 
-def _angles(
-    name: str, vectors: Tensor, visit: Callable[[PairBlock, Tensor], None] = lambda block, norms: None
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Equiangularity and maximal angle over all pairs of rows; nan where one is 0, else 0.
-
-    visit: is given every block of pairs, and the norms of all rows.
-    """
-    (units, norms), ideal = unit_rows(vectors), len(vectors) / (len(vectors) - 1)
-    gaps, excess = RunningMoments(), vectors.new_zeros(())
+def _angles(name: str, vectors: _Vectors, visit: Callable[[PairBlock], None] = lambda block: None) -> dict[str, Tensor]:
+    """Equiangularity and maximal angle over all pairs of rows. visit: is given every block of pairs."""
+    units, undefined = vectors.units, vectors.undefined
+    gaps, excess, ideal = RunningMoments(), units.new_zeros(()), len(units) / (len(units) - 1)
     for block in pair_blocks(units):
         values = block.select(block.gaps)
         gaps.add(values)
         # cos + 1/(C − 1) = C/(C − 1) − (1 − cos).
         excess += torch.linalg.vector_norm(values - ideal, 1)
-        visit(block, norms)
-    undefined = torch.where((norms > 0).all(), 0.0, torch.nan)
+        visit(block)
     spread, excess = gaps.variance.sqrt() + undefined, excess / gaps.count + undefined
-    return {f"equiangularity_{name}": spread, f"maximal_angle_{name}": excess}, undefined
+    return {f"equiangularity_{name}": spread, f"maximal_angle_{name}": excess}
 
 
-def _geometry(name: str, vectors: Tensor, triangle: Tensor | None) -> dict[str, Tensor]:
-    _, norms = unit_rows(vectors)
+def _geometry(name: str, vectors: _Vectors) -> dict[str, Tensor]:
+    norms = vectors.norms
     return {
         f"equinorm_{name}": norms.std(correction=1) / norms.mean(),
-        f"etf_error_{name}": _etf_error(vectors, vectors, (triangle, triangle)),
+        f"etf_error_{name}": _etf_error(vectors, vectors),
     }
 
 
-def _duality(weight: Tensor, means: Tensor, triangles: Triangles) -> dict[str, Tensor]:
+def _duality(of_weight: _Vectors, of_means: _Vectors) -> dict[str, Tensor]:
+    weight, means = of_weight.values, of_means.values
     weight_norm, means_norm = torch.linalg.matrix_norm(weight), torch.linalg.matrix_norm(means)
     apart = (weight / weight_norm).sub_(means / means_norm).square_().sum()
-    product, spread = _etf_error(weight, means, triangles), (weight * means).sum(1).var(correction=0)
+    product, spread = _etf_error(of_weight, of_means), (weight * means).sum(1).var(correction=0)
     # 1 − cos as half a squared distance of unit vectors: exact also where the cosine is 1 − 1e-17.
-    (weight_rows, weight_norms), (means_rows, means_norms) = unit_rows(weight), unit_rows(means)
-    undefined = torch.where((weight_norms > 0).all() & (means_norms > 0).all(), 0.0, torch.nan)
+    angles = of_weight.units.sub_(of_means.units).square_().sum(1).mean() / 2
     return {
         "self_duality": apart,
         "self_duality_product": product,
-        "self_duality_angle": weight_rows.sub_(means_rows).square_().sum(1).mean() / 2 + undefined,
+        "self_duality_angle": angles + of_weight.undefined + of_means.undefined,
         "uniform_duality": spread,
         "norm_ratio": (weight_norm / means_norm).square(),
     }
 
 
-def _etf_error(left: Tensor, right: Tensor, triangles: Triangles) -> Tensor:
-    """‖G/‖G‖_F − E‖_F for G = left rightᵀ (C, C) and E = (I − 11ᵀ/C)/√(C − 1). triangles: of left and right."""
-    num_classes = len(left)
+def _etf_error(of_left: _Vectors, of_right: _Vectors) -> Tensor:
+    """‖G/‖G‖_F − E‖_F for G = left rightᵀ (C, C) and E = (I − 11ᵀ/C)/√(C − 1)."""
+    left, right, num_classes = of_left.values, of_right.values, len(of_left.values)
     # The error has no scale; at that of 1 no product over- or underflows.
     lengths = torch.linalg.matrix_norm(left), torch.linalg.matrix_norm(right)
-    if triangles[0] is None or triangles[1] is None:
+    if of_left.triangle is None or of_right.triangle is None:
         gram = (left / lengths[0]) @ (right / lengths[1]).T
         ideal = torch.eye(num_classes, dtype=gram.dtype, device=gram.device) - 1 / num_classes
         return torch.linalg.matrix_norm(gram / torch.linalg.matrix_norm(gram) - ideal / (num_classes - 1) ** 0.5)
     # More classes than fit: G is too large to form, but its rank P keeps ⟨G, E⟩ away from ‖G‖_F, at
     # √(P/(C − 1)) of it or less, so 2 − 2⟨G/‖G‖_F, E⟩ does not cancel. ‖G‖_F from triangular factors.
-    norm = torch.linalg.matrix_norm((triangles[0] / lengths[0]) @ (triangles[1] / lengths[1]).T)
+    norm = torch.linalg.matrix_norm((of_left.triangle / lengths[0]) @ (of_right.triangle / lengths[1]).T)
     left_sum, right_sum = left.sum(0) / lengths[0], right.sum(0) / lengths[1]
     trace = (left * right).sum() / lengths[0] / lengths[1]
     return (2 - 2 * (trace - left_sum @ right_sum / num_classes) / (num_classes - 1) ** 0.5 / norm).sqrt()
-
-
-def _triangle(vectors: Tensor) -> Tensor | None:
-    """R (P, P) of vectors = Q R, where there are more of them than a simplex of P dimensions has; else None."""
-    return torch.linalg.qr(vectors, mode="r").R if len(vectors) - 1 > vectors.shape[1] else None

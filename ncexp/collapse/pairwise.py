@@ -92,10 +92,14 @@ def close_gaps(left: torch.Tensor, right: torch.Tensor, gaps: torch.Tensor) -> t
     return gaps
 
 
-def unit_rows(vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of (C, P) divided by their norms, and the norms (C,); a row that is exactly 0 stays 0."""
+def row_norms(vectors: torch.Tensor) -> torch.Tensor:
+    """The norms (C,) of the rows of (C, P)."""
     # Divided by the largest entry first: its square may over- or underflow.
     largest = vectors.abs().amax(1, keepdim=True)
     largest = torch.where(largest > 0, largest, 1.0)
-    norms = torch.linalg.vector_norm(vectors / largest, dim=1) * largest[:, 0]
-    return vectors / torch.where(norms > 0, norms, 1.0)[:, None], norms
+    return torch.linalg.vector_norm(vectors / largest, dim=1) * largest[:, 0]
+
+
+def unit_rows(vectors: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
+    """Rows of (C, P) divided by their norms (C,); a row that is exactly 0 stays 0."""
+    return vectors / torch.where(norms > 0, norms, 1.0)[:, None]
