@@ -20,6 +20,7 @@ from ncexp.architectures import (
     answer_of,
     last_layer,
     memory_format_for,
+    put_head,
     refuse_single_examples,
 )
 from ncexp.config import ConfigError, RunConfig
@@ -293,6 +294,12 @@ def _network(config: RunConfig, dataset: Dataset) -> Any:
             f"architecture: expected parameters that fit into memory, got {config.architecture.options} for inputs "
             f"{dataset.input_shape} ({str(error).partition(chr(10))[0]}). Reduce its width, or the inputs."
         ) from error
+    if dataset.targets is not None and config.head.kind not in ("linear", "no_bias"):
+        raise ValueError(
+            f"architecture.head: expected linear or no_bias with targets, got {config.head.kind}, whose rows stand for "
+            "classes. Choose one of these."
+        )
+    put_head(network, config.head)
     return network
 
 
