@@ -93,8 +93,11 @@ class UnitRows(nn.Module):
 
 def unit(vectors: Tensor) -> Tensor:
     """v / ‖v‖ of each row (..., P). A row that is 0 has no direction: it stays 0, and its gradient is finite."""
-    norms = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    return vectors / torch.where(norms > 0, norms, 1.0)
+    # Untrained networks have features of 1e-9 and less, whose squares would be lost.
+    sizes = vectors.detach().abs().amax(-1, keepdim=True)
+    scaled = vectors / torch.where(sizes > 0, sizes, 1.0)
+    norms = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
+    return scaled / torch.where(norms > 0, norms, 1.0)
 
 
 def unit_rows(layer: nn.Module) -> UnitRows | None:

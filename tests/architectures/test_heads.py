@@ -115,6 +115,8 @@ def test_gradients_are_finite_where_a_feature_is_zero() -> None:
     assert vectors.grad is not None
     assert vectors.grad[0].tolist() == [1, 1]  # as of what is divided by 1: no 1e12
     assert vectors.grad[1].tolist() == pytest.approx([0.2 - 0.6 * 1.4 / 5, 0.2 - 0.8 * 1.4 / 5])
+    tiny = torch.tensor([[3e-30, 4e-30], [3e30, 4e30]])  # whose squares float32 does not hold
+    torch.testing.assert_close(unit(tiny), torch.tensor([[0.6, 0.8], [0.6, 0.8]]))
     network = headed(Head("hyperspherical", 0.05))
     nn.init.constant_(network.backbone[0].bias, -100.0)  # every feature is 0
     logits, features = network(torch.randn(5, 6))
