@@ -133,7 +133,7 @@ class Subject:
 def subject_of(assembly: Assembly) -> Subject:
     """What an evaluation of these parts is of."""
     training = assembly.training
-    ridge = ridge_of(training.optimizer, assembly.classifier, assembly.half_mse_scale)
+    ridge = ridge_of(training.optimizer, assembly.classifier, assembly.half_mse_scale, assembly.no_ridge)
     return Subject(training.network, training.loss, assembly.dataset, ridge, training.processes)
 
 

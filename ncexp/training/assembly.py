@@ -30,6 +30,7 @@ from ncexp.record import RunDirectory
 from ncexp.training import machine
 from ncexp.training.canary import WrongGradients, check_gradients
 from ncexp.training.checkpoint import Position
+from ncexp.training.class_losses import tell_class_counts
 from ncexp.training.distributed import SINGLE, Processes
 from ncexp.training.loop import Training
 from ncexp.training.losses import (
@@ -75,6 +76,8 @@ class Assembly:
     layout: str = ""
     #: Likewise, of a training that begins with weights from a file.
     start: str = ""
+    #: The loss's own reason why no λ follows from it; "" for none.
+    no_ridge: str = ""
 
     @property
     def foreign(self) -> str:
@@ -230,6 +233,8 @@ def _put_together(
     loss = config.loss.build_a(Callable, num_classes=dataset.num_classes)
     of_targets = dataset.targets is not None
     refuse_other_task(loss, config.loss.name, of_targets)
+    if not of_targets and dataset.labelling == OF_EXAMPLES:
+        tell_class_counts(loss, class_counts("train", dataset.train.labels, dataset.num_classes))
     refuse_other_than_scalar(objective_of(loss), classifier.weight, of_targets)
     if of_targets and classifier.in_features < dataset.num_classes:
         raise ValueError(
@@ -259,7 +264,8 @@ def _put_together(
         processes=processes,
         frozen=frozen,
     )
-    return Assembly(dataset, training, getattr(loss, "half_mse_scale", None), device, sentence, start)
+    parts = (getattr(loss, "half_mse_scale", None), device, sentence, start, getattr(loss, "no_ridge", ""))
+    return Assembly(dataset, training, *parts)
 
 
 def _load_start(config: RunConfig, network: nn.Module, classifier: nn.Linear) -> str:

@@ -195,7 +195,7 @@ class MSE:
     task = "classes"
 
     def __init__(self, num_classes: int, *, scale: Scale = 1.0) -> None:
-        self.half_mse_scale = _resolve(scale, num_classes)
+        self.half_mse_scale = resolve(scale, num_classes)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         targets = functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
@@ -213,7 +213,7 @@ class RescaledMSE:
     task = "classes"
 
     def __init__(self, num_classes: int, *, target: Positive, weight: Positive, scale: Scale = "2/C") -> None:
-        self.scale, self.target, self.weight = _resolve(scale, num_classes), target, weight
+        self.scale, self.target, self.weight = resolve(scale, num_classes), target, weight
         self.half_mse_scale = self.scale if target == weight == 1 else None
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -277,7 +277,7 @@ class SquaredError:
     task = "targets"
 
     def __init__(self, num_classes: int, *, scale: Scale = 1.0) -> None:
-        self.half_mse_scale = _resolve(scale, num_classes)
+        self.half_mse_scale = resolve(scale, num_classes)
 
     def __call__(self, predictions: Tensor, targets: Tensor) -> Tensor:
         return self.half_mse_scale / 2 * (predictions - targets).square().sum() / len(targets)
@@ -301,5 +301,6 @@ class Huber:
         return functional.huber_loss(predictions, targets, reduction="sum", delta=self.delta) / len(targets)
 
 
-def _resolve(scale: float | Literal["2/C"], num_classes: int) -> float:
+def resolve(scale: float | Literal["2/C"], num_classes: int) -> float:
+    """s as a number."""
     return 2 / num_classes if scale == "2/C" else float(scale)
