@@ -52,6 +52,7 @@ from ncexp.training.machine import (
     seed_everything,
     seeded,
 )
+from ncexp.training.margin_losses import refuse_other_head
 from ncexp.training.optimizers import Parameters
 from ncexp.training.regimes import refuse_regime, smallest_batch
 from ncexp.training.start import freeze, is_needed, load_start
@@ -235,6 +236,7 @@ def _put_together(
     refuse_other_task(loss, config.loss.name, of_targets)
     if not of_targets and dataset.labelling == OF_EXAMPLES:
         tell_class_counts(loss, class_counts("train", dataset.train.labels, dataset.num_classes))
+    refuse_other_head(loss, config.loss.name, classifier)
     refuse_other_than_scalar(objective_of(loss), classifier.weight, of_targets)
     if of_targets and classifier.in_features < dataset.num_classes:
         raise ValueError(
