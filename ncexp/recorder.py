@@ -213,7 +213,7 @@ class Recorder:
         if self._optimizer is None:
             ridge = ridge_for(last, self._decay, self._decoupled, scale)
         else:
-            ridge = ridge_of(self._optimizer, last, scale)
+            ridge = ridge_of(self._optimizer, last, scale, getattr(self._loss, "no_ridge", ""))
         if outside and "outside" not in self._components:
             raise ValueError(
                 f"outside: expected the analysis of this name with it, got analyses {', '.join(self._components)}."

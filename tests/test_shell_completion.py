@@ -60,6 +60,8 @@ def test_first_word_is_a_command_a_group_or_a_key() -> None:
         ("ncexp architecture=mlp architecture.we", ["architecture.weights=", "architecture.weights_sha256="]),
         ("ncexp architecture.fr", ["architecture.freeze="]),
         ("ncexp architecture=mlp architecture.freeze=b", ["architecture.freeze=backbone"]),
+        ("ncexp architecture=mlp architecture.head=n", ["architecture.head=no_bias", "architecture.head=normalized"]),
+        ("ncexp architecture=vgg11 architecture.head=", ["architecture.head=average"]),
         ("ncexp optimizer.schedule.de", ["optimizer.schedule.decays="]),
         ("ncexp optimizer=adam optimizer.momentum", []),
         ("ncexp dataset=gaussian_mixture dataset.sep", ["dataset.separation="]),

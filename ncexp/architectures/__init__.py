@@ -3,6 +3,7 @@
 # ruff: noqa: F401 (what is imported here is the face of the package)
 
 from ncexp.architectures.by_name import ForeignNetwork
+from ncexp.architectures.heads import put_head
 from ncexp.architectures.network import (
     Network,
     RenormalizedNetwork,

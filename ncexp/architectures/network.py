@@ -11,14 +11,17 @@ from torch.func import functional_call
 from torch.nn import functional
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from ncexp.collapse import simplex_etf
+from ncexp.architectures.heads import fix_at_simplex_etf, unit_rows
 
-#: The last layer of our networks: one that learns, at torch's default initialisation, or a `SimplexETFClassifier`.
+#: The last layer of our networks: one that learns, at torch's default initialisation, or a `SimplexETFClassifier`: what
+#: earlier configurations call `architecture.head=etf_fixed`.
 Classifier = Literal["linear", "simplex_etf"]
 #: small: 3×3, stride 1, no pooling, for images of about 32 pixels; imagenet: 7×7, stride 2, then a max-pool by 2.
 Stem = Literal["small", "imagenet"]
 #: |features @ Wᵀ + b − logits|, relative to the largest logit: float32 sums of up to 10⁴ terms in another order.
 LAST_LAYER_TOLERANCE = 1e-4
+#: Of a normalised head, whose rows are these divided by their lengths.
+_DIRECTIONS = "parametrizations.weight.original"
 
 
 class Network(nn.Module):
@@ -41,30 +44,11 @@ class Network(nn.Module):
 
 
 class SimplexETFClassifier(nn.Linear):
-    """A last layer fixed at the frame that neural collapse would lead it to (Zhu et al. 2021, section 4).
-
-    W = √(C/(C−1)) (I − 11ᵀ/C) Qᵀ: unit rows, turned by a random Q (P, C−1) with orthonormal columns from torch's
-    global generator; without the turn, features that a ReLU keeps non-negative could not reach the frame's negative
-    coordinates. b = 1/C, which cross-entropy does not see and without which logits that sum to zero could not meet
-    one-hot targets. Both are buffers: no gradient, no decay, no optimizer; saved and moved as any state.
-
-    Raises ValueError where P < C − 1: no simplex of C corners fits.
-    """
+    """A last layer fixed at a simplex ETF; see `fix_at_simplex_etf`."""
 
     def __init__(self, num_features: int, num_classes: int) -> None:
-        if num_features < num_classes - 1:
-            raise ValueError(
-                f"architecture.classifier: expected at least C − 1 = {num_classes - 1} features for simplex_etf, "
-                f"got {num_features}. Choose classifier=linear or a wider network."
-            )
         super().__init__(num_features, num_classes)
-        corners = simplex_etf(num_classes, num_classes - 1)
-        turn = torch.linalg.qr(torch.randn(num_features, num_classes - 1, dtype=torch.float64)).Q
-        weight = (corners @ turn.T).to(self.weight.dtype)
-        bias = torch.full_like(self.bias, 1 / num_classes).detach()
-        del self.weight, self.bias
-        self.register_buffer("weight", weight)
-        self.register_buffer("bias", bias)
+        fix_at_simplex_etf(self)
 
 
 class RenormalizedNetwork(nn.Module):
@@ -250,13 +234,15 @@ def not_linear(network: nn.Module, layer: nn.Linear, inputs: Any, features: Tens
         network.train(mode)
     logits = logits_of(answer)
     if taken and logits.requires_grad:  # without a call of the layer, nothing was held fixed
-        own = (layer.weight, layer.bias) if drawn else ()
+        own = tuple(layer.parameters()) if drawn else ()
         others = {n: p for n, p in network.named_parameters() if p.requires_grad and all(p is not one for one in own)}
         slopes = torch.autograd.grad(logits.sum(), [*others.values()], allow_unused=True)
         if met := [other for other, slope in zip(others, slopes, strict=True) if slope is not None]:
             more = f" and {len(met) - 2} parameters more" * (len(met) > 2)
             return f"the logits depend on {', '.join(met[-2:])}{more} beside its last linear layer, {name}"
     used = {"weight": layer.weight, "bias": layer.bias, **drawn}
+    if (made_by := unit_rows(layer)) is not None:
+        used["weight"] = made_by(drawn[_DIRECTIONS]).detach()
     read = answer[1].detach() if isinstance(answer, tuple) else taken[-1]
     if departure(logits.detach(), read, used["weight"], used["bias"]):
         where = "in train mode" if training else "once its weights are others"
@@ -265,11 +251,14 @@ def not_linear(network: nn.Module, layer: nn.Linear, inputs: Any, features: Tens
 
 
 def _drawn(layer: nn.Linear, features: Tensor) -> dict[str, Tensor]:
-    """Random W and b, with logits of about 1; none where W is computed from other parameters."""
-    own = {**layer._parameters, **layer._buffers}
+    """Random W and b, with logits of about 1; none where W is computed from other parameters, but of a normalised head
+    those that it is computed from.
+    """
+    own, generator = {**layer._parameters, **layer._buffers}, torch.Generator().manual_seed(0)
+    if unit_rows(layer) is not None:
+        return {_DIRECTIONS: torch.randn(layer.weight.shape, generator=generator).to(layer.weight)}
     if own.get("weight") is None:
         return {}
-    generator = torch.Generator().manual_seed(0)
     size = features.detach().norm(dim=-1).max().cpu()
     drawn = {"weight": torch.randn(layer.weight.shape, generator=generator) / (size if size > 0 else 1.0)}
     if layer.bias is not None:

@@ -12,11 +12,11 @@ import json
 from collections.abc import Iterable, Sequence
 from glob import glob
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ncexp.cli import ALIASES, COMMANDS
 from ncexp.config.installed import GROUPS, choices, config_directory
-from ncexp.config.start import BACKBONE
+from ncexp.config.start import BACKBONE, HeadKind
 
 #: The function that the shell calls. bash takes what follows "=" for a word of its own, so what stands before it is cut
 #: off. zsh quotes what has a meaning to it, as "[", so the word is unquoted first.
@@ -120,6 +120,8 @@ def _overrides(command: str, words: Sequence[str], word: str) -> list[str]:
         return []
     if equals and name == "architecture.freeze":
         return [f"{name}={BACKBONE}"]
+    if equals and name == "architecture.head" and keys.get("head") is None:  # that of VGGs is their own
+        return [f"{name}={kind}" for kind in get_args(HeadKind)]
     if equals:  # what is no single value is left to the person
         now = str(keys[last]).lower() if isinstance(keys.get(last), bool) else keys.get(last)
         return [] if now is None or isinstance(now, list | dict) else [f"{name}={now}"]

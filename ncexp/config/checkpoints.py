@@ -49,7 +49,7 @@ class CheckpointsConfig:
         """Ten hexadecimal digits of the hash of what determines the numbers of a file, but for the file."""
         parts = (self.run.dataset, self.run.architecture, self.run.loss, self.run.optimizer)
         prefix = [] if self.prefix is None else [{"prefix": self.prefix}]  # earlier runs keep their keys
-        frozen = [begun] if (begun := self.run.start.identity()) else []  # likewise
+        frozen = [begun] if (begun := {**self.run.start.identity(), **self.run.head.identity()}) else []  # likewise
         return digest([*(part.identity() for part in parts), self.state, self.seed, *prefix, *frozen])
 
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, AliasPath, Field, PlainValidator
 
 from ncexp.config.components import Component, ConfigError, Count, Precision, Regime, Seed, choice, digest, part, read
 from ncexp.config.names import NAME_CONTRACT, Folder, Name, is_name, shown
-from ncexp.config.start import Start, apart, divide, start_of
+from ncexp.config.start import Head, Start, apart, divide, head_of, start_of
 
 #: Which epochs' files are kept: the last one's, those of every evaluated epoch, or those of the epochs named.
 Kept = Literal["last", "evaluated"] | list[Count]
@@ -107,6 +107,8 @@ class RunConfig:
     regime: Regime = "plain"  # which every run was before there was a choice
     #: Which weights the training begins with, and which of them it leaves as they are.
     start: Annotated[Start, Field(validation_alias=AliasPath("architecture")), PlainValidator(start_of)]
+    #: What the last layer is.
+    head: Annotated[Head, Field(validation_alias=AliasPath("architecture")), PlainValidator(head_of)]
     #: Epochs after which the network is evaluated, ascending; `check` adds the last epoch and those kept by number.
     evaluated: Annotated[list[Count], Field(alias="evaluate_at", min_length=1)]
     keep: Annotated[Keep, part("keep", Keep)]
@@ -135,13 +137,15 @@ class RunConfig:
         values = {name: getattr(self, name) for name in ("seed", "epochs", "batch_size", "precision", "compile")}
         regime = {} if self.regime == "plain" else {"regime": self.regime}  # without it as before there was a choice
         start = {"start": begun} if (begun := self.start.identity()) else {}  # likewise
-        return digest({**chosen, **values, **regime, **start})
+        head = {"head": last} if (last := self.head.identity()) else {}
+        return digest({**chosen, **values, **regime, **start, **head})
 
     @property
     def name(self) -> str:
         """Readable words: ``digits-resnet-mse_lr0.05_seed0``, ``digits-resnet-mse_on_path_lr0.05_seed0``."""
         rate = self.optimizer.options.get("lr")
         words = f"{self.dataset.name}-{self.architecture.name}-{self.loss.name}"
+        words += "" if self.head.kind == "linear" else f"_{self.head.kind}"
         words += "" if self.regime == "plain" else f"_{self.regime}"
         return words + (f"_lr{rate:g}" if isinstance(rate, int | float) else "") + f"_seed{self.seed}"
 
@@ -159,7 +163,10 @@ def check(raw: Mapping[str, Any]) -> RunConfig:
     """
     config = read(RunConfig, raw)
     # With the file's digest and whole path: a job, or a resumption, would not know which file was meant.
-    raw = {**config.raw, "architecture": {**divide(raw["architecture"])[0], **config.start.written()}}
+    raw = {
+        **config.raw,
+        "architecture": {**divide(raw["architecture"])[0], **config.start.written(), **config.head.identity()},
+    }
     if (config.precision, config.device) == ("tf32", "cpu"):
         raise ConfigError("precision: expected fp32 or bf16 with device=cpu, got tf32, which only GPUs have.")
     rate = config.optimizer.options.get("lr")

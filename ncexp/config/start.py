@@ -1,4 +1,4 @@
-"""What the choice of a network has beside the options of its target: weights to start from, and what is frozen."""
+"""What the choice of a network has beside its target's options: a head, weights to start from, what is frozen."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, PlainValidator
 
-from ncexp.config.components import Component, ConfigError, locate, read_part
+from ncexp.config.components import Component, ConfigError, Positive, locate, read_part
 from ncexp.config.names import shown
 
 #: The word of `architecture.freeze` for everything but the last layer.
 BACKBONE = "backbone"
 KEYS = ("weights", "weights_sha256", "freeze")
+#: The last layer of any network; see `ncexp.architectures.heads`.
+HeadKind = Literal["linear", "no_bias", "normalized", "etf_fixed", "hyperspherical"]
+HEAD_KEYS = ("head", "temperature")
+#: T of the heads that have one, where none is stated, and where a learned one begins.
+USUAL_TEMPERATURE = {"normalized": 1.0, "hyperspherical": 0.05}
 
 
 @dataclass(frozen=True)
@@ -45,17 +50,33 @@ class Start:
         return {name: value for name, value in given.items() if value}
 
 
+@dataclass(frozen=True)
+class Head:
+    """kind: of the last layer; temperature: T of a normalised one, a number or "learned"; None of the others."""
+
+    kind: HeadKind = "linear"
+    temperature: float | Literal["learned"] | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Its part in the training key, and in config.yaml; empty of a linear one, which every run had before."""
+        given = {"head": self.kind, "temperature": self.temperature}
+        return {name: value for name, value in given.items() if value is not None and self.kind != "linear"}
+
+
 def divide(raw: Any) -> tuple[Any, dict[str, Any]]:
-    """A choice of architecture → (what is its target's, what is for `Start`).
+    """A choice of architecture → (what is its target's, what is for `Start` and `Head`).
 
     A parameter of these names that the function has itself, or that of `factory`, stays its own; a null there is
-    conf/config.yaml's, and left out unless it is that function's default.
+    conf/config.yaml's, and left out unless it is that function's default. A kind of `Head` is for `Head` even so where
+    the function says by a Literal that it does not take it, as that of VGGs.
     """
-    if not isinstance(raw, Mapping) or not (found := [name for name in KEYS if name in raw]):
+    if not isinstance(raw, Mapping) or not (found := [name for name in (*KEYS, *HEAD_KEYS) if name in raw]):
         return raw, {}
     own = _parameters("architecture._target_", raw.get("_target_"))
     if "factory" in raw and any(raw[name] is not None for name in found):
         own |= _parameters("architecture.factory", raw["factory"])
+    if "head" in own and raw.get("head") in get_args(HeadKind) and _refuses(own["head"], raw["head"]):
+        del own["head"]
     empty = (inspect.Parameter.empty, None)
     mine = {name: raw[name] for name in found if name not in own}
     absent = {name for name in found if name in own and raw[name] is None and own[name].default not in empty}
@@ -64,9 +85,14 @@ def divide(raw: Any) -> tuple[Any, dict[str, Any]]:
 
 def _parameters(key: str, target: Any) -> dict[str, inspect.Parameter]:
     try:
-        return dict(inspect.signature(locate(key, target)).parameters)
-    except (ValueError, TypeError):
+        return dict(inspect.signature(locate(key, target), eval_str=True).parameters)
+    except (ValueError, TypeError, NameError, AttributeError, SyntaxError):
         return {}  # whoever calls it says what is wrong
+
+
+def _refuses(parameter: inspect.Parameter, word: str) -> bool:
+    choices = get_args(parameter.annotation)
+    return bool(choices) and all(isinstance(one, str) for one in choices) and word not in choices
 
 
 def start_of(raw: Any) -> Start:
@@ -74,8 +100,14 @@ def start_of(raw: Any) -> Start:
 
     Raises ConfigError for values of another kind, and where there is no such file.
     """
-    _, given = divide(raw)
+    given = {name: value for name, value in divide(raw)[1].items() if name in KEYS}
     return read_part("architecture", _checked, given) if given else Start()
+
+
+def head_of(raw: Any) -> Head:
+    """The `Head` of a choice of architecture. Raises ConfigError for other kinds, and a temperature of one without."""
+    given = {name: value for name, value in divide(raw)[1].items() if name in HEAD_KEYS}
+    return read_part("architecture", _checked_head, given) if given else Head()
 
 
 def file_digest(path: Path) -> str:
@@ -144,6 +176,16 @@ def _checked(
     return Start(weights, weights_sha256 or "", freeze or ())
 
 
+def _checked_head(*, head: HeadKind | None = None, temperature: Positive | Literal["learned"] | None = None) -> Head:
+    kind: HeadKind = head or "linear"
+    if kind not in USUAL_TEMPERATURE and temperature is not None:
+        raise ConfigError(
+            f"architecture.temperature: expected none with head={kind}, whose logits have none, got "
+            f"{shown(temperature)}. Choose head={' or '.join(USUAL_TEMPERATURE)}."
+        )
+    return Head(kind, USUAL_TEMPERATURE.get(kind) if temperature is None else temperature)
+
+
 def apart(raw: Any) -> Component:
-    """The choice of a network without what `Start` reads of it."""
+    """The choice of a network without what `Start` and `Head` read of it."""
     return Component.check("architecture", divide(raw)[0])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
@@ -22,7 +23,6 @@ from ncexp.measure.ridge import Ridge
 from ncexp.measure.snapshot import Snapshot, SplitSnapshot, snapshot_bytes
 from ncexp.record import Record, RunDirectory
 from ncexp.record.measurements import begin, journal_of
-from ncexp.training import Objective
 
 #: What an analysis reads: a snapshot is enough; the features of all examples; or the network itself, loss and data.
 Needs = Literal["statistics", "features", "network"]
@@ -170,9 +170,9 @@ class Evaluation:
         return self._subject.network
 
     @property
-    def loss(self) -> Objective:
+    def loss(self) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """The training loss, without decay, as a function of logits, labels and features."""
-        return self._subject.loss
+        return partial(self._subject.loss, layer=self._subject.last_layer)
 
     @property
     def data(self) -> Examples:

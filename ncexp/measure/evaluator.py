@@ -133,7 +133,7 @@ class Subject:
 def subject_of(assembly: Assembly) -> Subject:
     """What an evaluation of these parts is of."""
     training = assembly.training
-    ridge = ridge_of(training.optimizer, assembly.classifier, assembly.half_mse_scale)
+    ridge = ridge_of(training.optimizer, assembly.classifier, assembly.half_mse_scale, assembly.no_ridge)
     return Subject(training.network, training.loss, assembly.dataset, ridge, training.processes)
 
 
@@ -316,7 +316,7 @@ class _LossOfSet:
     """
 
     def __init__(self, subject: Subject, device: torch.device) -> None:
-        self._loss, self._weights = subject.loss, subject.label_weights
+        self._loss, self._weights, self._layer = subject.loss, subject.label_weights, subject.last_layer
         self._sum, self._counted = torch.zeros(2, dtype=torch.float64, device=device)
         self._kept: list[tuple[Tensor, Tensor, Tensor]] = []
         self._room = FEATURE_BUDGET_BYTES
@@ -326,7 +326,7 @@ class _LossOfSet:
     def update(self, logits: Tensor, labels: Tensor, features: Tensor) -> None:
         if self._weights is not None:
             counted = self._weights.sum() * len(labels) if labels.is_floating_point() else self._weights[labels].sum()
-            value = self._loss(logits, labels, features).double() * counted
+            value = self._loss(logits, labels, features, self._layer).double() * counted
             self._sum += torch.where(counted > 0, value, 0.0)  # of ignored examples alone it is 0 / 0
             self._counted += counted
             return
@@ -340,7 +340,7 @@ class _LossOfSet:
         if self._weights is not None:
             return self._sum.item(), self._counted.item()
         logits, labels, features = (torch.cat(parts) for parts in zip(*self._kept, strict=True))
-        return float(self._loss(logits, labels, features)), 1.0
+        return float(self._loss(logits, labels, features, self._layer)), 1.0
 
 
 def _other_loss(got: str) -> ValueError:

@@ -48,7 +48,7 @@ def ridge_facts(ridge: Ridge) -> dict[str, Any]:
     return {f"ridge_{name}": value for name, value in asdict(ridge).items()}
 
 
-def ridge_of(optimizer: Optimizer, classifier: nn.Linear, half_mse_scale: float | None) -> Ridge:
+def ridge_of(optimizer: Optimizer, classifier: nn.Linear, half_mse_scale: float | None, no_ridge: str = "") -> Ridge:
     """The λ that follows from the decay that `optimizer` gives the last layer; see `ridge_for`.
 
     λ = 0, and why, for every optimizer whose step is not that of one in COUPLED: its decay does something else, or
@@ -56,8 +56,13 @@ def ridge_of(optimizer: Optimizer, classifier: nn.Linear, half_mse_scale: float 
     gradient. Of a mixture (`ncexp.training.optimizers`) λ is that of the coupled part, the only one in the objective. A
     wrapper is looked through (`innermost`). ASGD's `lambd` joins its coupled decay: θ gains −lr (g + (d + lambd) θ).
 
+    no_ridge: why the loss itself has no λ, where it is no multiple of the MSE and says more than that (`no_ridge` of a
+    loss in `ncexp.training`).
+
     Under weight_norm, w = g v/‖v‖, λ is that of g: Σ g² = ‖W‖²; the decay of v changes ‖v‖ alone, of which W is free.
     """
+    if half_mse_scale is None and no_ridge:
+        return Ridge(0.0, 0.0, f"λ = 0: {no_ridge}")
     optimizer = innermost(optimizer)
     rule, name = _rule(type(optimizer)), type(optimizer).__name__
     held = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}

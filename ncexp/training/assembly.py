@@ -20,6 +20,7 @@ from ncexp.architectures import (
     answer_of,
     last_layer,
     memory_format_for,
+    put_head,
     refuse_single_examples,
 )
 from ncexp.config import ConfigError, RunConfig
@@ -29,6 +30,7 @@ from ncexp.record import RunDirectory
 from ncexp.training import machine
 from ncexp.training.canary import WrongGradients, check_gradients
 from ncexp.training.checkpoint import Position
+from ncexp.training.class_losses import tell_class_counts
 from ncexp.training.distributed import SINGLE, Processes
 from ncexp.training.loop import Training
 from ncexp.training.losses import (
@@ -50,6 +52,7 @@ from ncexp.training.machine import (
     seed_everything,
     seeded,
 )
+from ncexp.training.margin_losses import refuse_other_head
 from ncexp.training.optimizers import Parameters
 from ncexp.training.regimes import refuse_regime, smallest_batch
 from ncexp.training.start import freeze, is_needed, load_start
@@ -74,6 +77,8 @@ class Assembly:
     layout: str = ""
     #: Likewise, of a training that begins with weights from a file.
     start: str = ""
+    #: The loss's own reason why no λ follows from it; "" for none.
+    no_ridge: str = ""
 
     @property
     def foreign(self) -> str:
@@ -229,6 +234,9 @@ def _put_together(
     loss = config.loss.build_a(Callable, num_classes=dataset.num_classes)
     of_targets = dataset.targets is not None
     refuse_other_task(loss, config.loss.name, of_targets)
+    if not of_targets and dataset.labelling == OF_EXAMPLES:
+        tell_class_counts(loss, class_counts("train", dataset.train.labels, dataset.num_classes))
+    refuse_other_head(loss, config.loss.name, classifier)
     refuse_other_than_scalar(objective_of(loss), classifier.weight, of_targets)
     if of_targets and classifier.in_features < dataset.num_classes:
         raise ValueError(
@@ -258,7 +266,8 @@ def _put_together(
         processes=processes,
         frozen=frozen,
     )
-    return Assembly(dataset, training, getattr(loss, "half_mse_scale", None), device, sentence, start)
+    parts = (getattr(loss, "half_mse_scale", None), device, sentence, start, getattr(loss, "no_ridge", ""))
+    return Assembly(dataset, training, *parts)
 
 
 def _load_start(config: RunConfig, network: nn.Module, classifier: nn.Linear) -> str:
@@ -293,6 +302,12 @@ def _network(config: RunConfig, dataset: Dataset) -> Any:
             f"architecture: expected parameters that fit into memory, got {config.architecture.options} for inputs "
             f"{dataset.input_shape} ({str(error).partition(chr(10))[0]}). Reduce its width, or the inputs."
         ) from error
+    if dataset.targets is not None and config.head.kind not in ("linear", "no_bias"):
+        raise ValueError(
+            f"architecture.head: expected linear or no_bias with targets, got {config.head.kind}, whose rows stand for "
+            "classes. Choose one of these."
+        )
+    put_head(network, config.head)
     return network
 
 

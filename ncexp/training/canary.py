@@ -189,7 +189,7 @@ def _gradients(
         if logits.dtype == torch.bfloat16:
             logits, features = logits.float(), features.float()
         moved = labels + 1 if labels.is_floating_point() else (labels + 1) % logits.shape[1]
-        value = loss(logits, moved, features)
+        value = loss(logits, moved, features, getattr(network, "classifier", None))
         if not value.isfinite():
             return {}
         value.backward()

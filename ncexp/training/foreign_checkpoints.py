@@ -101,7 +101,12 @@ def read_foreign_weights(
     inner = {name: added + name.removeprefix(before) for name in tensors if name.startswith(before)}
     found = {own: tensors[name] for name, own in inner.items() if own in expected}
     others = [name for name in tensors if inner.get(name) not in expected]
-    notes = ([f"found under {place}"] if place else []) + said + _fill(found, expected)
+    notes = ([f"found under {place}"] if place else []) + said
+    if starts is not None and starts.bias is None:
+        plain = {own: name for name, own in inner.items() if name in others}
+        notes += _without_bias(found, plain, tensors, expected, _names_of(starts, network))
+        others = [name for name in others if name in plain.values() or name not in inner]
+    notes += _fill(found, expected)
     notes += _new_rows(found, expected, _names_of(starts, network)) if starts is not None else []
     if faults := _faults(found, expected, others, inner):
         raise UnusableFile(
@@ -268,6 +273,27 @@ def _names_of(layer: nn.Module, network: nn.Module) -> list[str]:
     """What the network's state dict calls the layer's parameters and buffers."""
     own = [*layer.state_dict(keep_vars=True).values()]
     return [name for name, one in network.state_dict(keep_vars=True).items() if any(one is tensor for tensor in own)]
+
+
+def _without_bias(
+    found: dict[str, Tensor],
+    plain: dict[str, str],
+    tensors: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    last: list[str],
+) -> list[str]:
+    """Take a plain last layer's rows for one of a head without bias, and leave its bias; in words what was left.
+
+    plain: the file's names of what is none of the network's, by how the network would call it; what was used is taken
+    out.
+    """
+    rows = next(name for name in last if not name.endswith("log_scale"))
+    stem = rows.partition(".parametrizations.")[0].removesuffix(".weight")
+    if f"{stem}.weight" in plain:
+        found |= {name: expected[name].clone() for name in last if name not in found}
+        found[rows] = tensors[plain.pop(f"{stem}.weight")]
+    bias = plain.pop(f"{stem}.bias", None)
+    return [f"left out, as the head has no bias: {bias}"] if bias else []
 
 
 def _new_rows(found: dict[str, Tensor], expected: Mapping[str, Tensor], last: list[str]) -> list[str]:

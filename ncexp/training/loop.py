@@ -116,7 +116,7 @@ class Training:
         if self.path is not None:
             logits, penalty, perp_share = self.path.step(features, labels)
             self._perp_share = torch.maximum(self._perp_share.to(perp_share), perp_share)
-        loss = self.loss(logits, labels, features)
+        loss = self.loss(logits, labels, features, getattr(self.network, "classifier", None))
         log.add(loss, logits, labels)
         if penalty is not None:  # of a layer that the optimizer does not decay, as it is no parameter of its own
             loss = loss + penalty

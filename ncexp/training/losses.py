@@ -1,7 +1,8 @@
 """conf/loss: the training objectives.
 
 A loss is a callable (logits (n, C), labels (n,)) → scalar, averaged over the examples; one that has a parameter named
-`features` gets the inputs of the last layer (n, P) as well, so that it may regularise them. One that is a multiple of
+`features` gets the inputs of the last layer (n, P) as well, so that it may regularise them, and one that names
+`weight` or `bias`, without a default, those of the last layer, (C, P) and (C,) or None. One that is a multiple of
 the paper's MSE says so by `half_mse_scale`, the s in s · ½ Ave ‖logits − onehot‖²; the λ of the decomposition follows.
 Of a regression the labels are targets (n, m) float32, and the logits predictions of them; a loss says by `task` what it
 is for, "classes" or "targets".
@@ -12,16 +13,15 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ncexp.collapse import LinearMap
 from ncexp.config import Fraction, NonNegative, Positive
 
-#: (logits (n, C), labels (n,), features (n, P)) → the mean loss, a scalar.
-Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
 #: Examples of one batch on which a loss is tried.
 _TRIED_TOGETHER = 64
 #: Classes beyond which each label is tried once, and with logits that are drawn once: they are C² numbers.
@@ -30,12 +30,32 @@ _MANY = 2**11
 Scale = Positive | Literal["2/C"]
 
 
+class Objective:
+    """(logits (n, C), labels (n,), features (n, P), the last layer) → the mean loss, a scalar.
+
+    The loss gets of features, weight and bias what its signature asks for. layer: anything that has a weight and a
+    bias; it is not looked at for a loss that asks for neither.
+    """
+
+    def __init__(self, loss: Callable[..., Tensor]) -> None:
+        # A module's own signature says (*args, **kwargs); that of its `forward` is meant.
+        asked = inspect.signature(getattr(loss, "forward", loss)).parameters
+        self._loss, self._of_features = loss, "features" in asked
+        #: Which of weight and bias it asks for: without a default, as torch's own losses have weights of classes so.
+        self.of_layer = tuple(
+            name for name in ("weight", "bias") if name in asked and asked[name].default is inspect.Parameter.empty
+        )
+
+    def __call__(self, logits: Tensor, labels: Tensor, features: Tensor, layer: Any = None) -> Tensor:
+        given = {name: getattr(layer, name) for name in self.of_layer}
+        if self._of_features:
+            given["features"] = features
+        return self._loss(logits, labels, **given)
+
+
 def objective_of(loss: Callable[..., Tensor]) -> Objective:
-    """The loss as a function of logits, labels and features, of which it gets what its signature asks for."""
-    # A module's own signature says (*args, **kwargs); that of its `forward` is meant.
-    if "features" in inspect.signature(getattr(loss, "forward", loss)).parameters:
-        return lambda logits, labels, features: loss(logits, labels, features=features)
-    return lambda logits, labels, features: loss(logits, labels)
+    """The loss as a function of all that it may ask for."""
+    return Objective(loss)
 
 
 def refuse_other_task(loss: object, name: str, of_targets: bool) -> None:
@@ -60,7 +80,8 @@ def refuse_other_than_scalar(loss: Objective, weight: Tensor, of_targets: bool =
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng():
         logits = weight.new_zeros(2, weight.shape[0], requires_grad=True)
         labels = torch.zeros_like(logits) if of_targets else weight.new_zeros(2, dtype=torch.int64)
-        value = loss(logits, labels, weight.new_zeros(2, weight.shape[1]))
+        features = weight.new_zeros(2, weight.shape[1], requires_grad=True)  # of which alone a loss may be
+        value = loss(logits, labels, features, LinearMap(weight, weight.new_zeros(len(weight))))
     if not isinstance(value, Tensor) or value.ndim or not value.requires_grad:
         shape = f" of shape {tuple(value.shape)}" if isinstance(value, Tensor) else ""
         raise ValueError(
@@ -112,6 +133,9 @@ class _Trial:
         precise = torch.promote_types(weight.dtype, torch.float32)
         self._loss, self._weight, self._classes = loss, weight.to(precise), len(weight)
         self._generator = torch.Generator().manual_seed(0)
+        self._layer = LinearMap(self._weight, self._weight.new_zeros(len(weight)))
+        #: Of a loss that asks for the last layer: its logits are made of the features, so an example keeps its own.
+        self._of_features = torch.Generator().manual_seed(1) if getattr(loss, "of_layer", ()) else None
         #: Relative: sums of as many terms as a batch has, in another order.
         self._tolerance = _TRIED_TOGETHER * torch.finfo(precise).eps
 
@@ -130,12 +154,14 @@ class _Trial:
             else:
                 logits = again[: len(together)]
             cut = int(torch.randint(1, len(together), (), generator=self._generator))
-            parts = [(logits[:cut], together[:cut]), (logits[cut:], together[cut:])]
-            counted = [(float(weights[part].sum()), self(of, part)) for of, part in parts]
+            own = self._own_features(len(together))
+            halves = [slice(cut), slice(cut, None)]
+            parts = [(logits[half], together[half], None if own is None else own[half]) for half in halves]
+            counted = [(float(weights[part[1]].sum()), self(*part)) for part in parts]
             expected = sum(count * value for count, value in counted if count)
             expected /= sum(count for count, _ in counted)
             size = max(abs(value) for count, value in counted if count)
-            if not abs(self(logits, together) - expected) <= self._tolerance * size:
+            if not abs(self(logits, together, own) - expected) <= self._tolerance * size:
                 return False
         return True
 
@@ -178,12 +204,19 @@ class _Trial:
             (slopes,) = torch.autograd.grad(self._value(logits, labels), [logits])
         return slopes.double().norm(dim=1).cpu()
 
-    def __call__(self, logits: Tensor, labels: Tensor) -> float:
-        return float(self._value(logits, labels))
+    def _own_features(self, count: int) -> Tensor | None:
+        if self._of_features is None:
+            return None
+        return torch.randn(count, self._weight.shape[1], generator=self._of_features)
 
-    def _value(self, logits: Tensor, labels: Tensor) -> Tensor:
-        features = torch.randn(len(labels), self._weight.shape[1], generator=self._generator)
-        return self._loss(logits.to(self._weight), labels.to(self._weight.device), features.to(self._weight))
+    def __call__(self, logits: Tensor, labels: Tensor, features: Tensor | None = None) -> float:
+        return float(self._value(logits, labels, features))
+
+    def _value(self, logits: Tensor, labels: Tensor, features: Tensor | None = None) -> Tensor:
+        if features is None:
+            features = torch.randn(len(labels), self._weight.shape[1], generator=self._generator)
+        given = (logits.to(self._weight), labels.to(self._weight.device), features.to(self._weight))
+        return self._loss(*given, self._layer)
 
 
 class MSE:
@@ -195,7 +228,7 @@ class MSE:
     task = "classes"
 
     def __init__(self, num_classes: int, *, scale: Scale = 1.0) -> None:
-        self.half_mse_scale = _resolve(scale, num_classes)
+        self.half_mse_scale = resolve(scale, num_classes)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
         targets = functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
@@ -213,7 +246,7 @@ class RescaledMSE:
     task = "classes"
 
     def __init__(self, num_classes: int, *, target: Positive, weight: Positive, scale: Scale = "2/C") -> None:
-        self.scale, self.target, self.weight = _resolve(scale, num_classes), target, weight
+        self.scale, self.target, self.weight = resolve(scale, num_classes), target, weight
         self.half_mse_scale = self.scale if target == weight == 1 else None
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -277,7 +310,7 @@ class SquaredError:
     task = "targets"
 
     def __init__(self, num_classes: int, *, scale: Scale = 1.0) -> None:
-        self.half_mse_scale = _resolve(scale, num_classes)
+        self.half_mse_scale = resolve(scale, num_classes)
 
     def __call__(self, predictions: Tensor, targets: Tensor) -> Tensor:
         return self.half_mse_scale / 2 * (predictions - targets).square().sum() / len(targets)
@@ -301,5 +334,6 @@ class Huber:
         return functional.huber_loss(predictions, targets, reduction="sum", delta=self.delta) / len(targets)
 
 
-def _resolve(scale: float | Literal["2/C"], num_classes: int) -> float:
+def resolve(scale: float | Literal["2/C"], num_classes: int) -> float:
+    """s as a number."""
     return 2 / num_classes if scale == "2/C" else float(scale)

@@ -124,7 +124,8 @@ def refuse_regime(
         raise ValueError(f"regime: expected plain with {num_processes} processes, got {regime}. Train on one.")
     if not isinstance(layer.weight, nn.Parameter):
         raise ValueError(
-            f"regime: expected plain with a fixed last layer, got {regime}. Set architecture.classifier=linear."
+            f"regime: expected plain with a fixed last layer, or a normalised one, got {regime}. Set "
+            "architecture.head=linear."
         )
     if regime == "renormalized" and of_targets:
         raise ValueError("regime: expected plain or on_path with targets, which have no Σ_W, got renormalized.")

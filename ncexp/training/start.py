@@ -89,7 +89,7 @@ def load_start(start: Start, network: nn.Module, classifier: nn.Linear) -> str:
             raise ValueError(f"{path}: expected finite numbers, got others in {name}. Take an earlier checkpoint.")
     before = classifier.weight.detach().clone()
     network.load_state_dict(found.tensors)
-    if not isinstance(classifier.weight, nn.Parameter):
+    if "weight" in dict(classifier.named_buffers(recurse=False)):
         _refuse_other_rows(before, classifier.weight)
     return "; ".join([f"{path} (SHA-256 {digest[:8]}...)", *found.notes])
 
@@ -98,8 +98,8 @@ def _refuse_other_rows(fixed: Tensor, loaded: Tensor) -> None:
     """Raises ValueError where a fixed last layer is loaded whose rows are not at the angles of the one that it was."""
     if not torch.allclose(fixed @ fixed.T, loaded @ loaded.T, rtol=0, atol=_ETF_TOLERANCE):
         raise ValueError(
-            "architecture.classifier: expected weights whose last layer is fixed at a simplex ETF as well, got a file "
-            "with another. Choose classifier=linear."
+            "architecture.head: expected weights whose last layer is fixed at a simplex ETF as well, got a file "
+            "with another. Choose head=linear."
         )
 
 

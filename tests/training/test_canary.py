@@ -228,7 +228,7 @@ def test_check_gradients_leaves_everything_as_found_bit_for_bit(precision: str, 
 
     same, found, before = tensors()[:-1], copy.deepcopy(tensors()), others()
     with pytest.raises(ZeroDivisionError) if fails else contextlib.nullcontext():
-        check_of(network, inputs, labels, precision, impossible_loss if fails else MSE_LOSS)
+        check_of(network, inputs, labels, precision, objective_of(impossible_loss) if fails else MSE_LOSS)
     assert all(one is other for one, other in zip(tensors()[:-1], same, strict=True))
     for one, other in zip(tensors(), found, strict=True):
         assert one is other is None or torch.equal(one, other)  # type: ignore[arg-type]

@@ -110,11 +110,11 @@ def test_bf16_keeps_weights_gradients_losses_and_evaluations_in_float32(composed
     assembly = assemble(check(composed("precision=bf16")))
     loss, taken = assembly.training.loss, set()
 
-    def noted(logits: Tensor, labels: Tensor, features: Tensor) -> Tensor:
-        taken.update({logits.dtype, features.dtype})
-        return loss(logits, labels, features)
+    def noted(logits: Tensor, labels: Tensor, features: Tensor, layer: Any) -> Tensor:
+        taken.update({logits.dtype, features.dtype, layer.weight.dtype})
+        return loss(logits, labels, features, layer)
 
-    assembly.training.loss = noted
+    assembly.training.loss = noted  # type: ignore[assignment]
     assembly.training.run_epoch(lambda: False)
     assert taken == {torch.float32}
     parameters = list(assembly.training.network.parameters())
