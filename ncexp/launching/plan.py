@@ -156,7 +156,14 @@ def _parts_of(config: RunConfig) -> str:
     parts = (config.dataset, config.architecture, config.loss, *config.analyses.values())
     choices = [value for value in config.optimizer.options.values() if not isinstance(value, float)]
     begun = config.start.identity()
-    together = [config.batch_size, config.optimizer.target, choices, begun, *(part.identity() for part in parts)]
+    together = [
+        config.batch_size,
+        config.optimizer.target,
+        choices,
+        begun,
+        config.augment.written(),
+        *(part.identity() for part in parts),
+    ]
     return json.dumps(together, sort_keys=True)
 
 
