@@ -197,6 +197,8 @@ def _begin(
     lines.append(f"keeps     {recorded.describe_kept()}")
     if assembly.dataset.origin:
         lines.append(f"data      {assembly.dataset.origin}")
+    if config.augment.chosen:
+        lines.append(f"augments  {config.augment}")
     if assembly.foreign:
         lines.append(f"network   {assembly.foreign}")
     if assembly.start:

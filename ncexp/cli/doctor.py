@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from importlib.metadata import version
 
 from ncexp.cli.words import add_outputs
-from ncexp.config import Component, ConfigError, check, check_outputs
+from ncexp.config import ConfigError, check, check_outputs
+from ncexp.config.augment import apart
 from ncexp.config.composing import REFUSALS, compose_mapping, explain
 from ncexp.launching import slurm
 from ncexp.record.text import say
@@ -125,7 +126,7 @@ def _shared_path(given: argparse.Namespace) -> str:
 
 
 def _dataset(given: argparse.Namespace) -> str:
-    dataset = Component.check("dataset", compose_mapping("config", [f"dataset={given.dataset}"])["dataset"]).build()
+    dataset = apart(compose_mapping("config", [f"dataset={given.dataset}"])["dataset"]).build()
     return f"{given.dataset}: {len(dataset.train)} training and {len(dataset.test)} test examples"
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from ncexp.config import Component, ConfigError, SimulationConfig, check_outputs, check_simulation
+from ncexp.config import ConfigError, SimulationConfig, check_outputs, check_simulation
+from ncexp.config.augment import apart
 from ncexp.config.composing import compose_mapping
 from ncexp.record import Record, RunDirectory, State, read_run, write_json, write_text
 from ncexp.record.console import literal_console
@@ -46,7 +47,7 @@ def prepare(arguments: list[str]) -> int:
     chosen = compose_mapping("config", parser.parse_args(arguments).overrides)["dataset"]
     from ncexp import datasets  # torch takes two seconds: not for --help
 
-    for name, value in datasets.prepare(Component.check("dataset", chosen)).items():
+    for name, value in datasets.prepare(apart(chosen)).items():
         say(f"{name:<24} {value}")
     return 0
 

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasPath, Field, PlainValidator
 
+from ncexp.config import augment
+from ncexp.config.augment import Augment, augment_of
 from ncexp.config.components import Component, ConfigError, Count, Precision, Regime, Seed, choice, digest, part, read
 from ncexp.config.names import NAME_CONTRACT, Folder, Name, is_name, shown
 from ncexp.config.start import Head, Start, apart, divide, head_of, start_of
@@ -86,7 +88,7 @@ Analyses = Annotated[
 class RunConfig:
     """Everything about one run. What determines its weights is hashed into `key`; the rest is where and how it runs."""
 
-    dataset: Annotated[Component, choice("dataset")]
+    dataset: Annotated[Component, PlainValidator(augment.apart)]
     architecture: Annotated[Component, PlainValidator(apart)]
     loss: Annotated[Component, choice("loss")]
     optimizer: Annotated[Component, PlainValidator(_optimizer)]
@@ -109,6 +111,8 @@ class RunConfig:
     start: Annotated[Start, Field(validation_alias=AliasPath("architecture")), PlainValidator(start_of)]
     #: What the last layer is.
     head: Annotated[Head, Field(validation_alias=AliasPath("architecture")), PlainValidator(head_of)]
+    #: What the steps make of the images they train on; what is evaluated stays as it is.
+    augment: Annotated[Augment, Field(validation_alias=AliasPath("dataset")), PlainValidator(augment_of)]
     #: Epochs after which the network is evaluated, ascending; `check` adds the last epoch and those kept by number.
     evaluated: Annotated[list[Count], Field(alias="evaluate_at", min_length=1)]
     keep: Annotated[Keep, part("keep", Keep)]
@@ -138,7 +142,7 @@ class RunConfig:
         regime = {} if self.regime == "plain" else {"regime": self.regime}  # without it as before there was a choice
         start = {"start": begun} if (begun := self.start.identity()) else {}  # likewise
         head = {"head": last} if (last := self.head.identity()) else {}
-        return digest({**chosen, **values, **regime, **start, **head})
+        return digest({**chosen, **values, **regime, **start, **head, **self.augment.written()})
 
     @property
     def name(self) -> str:
@@ -163,10 +167,9 @@ def check(raw: Mapping[str, Any]) -> RunConfig:
     """
     config = read(RunConfig, raw)
     # With the file's digest and whole path: a job, or a resumption, would not know which file was meant.
-    raw = {
-        **config.raw,
-        "architecture": {**divide(raw["architecture"])[0], **config.start.written(), **config.head.identity()},
-    }
+    begun = {**divide(raw["architecture"])[0], **config.start.written(), **config.head.identity()}
+    data = {**divide(raw["dataset"], "dataset", (augment.KEY,))[0], **config.augment.written()}
+    raw = {**config.raw, "dataset": data, "architecture": begun}
     if (config.precision, config.device) == ("tf32", "cpu"):
         raise ConfigError("precision: expected fp32 or bf16 with device=cpu, got tf32, which only GPUs have.")
     rate = config.optimizer.options.get("lr")

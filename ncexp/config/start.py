@@ -63,18 +63,20 @@ class Head:
         return {name: value for name, value in given.items() if value is not None and self.kind != "linear"}
 
 
-def divide(raw: Any) -> tuple[Any, dict[str, Any]]:
-    """A choice of architecture → (what is its target's, what is for `Start` and `Head`).
+def divide(
+    raw: Any, group: str = "architecture", keys: tuple[str, ...] = (*KEYS, *HEAD_KEYS)
+) -> tuple[Any, dict[str, Any]]:
+    """A choice of this group → (what is its target's, what these keys of ours have).
 
     A parameter of these names that the function has itself, or that of `factory`, stays its own; a null there is
     conf/config.yaml's, and left out unless it is that function's default. A kind of `Head` is for `Head` even so where
     the function says by a Literal that it does not take it, as that of VGGs.
     """
-    if not isinstance(raw, Mapping) or not (found := [name for name in (*KEYS, *HEAD_KEYS) if name in raw]):
+    if not isinstance(raw, Mapping) or not (found := [name for name in keys if name in raw]):
         return raw, {}
-    own = _parameters("architecture._target_", raw.get("_target_"))
+    own = _parameters(f"{group}._target_", raw.get("_target_"))
     if "factory" in raw and any(raw[name] is not None for name in found):
-        own |= _parameters("architecture.factory", raw["factory"])
+        own |= _parameters(f"{group}.factory", raw["factory"])
     if "head" in own and raw.get("head") in get_args(HeadKind) and _refuses(own["head"], raw["head"]):
         del own["head"]
     empty = (inspect.Parameter.empty, None)

@@ -113,11 +113,14 @@ class RecordedTraining:
         The zero-error epoch is exact: once the error over an epoch's steps is at most NEAR_ZERO_ERROR, the training set
         is evaluated after every epoch, the examples that the steps decided wrongly first, until more than 0.1 % of all
         are found wrong (nearly at once, but for the epochs right before) or none is left. Of targets, which have no
-        running error, it is the first of those chosen.
+        running error, it is the first of those chosen. With augmentation, whose running error is of other images, it is
+        tried from the first epoch on.
         """
         if epoch in self._config.evaluated:
             return True
-        if self._zero_error is not None or running_error is None or running_error > NEAR_ZERO_ERROR:
+        if self._zero_error is not None or running_error is None:
+            return False
+        if running_error > NEAR_ZERO_ERROR and self._training.augmentation is None:  # else it is of other images
             return False
         self._settle(epoch)
         return train_error_at_most(self._subject, ZERO_ERROR, self._training.wrong)

@@ -255,6 +255,9 @@ def _choices(raw: Mapping[str, Any]) -> dict[str, Any]:
             _flatten(group, raw[group], flat)
     if digest := flat.pop("architecture.weights_sha256", None):  # a file is its bytes, wherever it lay
         flat["architecture.weights"] = f"{Path(str(flat.get('architecture.weights'))).name}@{str(digest)[:8]}"
+    if augment := flat.pop("dataset.augment", None):  # "crop(4)+flip(0.5)", of a list of {name: options}
+        parts = [next(iter(one.items())) for one in augment]
+        flat["dataset.augment"] = "+".join(f"{name}({','.join(map(str, given.values()))})" for name, given in parts)
     if "optimizer" in raw:
         flat["lr"] = raw["optimizer"].get("lr")
     names = ("seed", "epochs", "batch_size", "precision", "compile")

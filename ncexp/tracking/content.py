@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
+from ncexp.config.augment import KEY
 from ncexp.record import Record, RunDirectory, SavedRun, State
 from ncexp.record.quantities import selected
 
@@ -143,7 +144,7 @@ def sizes(run: SavedRun) -> dict[str, Any]:
 
 def data_digest(run: SavedRun) -> str:
     """What determines the data, in sixteen hexadecimal digits: the choice, its options, and the sizes it came to."""
-    chosen = {name: option for name, option in run.raw["dataset"].items() if name != "name"}
+    chosen = {name: option for name, option in run.raw["dataset"].items() if name not in ("name", KEY)}
     return hashlib.sha256(json.dumps([chosen, sizes(run)], sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -25,6 +25,7 @@ from ncexp.architectures import (
 )
 from ncexp.config import ConfigError, RunConfig
 from ncexp.datasets import Dataset, check_data
+from ncexp.datasets.augmentation import Augmentation
 from ncexp.datasets.labelling import OF_EXAMPLES, class_counts
 from ncexp.record import RunDirectory
 from ncexp.training import machine
@@ -40,6 +41,7 @@ from ncexp.training.losses import (
     objective_of,
     refuse_other_task,
     refuse_other_than_scalar,
+    refuse_soft_labels,
 )
 from ncexp.training.machine import (
     allow_tf32,
@@ -251,6 +253,9 @@ def _put_together(
         refuse_regime(config.regime, scale, classifier, smallest, processes.size, of_targets)
     if config.regime == "renormalized":
         network = RenormalizedNetwork(network, classifier)
+    augmentation = Augmentation.of(config.augment, dataset, config.seed) if config.augment.chosen else None
+    if config.augment.mixes:
+        refuse_soft_labels(loss, config.loss.name, config.regime)
     parameters = Parameters(network, frozen.tensors() if frozen else ())
     training = Training(
         network=network,
@@ -265,6 +270,7 @@ def _put_together(
         compiled=config.compile,
         processes=processes,
         frozen=frozen,
+        augmentation=augmentation,
     )
     parts = (getattr(loss, "half_mse_scale", None), device, sentence, start, getattr(loss, "no_ridge", ""))
     return Assembly(dataset, training, *parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from ncexp.config import Precision
 from ncexp.datasets import Examples
+from ncexp.datasets.augmentation import Augmentation, neighbours
 from ncexp.training.checkpoint import Position
 from ncexp.training.distributed import SINGLE, Processes
 from ncexp.training.losses import Objective
@@ -30,7 +31,8 @@ class Training:
     that a resumed run sees the same batches; position: where the training stands; precision: the arithmetic of the
     steps; compiled: have torch.compile make one program of the forward and one of the backward pass; processes: those
     that share each batch among them, of which `batch_size` counts the examples of all; path: what puts the last layer
-    on the central path, None where it is trained; frozen: what of the network is not trained, None: nothing.
+    on the central path, None where it is trained; frozen: what of the network is not trained, None: nothing;
+    augmentation: what the steps make of their images, None: nothing.
     """
 
     network: nn.Module
@@ -46,6 +48,7 @@ class Training:
     processes: Processes = SINGLE
     path: PathRegime | None = None
     frozen: Frozen | None = None
+    augmentation: Augmentation | None = None
 
     def __post_init__(self) -> None:
         self._forward: Callable[[Tensor], tuple[Tensor, Tensor]] = self.processes.wrap(self.network)
@@ -65,7 +68,7 @@ class Training:
         """Train the rest of the epoch at `position`, then move to the next one.
 
         Returns the epoch's means over its examples, as the steps met them: fit/loss (without decay), of classes
-        fit/error, and fit/lr;
+        fit/error (of mixed examples those decided for another class than the one of the larger part), and fit/lr;
         on the central path also fit/perp_share, the largest L_LS^⊥/L of a step.
         `wrong` are then the examples that were decided wrongly.
         Raises Diverged at a step whose loss is not finite (on a GPU, which the host queues steps for, once that is
@@ -76,10 +79,11 @@ class Training:
         if self.frozen is not None:
             self.frozen.hold()
         rate = self._set_learning_rate(position.epoch)
-        share = self.processes.share(self._order(position.epoch), self.batch_size)
+        order = self._order(position.epoch)
+        share = self.processes.share(order, self.batch_size)
         log = StepLog(self._num_steps, len(share), share.device)
         with rounding(self.precision):
-            for inputs, labels in self.data.batches(self.batch_size // self.processes.size, share, start=position.step):
+            for inputs, labels in self._batches(order, share):
                 if self._per_step:
                     self._set_learning_rate(position.epoch + position.step / self._num_steps)
                 self._step(inputs, labels, log)
@@ -102,6 +106,16 @@ class Training:
         self.position = Position(epoch=position.epoch + 1)
         return summary
 
+    def _batches(self, order: Tensor, share: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """The rest of the epoch's batches, of this process."""
+        position, size = self.position, self.batch_size // self.processes.size
+        if self.augmentation is None:
+            return self.data.batches(size, share, start=position.step)
+        others = None
+        if self.processes.size > 1:
+            others = self.processes.share(neighbours(order, self.batch_size), self.batch_size)
+        return self.augmentation.batches(position.epoch, size, share, others, start=position.step)
+
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and features as a step computes them: in the run's precision, compiled where it is."""
         with autocast(self.precision, inputs.device):
@@ -117,7 +131,8 @@ class Training:
             logits, penalty, perp_share = self.path.step(features, labels)
             self._perp_share = torch.maximum(self._perp_share.to(perp_share), perp_share)
         loss = self.loss(logits, labels, features, getattr(self.network, "classifier", None))
-        log.add(loss, logits, labels)
+        soft = labels.is_floating_point() and not self.data.labels.is_floating_point()
+        log.add(loss, logits, labels.argmax(1) if soft else labels)
         if penalty is not None:  # of a layer that the optimizer does not decay, as it is no parameter of its own
             loss = loss + penalty
         # Gradients are averaged over the processes, whose shares of a short batch may differ by an example.

@@ -5,7 +5,7 @@ A loss is a callable (logits (n, C), labels (n,)) → scalar, averaged over the 
 `weight` or `bias`, without a default, those of the last layer, (C, P) and (C,) or None. One that is a multiple of
 the paper's MSE says so by `half_mse_scale`, the s in s · ½ Ave ‖logits − onehot‖²; the λ of the decomposition follows.
 Of a regression the labels are targets (n, m) float32, and the logits predictions of them; a loss says by `task` what it
-is for, "classes" or "targets".
+is for, "classes" or "targets", and by `soft_labels` whether it takes (n, C) float32 in place of labels as well.
 """
 
 from __future__ import annotations
@@ -87,6 +87,22 @@ def refuse_other_than_scalar(loss: Objective, weight: Tensor, of_targets: bool =
         raise ValueError(
             "loss: expected a scalar tensor that depends on the logits, the mean over the examples, got "
             f"a {type(value).__name__}{shape} for two examples. Reduce it with .mean(), without .detach() or .item()."
+        )
+
+
+def refuse_soft_labels(loss: object, name: str, regime: str) -> None:
+    """Raises ValueError for a loss that does not take labels (n, C), as mixed examples have them, and for a last layer
+    that is computed from whole classes. A loss says that it takes them by ``soft_labels = True``.
+    """
+    if not getattr(loss, "soft_labels", False):
+        raise ValueError(
+            f"dataset.augment: expected a loss that takes soft labels (n, C) for mixup and cutmix, got {name}. Choose "
+            "mse, mse_mean, cross_entropy or label_smoothing; one of your own says by soft_labels = True that it does."
+        )
+    if regime != "plain":
+        raise ValueError(
+            f"dataset.augment: expected no mixup or cutmix with regime={regime}, whose last layer is that of whole "
+            "classes, got some. Leave them out, or use regime=plain."
         )
 
 
@@ -226,12 +242,14 @@ class MSE:
     """
 
     task = "classes"
+    soft_labels = True
 
     def __init__(self, num_classes: int, *, scale: Scale = 1.0) -> None:
         self.half_mse_scale = resolve(scale, num_classes)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        targets = functional.one_hot(labels, logits.shape[1]).to(logits.dtype)
+        soft = labels.is_floating_point()
+        targets = (labels if soft else functional.one_hot(labels, logits.shape[1])).to(logits.dtype)
         return self.half_mse_scale / 2 * (logits - targets).square().sum() / len(labels)
 
 
@@ -261,6 +279,7 @@ class CrossEntropy:
 
     half_mse_scale = None
     task = "classes"
+    soft_labels = True
 
     def __init__(self, num_classes: int) -> None:
         del num_classes  # every loss is given it; this one has no use for it
@@ -274,6 +293,7 @@ class LabelSmoothing:
 
     half_mse_scale = None
     task = "classes"
+    soft_labels = True
 
     def __init__(self, num_classes: int, *, smoothing: Fraction = 0.1) -> None:
         del num_classes

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from augmented import AUGMENTED
 from support import SMALL, assert_same_record, journals
 from torch import nn
 
@@ -65,6 +66,18 @@ def test_two_processes_with_a_frozen_backbone_write_the_record_of_one(tmp_path: 
         done = run(tmp_path, outputs, processes, "architecture.weights=a.pt", "architecture.freeze=backbone")
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.count("the last layer is new: 9 → 4 classes") == 1
+    (one,), (two,) = tmp_path.glob("one/*_*"), tmp_path.glob("two/*_*")
+    assert one.name == two.name
+    for name in journals(one):
+        assert_same_record(one / name, two / name)
+
+
+@pytest.mark.slow
+def test_two_processes_with_augmentation_write_the_record_of_one(tmp_path: Path) -> None:
+    changed = [*AUGMENTED, "architecture.batch_norm=false"]
+    for outputs, processes in (("one", 1), ("two", 2)):
+        done = run(tmp_path, outputs, processes, *changed)
+        assert done.returncode == 0, done.stdout + done.stderr
     (one,), (two,) = tmp_path.glob("one/*_*"), tmp_path.glob("two/*_*")
     assert one.name == two.name
     for name in journals(one):
