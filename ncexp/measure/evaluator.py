@@ -32,6 +32,7 @@ from ncexp.measure.probes import Probe, Probes
 from ncexp.measure.ridge import Ridge, ridge_of
 from ncexp.measure.snapshot import MeasuredClasses, Snapshot, SplitSnapshot, as_stored
 from ncexp.training import SINGLE, Assembly, Diverged, Objective, Processes, is_mean_of_targets, label_weights
+from ncexp.training.closures import buffers_kept
 from ncexp.training.machine import seeded
 
 #: Features of a split up to this size are kept from the pass; larger ones are computed a second time when asked for.
@@ -206,19 +207,6 @@ def undisturbed(network: nn.Module, seed: int) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
-
-
-@contextmanager
-def buffers_kept(network: nn.Module) -> Iterator[None]:
-    """After it each buffer is as before, size included: some count passes, or what they saw, in eval mode as well."""
-    before = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in before:
-                if not torch.equal(buffer, value):
-                    buffer.resize_(value.shape).copy_(value)
 
 
 def seed_of(*words: object) -> int:

@@ -29,6 +29,7 @@ from ncexp.record import RunDirectory
 from ncexp.training import machine
 from ncexp.training.canary import WrongGradients, check_gradients
 from ncexp.training.checkpoint import Position
+from ncexp.training.closures import refuse_repeated
 from ncexp.training.distributed import SINGLE, Processes
 from ncexp.training.loop import Training
 from ncexp.training.losses import (
@@ -247,7 +248,7 @@ def _put_together(
     training = Training(
         network=network,
         loss=objective_of(loss),
-        optimizer=config.optimizer.build_a(Optimizer, parameters=parameters),
+        optimizer=_optimizer(config, parameters, processes),
         schedule=config.schedule.build_a(Callable, epochs=config.epochs),
         data=dataset.train,
         batch_size=config.batch_size,
@@ -259,6 +260,33 @@ def _put_together(
         frozen=frozen,
     )
     return Assembly(dataset, training, getattr(loss, "half_mse_scale", None), device, sentence, start)
+
+
+def _optimizer(config: RunConfig, parameters: Parameters, processes: Processes) -> Optimizer:
+    """Raises ValueError, with the reason, for an optimizer that cannot train this network, or not so."""
+    choice = config.optimizer
+    try:
+        made: Optimizer = choice.build_a(Optimizer, parameters=parameters)
+    except (ValueError, TypeError) as error:
+        if isinstance(error, ConfigError) or choice.target.startswith("ncexp."):
+            raise
+        raise ValueError(
+            f"optimizer._target_: expected an optimizer that takes these options and every parameter of the network, "
+            f"got {choice.target} ({error}). Change its options, or choose another."
+        ) from error
+    if isinstance(made, torch.optim.SparseAdam):
+        raise ValueError(
+            "optimizer._target_: expected an optimizer of dense gradients, which every network here has, got "
+            "SparseAdam. Set optimizer=adam."
+        )
+    refuse_repeated(
+        made,
+        choice.name,
+        precision="bf16" if config.precision == "bf16" else None,
+        processes=processes.size if processes.size > 1 else None,
+        regime=None if config.regime == "plain" else config.regime,
+    )
+    return made
 
 
 def _load_start(config: RunConfig, network: nn.Module, classifier: nn.Linear) -> str:

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from ncexp.config import Precision
 from ncexp.datasets import Examples
 from ncexp.training.checkpoint import Position
+from ncexp.training.closures import Closure, needs_closure
 from ncexp.training.distributed import SINGLE, Processes
 from ncexp.training.losses import Objective
 from ncexp.training.machine import Diverged, Interrupted, autocast, rounding
@@ -60,6 +61,7 @@ class Training:
         #: Whether the schedule is called before every step, with the epoch and the part of it that is done: 2 + 1/3
         #: in epoch 2 after the first of three steps.
         self._per_step = getattr(self.schedule, "per_step", False)
+        self._repeats = needs_closure(self.optimizer)
 
     def run_epoch(self, should_stop: Callable[[], bool]) -> dict[str, float]:
         """Train the rest of the epoch at `position`, then move to the next one.
@@ -108,7 +110,19 @@ class Training:
             return self._forward(inputs)
 
     def _step(self, inputs: Tensor, labels: Tensor, log: StepLog) -> None:
-        """Nothing here waits for the device."""
+        """Nothing here waits for the device, unless the optimizer does."""
+        if self._repeats:
+            evaluate = Closure(self.network, lambda first: self._gradients(inputs, labels, log if first else None))
+            self.optimizer.step(evaluate)  # type: ignore[arg-type]  # torch's own say that it is a float
+        else:
+            self._gradients(inputs, labels, log)
+            self.optimizer.step()
+        if self.path is not None:
+            self.path.after_step()
+        self.position.step += 1
+
+    def _gradients(self, inputs: Tensor, labels: Tensor, log: StepLog | None) -> Tensor:
+        """Leave the gradients of the batch's mean loss, which is returned; log: where it is entered."""
         logits, features = self.forward(inputs)
         if self.precision == "bf16":
             logits, features = logits.float(), features.float()
@@ -117,7 +131,8 @@ class Training:
             logits, penalty, perp_share = self.path.step(features, labels)
             self._perp_share = torch.maximum(self._perp_share.to(perp_share), perp_share)
         loss = self.loss(logits, labels, features)
-        log.add(loss, logits, labels)
+        if log is not None:
+            log.add(loss, logits, labels)
         if penalty is not None:  # of a layer that the optimizer does not decay, as it is no parameter of its own
             loss = loss + penalty
         # Gradients are averaged over the processes, whose shares of a short batch may differ by an example.
@@ -125,10 +140,7 @@ class Training:
         weight = len(labels) * self.processes.size / batch
         self.optimizer.zero_grad()
         (loss if weight == 1 else loss * weight).backward()
-        self.optimizer.step()
-        if self.path is not None:
-            self.path.after_step()
-        self.position.step += 1
+        return loss.detach()
 
     def _add_up(self, log: StepLog) -> None:
         """Enter what the logged steps met into the position; raises Diverged at the first loss that is not finite."""
