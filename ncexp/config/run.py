@@ -15,6 +15,7 @@ from pydantic import AfterValidator, AliasPath, Field, PlainValidator
 from ncexp.config.components import Component, ConfigError, Count, Precision, Regime, Seed, choice, digest, part, read
 from ncexp.config.names import NAME_CONTRACT, Folder, Name, is_name, shown
 from ncexp.config.start import Start, apart, divide, start_of
+from ncexp.config.steps import Steps, divided, optimizer_of, refuse_uneven, steps_of
 
 #: Which epochs' files are kept: the last one's, those of every evaluated epoch, or those of the epochs named.
 Kept = Literal["last", "evaluated"] | list[Count]
@@ -55,12 +56,6 @@ def _device(name: str) -> str:
     return name
 
 
-def _optimizer(raw: Any) -> Component:
-    """The choice without its schedule, which is a choice of its own."""
-    apart = {key: value for key, value in raw.items() if key != "schedule"} if isinstance(raw, Mapping) else raw
-    return Component.check("optimizer", apart)
-
-
 def check_analyses(raw: Any) -> dict[str, Component]:
     """The group `analysis` → a component for each; None: for none. Raises ConfigError as `check` does."""
     if not isinstance(raw, Mapping | None):
@@ -89,7 +84,7 @@ class RunConfig:
     dataset: Annotated[Component, choice("dataset")]
     architecture: Annotated[Component, PlainValidator(apart)]
     loss: Annotated[Component, choice("loss")]
-    optimizer: Annotated[Component, PlainValidator(_optimizer)]
+    optimizer: Annotated[Component, PlainValidator(optimizer_of)]
     schedule: Annotated[
         Component, Field(validation_alias=AliasPath("optimizer", "schedule")), choice("optimizer.schedule")
     ]
@@ -107,6 +102,8 @@ class RunConfig:
     regime: Regime = "plain"  # which every run was before there was a choice
     #: Which weights the training begins with, and which of them it leaves as they are.
     start: Annotated[Start, Field(validation_alias=AliasPath("architecture")), PlainValidator(start_of)]
+    #: How a step is made of an optimizer, and which weights are kept of it.
+    steps: Annotated[Steps, Field(validation_alias=AliasPath("optimizer")), PlainValidator(steps_of)]
     #: Epochs after which the network is evaluated, ascending; `check` adds the last epoch and those kept by number.
     evaluated: Annotated[list[Count], Field(alias="evaluate_at", min_length=1)]
     keep: Annotated[Keep, part("keep", Keep)]
@@ -135,7 +132,8 @@ class RunConfig:
         values = {name: getattr(self, name) for name in ("seed", "epochs", "batch_size", "precision", "compile")}
         regime = {} if self.regime == "plain" else {"regime": self.regime}  # without it as before there was a choice
         start = {"start": begun} if (begun := self.start.identity()) else {}  # likewise
-        return digest({**chosen, **values, **regime, **start})
+        steps = {"steps": given} if (given := self.steps.identity()) else {}  # likewise
+        return digest({**chosen, **values, **regime, **start, **steps})
 
     @property
     def name(self) -> str:
@@ -159,7 +157,13 @@ def check(raw: Mapping[str, Any]) -> RunConfig:
     """
     config = read(RunConfig, raw)
     # With the file's digest and whole path: a job, or a resumption, would not know which file was meant.
-    raw = {**config.raw, "architecture": {**divide(raw["architecture"])[0], **config.start.written()}}
+    optimizer = {**divided(raw["optimizer"])[0], **config.steps.identity()}
+    raw = {
+        **config.raw,
+        "architecture": {**divide(raw["architecture"])[0], **config.start.written()},
+        "optimizer": optimizer | {"schedule": raw["optimizer"]["schedule"]},
+    }
+    refuse_uneven(config.steps, config.batch_size)
     if (config.precision, config.device) == ("tf32", "cpu"):
         raise ConfigError("precision: expected fp32 or bf16 with device=cpu, got tf32, which only GPUs have.")
     rate = config.optimizer.options.get("lr")

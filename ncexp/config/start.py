@@ -45,17 +45,17 @@ class Start:
         return {name: value for name, value in given.items() if value}
 
 
-def divide(raw: Any) -> tuple[Any, dict[str, Any]]:
-    """A choice of architecture → (what is its target's, what is for `Start`).
+def divide(raw: Any, group: str = "architecture", names: tuple[str, ...] = KEYS) -> tuple[Any, dict[str, Any]]:
+    """A choice of this group → (what is its target's, what is for `Start`, or whatever has keys of these names).
 
     A parameter of these names that the function has itself, or that of `factory`, stays its own; a null there is
     conf/config.yaml's, and left out unless it is that function's default.
     """
-    if not isinstance(raw, Mapping) or not (found := [name for name in KEYS if name in raw]):
+    if not isinstance(raw, Mapping) or not (found := [name for name in names if name in raw]):
         return raw, {}
-    own = _parameters("architecture._target_", raw.get("_target_"))
+    own = _parameters(f"{group}._target_", raw.get("_target_"))
     if "factory" in raw and any(raw[name] is not None for name in found):
-        own |= _parameters("architecture.factory", raw["factory"])
+        own |= _parameters(f"{group}.factory", raw["factory"])
     empty = (inspect.Parameter.empty, None)
     mine = {name: raw[name] for name in found if name not in own}
     absent = {name for name in found if name in own and raw[name] is None and own[name].default not in empty}

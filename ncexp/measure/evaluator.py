@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -135,6 +135,8 @@ def subject_of(assembly: Assembly) -> Subject:
     """What an evaluation of these parts is of."""
     training = assembly.training
     ridge = ridge_of(training.optimizer, assembly.classifier, assembly.half_mse_scale)
+    if ridge.weight > 0 and (notes := training.steps.ridge_notes()):
+        ridge = replace(ridge, convention="; ".join([ridge.convention, *notes]))
     return Subject(training.network, training.loss, assembly.dataset, ridge, training.processes)
 
 

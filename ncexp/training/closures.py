@@ -8,7 +8,7 @@ buffers and generators as the first left them.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
@@ -27,12 +27,12 @@ def needs_closure(optimizer: Optimizer) -> bool:
     return closure is not None and closure.default is closure.empty
 
 
-def refuse_repeated(optimizer: Optimizer, choice: str, **others: Any) -> None:
+def refuse_repeated(optimizer: Optimizer, choice: str, others: Mapping[str, Any]) -> None:
     """Raises ValueError for what L-BFGS, or another optimizer that evaluates a loss as often as it likes, cannot have.
 
     SAM takes two gradients of a step, whatever makes them. L-BFGS compares losses and gradients of several places:
-    those of bfloat16 differ by more than its steps, clipped gradients belong to no loss, and the number of evaluations
-    is that of one process. others: key → the value that is refused unless it is None.
+    those of bfloat16 differ by more than its steps, clipped gradients belong to no loss, and batch norm's statistics
+    would be of other examples in each part. others: key → the value that is refused unless it is None.
     """
     if not needs_closure(optimizer):
         return
