@@ -216,7 +216,8 @@ def _steps(config: RunConfig) -> str:
     """What the defaults of other data would hide: "350 epochs in batches of 128; sgd, lr 0.25, weight_decay 0.002"."""
     options = {name: config.optimizer.options.get(name) for name in ("lr", "weight_decay")}
     chosen = [f"{name} {value:g}" for name, value in options.items() if isinstance(value, int | float)]
-    return f"{config.epochs} epochs in batches of {config.batch_size}; {', '.join([config.optimizer.name, *chosen])}"
+    how = ", ".join([config.optimizer.name, *chosen, *config.steps.describe()])
+    return f"{config.epochs} epochs in batches of {config.batch_size}; {how}"
 
 
 class _Ending:

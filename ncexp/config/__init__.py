@@ -22,3 +22,4 @@ from ncexp.config.components import (
 from ncexp.config.measurement import MeasureConfig, SimulationConfig, check_measurement, check_simulation
 from ncexp.config.names import FAMILIES, family_of
 from ncexp.config.run import Keep, RunConfig, check, check_analyses, check_outputs
+from ncexp.config.steps import Steps

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, create_model
 from pydantic.errors import PydanticUserError
@@ -55,9 +55,12 @@ SUPPLIED: dict[str, tuple[str, ...]] = {
     "architecture": ("input_shape", "num_classes"),
     "loss": ("num_classes",),
     "optimizer": ("parameters",),
+    "optimizer.base": ("parameters",),
     "optimizer.schedule": ("epochs",),
     "simulation": ("seed",),
 }
+#: Other names under which a target may take what it is handed: those of torch's own optimizers.
+ALSO = {"parameters": "params"}
 
 
 def labels_of(group: str) -> tuple[str, ...]:
@@ -135,7 +138,9 @@ class Component:
 
     def build(self, **supplied: Any) -> Any:
         """Call the target with the options and with what the framework supplies."""
-        return locate(f"{self.group}._target_", self.target)(**supplied, **self.options)
+        target = locate(f"{self.group}._target_", self.target)
+        named = dict(zip(_as_taken(target, tuple(supplied)), supplied.values(), strict=True))
+        return target(**named, **self.options)
 
     def build_a(self, kind: Any, **supplied: Any) -> Any:
         """As `build`. Raises ConfigError where the target returns no instance of the class `kind`."""
@@ -232,17 +237,33 @@ def _checked(key: str, target: Callable[..., Any], supplied: tuple[str, ...], va
         raise ConfigError("\n".join(_complaints(key, error.errors(), valid))) from None
 
 
+def _as_taken(target: Callable[..., Any], supplied: tuple[str, ...]) -> tuple[str, ...]:
+    """The names under which the target takes what it is handed."""
+    if not any(name in ALSO for name in supplied):
+        return supplied
+    taken = inspect.signature(target).parameters
+    return tuple(ALSO[name] if ALSO.get(name) in taken and name not in taken else name for name in supplied)
+
+
+def _from_yaml(annotation: Any) -> Any:
+    """Where a tuple is taken, a list, which YAML has instead, is taken as well."""
+    return Annotated[annotation, Field(strict=False)] if get_origin(annotation) is tuple else annotation
+
+
 @cache
 def _model_of(target: Callable[..., Any], supplied: tuple[str, ...]) -> type[BaseModel]:
     """A strict model of the options that `target` takes, read off its signature."""
-    parameters = inspect.signature(target, eval_str=True).parameters
+    parameters, supplied = inspect.signature(target, eval_str=True).parameters, _as_taken(target, supplied)
     if by_place := [p.name for p in parameters.values() if p.kind is p.POSITIONAL_ONLY]:
         raise TypeError(f"it takes {', '.join(by_place)} by position only")
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     if not takes_any and (missing := [name for name in supplied if name not in parameters]):
         raise TypeError(f"it lacks {', '.join(missing)}")
     fields: dict[str, Any] = {
-        p.name: (Any if p.annotation is p.empty else p.annotation, ... if p.default is p.empty else p.default)
+        p.name: (
+            Any if p.annotation is p.empty else _from_yaml(p.annotation),
+            ... if p.default is p.empty else p.default,
+        )
         for p in parameters.values()
         if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name not in supplied
     }

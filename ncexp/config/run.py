@@ -17,6 +17,7 @@ from ncexp.config.augment import Augment, augment_of
 from ncexp.config.components import Component, ConfigError, Count, Precision, Regime, Seed, choice, digest, part, read
 from ncexp.config.names import NAME_CONTRACT, Folder, Name, is_name, shown
 from ncexp.config.start import Head, Start, apart, divide, head_of, start_of
+from ncexp.config.steps import Steps, divided, optimizer_of, refuse_uneven, steps_of
 
 #: Which epochs' files are kept: the last one's, those of every evaluated epoch, or those of the epochs named.
 Kept = Literal["last", "evaluated"] | list[Count]
@@ -57,12 +58,6 @@ def _device(name: str) -> str:
     return name
 
 
-def _optimizer(raw: Any) -> Component:
-    """The choice without its schedule, which is a choice of its own."""
-    apart = {key: value for key, value in raw.items() if key != "schedule"} if isinstance(raw, Mapping) else raw
-    return Component.check("optimizer", apart)
-
-
 def check_analyses(raw: Any) -> dict[str, Component]:
     """The group `analysis` → a component for each; None: for none. Raises ConfigError as `check` does."""
     if not isinstance(raw, Mapping | None):
@@ -91,7 +86,7 @@ class RunConfig:
     dataset: Annotated[Component, PlainValidator(augment.apart)]
     architecture: Annotated[Component, PlainValidator(apart)]
     loss: Annotated[Component, choice("loss")]
-    optimizer: Annotated[Component, PlainValidator(_optimizer)]
+    optimizer: Annotated[Component, PlainValidator(optimizer_of)]
     schedule: Annotated[
         Component, Field(validation_alias=AliasPath("optimizer", "schedule")), choice("optimizer.schedule")
     ]
@@ -113,6 +108,8 @@ class RunConfig:
     head: Annotated[Head, Field(validation_alias=AliasPath("architecture")), PlainValidator(head_of)]
     #: What the steps make of the images they train on; what is evaluated stays as it is.
     augment: Annotated[Augment, Field(validation_alias=AliasPath("dataset")), PlainValidator(augment_of)]
+    #: How a step is made of an optimizer, and which weights are kept of it.
+    steps: Annotated[Steps, Field(validation_alias=AliasPath("optimizer")), PlainValidator(steps_of)]
     #: Epochs after which the network is evaluated, ascending; `check` adds the last epoch and those kept by number.
     evaluated: Annotated[list[Count], Field(alias="evaluate_at", min_length=1)]
     keep: Annotated[Keep, part("keep", Keep)]
@@ -142,7 +139,8 @@ class RunConfig:
         regime = {} if self.regime == "plain" else {"regime": self.regime}  # without it as before there was a choice
         start = {"start": begun} if (begun := self.start.identity()) else {}  # likewise
         head = {"head": last} if (last := self.head.identity()) else {}
-        return digest({**chosen, **values, **regime, **start, **head, **self.augment.written()})
+        steps = {"steps": given} if (given := self.steps.identity()) else {}
+        return digest({**chosen, **values, **regime, **start, **head, **steps, **self.augment.written()})
 
     @property
     def name(self) -> str:
@@ -169,7 +167,9 @@ def check(raw: Mapping[str, Any]) -> RunConfig:
     # With the file's digest and whole path: a job, or a resumption, would not know which file was meant.
     begun = {**divide(raw["architecture"])[0], **config.start.written(), **config.head.identity()}
     data = {**divide(raw["dataset"], "dataset", (augment.KEY,))[0], **config.augment.written()}
-    raw = {**config.raw, "dataset": data, "architecture": begun}
+    optimizer = {**divided(raw["optimizer"])[0], **config.steps.identity(), "schedule": raw["optimizer"]["schedule"]}
+    raw = {**config.raw, "dataset": data, "architecture": begun, "optimizer": optimizer}
+    refuse_uneven(config.steps, config.batch_size)
     if (config.precision, config.device) == ("tf32", "cpu"):
         raise ConfigError("precision: expected fp32 or bf16 with device=cpu, got tf32, which only GPUs have.")
     rate = config.optimizer.options.get("lr")

@@ -16,7 +16,9 @@ from ncexp.config.names import shown
 #: By it people name installed packages whose callables they let a config.yaml name: NCEXP_TRUST=my_package,another.
 TRUST = "NCEXP_TRUST"
 #: Where conf/'s own targets are defined; jobs of a sweep have the package's source alone.
-_OURS = re.compile(r"ncexp\.(datasets|architectures|training\.(losses|optimizers)|measure\.analyses)\.[\w.]+")
+_OURS = re.compile(r"ncexp\.(datasets|architectures|training\.(closures|losses|optimizers)|measure\.analyses)\.[\w.]+")
+#: Optimizers, all classes, which do nothing with their options but keep them.
+_TORCHS = re.compile(r"torch\.optim\.[A-Z]\w*")
 #: The keys whose words are imported and called.
 _CALLED = ("_target_", "factory")
 
@@ -25,13 +27,13 @@ def refuse_strange_code(raw: Mapping[str, Any], place: Path) -> None:
     """Raises ConfigError where the configuration at `place` names a callable that nobody chose here.
 
     With options from the same file, any function of Python or of an installed package does whatever its author likes.
-    Taken are ncexp's data sets, networks, losses, optimizers and analyses; functions in folders of the user's own, on
-    PYTHONPATH or installed in place; and the packages that NCEXP_TRUST names.
+    Taken are ncexp's data sets, networks, losses, optimizers and analyses, and torch's optimizers; functions in folders
+    of the user's own, on PYTHONPATH or installed in place; and the packages that NCEXP_TRUST names.
     """
     trusted = {name.strip() for name in os.environ.get(TRUST, "").split(",")}
     for key, called in _called(raw):
         package = str(called).partition(".")[0]
-        if not (_is_ours(str(called)) or package in trusted or _is_own(package)):
+        if not (_is_ours(str(called)) or _TORCHS.fullmatch(str(called)) or package in trusted or _is_own(package)):
             raise ConfigError(
                 f"{key}: expected one of ncexp's own or a function in a folder of yours, got {shown(called)}, which "
                 f"{place} names. If you trust whoever wrote it, set {TRUST}={package}."

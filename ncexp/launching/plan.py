@@ -155,7 +155,7 @@ def _parts_of(config: RunConfig) -> str:
     """What has to fit together, as one word."""
     parts = (config.dataset, config.architecture, config.loss, *config.analyses.values())
     choices = [value for value in config.optimizer.options.values() if not isinstance(value, float)]
-    begun = {**config.start.identity(), **config.head.identity(), **config.augment.written()}
+    begun = {**config.start.identity(), **config.head.identity(), **config.augment.written(), **config.steps.identity()}
     together = [config.batch_size, config.optimizer.target, choices, begun, *(part.identity() for part in parts)]
     return json.dumps(together, sort_keys=True)
 

@@ -9,7 +9,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -32,6 +32,7 @@ from ncexp.measure.probes import Probe, Probes
 from ncexp.measure.ridge import Ridge, ridge_of
 from ncexp.measure.snapshot import MeasuredClasses, Snapshot, SplitSnapshot, as_stored
 from ncexp.training import SINGLE, Assembly, Diverged, Objective, Processes, is_mean_of_targets, label_weights
+from ncexp.training.closures import buffers_kept
 from ncexp.training.machine import seeded
 
 #: Features of a split up to this size are kept from the pass; larger ones are computed a second time when asked for.
@@ -134,6 +135,8 @@ def subject_of(assembly: Assembly) -> Subject:
     """What an evaluation of these parts is of."""
     training = assembly.training
     ridge = ridge_of(training.optimizer, assembly.classifier, assembly.half_mse_scale, assembly.no_ridge)
+    if ridge.weight > 0 and (notes := training.steps.ridge_notes()):
+        ridge = replace(ridge, convention="; ".join([ridge.convention, *notes]))
     return Subject(training.network, training.loss, assembly.dataset, ridge, training.processes)
 
 
@@ -220,19 +223,6 @@ def undisturbed(network: nn.Module, seed: int) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
-
-
-@contextmanager
-def buffers_kept(network: nn.Module) -> Iterator[None]:
-    """After it each buffer is as before, size included: some count passes, or what they saw, in eval mode as well."""
-    before = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in before:
-                if not torch.equal(buffer, value):
-                    buffer.resize_(value.shape).copy_(value)
 
 
 def seed_of(*words: object) -> int:

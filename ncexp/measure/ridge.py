@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from ncexp.collapse import ridge_from_weight_decay
 from ncexp.config import ConfigError
+from ncexp.training.closures import LBFGS, SAM
 from ncexp.training.optimizers import DECOUPLED, MuonWithAdamW, SignDescent
 
 #: Optimizers known to add their decay to the gradient, and of their subclasses those that leave their step as it is;
@@ -23,8 +24,11 @@ COUPLED = frozenset(
     {
         *(torch.optim.SGD, torch.optim.ASGD, torch.optim.Adam, torch.optim.NAdam, torch.optim.RAdam),
         *(torch.optim.Adamax, torch.optim.Adagrad, torch.optim.Adadelta, torch.optim.RMSprop, SignDescent),
+        LBFGS,
     }
 )
+#: Without a decay of any kind.
+UNDECAYED = frozenset({torch.optim.LBFGS, torch.optim.Rprop, torch.optim.SparseAdam})
 #: Known to shrink the parameters beside the gradient; Muon and Adafactor are younger than the oldest torch we run on.
 DECOUPLING = frozenset(
     {torch.optim.AdamW, MuonWithAdamW, *(getattr(torch.optim, name, None) for name in ("Muon", "Adafactor"))}
@@ -56,6 +60,9 @@ def ridge_of(optimizer: Optimizer, classifier: nn.Linear, half_mse_scale: float 
     gradient. Of a mixture (`ncexp.training.optimizers`) λ is that of the coupled part, the only one in the objective. A
     wrapper is looked through (`innermost`). ASGD's `lambd` joins its coupled decay: θ gains −lr (g + (d + lambd) θ).
 
+    L-BFGS of ours has the decay in its objective, value and gradient. SAM descends max L(θ + ε) plus the decay of the
+    optimizer within, at θ: λ is that of this decay, and the last layer does not come to rest at W_LS.
+
     no_ridge: why the loss itself has no λ, where it is no multiple of the MSE and says more than that (`no_ridge` of a
     loss in `ncexp.training`).
 
@@ -63,6 +70,7 @@ def ridge_of(optimizer: Optimizer, classifier: nn.Linear, half_mse_scale: float 
     """
     if half_mse_scale is None and no_ridge:
         return Ridge(0.0, 0.0, f"λ = 0: {no_ridge}")
+    raised = _sharpness(optimizer)
     optimizer = innermost(optimizer)
     rule, name = _rule(type(optimizer)), type(optimizer).__name__
     held = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
@@ -77,9 +85,12 @@ def ridge_of(optimizer: Optimizer, classifier: nn.Linear, half_mse_scale: float 
     switched = any(group.get("decoupled_weight_decay") for group in groups.values())
     if rule in DECOUPLING or switched or (beside > 0 and not any(coupled.values())):
         return _ridge({}, half_mse_scale, f"the weight decay is decoupled from the gradient ({name})")
+    if rule in UNDECAYED:
+        return _ridge({}, half_mse_scale, f"{name} has no weight decay")
     if rule not in COUPLED:
         return _ridge({}, half_mse_scale, f"{name} is not known to add its decay to the gradient")
     notes += f"; a decoupled decay of {beside:g} acts beside it" if beside > 0 else ""
+    notes += raised
     return _ridge(coupled, half_mse_scale, notes=notes)
 
 
@@ -106,6 +117,15 @@ def innermost(optimizer: Optimizer) -> Optimizer:
     return optimizer
 
 
+def _sharpness(optimizer: Any) -> str:
+    """What SAM, at any depth of wrappers, does to where the last layer comes to rest; "" without it."""
+    while optimizer is not None and not isinstance(optimizer, SAM):
+        optimizer = getattr(optimizer, "optimizer", None)
+    if optimizer is None:
+        return ""
+    return f"; the loss that is descended is SAM's, at θ + ε with ρ = {optimizer.rho:g}, the decay that of θ"
+
+
 def _ridge(decays: dict[str, float], half_mse_scale: float | None, outside: str = "", notes: str = "") -> Ridge:
     """decays: of "weight" and "bias", where they have one; outside: why it is no part of the objective; "" where it is;
     notes: what else is to be said of it.
@@ -123,7 +143,7 @@ def _rule(kind: type[Optimizer]) -> type[Optimizer]:
 
     torch wraps `step` when a first optimizer is made, so what is wrapped is compared.
     """
-    known = (one for one in kind.__mro__ if issubclass(one, Optimizer) and one in COUPLED | DECOUPLING)
+    known = (one for one in kind.__mro__ if issubclass(one, Optimizer) and one in COUPLED | DECOUPLING | UNDECAYED)
     return next((one for one in known if inspect.unwrap(one.step) is inspect.unwrap(kind.step)), kind)
 
 

@@ -32,6 +32,7 @@ from ncexp.training import machine
 from ncexp.training.canary import WrongGradients, check_gradients
 from ncexp.training.checkpoint import Position
 from ncexp.training.class_losses import tell_class_counts
+from ncexp.training.closures import refuse_repeated
 from ncexp.training.distributed import SINGLE, Processes
 from ncexp.training.loop import Training
 from ncexp.training.losses import (
@@ -230,9 +231,10 @@ def _put_together(
     classifier = last_layer(network, inputs, trains=trains)
     start = _load_start(config, network, classifier) if trains else ""
     frozen = freeze(config.start, network, classifier, config.regime)
-    if trains and (len(dataset.train) - 1) % config.batch_size == 0 and processes.size == 1:
+    part = config.batch_size // config.steps.accumulate  # of a batch, computed at once
+    if trains and (len(dataset.train) - 1) % part == 0 and processes.size == 1:
         still = frozen.modules if frozen else ()
-        refuse_single_examples(network, inputs, config.batch_size, len(dataset.train), but=still)
+        refuse_single_examples(network, inputs, part, len(dataset.train), but=still)
     loss = config.loss.build_a(Callable, num_classes=dataset.num_classes)
     of_targets = dataset.targets is not None
     refuse_other_task(loss, config.loss.name, of_targets)
@@ -245,7 +247,8 @@ def _put_together(
             f"architecture: expected at least as many features as the {dataset.num_classes} targets, got "
             f"{classifier.in_features}. Widen the layer before the last."
         )
-    if trains and processes.size > 1:
+    if trains and (processes.size > 1 or config.steps.accumulate > 1):
+        _refuse_parts(config, processes)
         _refuse_other_than_mean(objective_of(loss), classifier.weight, of_targets, processes)
     if config.regime != "plain":
         smallest = smallest_batch(len(dataset.train), config.batch_size)
@@ -260,7 +263,7 @@ def _put_together(
     training = Training(
         network=network,
         loss=objective_of(loss),
-        optimizer=config.optimizer.build_a(Optimizer, parameters=parameters),
+        optimizer=_optimizer(config, parameters, processes),
         schedule=config.schedule.build_a(Callable, epochs=config.epochs),
         data=dataset.train,
         batch_size=config.batch_size,
@@ -271,9 +274,40 @@ def _put_together(
         processes=processes,
         frozen=frozen,
         augmentation=augmentation,
+        steps=config.steps,
     )
     parts = (getattr(loss, "half_mse_scale", None), device, sentence, start, getattr(loss, "no_ridge", ""))
     return Assembly(dataset, training, *parts)
+
+
+def _optimizer(config: RunConfig, parameters: Parameters, processes: Processes) -> Optimizer:
+    """Raises ValueError, with the reason, for an optimizer that cannot train this network, or not so."""
+    choice = config.optimizer
+    try:
+        made: Optimizer = choice.build_a(Optimizer, parameters=parameters)
+    except (ValueError, TypeError) as error:
+        if isinstance(error, ConfigError) or choice.target.startswith("ncexp."):
+            raise
+        raise ValueError(
+            f"optimizer._target_: expected an optimizer that takes these options and every parameter of the network, "
+            f"got {choice.target} ({error}). Change its options, or choose another."
+        ) from error
+    if isinstance(made, torch.optim.SparseAdam):
+        raise ValueError(
+            "optimizer._target_: expected an optimizer of dense gradients, which every network here has, got "
+            "SparseAdam. Set optimizer=adam."
+        )
+    refuse_repeated(
+        made,
+        choice.name,
+        {
+            "precision": "bf16" if config.precision == "bf16" else None,
+            "processes": processes.size if processes.size > 1 else None,
+            "regime": None if config.regime == "plain" else config.regime,
+            **{f"optimizer.{name}": config.steps.identity().get(name) for name in ("clip_norm", "accumulate")},
+        },
+    )
+    return made
 
 
 def _load_start(config: RunConfig, network: nn.Module, classifier: nn.Linear) -> str:
@@ -285,13 +319,30 @@ def _load_start(config: RunConfig, network: nn.Module, classifier: nn.Linear) ->
 
 
 def _refuse_other_than_mean(loss: Objective, weight: Tensor, of_targets: bool, processes: Processes) -> None:
-    """Raises ValueError for a loss whose gradients, averaged over the processes' shares, are not the batch's."""
+    """Raises ValueError for a loss whose gradients, averaged over the parts of a batch, are not the batch's."""
     weights = None if of_targets else label_weights(loss, weight)
     alike = is_mean_of_targets(loss, weight) if of_targets else weights is not None and bool((weights == 1).all())
     if not alike:
+        where, instead = f"on {processes.size} processes", "Train on one"
+        if processes.size == 1:
+            where, instead = "with optimizer.accumulate", "Leave that out"
         raise ValueError(
-            f"loss: expected a mean over the examples, each counted alike, on {processes.size} processes, got another. "
-            "Train on one."
+            f"loss: expected a mean over the examples, each counted alike, {where}, got another. {instead}."
+        )
+
+
+def _refuse_parts(config: RunConfig, processes: Processes) -> None:
+    """Raises ValueError where a batch is to be computed in parts that have to be together."""
+    parts = config.steps.accumulate
+    if parts > 1 and processes.size > 1:
+        raise ValueError(
+            f"optimizer.accumulate: expected 1 on {processes.size} processes, whose last batches may have other "
+            f"numbers of parts, got {parts}. Leave it out, or train on one."
+        )
+    if parts > 1 and config.regime != "plain":
+        raise ValueError(
+            f"optimizer.accumulate: expected 1 with regime={config.regime}, whose last layer is that of a whole batch, "
+            f"got {parts}. Leave it out."
         )
 
 

@@ -61,14 +61,21 @@ def save_resume(
     state = optimizer.state_dict()
     tensors = {f"network/{name}": tensor for name, tensor in network.state_dict().items()} | dict(more or {})
     numbers: dict[str, Any] = {}
+    lists: dict[str, int] = {}  # of tensors, as L-BFGS keeps them: entry → length; each is an entry of its own
     for index, fields in state["state"].items():
         for field, value in fields.items():
-            (tensors if isinstance(value, Tensor) else numbers)[f"optimizer/{index}/{field}"] = value
+            entries = {f"optimizer/{index}/{field}": value}
+            if isinstance(value, list) and any(isinstance(one, Tensor) for one in value):
+                lists[f"optimizer/{index}/{field}"] = len(value)
+                entries = {f"optimizer/{index}/{field}/{place}": one for place, one in enumerate(value)}
+            for name, one in entries.items():
+                (tensors if isinstance(one, Tensor) else numbers)[name] = one
     tensors["generator"] = torch.get_rng_state()
     if torch.cuda.is_initialized():  # a run on the CPU of a machine with GPUs leaves them alone
         for index, generator in enumerate(torch.cuda.get_rng_state_all()):
             tensors[f"device_generator/{index:03d}"] = generator
     header = {"position": asdict(position), "groups": state["param_groups"], "numbers": numbers, **notes}
+    header |= {"lists": lists} if lists else {}
     try:
         json.dumps(header)
     except TypeError as error:
@@ -84,10 +91,12 @@ def load_resume(path: Path, network: nn.Module, optimizer: Optimizer, training: 
     tensors, header = read_tensors(path, "resume", training)
     _fill(network, {name[8:]: value for name, value in tensors.items() if name.startswith("network/")}, path)
     state: dict[int, dict[str, Any]] = {}
-    for name, value in [*tensors.items(), *header["numbers"].items()]:
-        if name.startswith("optimizer/"):
-            _, index, field = name.split("/", 2)
-            state.setdefault(int(index), {})[field] = value
+    entries = {name: one for name, one in tensors.items() if name.startswith("optimizer/")} | header["numbers"]
+    for name, length in header.get("lists", {}).items():
+        entries[name] = [entries.pop(f"{name}/{place}") for place in range(length)]
+    for name, value in entries.items():
+        _, index, field = name.split("/", 2)
+        state.setdefault(int(index), {})[field] = value
     optimizer.load_state_dict({"state": state, "param_groups": header["groups"]})
     for parameter, fields in optimizer.state.items():  # the file has no layout, and fused steps want one for both
         for field, value in fields.items():

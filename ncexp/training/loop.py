@@ -11,16 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ncexp.config import Precision
+from ncexp.config import Precision, Steps
 from ncexp.datasets import Examples
 from ncexp.datasets.augmentation import Augmentation, neighbours
 from ncexp.training.checkpoint import Position
+from ncexp.training.closures import Closure, needs_closure
 from ncexp.training.distributed import SINGLE, Processes
 from ncexp.training.losses import Objective
 from ncexp.training.machine import Diverged, Interrupted, autocast, rounding
 from ncexp.training.optimizers import Schedule
 from ncexp.training.regimes import PathRegime
 from ncexp.training.start import Frozen
+
+PLAIN_STEPS = Steps()
 
 
 @dataclass
@@ -32,7 +35,7 @@ class Training:
     steps; compiled: have torch.compile make one program of the forward and one of the backward pass; processes: those
     that share each batch among them, of which `batch_size` counts the examples of all; path: what puts the last layer
     on the central path, None where it is trained; frozen: what of the network is not trained, None: nothing;
-    augmentation: what the steps make of their images, None: nothing.
+    augmentation: what the steps make of their images, None: nothing; steps: clipping, and the parts of a batch.
     """
 
     network: nn.Module
@@ -49,6 +52,7 @@ class Training:
     path: PathRegime | None = None
     frozen: Frozen | None = None
     augmentation: Augmentation | None = None
+    steps: Steps = PLAIN_STEPS
 
     def __post_init__(self) -> None:
         self._forward: Callable[[Tensor], tuple[Tensor, Tensor]] = self.processes.wrap(self.network)
@@ -63,6 +67,7 @@ class Training:
         #: Whether the schedule is called before every step, with the epoch and the part of it that is done: 2 + 1/3
         #: in epoch 2 after the first of three steps.
         self._per_step = getattr(self.schedule, "per_step", False)
+        self._repeats = needs_closure(self.optimizer)
 
     def run_epoch(self, should_stop: Callable[[], bool]) -> dict[str, float]:
         """Train the rest of the epoch at `position`, then move to the next one.
@@ -122,7 +127,42 @@ class Training:
             return self._forward(inputs)
 
     def _step(self, inputs: Tensor, labels: Tensor, log: StepLog) -> None:
-        """Nothing here waits for the device."""
+        """Nothing here waits for the device, unless the optimizer does."""
+        if self._repeats:
+            evaluate = Closure(self.network, lambda first: self._gradients(inputs, labels, log if first else None))
+            self.optimizer.step(evaluate)  # type: ignore[arg-type]  # torch's own say that it is a float
+        else:
+            self._gradients(inputs, labels, log)
+            self.optimizer.step()
+        if self.path is not None:
+            self.path.after_step()
+        self.position.step += 1
+
+    def _gradients(self, inputs: Tensor, labels: Tensor, log: StepLog | None) -> Tensor:
+        """Leave the gradients of the batch's mean loss, which is returned; log: where it is entered.
+
+        In parts they are the same to rounding, but batch norm standardises by the statistics of each part.
+        """
+        batch = min(self.batch_size, len(self.data) - self.position.step * self.batch_size)
+        self.optimizer.zero_grad()
+        if self.steps.accumulate == 1:
+            loss, logits = self._backward(inputs, labels, batch)
+        else:
+            size = self.batch_size // self.steps.accumulate  # of one process
+            parts = list(zip(inputs.split(size), labels.split(size), strict=True))
+            met = [self._backward(*part, batch) for part in parts]
+            counts = [len(part) / len(labels) for _, part in parts]
+            loss = torch.stack([one * count for (one, _), count in zip(met, counts, strict=True)]).sum()
+            logits = torch.cat([one for _, one in met])
+        if log is not None:
+            soft = labels.is_floating_point() and not self.data.labels.is_floating_point()
+            log.add(loss, logits, labels.argmax(1) if soft else labels)
+        if self.steps.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.steps.clip_norm)
+        return loss
+
+    def _backward(self, inputs: Tensor, labels: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+        """Add the gradients of these examples, a part of a batch of so many; returns their mean loss, and logits."""
         logits, features = self.forward(inputs)
         if self.precision == "bf16":
             logits, features = logits.float(), features.float()
@@ -131,19 +171,13 @@ class Training:
             logits, penalty, perp_share = self.path.step(features, labels)
             self._perp_share = torch.maximum(self._perp_share.to(perp_share), perp_share)
         loss = self.loss(logits, labels, features, getattr(self.network, "classifier", None))
-        soft = labels.is_floating_point() and not self.data.labels.is_floating_point()
-        log.add(loss, logits, labels.argmax(1) if soft else labels)
+        met = loss.detach(), logits.detach()
         if penalty is not None:  # of a layer that the optimizer does not decay, as it is no parameter of its own
             loss = loss + penalty
         # Gradients are averaged over the processes, whose shares of a short batch may differ by an example.
-        batch = min(self.batch_size, len(self.data) - self.position.step * self.batch_size)
         weight = len(labels) * self.processes.size / batch
-        self.optimizer.zero_grad()
         (loss if weight == 1 else loss * weight).backward()
-        self.optimizer.step()
-        if self.path is not None:
-            self.path.after_step()
-        self.position.step += 1
+        return met
 
     def _add_up(self, log: StepLog) -> None:
         """Enter what the logged steps met into the position; raises Diverged at the first loss that is not finite."""
