@@ -74,6 +74,8 @@ class Assembly:
     layout: str = ""
     #: Likewise, of a training that begins with weights from a file.
     start: str = ""
+    #: The loss as it was built, of which `training.loss` is the function.
+    criterion: object = None
 
     @property
     def foreign(self) -> str:
@@ -258,7 +260,7 @@ def _put_together(
         processes=processes,
         frozen=frozen,
     )
-    return Assembly(dataset, training, getattr(loss, "half_mse_scale", None), device, sentence, start)
+    return Assembly(dataset, training, getattr(loss, "half_mse_scale", None), device, sentence, start, loss)
 
 
 def _load_start(config: RunConfig, network: nn.Module, classifier: nn.Linear) -> str:
