@@ -19,6 +19,7 @@ from ncexp.collapse.calibration import (
 )
 from ncexp.collapse.central_path import CentralPath, central_path_losses, conserved_differences
 from ncexp.collapse.class_statistics import ClassStatistics, ClassStatisticsAccumulator, class_statistics
+from ncexp.collapse.deep_minimum import DeepMinimum, deep_minimum, entropy_collapse
 from ncexp.collapse.depth import (
     AbsoluteNorms,
     LayerProbe,
@@ -97,6 +98,7 @@ __all__ = [
     "ClassStatistics",
     "ClassStatisticsAccumulator",
     "CollapseMetrics",
+    "DeepMinimum",
     "FlowTrajectory",
     "FreeFeaturesMinimum",
     "LabelGeometry",
@@ -124,11 +126,13 @@ __all__ = [
     "conserved_differences",
     "decompose_mse",
     "decompose_regression",
+    "deep_minimum",
     "distance_to_path",
     "distance_to_regression_path",
     "effective_depth",
     "effective_rank_of",
     "energy",
+    "entropy_collapse",
     "explained_variances",
     "false_positive_rate",
     "fit_time_change",

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from ncexp.config import ADDED, Count, Positive, Seed
 from ncexp.datasets import Dataset, Split, Targets
-from ncexp.datasets.preprocessing import Imbalance, class_sizes
+from ncexp.datasets.preprocessing import Imbalance
+from ncexp.datasets.preprocessing import class_sizes as sizes_of
 
 #: Inputs are an n×n identity in float32: 1 GiB.
 MOST_EXAMPLES = 2**14
@@ -20,18 +21,29 @@ def numbered(
     num_classes: Annotated[int, Field(ge=2)] = 10,
     examples_per_class: Count = 20,
     imbalance: Annotated[Imbalance, ADDED] = 1.0,
+    class_sizes: Annotated[list[Count] | None, ADDED] = None,
 ) -> Dataset:
     """n examples in the order of their classes; the input of example i is the i-th row of the n×n identity.
 
     examples_per_class: N, of the largest class; imbalance: largest class over smallest (`preprocessing.class_sizes`).
+    class_sizes: any others, one each; then num_classes is their number and examples_per_class the largest.
 
     The test split is the train split: a feature that belongs to one example has nothing to say of another, so there is
     no generalisation to measure.
 
-    Raises ValueError where n is above MOST_EXAMPLES.
+    Raises ValueError where n is above MOST_EXAMPLES, or the class sizes say otherwise than the other options.
     """
+    if class_sizes is not None and ((len(class_sizes), max(class_sizes, default=0)), imbalance) != (
+        (num_classes, examples_per_class),
+        1.0,
+    ):
+        raise ValueError(
+            f"dataset.class_sizes: expected num_classes={num_classes} sizes, the largest "
+            f"examples_per_class={examples_per_class}, and no imbalance, got {class_sizes}. Set these to agree."
+        )
     # Each class has an example, and a list of their sizes has to fit into memory.
-    counts = class_sizes(num_classes, examples_per_class, imbalance) if num_classes <= MOST_EXAMPLES else [num_classes]
+    few = num_classes <= MOST_EXAMPLES
+    counts = class_sizes or (sizes_of(num_classes, examples_per_class, imbalance) if few else [num_classes])
     num_examples = sum(counts)
     if num_examples > MOST_EXAMPLES:
         raise ValueError(

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from rich.filesize import decimal
@@ -275,6 +275,10 @@ class EpochEvaluator:
         self._directory, self._subject = directory, subject
         #: Analysis → its journal.
         self.journals = {name: journal_of(directory.measurements, name, c) for name, c in self._components.items()}
+
+    def facts(self) -> dict[str, Any]:
+        """What analyses have to say in facts.json."""
+        return {name: fact for one in self._analyses.values() for name, fact in getattr(one, "facts", {}).items()}
 
     def describe_kept(self, config: RunConfig) -> str:
         """How many snapshots and weights stay on the disk, and how many bytes they take."""

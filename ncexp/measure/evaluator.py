@@ -29,7 +29,7 @@ from ncexp.datasets import Dataset, Examples
 from ncexp.datasets.labelling import class_counts, kept_positions
 from ncexp.measure.loaders import LoadedData
 from ncexp.measure.probes import Probe, Probes
-from ncexp.measure.ridge import Ridge, ridge_of
+from ncexp.measure.ridge import Ridge, decays_of, ridge_of
 from ncexp.measure.snapshot import MeasuredClasses, Snapshot, SplitSnapshot, as_stored
 from ncexp.training import SINGLE, Assembly, Diverged, Objective, Processes, is_mean_of_targets, label_weights
 from ncexp.training.closures import buffers_kept
@@ -47,7 +47,8 @@ class Subject:
     """What is evaluated: a network whose output is (logits, features), its loss, its data and the λ it trains with.
 
     Of a run on several processes each runs the network over a share, and all get the results of the whole; shared_out:
-    whether the data of each process are its share already.
+    whether the data of each process are its share already. criterion: the loss as it was built; decays: of parameters
+    by name, as far as they are part of the objective (`decays_of`). Both None where nobody here trains it.
     """
 
     network: nn.Module
@@ -56,6 +57,8 @@ class Subject:
     ridge: Ridge
     processes: Processes = SINGLE
     shared_out: bool = False
+    criterion: object = None
+    decays: Mapping[str, float] | None = None
 
     @property
     def splits(self) -> dict[str, Examples]:
@@ -137,7 +140,9 @@ def subject_of(assembly: Assembly) -> Subject:
     ridge = ridge_of(training.optimizer, assembly.classifier, assembly.half_mse_scale, assembly.no_ridge)
     if ridge.weight > 0 and (notes := training.steps.ridge_notes()):
         ridge = replace(ridge, convention="; ".join([ridge.convention, *notes]))
-    return Subject(training.network, training.loss, assembly.dataset, ridge, training.processes)
+    decays = decays_of(training.optimizer, training.network)
+    parts = (training.network, training.loss, assembly.dataset, ridge, training.processes)
+    return Subject(*parts, criterion=assembly.criterion, decays=decays)
 
 
 def evaluate(subject: Subject, epoch: int, probes: Mapping[str, Probe]) -> Snapshot:

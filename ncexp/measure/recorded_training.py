@@ -47,7 +47,7 @@ class RecordedTraining:
     def facts(self) -> dict[str, Any]:
         """The content of facts.json: the family, sizes, λ with its convention, and to whose features W_LS is fitted."""
         family = {"family": self._config.architecture.family}
-        facts = family | self._assembly.facts() | ridge_facts(self._subject.ridge)
+        facts = family | self._assembly.facts() | ridge_facts(self._subject.ridge) | self._evaluator.facts()
         return facts if self._training.path is None else facts | {"path_statistics": self._path_statistics()}
 
     def describe_kept(self) -> str:

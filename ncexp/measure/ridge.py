@@ -94,6 +94,21 @@ def ridge_of(optimizer: Optimizer, classifier: nn.Linear, half_mse_scale: float 
     return _ridge(coupled, half_mse_scale, notes=notes)
 
 
+def decays_of(optimizer: Optimizer, network: nn.Module) -> dict[str, float] | None:
+    """Name of each parameter that is held → the decay that joins its gradient; None where decay does anything else."""
+    optimizer = innermost(optimizer)
+    groups = [(group, {id(one) for one in group["params"]}) for group in optimizer.param_groups]
+    beside = any(group.get(DECOUPLED) or group.get("decoupled_weight_decay") for group, _ in groups)
+    if beside or _rule(type(optimizer)) not in COUPLED - {torch.optim.ASGD}:
+        return None
+    return {
+        name: float(group.get("weight_decay", 0.0))
+        for name, parameter in network.named_parameters()
+        for group, members in groups
+        if id(parameter) in members
+    }
+
+
 def ridge_for(
     classifier: nn.Linear, weight_decay: tuple[float, float], decoupled: bool, half_mse_scale: float | None
 ) -> Ridge:

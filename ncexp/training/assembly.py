@@ -70,18 +70,27 @@ SMALL_STEP = 2e9
 
 @dataclass
 class Assembly:
-    """The parts of one run, put together; half_mse_scale: the loss's own, None where it is no multiple of the MSE."""
+    """The parts of one run, put together; criterion: the loss as it was built, of which `training.loss` is the function."""
 
     dataset: Dataset
     training: Training
-    half_mse_scale: float | None
+    criterion: object
     device: torch.device
     #: A sentence for the run's log, where the memory layout is not the usual one; else "".
     layout: str = ""
     #: Likewise, of a training that begins with weights from a file.
     start: str = ""
-    #: The loss's own reason why no λ follows from it; "" for none.
-    no_ridge: str = ""
+
+    @property
+    def half_mse_scale(self) -> float | None:
+        """The loss's own; None where it is no multiple of the MSE."""
+        scale: float | None = getattr(self.criterion, "half_mse_scale", None)
+        return scale
+
+    @property
+    def no_ridge(self) -> str:
+        """The loss's own reason why no λ follows from it; "" for none."""
+        return str(getattr(self.criterion, "no_ridge", ""))
 
     @property
     def foreign(self) -> str:
@@ -276,8 +285,7 @@ def _put_together(
         augmentation=augmentation,
         steps=config.steps,
     )
-    parts = (getattr(loss, "half_mse_scale", None), device, sentence, start, getattr(loss, "no_ridge", ""))
-    return Assembly(dataset, training, *parts)
+    return Assembly(dataset, training, loss, device, sentence, start)
 
 
 def _optimizer(config: RunConfig, parameters: Parameters, processes: Processes) -> Optimizer:

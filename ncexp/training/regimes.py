@@ -100,7 +100,7 @@ class PathRegime:
     def _free_features(self) -> Tensor | None:
         assert isinstance(self._network, RenormalizedNetwork)
         backbone = getattr(self._network.network, "backbone", None)
-        return backbone.table if isinstance(backbone, FreeFeatures) else None
+        return backbone.table if isinstance(backbone, FreeFeatures) and not backbone.layers else None
 
 
 def refuse_regime(

@@ -27,8 +27,8 @@ OF_SIMULATIONS = ("theory/", "path/time")
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Names of all numbers of a run with every analysis, of its path fit, of a regression, and of a Recorder that
-    measures the classes that occur.
+    """Names of all numbers of a run with every analysis, of its path fit, of a regression, of free features, and of a
+    Recorder that measures the classes that occur.
     """
     outputs = tmp_path_factory.mktemp("outputs")
     more = "layers,depth,robustness,geometry,spectra,calibration,norms,outside"
@@ -40,18 +40,21 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     few.append("regime=on_path")  # plain runs have no fit/perp_share
     where = [f"outputs={outputs}", "tracking.enabled=false"]
     regression = ["dataset=synthetic_regression", "dataset.num_train=60", "epochs=1", "batch_size=60"]
+    free = ["dataset=unconstrained", "architecture=unconstrained_features", "epochs=1", "batch_size=200", "loss=mse"]
+    free += ["analysis=[geometry]", "analysis.geometry.minimum=true"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ncexp.main.report_run", lambda *_, **__: None)  # figures take seconds
         patch.setattr("ncexp.recorder.draw_run", lambda *_: None)
-        for words in ([*data, *network, *few, analyses], regression):
+        for words in ([*data, *network, *few, analyses], regression, free):
             run(compose_mapping("config", [*words, *where]), Console(file=io.StringIO()))
         batches = [(torch.randn(40, 6, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 3)]
         with ncexp.Recorder(outputs / "occurring", num_classes=5, classifier="0", classes="occurring") as recorder:
             occurring = recorder.evaluate(1, torch.nn.Sequential(torch.nn.Linear(6, 5)), batches, batches)
     saved, targets = read_run(next(outputs.glob("gaussian*mlp*"))), read_run(next(outputs.glob("synthetic*mlp*")))
+    at_minimum = read_run(next(outputs.glob("unconstrained*")))
     comparison = compare_with_path(saved)
     assert comparison is not None
-    records = (*saved.records, *saved.training, *comparison.records(), *targets.records, occurring)
+    records = (*saved.records, *saved.training, *comparison.records(), *targets.records, *at_minimum.records, occurring)
     return {name for record in records for name in record} - {"epoch"}
 
 

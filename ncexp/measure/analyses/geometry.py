@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from ncexp.collapse import ClassStatistics, free_bias_geometry, gram_distance, one_vs_rest_margin, seli_geometry
-from ncexp.config import Count
+from ncexp.collapse import (
+    ClassStatistics,
+    DeepMinimum,
+    free_bias_geometry,
+    gram_distance,
+    one_vs_rest_margin,
+    seli_geometry,
+)
+from ncexp.config import ADDED, Count
 from ncexp.measure.analyses.from_statistics import recorded_modes
 from ncexp.measure.evaluation import Evaluation, Needs
+from ncexp.measure.evaluator import Subject
+from ncexp.measure.free_minimum import distances, minimum_of
 
 #: Classes beyond which a margin, C problems of C variables, would take longer than an epoch.
 MOST_CLASSES = 200
@@ -36,14 +46,36 @@ class Geometry:
     MOST_CLASSES classes.
 
     classes: how many nc1_<c> are recorded at most: all where there are no more, else evenly spaced, with both ends.
+
+    minimum: of free features, also ``minimum_excess``, ``minimum_outputs``, ``minimum_features``, ``minimum_weights``
+    under ``train/``: the distances to the global minimum in closed form (`ncexp.measure.free_minimum`); of targets
+    these alone. Undefined where no theorem gives it; facts.json then says why (`minimum`).
     """
 
-    needs: Needs = "statistics"
-
-    def __init__(self, *, classes: Count = 10) -> None:
+    def __init__(self, *, classes: Count = 10, minimum: Annotated[bool, ADDED] = False) -> None:
         self.classes = classes
+        self._to_minimum = self.of_targets = minimum
+        self.needs: Needs = "network" if minimum else "statistics"
+        self._least: DeepMinimum | str = ""
+        #: What facts.json says of it.
+        self.facts: dict[str, str] = {}
+
+    def check(self, subject: Subject) -> None:
+        """Find the minimum. Raises ValueError for a network whose features are not free."""
+        if self._to_minimum:
+            self._least = minimum_of(subject)
+            known = isinstance(self._least, DeepMinimum)
+            self.facts = {"minimum": "in closed form" if known else f"undefined: {self._least}"}
 
     def __call__(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
+        if not evaluation.of_targets:
+            yield from self._of_classes(evaluation)
+        if self._to_minimum and evaluation.split == "train":
+            assert evaluation.subject is not None
+            for name, value in distances(evaluation.subject, self._least, evaluation.mean_loss):
+                yield f"geometry/{name}", value
+
+    def _of_classes(self, evaluation: Evaluation) -> Iterator[tuple[str, float]]:
         statistics, weight = evaluation.statistics, evaluation.classifier.weight
         counts = evaluation.snapshot.splits["train"].of_classes.counts
         means = statistics.class_means - statistics.class_means.mean(0)
