@@ -16,7 +16,10 @@ from ncexp.config.names import shown
 #: By it people name installed packages whose callables they let a config.yaml name: NCEXP_TRUST=my_package,another.
 TRUST = "NCEXP_TRUST"
 #: Where conf/'s own targets are defined; jobs of a sweep have the package's source alone.
-_OURS = re.compile(r"ncexp\.(datasets|architectures|training\.(closures|losses|optimizers)|measure\.analyses)\.[\w.]+")
+_OURS = re.compile(
+    r"ncexp\.(datasets|architectures|training\.(class_losses|closures|losses|margin_losses|optimizers)|measure\.analyses)"
+    r"\.[\w.]+"
+)
 #: Optimizers, all classes, which do nothing with their options but keep them.
 _TORCHS = re.compile(r"torch\.optim\.[A-Z]\w*")
 #: The keys whose words are imported and called.

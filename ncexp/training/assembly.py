@@ -70,7 +70,7 @@ SMALL_STEP = 2e9
 
 @dataclass
 class Assembly:
-    """The parts of one run, put together; criterion: the loss as it was built, of which `training.loss` is the function."""
+    """The parts of one run, put together; criterion: the loss as it was built, which `training.loss` calls."""
 
     dataset: Dataset
     training: Training
