@@ -111,7 +111,7 @@ def test_more_is_measured_later_from_snapshots_and_weights(saved: Path, tmp_path
         ([*OCCURRING, "dataset.num_classes=30"], "expected the weights of this network, got"),
         (
             [*OCCURRING, "analysis=[layers]", "analysis.layers.modules=[norm]"],
-            "analysis.layers: expected labels of whole",
+            "analysis.layers.features: expected every_token with labels of tokens",
         ),
     ],
 )
