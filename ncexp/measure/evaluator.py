@@ -318,6 +318,7 @@ class _LossOfSet:
         if self._weights is None and subject.processes.size > 1:
             raise _other_loss(f"{subject.processes.size} processes, each with a share of them")
 
+    @torch.no_grad()
     def update(self, logits: Tensor, labels: Tensor, features: Tensor) -> None:
         if self._weights is not None:
             counted = self._weights.sum() * len(labels) if labels.is_floating_point() else self._weights[labels].sum()
@@ -330,6 +331,7 @@ class _LossOfSet:
             raise _other_loss(f"a split whose logits and features take more than {FEATURE_BUDGET_BYTES:,} bytes")
         self._kept.append((logits, labels, features))
 
+    @torch.no_grad()
     def total(self) -> tuple[float, float]:
         """The loss times what counts, and what counts; of this process's share."""
         if self._weights is not None:
