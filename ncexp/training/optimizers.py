@@ -134,6 +134,33 @@ def cosine_schedule(epochs: int) -> Schedule:
     return lambda epoch: (1 + math.cos(math.pi * (epoch - 1) / epochs)) / 2
 
 
+def linear_schedule(epochs: int, *, last: Fraction = 0.0) -> Schedule:
+    """1 − (1 − last) t, t = (epoch − 1)/epochs the part of the training that is done before a step."""
+    return _per_step(lambda epoch: 1 - (1 - last) * (epoch - 1) / epochs)
+
+
+def warmup_cosine_schedule(
+    epochs: int, *, warmup: Fraction = 0.05, begin: Fraction = 0.01, last: Fraction = 0.0
+) -> Schedule:
+    """With t = (epoch − 1)/epochs before a step: begin + (1 − begin) t/warmup while t < warmup, then
+    last + (1 − last) ½ (1 + cos(π (t − warmup)/(1 − warmup))).
+    """
+
+    def factor(epoch: float) -> float:
+        done = (epoch - 1) / epochs
+        if done < warmup:
+            return begin + (1 - begin) * done / warmup
+        return last + (1 - last) * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup))) / 2
+
+    return _per_step(factor)
+
+
+def _per_step(schedule: Schedule) -> Schedule:
+    """The same schedule, which `Training` calls before every step, not every epoch."""
+    schedule.per_step = True  # type: ignore[attr-defined]
+    return schedule
+
+
 # Decay
 
 

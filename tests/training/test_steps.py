@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from any_optimizer import CLOSED
-from support import Compose
+from support import TRAINING, Compose
 from torch import Tensor, nn
 
 from ncexp.config import ConfigError, Steps, check
 from ncexp.datasets import Split
 from ncexp.measure import subject_of
-from ncexp.training import Position, Training, assemble, objective_of
+from ncexp.training import Interrupted, Position, Training, assemble, load_resume, objective_of, save_resume
 from ncexp.training.losses import CrossEntropy
-from ncexp.training.optimizers import constant_schedule
+from ncexp.training.optimizers import constant_schedule, linear_schedule, warmup_cosine_schedule
 
 NUM_CLASSES, NUM_EXAMPLES, BATCH_SIZE = 3, 44, 16  # the last batch has 12
 RATE, CLIP = 0.1, 0.2
@@ -49,13 +51,12 @@ def training(steps: Steps, normalised: bool = True, **options: Any) -> Training:
         network=network,
         loss=objective_of(CrossEntropy(NUM_CLASSES)),
         optimizer=torch.optim.SGD(network.parameters(), lr=RATE, momentum=0.9, weight_decay=0.01),
-        schedule=constant_schedule(2),
         data=data(),
         batch_size=BATCH_SIZE,
         seed=0,
         position=Position(),
         steps=steps,
-        **options,
+        **{"schedule": constant_schedule(2), **options},
     )
 
 
@@ -198,3 +199,69 @@ def test_ridge_says_that_gradients_are_clipped_before_the_decay(composed: Compos
     found = [subject_of(assemble(check(composed(*more)))).ridge for more in ([], ["optimizer.clip_norm=1.0"])]
     assert dataclasses.replace(found[1], convention="") == dataclasses.replace(found[0], convention="")
     assert found[1].convention == f"{found[0].convention}; a gradient that is clipped is, before the decay joins it"
+
+
+# Schedules
+
+SCHEDULES = {
+    "linear": (linear_schedule(4, last=0.1), [1, 0.775, 0.55, 0.325]),
+    # A quarter of four epochs up, then half a cosine over three.
+    "warmup_cosine": (
+        warmup_cosine_schedule(4, warmup=0.25, begin=0.2, last=0.1),
+        [0.2, 1, 0.1 + 0.9 * (1 + math.cos(math.pi / 3)) / 2, 0.1 + 0.9 * (1 + math.cos(2 * math.pi / 3)) / 2],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedule_has_the_stated_factors_and_meets_its_end(name: str) -> None:
+    schedule, expected = SCHEDULES[name]
+    assert [schedule(epoch) for epoch in (1, 2, 3, 4)] == pytest.approx(expected, rel=1e-12)
+    assert schedule(5) == pytest.approx(0.1)
+    assert schedule(1.5) == pytest.approx(0.6 if name == "warmup_cosine" else 1 - 0.9 / 8)
+    assert schedule.per_step  # type: ignore[attr-defined]
+
+
+def test_warmup_of_no_share_is_a_cosine_alone() -> None:
+    schedule = warmup_cosine_schedule(10, warmup=0.0)
+    assert [schedule(epoch) for epoch in (1, 6, 11)] == pytest.approx([1, 0.5, 0])
+
+
+@pytest.mark.parametrize("name", ["linear", "warmup_cosine"])
+def test_schedule_is_a_choice_and_its_rates_are_those_of_torchs_own(composed: Compose, name: str) -> None:
+    """torch's LambdaLR, stepped after every batch, by the formula of the number of steps done."""
+    config = check(composed(f"optimizer/schedule={name}", "optimizer.lr=0.1", "epochs=2", base=CLOSED))
+    ours, rates = assemble(config).training, list[float]()
+    ours.optimizer.register_step_pre_hook(lambda chosen, *_: rates.append(chosen.param_groups[0]["lr"]))
+    for _ in range(2):
+        ours.run_epoch(lambda: False)
+    total = len(rates)
+
+    def factor(step: int) -> float:
+        done = step / total
+        if name == "linear":
+            return 1 - done
+        if done < 0.05:
+            return 0.01 + 0.99 * done / 0.05
+        return 0.5 * (1 + math.cos(math.pi * (done - 0.05) / 0.95))
+
+    theirs = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler, expected = torch.optim.lr_scheduler.LambdaLR(theirs, factor), list[float]()
+    for _ in range(total):
+        expected.append(theirs.param_groups[0]["lr"])
+        theirs.step()
+        scheduler.step()
+    assert rates == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("schedule", [linear_schedule(2), warmup_cosine_schedule(2, warmup=0.6)])
+def test_resumed_with_clipping_parts_and_schedule_equals_uninterrupted(schedule: Any, tmp_path: Path) -> None:
+    steps, path = Steps(clip_norm=CLIP, accumulate=4), tmp_path / "resume"
+    whole, stopped, resumed = (training(steps, schedule=schedule) for _ in range(3))
+    record = whole.run_epoch(lambda: False)
+    with pytest.raises(Interrupted):
+        stopped.run_epoch(lambda: stopped.position.step == 1)
+    save_resume(path, stopped.network, stopped.optimizer, stopped.position, TRAINING)
+    resumed.position = load_resume(path, resumed.network, resumed.optimizer, TRAINING)
+    assert resumed.run_epoch(lambda: False) == record
+    assert difference(whole.network, resumed.network) == 0.0
