@@ -185,6 +185,16 @@ _GEOMETRY = (
              "Jiang et al. 2023", "linear", "C/(C−1) if C−1 ≤ P", BOTH),
     Quantity("geometry/margin_classifier", "one-vs-rest margin, classifier: min dist(u_c, conv of the others)",
              "the same of the classifier's rows", "Jiang et al. 2023", "linear", "C/(C−1) if C−1 ≤ P", TRAIN),
+    Quantity("geometry/minimum_excess", "above the minimum: F/F* − 1",
+             "loss and decay of free features, by how much they exceed their global minimum (minimum=true)", "–",
+             "log", "0", TRAIN),
+    Quantity("geometry/minimum_outputs", "from the minimum, outputs: ‖Z − Z*‖/‖Z*‖, Z = W_k … W_1 Hᵀ",
+             "outputs of free features without the bias, and those at their global minimum", "–", "log", "0", TRAIN),
+    Quantity("geometry/minimum_features", "from the minimum, features: ‖G/‖G‖ − G*/‖G*‖‖",
+             "Gram matrix of the means of H, of targets of C_yh, and that at the global minimum", "–",
+             "log", "0", TRAIN),
+    Quantity("geometry/minimum_weights", "from the minimum, weights: ‖G/‖G‖ − G*/‖G*‖‖, G of W_k … W_1",
+             "Gram matrix of the product of the layers, and that at the global minimum", "–", "log", "0", TRAIN),
 )
 _DECOMPOSITION = (
     Quantity("mse/loss", "L: ½ Ave ‖W̃h̃ − y‖² + λ/2 ‖W̃‖²", "the MSE objective of the last layer, with decay", "HPD22",
