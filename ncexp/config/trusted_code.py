@@ -17,8 +17,7 @@ from ncexp.config.names import shown
 TRUST = "NCEXP_TRUST"
 #: Where conf/'s own targets are defined; jobs of a sweep have the package's source alone.
 _OURS = re.compile(
-    r"ncexp\.(datasets|architectures|training\.(class_losses|closures|losses|margin_losses|optimizers)|measure\.analyses)"
-    r"\.[\w.]+"
+    r"ncexp\.(datasets|architectures|training\.(\w*losses|closures|contrastive|optimizers)|measure\.analyses)\.[\w.]+"
 )
 #: Optimizers, all classes, which do nothing with their options but keep them.
 _TORCHS = re.compile(r"torch\.optim\.[A-Z]\w*")
