@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,6 +127,16 @@ def test_objective_gives_weight_and_bias_to_a_loss_that_names_them() -> None:
     assert torch.allclose(without, 1 + 10 * layer.weight.sum())
     # torch's own has weights of classes under this name, with a default.
     assert objective_of(CrossEntropy(2)).of_layer == objective_of(nn.functional.cross_entropy).of_layer == ()
+
+
+def test_documented_loss_of_ones_own_is_given_the_rows() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "heads_and_losses.md").read_text()
+    names: dict[str, Any] = {}
+    exec(compile(page.split("```python")[1].split("```")[0], "docs/heads_and_losses.md", "exec"), names)
+    layer, features = nn.Linear(3, 2), torch.ones(4, 3)
+    found = objective_of(names["pulled"])(torch.zeros(4, 2), torch.tensor([0, 0, 1, 1]), features, layer)
+    apart = (1 - layer.weight).square().mean()  # each row twice
+    assert found.item() == pytest.approx(math.log(2) + 0.1 * apart.item(), rel=SINGLE)
 
 
 @pytest.mark.parametrize("name", LOSSES)
