@@ -66,6 +66,7 @@ from ncexp.collapse.out_of_distribution import (
     outside_orthogonality,
 )
 from ncexp.collapse.path_fit import PathFit, fit_time_change
+from ncexp.collapse.rectified_minimum import deep_collapse, triangular_graph_solution
 from ncexp.collapse.regression import (
     LinearMap,
     TargetDecomposition,
@@ -85,6 +86,7 @@ from ncexp.collapse.regression_collapse import (
     nrc3,
     regression_geometry,
 )
+from ncexp.collapse.row_sums import row_sum_factors, row_sum_rate
 from ncexp.collapse.snr_spectrum import SNRSpectrum, snr_singular_values, snr_spectrum
 from ncexp.collapse.target_statistics import TargetStatistics, TargetStatisticsAccumulator, target_statistics
 
@@ -126,6 +128,7 @@ __all__ = [
     "conserved_differences",
     "decompose_mse",
     "decompose_regression",
+    "deep_collapse",
     "deep_minimum",
     "distance_to_path",
     "distance_to_regression_path",
@@ -157,6 +160,8 @@ __all__ = [
     "regression_geometry",
     "renormalized_gradient_flow",
     "ridge_from_weight_decay",
+    "row_sum_factors",
+    "row_sum_rate",
     "seli_geometry",
     "simplex_etf",
     "snr_singular_values",
@@ -165,4 +170,5 @@ __all__ = [
     "stable_rank",
     "target_errors",
     "target_statistics",
+    "triangular_graph_solution",
 ]
