@@ -68,6 +68,9 @@ def check_analyses(raw: Any) -> dict[str, Component]:
     return {name: Component.check(f"analysis.{name}", analysis) for name, analysis in (raw or {}).items()}
 
 
+#: The analysis that `evaluate_augmented` adds.
+AUGMENTED = "augmented"
+
 # What several configurations have.
 Device = Annotated[str, AfterValidator(_device)]
 Threads = Count | Literal["auto"]
@@ -113,6 +116,8 @@ class RunConfig:
     #: Epochs after which the network is evaluated, ascending; `check` adds the last epoch and those kept by number.
     evaluated: Annotated[list[Count], Field(alias="evaluate_at", min_length=1)]
     keep: Annotated[Keep, part("keep", Keep)]
+    #: Draws of each training image that are evaluated as well, changed as the steps change them: one more analysis.
+    evaluate_augmented: Annotated[int, Field(ge=0, lt=2**31)] = 0
     #: auto (a GPU where there is one), cpu, cuda or cuda:k.
     device: Device
     #: Of torch, for a run that begins; auto: see `ncexp.training.set_threads`. Recorded, and restored on resumption.
@@ -163,6 +168,10 @@ def check(raw: Mapping[str, Any]) -> RunConfig:
     Raises ConfigError, with a line for each fault: unknown or missing keys (valid ones listed), wrong types, values out
     of bounds, targets that cannot be imported or are not callable.
     """
+    if isinstance(draws := raw.get("evaluate_augmented"), int) and draws > 0:
+        given = raw.get("analysis")
+        chosen = {"name": AUGMENTED, "_target_": "ncexp.measure.analyses.Augmented", "draws": draws}
+        raw = {**raw, "analysis": {**(given if isinstance(given, Mapping) else {}), AUGMENTED: chosen}}
     config = read(RunConfig, raw)
     # With the file's digest and whole path: a job, or a resumption, would not know which file was meant.
     begun = {**divide(raw["architecture"])[0], **config.start.written(), **config.head.identity()}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ncexp.config.augment import Augment, Augmented, Crop, CutMix, Cutout, Flip, Mixup, Noise, RandAugment
+from ncexp.config.augment import MIXES, Augment, Augmented, Crop, CutMix, Cutout, Flip, Mixup, Noise, RandAugment
 from ncexp.datasets import Dataset, Split
 from ncexp.datasets.labelling import OF_EXAMPLES
 from ncexp.datasets.preprocessing import Standardization
@@ -159,6 +159,16 @@ class Augmentation:
         images = Images.of(dataset)
         return cls(asked, images, dataset.train.labels, dataset.num_classes, seed)
 
+    @property
+    def keeps_labels(self) -> bool:
+        """Whether something is done to an image that leaves it its class."""
+        return any(name not in MIXES for name in self.chosen)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input, without the batch."""
+        return tuple(self._images.values.shape[1:])
+
     def batches(
         self, epoch: int, batch_size: int, order: Tensor, others: Tensor | None = None, start: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -180,8 +190,10 @@ class Augmentation:
                 inputs, labels = self._mix(epoch, step, inputs, labels, before, other_labels)
             yield inputs, labels
 
-    def inputs(self, epoch: int, places: Tensor, draws: dict[str, Tensor] | None = None) -> Tensor:
-        """What becomes of the examples at these places (m,), on the CPU, in this epoch, before any are mixed."""
+    def inputs(self, epoch: int | str, places: Tensor, draws: dict[str, Tensor] | None = None) -> Tensor:
+        """What becomes of the examples at these places (m,), on the CPU, in this epoch, before any are mixed; a word in
+        place of an epoch has other draws.
+        """
         draws = self._draws(epoch) if draws is None else draws
         values, white = self._images.values[places.to(self._images.values.device)], self._images.white
         drawn = {name: one[places].to(values.device, non_blocking=True) for name, one in draws.items()}
@@ -200,7 +212,7 @@ class Augmentation:
             inputs = cutout(inputs, _length(square, inputs.shape), *drawn["cutout"].unbind(1))
         return inputs
 
-    def _draws(self, epoch: int) -> dict[str, Tensor]:
+    def _draws(self, epoch: int | str) -> dict[str, Tensor]:
         """Name → what is drawn for each example, in the data's order, on the CPU."""
         count, (height, width), found = len(self._labels), self._images.values.shape[-2:], dict[str, Tensor]()
         for name, option in self.chosen.items():
@@ -214,12 +226,12 @@ class Augmentation:
                 found[name] = torch.stack([y, torch.randint(0, width, (count,), generator=generator)], 1)
         return found
 
-    def _noise(self, epoch: int, places: Tensor, shape: torch.Size) -> Tensor:
+    def _noise(self, epoch: int | str, places: Tensor, shape: torch.Size) -> Tensor:
         """Standard normal numbers, those of an example from a generator of its own: a table of all would be large."""
         rows = [torch.randn(shape, generator=_generator(self._seed, epoch, "noise", one)) for one in places.tolist()]
         return torch.stack(rows)
 
-    def _randaugment(self, epoch: int, places: Tensor, values: Tensor, option: RandAugment) -> Tensor:
+    def _randaugment(self, epoch: int | str, places: Tensor, values: Tensor, option: RandAugment) -> Tensor:
         """On the CPU, one image after the other, as torchvision draws from torch's own generator; returns its bytes in
         the units of `values`, float32 where they are none.
         """
@@ -252,6 +264,54 @@ class Augmentation:
             share = 1.0 - (box[2] - box[0]) * (box[3] - box[1]) / (width * height)
         soft, other = (functional.one_hot(one, self._num_classes).float() for one in (labels, other_labels))
         return inputs, mixup(soft, other, share)
+
+
+@dataclass(frozen=True, eq=False)
+class Redrawn:
+    """`count` changed images of each training image, to be evaluated: first one of each, then the next.
+
+    labels: (n,), of the training images; epoch: after which they are evaluated; the training has other draws.
+    """
+
+    augmentation: Augmentation
+    plain_labels: Tensor
+    epoch: int
+    count: int
+
+    @property
+    def labels(self) -> Tensor:
+        """(count · n,) int64."""
+        return self.plain_labels.repeat(self.count)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input, without the batch."""
+        return self.augmentation.input_shape
+
+    def __len__(self) -> int:
+        return self.count * len(self.plain_labels)
+
+    def to(self, device: torch.device) -> Redrawn:
+        """The same, on the device that they are on already."""
+        if device != self.plain_labels.device:
+            raise ValueError(f"Redrawn: expected the training images' device, got {device}. Move those.")
+        return self
+
+    def batches(self, batch_size: int, order: Tensor | None = None, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of (inputs, labels) along `order`, from batch number `start` on; see `Examples.batches`."""
+        plain = len(self.plain_labels)
+        sequence = torch.arange(len(self)) if order is None else order.cpu()
+        draws = [self.augmentation._draws(self._word(draw)) for draw in range(self.count)]
+        for part in sequence.split(batch_size)[start:]:
+            inputs = torch.empty(len(part), *self.input_shape, device=self.plain_labels.device)
+            for draw in (part // plain).unique().tolist():
+                mine = (part // plain == draw).nonzero().squeeze(1)
+                changed = self.augmentation.inputs(self._word(draw), part[mine] % plain, draws[draw])
+                inputs[mine.to(inputs.device)] = changed
+            yield inputs, self.plain_labels[(part % plain).to(inputs.device)]
+
+    def _word(self, draw: int) -> str:
+        return f"evaluated/{self.epoch}/{draw}"
 
 
 def _length(option: Cutout, shape: torch.Size) -> int:

@@ -37,9 +37,10 @@ class Analysis(Protocol):
     """Yields numbers of one split as (``family/quantity``, value); the caller puts the split's name before them.
 
     An analysis may also have `probes`, by name, the submodules whose statistics it needs; `version`, an int that is
-    raised when the same options give other or more numbers; `of_targets` = True where it can measure a regression,
-    `of_tokens` = True where what needs the network takes labels of tokens; and a method `check(subject)`, called before
-    the first epoch, that raises ValueError, its message begun with the option's name, for what cannot be measured.
+    raised when the same options give other or more numbers; `split`, under which its numbers stand in place of the one
+    that it was called with; `of_targets` = True where it can measure a regression, `of_tokens` = True where what needs
+    the network takes labels of tokens; and a method `check(subject)`, called before the first epoch, that raises
+    ValueError, its message begun with the option's name, for what cannot be measured.
     """
 
     needs: Needs
@@ -206,7 +207,7 @@ def run_analysis(analysis: Analysis, snapshot: Snapshot, subject: Subject | None
             if given is not None:
                 given.network.eval()
             for name, value in analysis(Evaluation(split, snapshot.epoch, snapshot, given)):
-                row[f"{split}/{name}"] = value
+                row[f"{getattr(analysis, 'split', split)}/{name}"] = value
     return row
 
 

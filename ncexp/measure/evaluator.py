@@ -26,6 +26,7 @@ from ncexp.collapse import (
     target_errors,
 )
 from ncexp.datasets import Dataset, Examples
+from ncexp.datasets.augmentation import Augmentation
 from ncexp.datasets.labelling import class_counts, kept_positions
 from ncexp.measure.loaders import LoadedData
 from ncexp.measure.probes import Probe, Probes
@@ -49,6 +50,7 @@ class Subject:
     Of a run on several processes each runs the network over a share, and all get the results of the whole; shared_out:
     whether the data of each process are its share already. criterion: the loss as it was built; decays: of parameters
     by name, as far as they are part of the objective (`decays_of`). Both None where nobody here trains it.
+    augmentation: what the training makes of its images, None: nothing; it is not done to those evaluated.
     """
 
     network: nn.Module
@@ -59,6 +61,7 @@ class Subject:
     shared_out: bool = False
     criterion: object = None
     decays: Mapping[str, float] | None = None
+    augmentation: Augmentation | None = None
 
     @property
     def splits(self) -> dict[str, Examples]:
@@ -140,9 +143,16 @@ def subject_of(assembly: Assembly) -> Subject:
     ridge = ridge_of(training.optimizer, assembly.classifier, assembly.half_mse_scale, assembly.no_ridge)
     if ridge.weight > 0 and (notes := training.steps.ridge_notes()):
         ridge = replace(ridge, convention="; ".join([ridge.convention, *notes]))
-    decays = decays_of(training.optimizer, training.network)
-    parts = (training.network, training.loss, assembly.dataset, ridge, training.processes)
-    return Subject(*parts, criterion=assembly.criterion, decays=decays)
+    return Subject(
+        training.network,
+        training.loss,
+        assembly.dataset,
+        ridge,
+        training.processes,
+        criterion=assembly.criterion,
+        decays=decays_of(training.optimizer, training.network),
+        augmentation=training.augmentation,
+    )
 
 
 def evaluate(subject: Subject, epoch: int, probes: Mapping[str, Probe]) -> Snapshot:
@@ -150,7 +160,7 @@ def evaluate(subject: Subject, epoch: int, probes: Mapping[str, Probe]) -> Snaps
 
     Raises Diverged where a feature is not finite, ValueError where the logits are not W h + b of the last layer.
     """
-    splits = {name: _evaluate_split(subject, data, probes) for name, data in subject.splits.items()}
+    splits = {name: evaluate_split(subject, data, probes) for name, data in subject.splits.items()}
     classifier, measured, targets = subject.classifier, subject.measured, subject.dataset.targets
     if measured is not None:
         bias = None if classifier.bias is None else classifier.bias[measured.classes]
@@ -236,7 +246,8 @@ def seed_of(*words: object) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def _evaluate_split(subject: Subject, data: Examples, probes: Mapping[str, Probe]) -> SplitSnapshot:
+def evaluate_split(subject: Subject, data: Examples, probes: Mapping[str, Probe]) -> SplitSnapshot:
+    """One split of `evaluate`, or other examples of the same classes. Raises as that."""
     last, num_classes = subject.last_layer, subject.num_measured
     device = last.weight.device
     accumulator: ClassStatisticsAccumulator | TargetStatisticsAccumulator = (

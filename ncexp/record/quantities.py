@@ -16,7 +16,7 @@ from dataclasses import replace
 from ncexp.record.quantities_of_depth import CALIBRATION, DEPTH, OF_MORE_LAYERS, SPECTRA
 from ncexp.record.quantities_of_targets import DECOMPOSITION_OF_TARGETS, REGRESSION_COLLAPSE, TARGETS
 from ncexp.record.quantities_outside import OUTSIDE
-from ncexp.record.quantity import BOTH, FIT, TEST, TRAIN, Place, Quantity
+from ncexp.record.quantity import AUGMENTED, BOTH, FIT, TEST, TRAIN, Place, Quantity
 
 
 def find(full_name: str) -> Quantity | None:
@@ -31,6 +31,7 @@ def find(full_name: str) -> Quantity | None:
     'robustness/ratio'
     """
     split, _, name = full_name.partition("/")
+    split = "test" if split == AUGMENTED else split  # it has all that another split than train has
     name = re.sub(r"(^|\.)[0-9a-f]{10}/", "/", name).removeprefix("/")
     if name.startswith("layers/"):
         name = f"layers/<module>/{name.rpartition('/')[2]}"

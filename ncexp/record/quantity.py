@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 TRAIN, TEST, BOTH, FIT = ("train",), ("test",), ("train", "test"), ("fit",)
+#: Training images, changed as the steps change them (`dataset.augment`).
+AUGMENTED = "train_augmented"
 Place = Literal["summary", "report", "view"]
 PLACES: tuple[Place, ...] = get_args(Place)
 

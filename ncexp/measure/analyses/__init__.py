@@ -2,6 +2,7 @@
 
 # ruff: noqa: F401 (what is imported here is the face of the package)
 
+from ncexp.measure.analyses.augmented import Augmented
 from ncexp.measure.analyses.depth import Depth, SpectraAndNorms
 from ncexp.measure.analyses.from_examples import Calibration, Decisions, FeatureLength, RobustnessAnalysis
 from ncexp.measure.analyses.from_statistics import (
