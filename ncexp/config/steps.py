@@ -4,37 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from ncexp.config.components import Component, ConfigError, Count, Positive, read_part
+from pydantic import Field
+
+from ncexp.config.components import Component, ConfigError, Count, Fraction, Positive, read_part
+from ncexp.config.names import shown
 from ncexp.config.start import divide
 
-KEYS = ("clip_norm", "accumulate")
+KEYS = ("clip_norm", "accumulate", "average", "average_decay", "average_from")
+Average = Literal["ema", "swa"]
 
 
 @dataclass(frozen=True)
 class Steps:
     """clip_norm: the largest norm of the gradient of all parameters together, None: any; accumulate: how many parts,
-    one after the other, a batch is computed in.
+    one after the other, a batch is computed in; average: which mean of the weights is evaluated, None: the weights
+    themselves; average_decay: of ema; average_from: of swa, the part of the epochs that is done before.
     """
 
     clip_norm: float | None = None
     accumulate: int = 1
+    average: Average | None = None
+    average_decay: float = 0.999
+    average_from: float = 0.75
 
     def identity(self) -> dict[str, Any]:
         """Its part in the training key, and what config.yaml has: what is not as it was before there was a choice."""
-        given = {"clip_norm": self.clip_norm, "accumulate": self.accumulate if self.accumulate > 1 else None}
+        given: dict[str, Any] = {"clip_norm": self.clip_norm, "average": self.average}
+        given["accumulate"] = self.accumulate if self.accumulate > 1 else None
+        given["average_decay"] = self.average_decay if self.average == "ema" else None
+        given["average_from"] = self.average_from if self.average == "swa" else None
         return {name: value for name, value in given.items() if value is not None}
 
     def describe(self) -> list[str]:
         """What is said of it in a run's first lines."""
         clipped, parts = f"gradients clipped at norm {self.clip_norm}", f"each in {self.accumulate} parts"
-        said = {"clip_norm": clipped, "accumulate": parts}
+        said = {
+            "clip_norm": clipped,
+            "accumulate": parts,
+            "average": f"evaluated is the mean of weights, {self.average}",
+        }
         return [said[name] for name in self.identity() if name in said]
 
     def ridge_notes(self) -> list[str]:
         """What is to be said beside λ."""
-        return ["a gradient that is clipped is, before the decay joins it"] if self.clip_norm is not None else []
+        clipped = ["a gradient that is clipped is, before the decay joins it"] if self.clip_norm is not None else []
+        return [*clipped, *(["it is that of the weights that are averaged"] if self.average else [])]
 
 
 def divided(raw: Any) -> tuple[Any, dict[str, Any]]:
@@ -70,5 +86,20 @@ def refuse_uneven(steps: Steps, batch_size: int) -> None:
         )
 
 
-def _checked(*, clip_norm: Positive | None = None, accumulate: Count | None = None) -> Steps:
-    return Steps(clip_norm, accumulate or 1)
+def _checked(
+    *,
+    clip_norm: Positive | None = None,
+    accumulate: Count | None = None,
+    average: Average | None = None,
+    average_decay: Annotated[Fraction, Field(gt=0)] | None = None,
+    average_from: Fraction | None = None,
+) -> Steps:
+    for name, value, of in (("average_decay", average_decay, "ema"), ("average_from", average_from, "swa")):
+        if value is not None and average != of:
+            raise ConfigError(
+                f"optimizer.{name}: expected none without optimizer.average={of}, got {shown(value)}. Leave it out."
+            )
+    usual = Steps()
+    decay = usual.average_decay if average_decay is None else average_decay
+    begin = usual.average_from if average_from is None else average_from
+    return Steps(clip_norm, accumulate or 1, average, decay, begin)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ class RecordedTraining:
         training.position = Position(int(training.processes.sum([epoch])[0]))
         checkpoint = next(filter(Path.exists, (directory.resume, directory.resume_before)), None)
         if checkpoint is not None:
-            training.position = load_resume(checkpoint, training.network, training.optimizer, directory.key)
+            given = (training.network, training.optimizer, directory.key, training.averages)
+            training.position = load_resume(checkpoint, *given)
         if self._first:
             self._write_journals()
         reached = zero_error_epoch(self._rows.records(self._places["errors"])) if self._first else None
@@ -122,30 +124,32 @@ class RecordedTraining:
             return False
         if running_error > NEAR_ZERO_ERROR and self._training.augmentation is None:  # else it is of other images
             return False
-        self._settle(epoch)
-        return train_error_at_most(self._subject, ZERO_ERROR, self._training.wrong)
+        with self._evaluated_weights(epoch):
+            return train_error_at_most(self._subject, ZERO_ERROR, self._training.wrong)
 
     def _evaluate(self, epoch: int) -> Record:
         """All numbers of the epoch; then the commit, and the files that are kept of it."""
-        self._settle(epoch)
-        snapshot, rows = self._evaluator.evaluate(epoch)
+        with self._evaluated_weights(epoch):
+            snapshot, rows = self._evaluator.evaluate(epoch)
         record = all_numbers(rows)
         if self._zero_error is None and record["train/error"] <= ZERO_ERROR:
             self._zero_error = epoch
         for name, row in rows.items() if self._first else ():
             self._rows.add(self._places[name], row)
         self._commit()
-        self._save_files(epoch, snapshot)
+        with self._evaluated_weights(epoch, settled=True):
+            self._save_files(epoch, snapshot)
         return record
 
     def _commit(self) -> None:
         """The file to resume from, with all rows, then the journals. The file before stays: one may be damaged."""
         if self._first:
             training, path, rows = self._training, self._directory.resume, self._rows.tensors()
+            more = rows if training.averages is None else rows | training.averages.tensors()
             if path.exists():
                 path.replace(self._directory.resume_before)
             key, counted = self._directory.key, self._rows.counted
-            save_resume(path, training.network, training.optimizer, training.position, key, rows, rows=counted)
+            save_resume(path, training.network, training.optimizer, training.position, key, more, rows=counted)
             self._write_journals()
 
     def _write_journals(self, last: bool = False) -> None:
@@ -169,8 +173,8 @@ class RecordedTraining:
         lacks = any(not path.exists() for path in self._kept_files(epoch).values())
         evaluated = lacks and any(row["epoch"] == epoch for row in self._rows.records(self._places["errors"]))
         if self._training.processes.any(evaluated):
-            self._settle(epoch)
-            self._save_files(epoch, self._evaluator.evaluate(epoch)[0])
+            with self._evaluated_weights(epoch):
+                self._save_files(epoch, self._evaluator.evaluate(epoch)[0])
 
     def _follow_path(self, ridge: Ridge) -> None:
         """Put the last layer on the central path, in a regime that has it there. Raises ConfigError for a batch that is
@@ -195,11 +199,18 @@ class RecordedTraining:
         whole = "all training examples" if batch == num_train else f"the step's batch of {batch} examples"
         return f"{self._config.regime}: W_LS of {whole}; of all training examples when evaluated"
 
-    def _settle(self, epoch: int) -> None:
-        """Have the network that is evaluated on the central path; leaves no trace in the training."""
-        if self._training.path is not None:
-            with undisturbed(self._training.network, seed_of(epoch)):
-                self._training.path.settle()
+    @contextmanager
+    def _evaluated_weights(self, epoch: int, settled: bool = False) -> Iterator[None]:
+        """Within it the network is the one that is evaluated and kept: of averaged weights, or on the central path.
+
+        Leaves no trace in the training. settled: it is on the path already.
+        """
+        training = self._training
+        if training.path is not None and not settled:
+            with undisturbed(training.network, seed_of(epoch)):
+                training.path.settle()
+        with nullcontext() if training.averages is None else training.averages.in_place():
+            yield
 
     def _restore_rows(self) -> int:
         """Take up the rows up to the newest good checkpoint; returns the epoch that is trained next.

@@ -29,6 +29,7 @@ from ncexp.datasets.augmentation import Augmentation
 from ncexp.datasets.labelling import OF_EXAMPLES, class_counts
 from ncexp.record import RunDirectory
 from ncexp.training import machine
+from ncexp.training.averages import Averages
 from ncexp.training.canary import WrongGradients, check_gradients
 from ncexp.training.checkpoint import Position
 from ncexp.training.class_losses import tell_class_counts
@@ -259,6 +260,11 @@ def _put_together(
     if trains and (processes.size > 1 or config.steps.accumulate > 1):
         _refuse_parts(config, processes)
         _refuse_other_than_mean(objective_of(loss), classifier.weight, of_targets, processes)
+    if config.regime != "plain" and config.steps.average:
+        raise ValueError(
+            f"optimizer.average: expected none with regime={config.regime}, whose last layer is computed, got "
+            f"{config.steps.average}. Leave it out."
+        )
     if config.regime != "plain":
         smallest = smallest_batch(len(dataset.train), config.batch_size)
         scale = getattr(loss, "half_mse_scale", None)
@@ -284,6 +290,7 @@ def _put_together(
         frozen=frozen,
         augmentation=augmentation,
         steps=config.steps,
+        averages=Averages(network, config.steps, config.epochs) if config.steps.average else None,
     )
     return Assembly(dataset, training, loss, device, sentence, start)
 

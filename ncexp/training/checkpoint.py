@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ncexp.record.tensor_file import UnusableFile, read_tensors, write_tensors
+from ncexp.training.averages import Averages
 
 
 @dataclass
@@ -83,8 +84,10 @@ def save_resume(
     write_tensors(path, tensors, "resume", training, **header)
 
 
-def load_resume(path: Path, network: nn.Module, optimizer: Optimizer, training: str) -> Position:
-    """Restore what `save_resume` wrote into network, optimizer and generators; returns the position.
+def load_resume(
+    path: Path, network: nn.Module, optimizer: Optimizer, training: str, averages: Averages | None = None
+) -> Position:
+    """Restore what `save_resume` wrote into network, optimizer, averages and generators; returns the position.
 
     Raises UnusableFile, which names the file, where it is cut, damaged or of another training.
     """
@@ -102,6 +105,8 @@ def load_resume(path: Path, network: nn.Module, optimizer: Optimizer, training: 
         for field, value in fields.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:
                 fields[field] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    if averages is not None:
+        averages.restore(tensors)
     torch.set_rng_state(tensors["generator"])
     generators = [tensors[name] for name in sorted(tensors) if name.startswith("device_generator/")]
     if generators and len(generators) == torch.cuda.device_count():

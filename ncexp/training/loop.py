@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from ncexp.config import Precision, Steps
 from ncexp.datasets import Examples
 from ncexp.datasets.augmentation import Augmentation, neighbours
+from ncexp.training.averages import Averages
 from ncexp.training.checkpoint import Position
 from ncexp.training.closures import Closure, needs_closure
 from ncexp.training.distributed import SINGLE, Processes
@@ -35,7 +36,8 @@ class Training:
     steps; compiled: have torch.compile make one program of the forward and one of the backward pass; processes: those
     that share each batch among them, of which `batch_size` counts the examples of all; path: what puts the last layer
     on the central path, None where it is trained; frozen: what of the network is not trained, None: nothing;
-    augmentation: what the steps make of their images, None: nothing; steps: clipping, and the parts of a batch.
+    augmentation: what the steps make of their images, None: nothing; steps: clipping, and the parts of a batch;
+    averages: the means of the weights, None where none are wanted.
     """
 
     network: nn.Module
@@ -53,6 +55,7 @@ class Training:
     frozen: Frozen | None = None
     augmentation: Augmentation | None = None
     steps: Steps = PLAIN_STEPS
+    averages: Averages | None = None
 
     def __post_init__(self) -> None:
         self._forward: Callable[[Tensor], tuple[Tensor, Tensor]] = self.processes.wrap(self.network)
@@ -99,6 +102,8 @@ class Training:
         self.wrong = share[len(share) - log.num_seen :][log.wrong()]
         if not bool(torch.stack([parameter.isfinite().all() for parameter in self.network.parameters()]).all()):
             raise Diverged(f"a parameter is not finite after epoch {position.epoch}")
+        if self.averages is not None:
+            self.averages.after_epoch(position.epoch)
         summary = {
             "fit/loss": position.loss_sum / len(self.data),
             "fit/error": position.wrong / len(self.data),
@@ -136,6 +141,8 @@ class Training:
             self.optimizer.step()
         if self.path is not None:
             self.path.after_step()
+        if self.averages is not None:
+            self.averages.after_step()
         self.position.step += 1
 
     def _gradients(self, inputs: Tensor, labels: Tensor, log: StepLog | None) -> Tensor:

@@ -10,54 +10,18 @@ from typing import Any
 
 import pytest
 import torch
-from any_optimizer import CLOSED
+from any_optimizer import BATCH_SIZE, CLOSED, NUM_EXAMPLES, RATE, Network, data, training
 from support import TRAINING, Compose
 from torch import Tensor, nn
 
 from ncexp.config import ConfigError, Steps, check
-from ncexp.datasets import Split
 from ncexp.measure import subject_of
-from ncexp.training import Interrupted, Position, Training, assemble, load_resume, objective_of, save_resume
-from ncexp.training.losses import CrossEntropy
-from ncexp.training.optimizers import constant_schedule, linear_schedule, warmup_cosine_schedule
+from ncexp.training import Interrupted, assemble, load_resume, save_resume
+from ncexp.training.optimizers import linear_schedule, warmup_cosine_schedule
 
-NUM_CLASSES, NUM_EXAMPLES, BATCH_SIZE = 3, 44, 16  # the last batch has 12
-RATE, CLIP = 0.1, 0.2
+CLIP = 0.2
 #: Sums of float32 in another order, three steps long, against weights of size 0.1 to 1.
 ROUNDING = 1e-5
-
-
-class Network(nn.Module):
-    def __init__(self, normalised: bool) -> None:
-        super().__init__()
-        norm: nn.Module = nn.BatchNorm1d(8) if normalised else nn.Identity()
-        self.body = nn.Sequential(nn.Linear(5, 8), norm, nn.ReLU())
-        self.classifier = nn.Linear(8, NUM_CLASSES)
-
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.body(inputs)
-        return self.classifier(features), features
-
-
-def data() -> Split:
-    inputs = torch.randn(NUM_EXAMPLES, 5, generator=torch.Generator().manual_seed(1))
-    return Split(inputs, torch.arange(NUM_EXAMPLES) % NUM_CLASSES)
-
-
-def training(steps: Steps, normalised: bool = True, **options: Any) -> Training:
-    torch.manual_seed(0)
-    network = Network(normalised)
-    return Training(
-        network=network,
-        loss=objective_of(CrossEntropy(NUM_CLASSES)),
-        optimizer=torch.optim.SGD(network.parameters(), lr=RATE, momentum=0.9, weight_decay=0.01),
-        data=data(),
-        batch_size=BATCH_SIZE,
-        seed=0,
-        position=Position(),
-        steps=steps,
-        **{"schedule": constant_schedule(2), **options},
-    )
 
 
 def by_plain_loop(order: Tensor, parts: int, clip: float | None, normalised: bool = True) -> tuple[nn.Module, float]:
