@@ -10,8 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ncexp.architectures import (
@@ -20,7 +19,6 @@ from ncexp.architectures import (
     answer_of,
     last_layer,
     memory_format_for,
-    put_head,
     refuse_single_examples,
 )
 from ncexp.config import ConfigError, RunConfig
@@ -32,33 +30,23 @@ from ncexp.training import machine
 from ncexp.training.averages import Averages
 from ncexp.training.canary import WrongGradients, check_gradients
 from ncexp.training.checkpoint import Position
-from ncexp.training.class_losses import tell_class_counts
-from ncexp.training.closures import refuse_repeated
 from ncexp.training.distributed import SINGLE, Processes
 from ncexp.training.loop import Training
 from ncexp.training.losses import (
-    Objective,
-    is_mean_of_targets,
-    label_weights,
     objective_of,
-    refuse_other_task,
-    refuse_other_than_scalar,
-    refuse_soft_labels,
 )
 from ncexp.training.machine import (
     allow_tf32,
     check_precision,
     check_threads,
     find_device,
-    is_out_of_memory,
     keep_freed_memory,
     restore_threads,
     seed_everything,
     seeded,
 )
-from ncexp.training.margin_losses import refuse_other_head
 from ncexp.training.optimizers import Parameters
-from ncexp.training.regimes import refuse_regime, smallest_batch
+from ncexp.training.parts import build_loss, build_network, build_optimizer
 from ncexp.training.start import freeze, is_needed, load_start
 
 #: Enough for batch norm; a small network takes 0.1 s for them.
@@ -228,7 +216,7 @@ def _put_together(
         )
     processes.refuse_unequal(len(dataset.train), config.batch_size)
     dataset = dataset.to(device)
-    network = _network(config, dataset)
+    network = build_network(config, dataset)
     if trains and torch.initial_seed() != config.seed:
         raise ValueError(
             f"architecture: expected a network that begins as seed={config.seed} has it, got one of "
@@ -245,40 +233,15 @@ def _put_together(
     if trains and (len(dataset.train) - 1) % part == 0 and processes.size == 1:
         still = frozen.modules if frozen else ()
         refuse_single_examples(network, inputs, part, len(dataset.train), but=still)
-    loss = config.loss.build_a(Callable, num_classes=dataset.num_classes)
-    of_targets = dataset.targets is not None
-    refuse_other_task(loss, config.loss.name, of_targets)
-    if not of_targets and dataset.labelling == OF_EXAMPLES:
-        tell_class_counts(loss, class_counts("train", dataset.train.labels, dataset.num_classes))
-    refuse_other_head(loss, config.loss.name, classifier)
-    refuse_other_than_scalar(objective_of(loss), classifier.weight, of_targets)
-    if of_targets and classifier.in_features < dataset.num_classes:
-        raise ValueError(
-            f"architecture: expected at least as many features as the {dataset.num_classes} targets, got "
-            f"{classifier.in_features}. Widen the layer before the last."
-        )
-    if trains and (processes.size > 1 or config.steps.accumulate > 1):
-        _refuse_parts(config, processes)
-        _refuse_other_than_mean(objective_of(loss), classifier.weight, of_targets, processes)
-    if config.regime != "plain" and config.steps.average:
-        raise ValueError(
-            f"optimizer.average: expected none with regime={config.regime}, whose last layer is computed, got "
-            f"{config.steps.average}. Leave it out."
-        )
-    if config.regime != "plain":
-        smallest = smallest_batch(len(dataset.train), config.batch_size)
-        scale = getattr(loss, "half_mse_scale", None)
-        refuse_regime(config.regime, scale, classifier, smallest, processes.size, of_targets)
+    loss = build_loss(config, dataset, classifier, processes, trains)
     if config.regime == "renormalized":
         network = RenormalizedNetwork(network, classifier)
     augmentation = Augmentation.of(config.augment, dataset, config.seed) if config.augment.chosen else None
-    if config.augment.mixes:
-        refuse_soft_labels(loss, config.loss.name, config.regime)
     parameters = Parameters(network, frozen.tensors() if frozen else ())
     training = Training(
         network=network,
         loss=objective_of(loss),
-        optimizer=_optimizer(config, parameters, processes),
+        optimizer=build_optimizer(config, parameters, processes),
         schedule=config.schedule.build_a(Callable, epochs=config.epochs),
         data=dataset.train,
         batch_size=config.batch_size,
@@ -295,92 +258,12 @@ def _put_together(
     return Assembly(dataset, training, loss, device, sentence, start)
 
 
-def _optimizer(config: RunConfig, parameters: Parameters, processes: Processes) -> Optimizer:
-    """Raises ValueError, with the reason, for an optimizer that cannot train this network, or not so."""
-    choice = config.optimizer
-    try:
-        made: Optimizer = choice.build_a(Optimizer, parameters=parameters)
-    except (ValueError, TypeError) as error:
-        if isinstance(error, ConfigError) or choice.target.startswith("ncexp."):
-            raise
-        raise ValueError(
-            f"optimizer._target_: expected an optimizer that takes these options and every parameter of the network, "
-            f"got {choice.target} ({error}). Change its options, or choose another."
-        ) from error
-    if isinstance(made, torch.optim.SparseAdam):
-        raise ValueError(
-            "optimizer._target_: expected an optimizer of dense gradients, which every network here has, got "
-            "SparseAdam. Set optimizer=adam."
-        )
-    refuse_repeated(
-        made,
-        choice.name,
-        {
-            "precision": "bf16" if config.precision == "bf16" else None,
-            "processes": processes.size if processes.size > 1 else None,
-            "regime": None if config.regime == "plain" else config.regime,
-            **{f"optimizer.{name}": config.steps.identity().get(name) for name in ("clip_norm", "accumulate")},
-        },
-    )
-    return made
-
-
 def _load_start(config: RunConfig, network: nn.Module, classifier: nn.Linear) -> str:
     """What `load_start` returns; "" for a training that begins with the network's own weights, or goes on."""
     if not is_needed(config.start, RunDirectory(config.directory), anew=config.rerun == "all"):
         return ""
     with seeded(config.seed):  # a reader of files may draw numbers, which the training must not feel
         return load_start(config.start, network, classifier)
-
-
-def _refuse_other_than_mean(loss: Objective, weight: Tensor, of_targets: bool, processes: Processes) -> None:
-    """Raises ValueError for a loss whose gradients, averaged over the parts of a batch, are not the batch's."""
-    weights = None if of_targets else label_weights(loss, weight)
-    alike = is_mean_of_targets(loss, weight) if of_targets else weights is not None and bool((weights == 1).all())
-    if not alike:
-        where, instead = f"on {processes.size} processes", "Train on one"
-        if processes.size == 1:
-            where, instead = "with optimizer.accumulate", "Leave that out"
-        raise ValueError(
-            f"loss: expected a mean over the examples, each counted alike, {where}, got another. {instead}."
-        )
-
-
-def _refuse_parts(config: RunConfig, processes: Processes) -> None:
-    """Raises ValueError where a batch is to be computed in parts that have to be together."""
-    parts = config.steps.accumulate
-    if parts > 1 and processes.size > 1:
-        raise ValueError(
-            f"optimizer.accumulate: expected 1 on {processes.size} processes, whose last batches may have other "
-            f"numbers of parts, got {parts}. Leave it out, or train on one."
-        )
-    if parts > 1 and config.regime != "plain":
-        raise ValueError(
-            f"optimizer.accumulate: expected 1 with regime={config.regime}, whose last layer is that of a whole batch, "
-            f"got {parts}. Leave it out."
-        )
-
-
-def _network(config: RunConfig, dataset: Dataset) -> Any:
-    """Raises ValueError where the machine has not the memory for the parameters."""
-    try:
-        network = config.architecture.build_a(
-            nn.Module, input_shape=dataset.input_shape, num_classes=dataset.num_classes
-        )
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise ValueError(
-            f"architecture: expected parameters that fit into memory, got {config.architecture.options} for inputs "
-            f"{dataset.input_shape} ({str(error).partition(chr(10))[0]}). Reduce its width, or the inputs."
-        ) from error
-    if dataset.targets is not None and config.head.kind not in ("linear", "no_bias"):
-        raise ValueError(
-            f"architecture.head: expected linear or no_bias with targets, got {config.head.kind}, whose rows stand for "
-            "classes. Choose one of these."
-        )
-    put_head(network, config.head)
-    return network
 
 
 def set_threads(asked: int | Literal["auto"], training: Training, directory: RunDirectory) -> str:
