@@ -205,6 +205,8 @@ def _begin(
         lines.append(f"weights   {assembly.start}")
     if assembly.frozen:
         lines.append(f"frozen    {assembly.frozen}")
+    if assembly.lags:
+        lines.append(f"lags      {assembly.lags}")
     if assembly.layout:
         lines.append(f"layout    {assembly.layout}")
     lines.append(f"threads   {threads}")

@@ -30,6 +30,7 @@ from ncexp.training import machine
 from ncexp.training.averages import Averages
 from ncexp.training.canary import WrongGradients, check_gradients
 from ncexp.training.checkpoint import Position
+from ncexp.training.closures import LBFGS
 from ncexp.training.distributed import SINGLE, Processes
 from ncexp.training.loop import Training
 from ncexp.training.losses import (
@@ -98,6 +99,18 @@ class Assembly:
     def frozen(self) -> str:
         """A sentence for the run's log about what is not trained; else ""."""
         return frozen.describe() if (frozen := self.training.frozen) else ""
+
+    @property
+    def lags(self) -> str:
+        """A sentence for the run's log where what is evaluated will not be what is trained; else ""."""
+        norms = [one for one in self.training.network.modules() if getattr(one, "running_mean", None) is not None]
+        if not norms or not isinstance(self.training.optimizer, LBFGS | torch.optim.LBFGS):
+            return ""
+        return (
+            "batch norm's running statistics move by a part a step, and L-BFGS takes few and long ones: evaluated "
+            "errors may be those of another network. Choose one without batch norm, as architecture=mlp "
+            "architecture.batch_norm=false"
+        )
 
     def check_gradients(self) -> None:
         """Refuse gradients that a wrong kernel makes, on a CPU, once in this process for each network shape.

@@ -360,3 +360,14 @@ def test_sam_options_of_the_base_are_in_the_training_key(composed: Compose) -> N
     ).training.optimizer
     assert isinstance(optimizer, SAM)
     assert optimizer.optimizer.param_groups[0]["momentum"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "batch_norm", "said"), [("lbfgs", True, True), ("lbfgs", False, False), ("sgd", True, False)]
+)
+def test_lagging_batch_norm_is_said_of_lbfgs_alone(
+    composed: Compose, optimizer: str, batch_norm: bool, said: bool
+) -> None:
+    choices = [f"optimizer={optimizer}", f"architecture.batch_norm={str(batch_norm).lower()}"]
+    assembly = assemble(check(composed("architecture=mlp", *choices, base=CLOSED)))
+    assert ("without batch norm" in assembly.lags) == said
