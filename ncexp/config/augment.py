@@ -17,9 +17,11 @@ KEY = "augment"
 
 @dataclass(frozen=True, kw_only=True)
 class Crop:
-    """The image in a border of `padding` black pixels, and of that a window of the image's size at a random place."""
+    """The image in a border of `padding` black pixels, and of that a window of the image's size at a random place;
+    padding: None: an eighth of the shorter side, 4 of 32.
+    """
 
-    padding: Count = 4
+    padding: Count | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +96,11 @@ class Augment:
 
     def __str__(self) -> str:
         """``crop (padding 4), flip (probability 0.5)``."""
-        return ", ".join(
-            f"{name} ({', '.join(f'{option} {value}' for option, value in asdict(options).items())})"
+        words = {
+            name: ", ".join(f"{option} {value}" for option, value in asdict(options).items() if value is not None)
             for name, options in self.chosen.items()
-        )
+        }
+        return ", ".join(f"{name} ({said})" if said else name for name, said in words.items())
 
 
 def apart(raw: Any) -> Component:

@@ -147,17 +147,21 @@ def _grey_values(inputs: Tensor, standardization: Standardization, kind: torch.d
 class Augmentation:
     """The training batches of a run with augmentation; seed: the run's."""
 
-    def __init__(self, asked: Augment, images: Images, labels: Tensor, num_classes: int, seed: int) -> None:
-        self.chosen, self.mixes = asked.chosen, asked.mixes
+    def __init__(
+        self, asked: Augment, images: Images, labels: Tensor, num_classes: int, seed: int, views: int = 1
+    ) -> None:
+        self.chosen, self.mixes, self.views = asked.chosen, asked.mixes, views
         self._images, self._labels, self._num_classes, self._seed = images, labels, num_classes, seed
         for option in self.chosen.values():
             _refuse_unfit(option, images)
 
     @classmethod
-    def of(cls, asked: Augment, dataset: Dataset, seed: int) -> Augmentation:
-        """Raises ValueError for data that are no images held in memory, and what does not fit their shape."""
+    def of(cls, asked: Augment, dataset: Dataset, seed: int, views: int = 1) -> Augmentation:
+        """views: how many changed images of each example a batch has. Raises ValueError for data that are no images
+        held in memory, and what does not fit their shape.
+        """
         images = Images.of(dataset)
-        return cls(asked, images, dataset.train.labels, dataset.num_classes, seed)
+        return cls(asked, images, dataset.train.labels, dataset.num_classes, seed, views)
 
     @property
     def keeps_labels(self) -> bool:
@@ -173,10 +177,13 @@ class Augmentation:
         self, epoch: int, batch_size: int, order: Tensor, others: Tensor | None = None, start: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of (inputs, labels) along `order`, from batch number `start` on; labels (m, C) where they are mixed.
+        Of several views there are first one of each example, then the next, each with draws of its own.
 
         others: with which examples those of `order` are mixed; None: with those before them in their batch.
         """
         draws = self._draws(epoch)
+        words = [f"{epoch}/view {view}" for view in range(2, self.views + 1)]
+        more = [(word, self._draws(word)) for word in words]
         parts, mixed = order.cpu().split(batch_size), (order if others is None else others).cpu().split(batch_size)
         for step in range(start, len(parts)):
             places = parts[step]
@@ -188,6 +195,9 @@ class Augmentation:
                     before = self.inputs(epoch, mixed[step], draws)
                     other_labels = self._labels[mixed[step].to(self._labels.device)]
                 inputs, labels = self._mix(epoch, step, inputs, labels, before, other_labels)
+            if more:
+                inputs = torch.cat([inputs, *(self.inputs(word, places, drawn) for word, drawn in more)])
+                labels = labels.repeat(self.views)
             yield inputs, labels
 
     def inputs(self, epoch: int | str, places: Tensor, draws: dict[str, Tensor] | None = None) -> Tensor:
@@ -199,7 +209,7 @@ class Augmentation:
         drawn = {name: one[places].to(values.device, non_blocking=True) for name, one in draws.items()}
         for name, option in self.chosen.items():
             if isinstance(option, Crop):
-                values = crop(values, option.padding, *drawn[name].unbind(1))
+                values = crop(values, _padding(option, values.shape), *drawn[name].unbind(1))
             elif isinstance(option, Flip):
                 values = flip(values, drawn[name])
             elif isinstance(option, RandAugment):
@@ -218,7 +228,8 @@ class Augmentation:
         for name, option in self.chosen.items():
             generator = _generator(self._seed, epoch, name)
             if isinstance(option, Crop):
-                found[name] = torch.randint(0, 2 * option.padding + 1, (count, 2), generator=generator)
+                padding = _padding(option, self._images.values.shape)
+                found[name] = torch.randint(0, 2 * padding + 1, (count, 2), generator=generator)
             elif isinstance(option, Flip):
                 found[name] = torch.rand(count, generator=generator) < option.probability
             elif isinstance(option, Cutout):
@@ -314,6 +325,11 @@ class Redrawn:
         return f"evaluated/{self.epoch}/{draw}"
 
 
+def _padding(option: Crop, shape: torch.Size) -> int:
+    """The border; an eighth of the shorter side of the image, rounded up, where none is asked for."""
+    return option.padding or -(-min(shape[-2:]) // 8)
+
+
 def _length(option: Cutout, shape: torch.Size) -> int:
     """The side of the square; half the shorter side of the image, made even, where none is asked for."""
     return option.length or max(2, min(shape[-2:]) // 4 * 2)
@@ -324,10 +340,11 @@ def _refuse_unfit(option: Augmented, images: Images) -> None:
     channels, height, width = images.values.shape[1:]
     length = _length(option, images.values.shape) if isinstance(option, Cutout) else 0
     shortest, of = min(height, width), f"images {(channels, height, width)}"
-    if isinstance(option, Crop) and option.padding >= shortest:
+    padding = _padding(option, images.values.shape) if isinstance(option, Crop) else 0
+    if padding >= shortest:
         raise ValueError(
             f"dataset.augment.crop.padding: expected less than {shortest}, the shorter side of {of}, got "
-            f"{option.padding}. Lower it."
+            f"{padding}. Lower it."
         )
     if length % 2 or length > shortest:
         raise ValueError(

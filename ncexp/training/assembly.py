@@ -249,7 +249,9 @@ def _put_together(
     loss = build_loss(config, dataset, classifier, processes, trains)
     if config.regime == "renormalized":
         network = RenormalizedNetwork(network, classifier)
-    augmentation = Augmentation.of(config.augment, dataset, config.seed) if config.augment.chosen else None
+    augmentation, views = None, getattr(loss, "views", 1)
+    if config.augment.chosen:
+        augmentation = Augmentation.of(config.augment, dataset, config.seed, views)
     parameters = Parameters(network, frozen.tensors() if frozen else ())
     training = Training(
         network=network,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ncexp.architectures.heads import unit
-from ncexp.config import Positive
+from ncexp.config import ADDED, Positive
 
+#: One as everywhere, or the two of the paper.
+Views = Annotated[Literal[1, 2], ADDED]
 #: Similarities that are held at once: rows of a set's are taken some at a time where no gradient keeps them all.
 _AT_ONCE = 2**24
 
@@ -18,7 +22,8 @@ class SupervisedContrastive:
     last layer (Khosla et al. 2020, L_out of their two losses).
 
     P(i): the other examples of the batch that have the class of i. Those whose class has no other example are no
-    anchors; of a batch without any the first term is 0. Two views of every example are two rows of the batch.
+    anchors; of a batch without any the first term is 0. views: how many changed images of each example
+    (`dataset.augment`) a batch of the training has, rows of one class each.
 
     The second term is that of logits W h + b with h held fixed: it trains the last layer, which the first leaves as it
     is, and moves no feature. Their training has a second stage for it.
@@ -31,9 +36,9 @@ class SupervisedContrastive:
     no_ridge = "the features are trained against each other, by a loss in which the last layer has no part"
     task = "classes"
 
-    def __init__(self, num_classes: int, *, temperature: Positive = 0.1) -> None:
+    def __init__(self, num_classes: int, *, temperature: Positive = 0.1, views: Views = 1) -> None:
         del num_classes
-        self.temperature = temperature
+        self.temperature, self.views = temperature, views
 
     def __call__(self, logits: Tensor, labels: Tensor, features: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         del logits  # the same numbers, by which the features would be moved too

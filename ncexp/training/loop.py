@@ -71,6 +71,8 @@ class Training:
         #: in epoch 2 after the first of three steps.
         self._per_step = getattr(self.schedule, "per_step", False)
         self._repeats = needs_closure(self.optimizer)
+        #: Rows of a batch that are of one example; the step log has those of the first view.
+        self._views = self.augmentation.views if self.augmentation else 1
 
     def run_epoch(self, should_stop: Callable[[], bool]) -> dict[str, float]:
         """Train the rest of the epoch at `position`, then move to the next one.
@@ -163,7 +165,8 @@ class Training:
             logits = torch.cat([one for _, one in met])
         if log is not None:
             soft = labels.is_floating_point() and not self.data.labels.is_floating_point()
-            log.add(loss, logits, labels.argmax(1) if soft else labels)
+            count = len(labels) // self._views
+            log.add(loss, logits[:count], (labels.argmax(1) if soft else labels)[:count])
         if self.steps.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.steps.clip_norm)
         return loss
@@ -182,7 +185,7 @@ class Training:
         if penalty is not None:  # of a layer that the optimizer does not decay, as it is no parameter of its own
             loss = loss + penalty
         # Gradients are averaged over the processes, whose shares of a short batch may differ by an example.
-        weight = len(labels) * self.processes.size / batch
+        weight = len(labels) * self.processes.size / (batch * self._views)
         (loss if weight == 1 else loss * weight).backward()
         return met
 

@@ -76,6 +76,11 @@ def build_loss(
         smallest = smallest_batch(len(dataset.train), config.batch_size)
         scale = getattr(loss, "half_mse_scale", None)
         refuse_regime(config.regime, scale, classifier, smallest, processes.size, of_targets)
+    if (views := getattr(loss, "views", 1)) > 1 and not config.augment.chosen:
+        raise ValueError(
+            f"loss.views: expected 1 without dataset.augment, as all views of an image would be alike, got {views}. "
+            "Say dataset.augment=[crop,flip], or another."
+        )
     if config.augment.mixes:
         refuse_soft_labels(loss, config.loss.name, config.regime)
     return loss
