@@ -1,4 +1,4 @@
-"""Two changed images of each example in a batch of the training: which they are, what is trained on, what is counted."""
+"""Two changed images of each example in a batch: which they are, what is trained on, what is counted."""
 
 from __future__ import annotations
 
