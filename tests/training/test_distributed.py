@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from augmented import AUGMENTED
-from support import SMALL, assert_same_record, journals
+from support import CLOSE, SMALL, assert_same_record, journals
 from torch import nn
 
 from ncexp.training import Processes
@@ -29,7 +29,9 @@ OVERRIDES = [
 ]
 
 
-def run(folder: Path, outputs: str, processes: int, *overrides: str) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, outputs: str, processes: int, *overrides: str, base: list[str] = OVERRIDES
+) -> subprocess.CompletedProcess[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -37,7 +39,7 @@ def run(folder: Path, outputs: str, processes: int, *overrides: str) -> subproce
     torchrun = [sys.executable, "-m", "torch.distributed.run", *meet, "-m", "ncexp"]
     command = torchrun if processes > 1 else [sys.executable, "-m", "ncexp"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    arguments = [*command, *OVERRIDES, f"outputs={outputs}", *overrides]
+    arguments = [*command, *base, f"outputs={outputs}", *overrides]
     return subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -74,14 +76,20 @@ def test_two_processes_with_a_frozen_backbone_write_the_record_of_one(tmp_path: 
 
 @pytest.mark.slow
 def test_two_processes_with_augmentation_write_the_record_of_one(tmp_path: Path) -> None:
-    changed = [*AUGMENTED, "architecture.batch_norm=false"]
+    """Of a network that has learnt little the collapse is ill-conditioned: losses and errors are compared."""
+    base = [*AUGMENTED, "architecture.batch_norm=false", "evaluate_augmented=1", "analysis=[]"]
     for outputs, processes in (("one", 1), ("two", 2)):
-        done = run(tmp_path, outputs, processes, *changed)
+        done = run(tmp_path, outputs, processes, base=base)
         assert done.returncode == 0, done.stdout + done.stderr
     (one,), (two,) = tmp_path.glob("one/*_*"), tmp_path.glob("two/*_*")
     assert one.name == two.name
-    for name in journals(one):
+    for name in ("training.jsonl", *(str(path.relative_to(one)) for path in one.glob("measurements/errors_*.jsonl"))):
         assert_same_record(one / name, two / name)
+    of_changed = [next(path.glob("measurements/augmented_*.jsonl")).read_text().splitlines() for path in (one, two)]
+    for lines in zip(*of_changed, strict=True):
+        ours, theirs = map(json.loads, lines)
+        assert ours["train_augmented/error"] == theirs["train_augmented/error"]
+        assert ours["train_augmented/loss"] == pytest.approx(theirs["train_augmented/loss"], rel=CLOSE)
 
 
 @pytest.mark.slow
