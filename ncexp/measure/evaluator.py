@@ -32,6 +32,7 @@ from ncexp.measure.probes import Probe, Probes
 from ncexp.measure.ridge import Ridge, ridge_of
 from ncexp.measure.snapshot import MeasuredClasses, Snapshot, SplitSnapshot, as_stored
 from ncexp.training import SINGLE, Assembly, Diverged, Objective, Processes, is_mean_of_targets, label_weights
+from ncexp.training.averages import Averages
 from ncexp.training.closures import buffers_kept
 from ncexp.training.machine import seeded
 
@@ -47,7 +48,7 @@ class Subject:
     """What is evaluated: a network whose output is (logits, features), its loss, its data and the λ it trains with.
 
     Of a run on several processes each runs the network over a share, and all get the results of the whole; shared_out:
-    whether the data of each process are its share already.
+    whether the data of each process are its share already. averages: whose means the network has, None: none.
     """
 
     network: nn.Module
@@ -56,6 +57,7 @@ class Subject:
     ridge: Ridge
     processes: Processes = SINGLE
     shared_out: bool = False
+    averages: Averages | None = None
 
     @property
     def splits(self) -> dict[str, Examples]:
@@ -137,7 +139,8 @@ def subject_of(assembly: Assembly) -> Subject:
     ridge = ridge_of(training.optimizer, assembly.classifier, assembly.half_mse_scale)
     if ridge.weight > 0 and (notes := training.steps.ridge_notes()):
         ridge = replace(ridge, convention="; ".join([ridge.convention, *notes]))
-    return Subject(training.network, training.loss, assembly.dataset, ridge, training.processes)
+    parts = (training.network, training.loss, assembly.dataset, ridge, training.processes)
+    return Subject(*parts, averages=training.averages)
 
 
 def evaluate(subject: Subject, epoch: int, probes: Mapping[str, Probe]) -> Snapshot:

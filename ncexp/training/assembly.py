@@ -267,7 +267,7 @@ def _put_together(
         processes=processes,
         frozen=frozen,
         steps=config.steps,
-        averages=Averages(network, config.steps, config.epochs) if config.steps.average else None,
+        averages=Averages(network, config.steps, config.epochs) if trains and config.steps.average else None,
     )
     return Assembly(dataset, training, getattr(loss, "half_mse_scale", None), device, sentence, start)
 
