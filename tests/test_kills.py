@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import pytest
-from augmented import AUGMENTED
 from recorded_loops import measurements, record
 from rich.console import Console
 from support import PATIENCE_S, SMALL, Compose, journals, train
@@ -142,21 +141,6 @@ def test_thirty_kills_leave_journals_as_undisturbed_and_once_in_mlflow(
     (loop / "mine" / "training.jsonl").touch()  # a loop has no rows of its training; its key is no part of its name
     expected_points = journalled([path, loop / "mine"]).values()
     assert sorted(stored(store).values(), key=len) == sorted(expected_points, key=len)
-
-
-@pytest.mark.slow
-def test_twenty_kills_of_an_augmented_training_leave_the_same_bytes(composed: Compose, tmp_path: Path) -> None:
-    """At random calls of any function, and the run directory as an undisturbed run leaves it."""
-    more: list[str] = []  # of whatever else a step may do
-    expected = train(composed(*more, f"outputs={tmp_path / 'undisturbed'}", base=AUGMENTED)).path
-    raw = composed(*more, base=AUGMENTED)
-    path = check(raw).directory
-    rng = random.Random(0)
-    command = [*AUGMENTED, *more, f"outputs={raw['outputs']}"]
-    kill_and_finish(TRAINING, command, [rng.randrange(1, 20_000) for _ in range(20)])
-    assert journals(path) == journals(expected)
-    weights = RunDirectory(path).checkpoint(4)
-    assert weights.read_bytes() == RunDirectory(expected).checkpoint(4).read_bytes()
 
 
 @pytest.mark.slow

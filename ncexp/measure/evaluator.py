@@ -33,6 +33,7 @@ from ncexp.measure.probes import Probe, Probes
 from ncexp.measure.ridge import Ridge, decays_of, ridge_of
 from ncexp.measure.snapshot import MeasuredClasses, Snapshot, SplitSnapshot, as_stored
 from ncexp.training import SINGLE, Assembly, Diverged, Objective, Processes, is_mean_of_targets, label_weights
+from ncexp.training.averages import Averages
 from ncexp.training.closures import buffers_kept
 from ncexp.training.machine import seeded
 
@@ -50,7 +51,8 @@ class Subject:
     Of a run on several processes each runs the network over a share, and all get the results of the whole; shared_out:
     whether the data of each process are its share already. criterion: the loss as it was built; decays: of parameters
     by name, as far as they are part of the objective (`decays_of`). Both None where nobody here trains it.
-    augmentation: what the training makes of its images, None: nothing; it is not done to those evaluated.
+    augmentation: what the training makes of its images, None: nothing; it is not done to those evaluated. averages:
+    whose means the network has, None: none.
     """
 
     network: nn.Module
@@ -62,6 +64,7 @@ class Subject:
     criterion: object = None
     decays: Mapping[str, float] | None = None
     augmentation: Augmentation | None = None
+    averages: Averages | None = None
 
     @property
     def splits(self) -> dict[str, Examples]:
@@ -152,6 +155,7 @@ def subject_of(assembly: Assembly) -> Subject:
         criterion=assembly.criterion,
         decays=decays_of(training.optimizer, training.network),
         augmentation=training.augmentation,
+        averages=training.averages,
     )
 
 

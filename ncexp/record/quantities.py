@@ -317,8 +317,16 @@ OF_LAYERS = [
     for row in _COLLAPSE
     if row.of_layers
 ]
+#: Loss, error and `collapse` of the weights that are trained, in a run that is evaluated on their averages.
+OF_TRAINED = [
+    replace(row, name=f"trained/{row.quantity}", label=f"{row.short}, trained weights{row.label[len(row.short) :]}",
+            summary=(), report=(), view=(), panel="", of_layers=False)
+    for row in (*_ERRORS[:2], *_COLLAPSE)
+    if row.quantity != "nearest_class_center_mismatch"
+]  # fmt: skip
 QUANTITIES = (
     *_ERRORS, *TARGETS, *CALIBRATION, *_COLLAPSE, *REGRESSION_COLLAPSE, *SPECTRA, *OF_LAYERS, *OF_MORE_LAYERS, *DEPTH,
-    *_GEOMETRY, *_DECOMPOSITION, *DECOMPOSITION_OF_TARGETS, *_PATH, *_FIT_OF_PATH, *_THEORY, *_ROBUSTNESS, *OUTSIDE
+    *_GEOMETRY, *_DECOMPOSITION, *DECOMPOSITION_OF_TARGETS, *_PATH, *_FIT_OF_PATH, *_THEORY, *_ROBUSTNESS, *OUTSIDE,
+    *OF_TRAINED,
 )  # fmt: skip
 _ROWS = {(split, row.name): row for row in QUANTITIES for split in row.splits}

@@ -58,6 +58,7 @@ FAMILIES = {
     "theory": "The closed form of a simulation (ncexp simulate)",
     "robustness": "Robustness (analysis robustness)",
     "outside": "Out of distribution (analysis outside)",
+    "trained": "The trained weights of a run with averages (analysis trained_weights)",
 }
 
 

@@ -268,7 +268,7 @@ def _put_together(
         frozen=frozen,
         augmentation=augmentation,
         steps=config.steps,
-        averages=Averages(network, config.steps, config.epochs) if config.steps.average else None,
+        averages=Averages(network, config.steps, config.epochs) if trains and config.steps.average else None,
     )
     return Assembly(dataset, training, loss, device, sentence, start)
 

@@ -32,6 +32,8 @@ class Averages:
         self._begins = steps.average_from * epochs
         self._means = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
         self._count = 0
+        #: The network's own weights, while the means are in their place.
+        self._own: dict[str, Tensor] = {}
 
     def after_step(self) -> None:
         """Take up the weights of a step."""
@@ -60,12 +62,25 @@ class Averages:
         if self._count == 0:
             yield
             return
-        own = {name: tensor.clone() for name, tensor in self._network.state_dict().items()}
+        self._own = {name: tensor.clone() for name, tensor in self._network.state_dict().items()}
         self._set(self._means)
         try:
             yield
         finally:
-            self._set(own)
+            self._set(self._own)
+            self._own = {}
+
+    @contextmanager
+    def set_aside(self) -> Iterator[None]:
+        """Within it, and within `in_place`, the network has its own weights all the same."""
+        if not self._own:
+            yield
+            return
+        self._set(self._own)
+        try:
+            yield
+        finally:
+            self._set(self._means)
 
     @torch.no_grad()
     def _set(self, values: Mapping[str, Tensor]) -> None:

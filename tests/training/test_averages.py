@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ncexp.config import ConfigError, Steps, check
 from ncexp.measure import subject_of
+from ncexp.record.quantities import OF_TRAINED, find
 from ncexp.training import Interrupted, Training, assemble, load_resume, load_weights, save_resume
 from ncexp.training.averages import Averages
 
@@ -189,3 +190,31 @@ def test_ridge_says_that_the_weights_are_averages(composed: Compose) -> None:
     plain, ours = (subject_of(assemble(check(composed(*more)))).ridge for more in ([], ["optimizer.average=swa"]))
     assert ours.weight == plain.weight > 0
     assert ours.convention == f"{plain.convention}; it is that of the weights that are averaged"
+
+
+# Both recorded
+
+
+def rows(directory: Any, name: str) -> list[dict[str, Any]]:
+    (path,) = directory.measurements.glob(f"{name}_*.jsonl")
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_numbers_of_the_trained_weights_are_those_of_a_run_without_averages(composed: Compose) -> None:
+    both = train(composed(*QUIET, "optimizer.average=ema", "analysis=[collapse,trained_weights]"))
+    plain = train(composed(*QUIET))
+    for ours, errors, collapse in zip(
+        rows(both, "trained_weights"), rows(plain, "errors"), rows(plain, "collapse"), strict=True
+    ):
+        theirs = errors | collapse
+        renamed = {name: f"{name.split('/')[0]}/trained/{name.split('/')[-1]}" for name in theirs if name != "epoch"}
+        assert ours == {"epoch": theirs["epoch"], **{renamed[name]: theirs[name] for name in renamed}}
+        assert all(find(name) is not None for name in renamed.values())
+    averaged = rows(both, "collapse")[-1]
+    assert averaged["train/collapse/nc1_trace"] != ours["train/trained/nc1_trace"]
+    assert {row.on(split) for row in OF_TRAINED for split in row.splits} == {*ours} - {"epoch"}
+
+
+def test_trained_weights_of_a_run_without_averages_are_refused(composed: Compose) -> None:
+    with pytest.raises(ConfigError, match=r"analysis\.trained_weights\.averages: expected a run that trains with"):
+        train(composed(*QUIET, "analysis=[trained_weights]"))

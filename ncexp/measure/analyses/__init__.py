@@ -15,3 +15,4 @@ from ncexp.measure.analyses.from_statistics import (
 from ncexp.measure.analyses.geometry import Geometry
 from ncexp.measure.analyses.outside import Outside
 from ncexp.measure.analyses.portrait import Portrait
+from ncexp.measure.analyses.trained_weights import TrainedWeights
