@@ -33,10 +33,10 @@ def test_key_is_as_before_without_and_follows_what_is_asked_for(composed: Compos
     assert key() == check(bare).key == key("dataset.augment=[]")
     assert "augment" not in check(composed(base=DIGITS)).raw["dataset"]
     both = key("dataset.augment=[flip,crop]")
-    assert both == key("dataset.augment=[{crop:{padding:4}},flip]")
+    assert both == key("dataset.augment=[{crop:{padding:null}},flip]")
     assert len({key(), both, key("dataset.augment=[{crop:{padding:3}},flip]"), key("dataset.augment=[crop]")}) == 4
     written = check(composed("dataset.augment=[flip,crop]", base=DIGITS)).raw
-    assert written["dataset"]["augment"] == [{"crop": {"padding": 4}}, {"flip": {"probability": 0.5}}]
+    assert written["dataset"]["augment"] == [{"crop": {"padding": None}}, {"flip": {"probability": 0.5}}]
     assert check(written).key == both
 
 

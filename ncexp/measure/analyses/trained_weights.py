@@ -11,8 +11,8 @@ from ncexp.measure.snapshot import Snapshot
 
 
 class TrainedWeights:
-    """``trained/loss``, ``trained/error`` and every number of `NeuralCollapse`, as ``trained/nc1_trace``, of θ itself in
-    a run with `optimizer.average`, whose other numbers are those of θ̄. One more pass over all splits.
+    """``trained/loss``, ``trained/error`` and every number of `NeuralCollapse`, as ``trained/nc1_ratio``, of θ itself,
+    of a run with `optimizer.average`, whose other numbers are those of θ̄. One more pass over all splits.
 
     θ is in no file that is kept, so it is measured while the run trains, or not at all.
     """
