@@ -35,6 +35,8 @@ class SupervisedContrastive:
     half_mse_scale = None
     no_ridge = "the features are trained against each other, by a loss in which the last layer has no part"
     task = "classes"
+    #: The features know nothing of the last layer.
+    apart = True
 
     def __init__(self, num_classes: int, *, temperature: Positive = 0.1, views: Views = 1) -> None:
         del num_classes

@@ -82,10 +82,17 @@ def _less(logits: Tensor, labels: Tensor, less: Tensor) -> Tensor:
 
 
 def refuse_other_head(loss: object, name: str, layer: nn.Linear) -> None:
-    """Raises ValueError for a loss of cosines with a last layer that decides by more than these."""
+    """Raises ValueError for a loss of cosines with a last layer that decides by more than these, and for one that
+    trains the features apart from the last layer where that is fixed: the two would never meet.
+    """
     fixed = "weight" in dict(layer.named_buffers(recurse=False))
     if getattr(loss, "of_cosines", False) and not fixed and unit_rows(layer) is None:
         raise ValueError(
             f"architecture.head: expected one that decides by cosines with loss={name}, which trains these alone, got "
             "a linear layer. Choose head=hyperspherical, normalized or etf_fixed, or loss=cross_entropy."
+        )
+    if getattr(loss, "apart", False) and fixed:
+        raise ValueError(
+            f"architecture.head: expected one that is trained with loss={name}, which trains the features apart from "
+            "the last layer, got a fixed one. Choose head=linear, or another loss."
         )
