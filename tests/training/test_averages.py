@@ -200,7 +200,7 @@ def rows(directory: Any, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_numbers_of_the_trained_weights_are_those_of_a_run_without_averages(composed: Compose) -> None:
+def test_numbers_of_trained_weights_are_those_of_a_plain_run(composed: Compose) -> None:
     both = train(composed(*QUIET, "optimizer.average=ema", "analysis=[collapse,trained_weights]"))
     plain = train(composed(*QUIET))
     for ours, errors, collapse in zip(

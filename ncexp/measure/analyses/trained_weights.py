@@ -11,7 +11,7 @@ from ncexp.measure.snapshot import Snapshot
 
 
 class TrainedWeights:
-    """``trained/loss``, ``trained/error`` and every number of `NeuralCollapse`, as ``trained/nc1_trace``, of θ itself in
+    """``trained/loss``, ``trained/error`` and every number of `NeuralCollapse`, as ``trained/cdnv``, of θ in
     a run with `optimizer.average`, whose other numbers are those of θ̄. One more pass over all splits.
 
     θ is in no file that is kept, so it is measured while the run trains, or not at all.
