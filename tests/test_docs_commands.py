@@ -22,6 +22,7 @@ PAGES = {
     "central_path": 9,
     "depth": 2,
     "fashion_mnist": 5,
+    "free_features": 1,
     "optimizers": 3,
     "outside": 5,
     "regression": 6,
