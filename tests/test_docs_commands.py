@@ -23,6 +23,7 @@ PAGES = {
     "central_path": 9,
     "depth": 2,
     "fashion_mnist": 5,
+    "free_features": 1,
     "heads_and_losses": 6,
     "optimizers": 3,
     "outside": 5,
