@@ -41,6 +41,7 @@ NOT_OF_STATISTICS = {
     *("collapse/nearest_class_center_mismatch", "path/decision_mismatch", "path/time"),
     *("mse/ridge_weight", "mse/ridge_bias"),
     *("mse/loss_ls_span", "mse/loss_ls_spread"),  # of targets
+    *(f"geometry/minimum_{name}" for name in ("excess", "outputs", "features", "weights")),  # of free features
 }
 EPSILON = mpf(2) ** -52
 # Digits that the docstring of `decompose_mse` promises, and that one division more costs.

@@ -115,7 +115,7 @@ def measured(
     else:
         batches = DataLoader(TensorDataset(inputs, labels), batch_size=7)
     data = LoadedExamples("train", batches, torch.device("cpu"), SINGLE)
-    loss = lambda logits, labels, features: nn.functional.cross_entropy(logits, labels)  # noqa: E731
+    loss = lambda logits, labels, features, layer: nn.functional.cross_entropy(logits, labels)  # noqa: E731
     subject = Subject(network, loss, LoadedData({"train": data}, CLASSES), Ridge(0.0, 0.0, ""))
     analysis = LayerwiseCollapse(modules=[module], features=features)  # type: ignore[arg-type]
     return run_analysis(analysis, evaluate(subject, 1, analysis.probes), None)

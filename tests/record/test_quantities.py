@@ -42,19 +42,31 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     regression = ["dataset=synthetic_regression", "dataset.num_train=60", "epochs=1", "batch_size=60"]
     free = ["dataset=unconstrained", "architecture=unconstrained_features", "epochs=1", "batch_size=200", "loss=mse"]
     free += ["analysis=[geometry]", "analysis.geometry.minimum=true"]
+    averaged = [*data, *network[:2], "epochs=1", "batch_size=20", "optimizer.average=ema", "analysis=[trained_weights]"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ncexp.main.report_run", lambda *_, **__: None)  # figures take seconds
         patch.setattr("ncexp.recorder.draw_run", lambda *_: None)
         for words in ([*data, *network, *few, analyses], regression, free):
             run(compose_mapping("config", [*words, *where]), Console(file=io.StringIO()))
+        apart = [*averaged, f"outputs={outputs / 'averaged'}", "tracking.enabled=false"]
+        run(compose_mapping("config", apart), Console(file=io.StringIO()))
         batches = [(torch.randn(40, 6, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 3)]
         with ncexp.Recorder(outputs / "occurring", num_classes=5, classifier="0", classes="occurring") as recorder:
             occurring = recorder.evaluate(1, torch.nn.Sequential(torch.nn.Linear(6, 5)), batches, batches)
     saved, targets = read_run(next(outputs.glob("gaussian*mlp*"))), read_run(next(outputs.glob("synthetic*mlp*")))
     at_minimum = read_run(next(outputs.glob("unconstrained*")))
+    trained = read_run(next(outputs.glob("averaged/gaussian*"))).records
     comparison = compare_with_path(saved)
     assert comparison is not None
-    records = (*saved.records, *saved.training, *comparison.records(), *targets.records, *at_minimum.records, occurring)
+    records = (
+        *saved.records,
+        *saved.training,
+        *comparison.records(),
+        *targets.records,
+        *at_minimum.records,
+        *trained,
+        occurring,
+    )
     return {name for record in records for name in record} - {"epoch"}
 
 
