@@ -107,8 +107,8 @@ class Assembly:
         if not norms or not isinstance(self.training.optimizer, LBFGS | torch.optim.LBFGS):
             return ""
         return (
-            "batch norm's running statistics move by a part a step, and L-BFGS takes few and long ones: evaluated "
-            "errors may be those of another network. Choose one without batch norm, as architecture=mlp "
+            "batch norm's running statistics move by a part an evaluation, and L-BFGS takes few and long steps: "
+            "evaluated errors may be those of another network. Choose one without batch norm, as architecture=mlp "
             "architecture.batch_norm=false"
         )
 

@@ -1,15 +1,17 @@
 """Optimizers that evaluate the loss several times a step, L-BFGS and SAM, and what the later evaluations leave alone.
 
 A step is of one batch however often its loss is taken. The first evaluation is the step's: it is logged, and moves
-running statistics and random generators. Every later one sees the same random numbers (dropout masks), and leaves
-buffers and generators as the first left them.
+random generators. Every later one sees the same random numbers (dropout masks), and leaves generators as the first left
+them. SAM's second evaluation, at weights that are given up again, leaves buffers alone, too. Those of L-BFGS move batch
+norm's running statistics as in a loop of torch alone: of the first alone they would be behind the weights by a step of
+twenty iterations, and evaluation would be of another network.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Annotated, Any, Literal
 
 import torch
@@ -47,11 +49,12 @@ def refuse_repeated(optimizer: Optimizer, choice: str, others: Mapping[str, Any]
 class Closure:
     """The loss of one step's batch and its gradients, for an optimizer that calls for them any number of times.
 
-    evaluate: computes both, anew; its argument is whether this is the step's own evaluation, the first.
+    evaluate: computes both, anew; its argument is whether this is the step's own evaluation, the first. keeps_buffers:
+    whether later evaluations leave the network's buffers as the first left them.
     """
 
-    def __init__(self, network: nn.Module, evaluate: Callable[[bool], Tensor]) -> None:
-        self._network, self._evaluate = network, evaluate
+    def __init__(self, network: nn.Module, evaluate: Callable[[bool], Tensor], *, keeps_buffers: bool) -> None:
+        self._network, self._evaluate, self._keeps_buffers = network, evaluate, keeps_buffers
         self._begun: list[Tensor] | None = None
 
     def __call__(self) -> Tensor:
@@ -59,7 +62,7 @@ class Closure:
             self._begun = _generators()
             return self._evaluate(True)
         after = _generators()
-        with buffers_kept(self._network):
+        with buffers_kept(self._network) if self._keeps_buffers else nullcontext():
             _set_generators(self._begun)
             loss = self._evaluate(False)
         _set_generators(after)

@@ -16,7 +16,7 @@ from ncexp.datasets import Examples
 from ncexp.datasets.augmentation import Augmentation, neighbours
 from ncexp.training.averages import Averages
 from ncexp.training.checkpoint import Position
-from ncexp.training.closures import Closure, needs_closure
+from ncexp.training.closures import SAM, Closure, needs_closure
 from ncexp.training.distributed import SINGLE, Processes
 from ncexp.training.losses import Objective
 from ncexp.training.machine import Diverged, Interrupted, autocast, rounding
@@ -136,7 +136,11 @@ class Training:
     def _step(self, inputs: Tensor, labels: Tensor, log: StepLog) -> None:
         """Nothing here waits for the device, unless the optimizer does."""
         if self._repeats:
-            evaluate = Closure(self.network, lambda first: self._gradients(inputs, labels, log if first else None))
+            evaluate = Closure(
+                self.network,
+                lambda first: self._gradients(inputs, labels, log if first else None),
+                keeps_buffers=isinstance(self.optimizer, SAM),
+            )
             self.optimizer.step(evaluate)  # type: ignore[arg-type]  # torch's own say that it is a float
         else:
             self._gradients(inputs, labels, log)

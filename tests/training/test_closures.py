@@ -237,6 +237,27 @@ def test_lbfgs_equals_the_plain_loop_of_torchs_own(decay: float) -> None:
         assert float((tensor - expected[name]).abs().max()) <= tolerance
 
 
+def test_lbfgs_moves_running_statistics_as_torchs_own_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bit by bit, batch norm's statistics too; without dropout, whose masks a plain loop draws anew."""
+    monkeypatch.setattr(nn.Dropout, "forward", lambda self, inputs: inputs)
+    ours = training(lambda parameters: lbfgs(parameters, max_iter=5, weight_decay=0.0), batch_size=NUM_EXAMPLES)
+    torch.manual_seed(0)
+    network, split = Noisy(), data()
+    optimizer = torch.optim.LBFGS(network.parameters(), max_iter=5, history_size=10, line_search_fn="strong_wolfe")
+    order = ours._order(1)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(network(split.inputs[order])[0], split.labels[order])
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)  # type: ignore[arg-type]
+    ours.run_epoch(lambda: False)
+    assert_same(state(ours.network), state(network))
+    assert int(network.body[1].num_batches_tracked) > 3
+
+
 def test_lbfgs_decays_by_name_and_leaves_what_has_no_gradient() -> None:
     moved, still = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
     optimizer = LBFGS([{"params": [moved], "weight_decay": 1.0}, {"params": [still], "weight_decay": 1.0}], lr=1.0)
@@ -277,13 +298,15 @@ def test_lbfgs_rests_where_the_derived_ridge_is_stationary() -> None:
 # What repeated evaluations leave alone
 
 
-def test_repeated_evaluation_counts_one_batch_and_sees_the_same_dropout() -> None:
-    ours, drawn = training(lbfgs), list[Tensor]()
+@pytest.mark.parametrize("sam", [True, False])
+def test_batch_norm_counts_sams_first_evaluation_and_all_of_lbfgs(sam: bool) -> None:
+    ours, drawn = training(sam_of(momentum) if sam else lbfgs), list[Tensor]()
     ours.network.body[3].register_forward_hook(lambda *call: drawn.append((call[2] != 0) | (call[1][0] == 0)))  # type: ignore[index, union-attr]
     ours.run_epoch(lambda: False)
     steps = NUM_EXAMPLES // BATCH_SIZE
-    assert int(ours.network.body[1].num_batches_tracked) == steps  # type: ignore[index, union-attr, arg-type]
-    assert len(drawn) > 2 * steps  # it did evaluate several times
+    counted = int(ours.network.body[1].num_batches_tracked)  # type: ignore[index, union-attr, arg-type]
+    assert counted == (math.ceil(NUM_EXAMPLES / BATCH_SIZE) if sam else len(drawn))
+    assert len(drawn) > (1 if sam else 2) * steps  # it did evaluate several times
     assert ours.position == Position(epoch=2)
 
 
