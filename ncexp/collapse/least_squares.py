@@ -180,7 +180,7 @@ def _decomposed(
     if not statistics.hold_squares:
         return MSEDecomposition(**dict.fromkeys((field.name for field in fields(MSEDecomposition)), math.nan))
     problem = _problem(statistics, ridges, classifier.bias is not None)
-    optimum = _minimizer(problem)
+    optimum = problem.minimizer()
     nc1, nc23 = problem.least_terms(optimum)
     fit = class_mean_fit(problem.statistics, classifier, problem.class_basis)
     perp = problem.distance(classifier, fit)
@@ -250,12 +250,6 @@ def _problem(statistics: ClassStatistics, ridges: tuple[float, float], bias: boo
     return regular if regular is not None else FactoredProblem(statistics, weight_ridge, bias_ridge, bias)
 
 
-# Likewise for the terms and for the distance to the path.
-@functools.lru_cache(maxsize=1)
-def _minimizer(problem: WhitenedProblem | FactoredProblem) -> LinearClassifier:
-    return problem.minimizer()
-
-
 def _rounding_of_loss(statistics: ClassStatistics, classifier: LinearClassifier) -> Tensor:
     """A bound on what rounding to ε = 2⁻⁵² adds to L: P² ε Σ_i ‖w_i‖² (d_i + max_c μ_ci²), w_i column i of W."""
     moments = statistics.within_class_covariance.diagonal() + statistics.class_means.square().amax(0)
@@ -305,7 +299,7 @@ def distance_to_path(statistics: ClassStatistics, classifier: LinearClassifier, 
     terms = decompose_mse(statistics, classifier, ridge)
     classifier = classifier.to(statistics.class_means.device)
     _require_squares(statistics)
-    best = _extended(_minimizer(_problem(statistics, ridge_pair(ridge), classifier.bias is not None)))
+    best = _extended(_problem(statistics, ridge_pair(ridge), classifier.bias is not None).minimizer())
     mine = _extended(classifier)
     total = max(terms.loss, terms.loss_ls + terms.loss_ls_perp)
     return PathDistance(

@@ -139,6 +139,7 @@ def serve(descriptor: int) -> None:
             _print_all_to(log)
             with warnings.catch_warnings():  # the next task shows what this one hid or has shown
                 state = _work(Path(configuration), stop)
+                _write_out()
                 _free_memory()
             # What was asked of this task is not asked of the next. It is forgotten before the result is sent: whoever
             # has read that may mean the next.
@@ -180,6 +181,13 @@ def _print_all_to(log: str) -> None:
     os.dup2(file, 1)
     os.dup2(file, 2)
     os.close(file)
+
+
+def _write_out() -> None:
+    """What Python and the C library hold back for a file goes to this task's, and not to that of the next."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    _C.fflush(None)
 
 
 def _free_memory() -> None:
