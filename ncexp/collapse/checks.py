@@ -39,6 +39,18 @@ def check_layer(class_means: Tensor, weight: Tensor) -> None:
         )
 
 
+def check_free_targets(targets: Tensor, num_features: int) -> None:
+    """Refuses targets that free features cannot fit, of another shape or kind or not finite, and a width below 1."""
+    if targets.ndim != 2 or not targets.numel() or not targets.is_floating_point():
+        raise ValueError(
+            f"targets: expected a floating tensor of shape (n, m), got {tuple(targets.shape)} of {targets.dtype}. Pass "
+            "one row per example."
+        )
+    require_finite("targets", all_finite(targets))
+    if num_features < 1:
+        raise ValueError(f"num_features: expected at least 1, got {num_features}. Pass the features' width P.")
+
+
 def all_finite(values: Tensor) -> Tensor:
     """Whether no entry is NaN or infinite; a scalar on the values' device."""
     # The extremes of a tensor are NaN where any entry is, and infinite where any is: one read, no mask.

@@ -36,7 +36,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ncexp.collapse.checks import all_finite, require_finite
+from ncexp.collapse.checks import check_free_targets
 
 #: A mean, or a product of singular vectors, of float64 numbers that is 0; of targets that were float32 once.
 _ROUNDING = 1e-7
@@ -200,14 +200,7 @@ def _refuse_other_bias(residual: Tensor, kept: Tensor, mean: Tensor, decay: floa
 
 
 def _check(targets: Tensor, num_features: int, decays: Sequence[float], bias_decay: float | None, scale: float) -> None:
-    if targets.ndim != 2 or not targets.numel() or not targets.is_floating_point():
-        raise ValueError(
-            f"targets: expected a floating tensor of shape (n, m), got {tuple(targets.shape)} of {targets.dtype}. Pass "
-            "one row per example."
-        )
-    require_finite("targets", all_finite(targets))
-    if num_features < 1:
-        raise ValueError(f"num_features: expected at least 1, got {num_features}. Pass the layers' width P.")
+    check_free_targets(targets, num_features)
     if len(decays) < 2:
         raise ValueError(f"decays: expected λ_H, λ_1, ..., λ_k, at least two, got {len(decays)}. Pass one each.")
     _check_positive("decays", decays)

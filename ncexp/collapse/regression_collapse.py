@@ -32,7 +32,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ncexp.collapse.checks import all_finite, check_features, require_finite
+from ncexp.collapse.checks import all_finite, check_features, check_free_targets, require_finite
 from ncexp.collapse.known_directions import known_directions, units_rounding
 from ncexp.collapse.linear_algebra import ROUND_OFF
 from ncexp.collapse.target_statistics import TargetStatistics
@@ -318,14 +318,7 @@ def free_features_minimum(
 
 
 def _check_free_features(targets: Tensor, num_features: int, ridges: dict[str, float]) -> None:
-    if targets.ndim != 2 or not targets.numel() or not targets.is_floating_point():
-        raise ValueError(
-            f"targets: expected a floating tensor of shape (n, m), got {tuple(targets.shape)} of {targets.dtype}. Pass "
-            "one row per example."
-        )
-    require_finite("targets", all_finite(targets))
-    if num_features < 1:
-        raise ValueError(f"num_features: expected at least 1, got {num_features}. Pass the features' width P.")
+    check_free_targets(targets, num_features)
     for name, ridge in ridges.items():
         if not 0 < ridge < math.inf:
             raise ValueError(f"{name}: expected a finite number > 0, got {ridge}. At 0 no minimum is attained.")

@@ -7,6 +7,7 @@ import inspect
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -87,9 +88,12 @@ def divide(
 
 def _parameters(key: str, target: Any) -> dict[str, inspect.Parameter]:
     try:
-        return dict(inspect.signature(locate(key, target), eval_str=True).parameters)
-    except (ValueError, TypeError, NameError, AttributeError, SyntaxError):
+        signature = inspect.signature(locate(key, target))
+    except (ValueError, TypeError):
         return {}  # whoever calls it says what is wrong
+    with suppress(NameError, AttributeError, SyntaxError, TypeError):  # names that are there for a type checker alone
+        signature = inspect.signature(locate(key, target), eval_str=True)
+    return dict(signature.parameters)
 
 
 def _refuses(parameter: inspect.Parameter, word: str) -> bool:

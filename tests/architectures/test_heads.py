@@ -248,3 +248,16 @@ def test_head_begins_where_the_linear_layer_does(composed: Compose) -> None:
     fixed = [assemble(check(build("architecture.head=etf_fixed", f"seed={s}"))).classifier.weight for s in (0, 0, 1)]
     assert torch.equal(fixed[0], fixed[1])
     assert not torch.equal(fixed[0], fixed[2])
+
+
+def unevaluable(input_shape: Anything, num_classes: Anything, *, head: str = "round", weights: str = "mine") -> Any:  # type: ignore[name-defined]  # noqa: F821
+    """Its annotations name what only a type checker knows."""
+
+
+def test_own_options_stay_own_whatever_their_annotations() -> None:
+    given = {"_target_": f"{__name__}.unevaluable", "head": "square", "weights": "yours", "freeze": "backbone"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ncexp.config.start.locate", lambda key, target: unevaluable)
+        of_target, ours = divide(given)
+    assert of_target == {name: given[name] for name in ("_target_", "head", "weights")}
+    assert ours == {"freeze": "backbone"}
