@@ -255,9 +255,10 @@ def _choices(raw: Mapping[str, Any]) -> dict[str, Any]:
             _flatten(group, raw[group], flat)
     if digest := flat.pop("architecture.weights_sha256", None):  # a file is its bytes, wherever it lay
         flat["architecture.weights"] = f"{Path(str(flat.get('architecture.weights'))).name}@{str(digest)[:8]}"
-    if augment := flat.pop("dataset.augment", None):  # "crop(4)+flip(0.5)", of a list of {name: options}
+    if augment := flat.pop("dataset.augment", None):  # "crop+flip(0.5)", of a list of {name: options}
         parts = [next(iter(one.items())) for one in augment]
-        flat["dataset.augment"] = "+".join(f"{name}({','.join(map(str, given.values()))})" for name, given in parts)
+        said = [(name, ",".join(str(value) for value in given.values() if value is not None)) for name, given in parts]
+        flat["dataset.augment"] = "+".join(f"{name}({options})" if options else name for name, options in said)
     if "optimizer" in raw:
         flat["lr"] = raw["optimizer"].get("lr")
     names = ("seed", "epochs", "batch_size", "precision", "compile")

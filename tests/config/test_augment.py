@@ -12,6 +12,7 @@ from ncexp.config import ConfigError, check
 from ncexp.config.augment import augment_of
 from ncexp.datasets import Dataset, Split
 from ncexp.datasets.augmentation import Augmentation
+from ncexp.record.saved_run import _choices
 from ncexp.training import assemble
 
 DIGITS = [
@@ -121,3 +122,8 @@ def test_unknown_white_is_refused(asked: str, message: str) -> None:
             Dataset(Split(inputs, labels), Split(inputs, labels), 2),
             0,
         )
+
+
+def test_tables_name_augmentations_with_the_options_that_were_stated(composed: Compose) -> None:
+    raw = check(composed("dataset.augment=[crop,{flip:{probability:0.25}},{cutout:{length:4}}]", base=DIGITS)).raw
+    assert _choices(raw)["dataset.augment"] == "crop+flip(0.25)+cutout(4)"
