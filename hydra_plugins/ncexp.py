@@ -1,5 +1,6 @@
 """Hydra finds plugins in this namespace only: the launchers and sweepers of ncexp.launching, and their options."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,14 @@ class LocalLauncher(launcher.LocalLauncher):
 
 
 class Sweeper(BasicSweeper):
-    """Hydra's combinations of overrides, all handed to one of our launchers at once, whose results go to the task."""
+    """Hydra's combinations of overrides, all handed to one of our launchers at once, whose results go to the task.
+
+    grids: several sets of combinations, each with those of `params` and of the command, for a sweep that is no product.
+    """
+
+    def __init__(self, params: Any = None, grids: Sequence[Mapping[str, Any]] | None = None) -> None:
+        super().__init__(max_batch_size=None, params=params)
+        self._grids = grids or [{}]
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
         """What Hydra hands over before `sweep`."""
@@ -40,34 +48,42 @@ class Sweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Carry out every combination. Raises ConfigError for what only a search can."""
         assert isinstance(self.launcher, launcher.CheckedLauncher)
-        overrides = self.overrides_of(arguments)
-        if intervals := [one for one in overrides if one.is_interval_sweep()]:
-            key, words = intervals[0].get_key_element(), intervals[0].get_value_string()
-            raise ConfigError(
-                f"{key}: expected values, as in {key}=1,2, got {words}. For a search add hydra/sweeper=optuna."
-            )
-        (combinations,) = self.split_arguments(overrides, None)
+        combinations: list[list[str]] = []
+        for grid in self._grids:
+            overrides = self.overrides_of(arguments, grid)
+            if intervals := [one for one in overrides if one.is_interval_sweep()]:
+                key, words = intervals[0].get_key_element(), intervals[0].get_value_string()
+                raise ConfigError(
+                    f"{key}: expected values, as in {key}=1,2, got {words}. For a search add hydra/sweeper=optuna."
+                )
+            combinations += self.split_arguments(overrides, None)[0]
         sweep, asked = self.launcher.prepare(combinations)
         if now := self.launcher.carry_out(sweep, asked, range(len(asked))):
             self.launcher.conclude(sweep, asked, now)
             self._task.finished(now.states.values())
 
-    def overrides_of(self, arguments: list[str]) -> list[Override]:
-        """The words of hydra.sweeper.params, then those of the command."""
+    def overrides_of(self, arguments: list[str], grid: Mapping[str, Any] | None = None) -> list[Override]:
+        """The words of hydra.sweeper.params, those of a grid, then those of the command."""
         assert self.hydra_context is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        return parser.parse_overrides([*self._parse_config(), *arguments])
+        of_grid = [f"{key}={values}" for key, values in (grid or {}).items()]
+        return parser.parse_overrides([*self._parse_config(), *of_grid, *arguments])
 
 
 class OptunaSweeper(Sweeper):
     """hydra/sweeper=optuna."""
 
     def __init__(self, params: Any = None, **options: Any) -> None:
-        super().__init__(max_batch_size=None, params=params)
+        super().__init__(params, options.pop("grids", None))
         self._options: Any = OmegaConf.to_container(OmegaConf.create(options), resolve=True)
 
     def sweep(self, arguments: list[str]) -> None:
         """Search; the task function gets the states of what is left."""
+        if self._grids != [{}]:
+            raise ConfigError(
+                f"hydra.sweeper.grids: expected none in a search, got {len(self._grids)}. Choose another sweep=, or "
+                "leave out hydra/sweeper=optuna."
+            )
         try:
             from ncexp.launching.search import Search
         except ImportError as error:

@@ -6,6 +6,7 @@ from support import slow
 from torch import nn
 
 from ncexp.architectures import Network, last_layer
+from ncexp.architectures.convnet import convnet
 from ncexp.architectures.deep_resnet import deep_resnet
 from ncexp.architectures.densenet import densenet
 from ncexp.architectures.mlp import mlp
@@ -19,6 +20,11 @@ SMALL_DENSENET = {"layers": [2, 2, 2], "growth_rate": 4}
 #: Small members of every family, with the sides of image that are cheap for them.
 BUILDERS = {
     "mlp": (lambda shape, c, **o: mlp(shape, c, hidden=[32, 16], **o), [28, 32]),
+    "convnet": (lambda shape, c, **o: convnet(shape, c, channels=[4, 8], hidden=[16], **o), [28, 32]),
+    "convnet_norms": (
+        lambda shape, c, **o: convnet(shape, c, channels=[4, 8], hidden=[16], batch_norm=True, **o),
+        [5, 32],
+    ),
     "resnet": (lambda shape, c, **o: resnet(shape, c, width=4, **o), [8, 28, 32, 96]),
     "resnet18": (lambda shape, c, **o: deep_resnet(shape, c, depth=18, **o), [28]),
     "resnet18_imagenet": (lambda shape, c, **o: deep_resnet(shape, c, depth=18, stem="imagenet", **o), [96, 224]),
@@ -113,6 +119,29 @@ def test_vgg_has_norms_in_place_of_dropout_and_no_pools_of_a_pixel():
     assert [m.num_features for m in network.backbone if isinstance(m, nn.BatchNorm1d)] == [4096, 4096]
     for side, pools in {1: 0, 8: 3, 16: 4, 28: 4, 32: 5, 96: 5}.items():  # without those of a single pixel
         assert sum(isinstance(m, nn.MaxPool2d) for m in vgg((1, side, side), 3, depth=11, width=8).modules()) == pools
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_convnet_is_the_layers_that_its_docstring_names(batch_norm):
+    torch.manual_seed(0)
+    network = convnet((3, 13, 10), 4, channels=[4, 8, 6], hidden=[9, 5], batch_norm=batch_norm).eval()
+    layers = [module for module in network.backbone.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+    norms = sum(isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) for module in network.modules())
+    images = inputs = torch.randn(2, 3, 13, 10)
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            side = layer.weight.shape[-1]
+            assert side == (5 if layer is layers[0] else 3)
+            places = nn.functional.unfold(inputs, side, padding=side // 2, stride=2)  # each place's pixels, as columns
+            height, width = -(-inputs.shape[2] // 2), -(-inputs.shape[3] // 2)
+            values = layer.weight.flatten(1) @ places + (0 if batch_norm else layer.bias[:, None])
+            inputs = values.clamp(min=0).unflatten(2, (height, width))
+        else:
+            inputs = (inputs.flatten(1) @ layer.weight.T + (0 if batch_norm else layer.bias)).clamp(min=0)
+    _, features = network(images)
+    assert norms == (5 if batch_norm else 0)
+    scale = (1 + 1e-5) ** -2.5 if batch_norm else 1.0  # five norms at mean 0, variance 1, eps 1e-5
+    torch.testing.assert_close(features, scale * inputs)
 
 
 @pytest.mark.parametrize("name", [name for name in BUILDERS if name != "mlp"])

@@ -25,6 +25,7 @@ def choice(name: str) -> dict[str, object]:
 def test_family_stands_in_every_choice(path: Path) -> None:
     stated = choice(path.stem)["family"]
     printed = {"vgg": "VGG", "resnet": "ResNet", "densenet": "DenseNet", "mlp": "MLP", "unconstrained": "unconstrained"}
+    printed["convnet"] = "ConvNet"
     letters = path.stem.partition("_")[0].rstrip("0123456789")
     assert stated == (None if path.stem in BY_NAME else printed[letters])
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support import Compose
 
+from ncexp.cli.hydra_task import compose_and_work
 from ncexp.config import ConfigError
+from ncexp.config.composing import Composer
+from ncexp.config.installed import read_choice
+from ncexp.launching.launcher import CheckedLauncher
 from ncexp.launching.plan import Asked, check_all, note_on_optimizers
+from ncexp.launching.task import check_task
 
 
 @pytest.fixture(autouse=True)
@@ -87,3 +97,71 @@ def test_several_optimizers_by_default_are_said(composed: Compose) -> None:
     assert note(["loss=mse"], ["loss=cross_entropy"]) == ""
     assert note(["optimizer=sgd", "loss=mse"], ["optimizer=adam", "loss=mse"]) == ""
     assert note(["experiment=quick/vgg"], ["experiment=decay"]) == ""
+
+
+# A preset of several grids
+
+GRIDS = """\
+# @package _global_
+hydra:
+  mode: MULTIRUN
+  sweeper:
+    params: {loss: "mse, cross_entropy"}
+    grids:
+      - {optimizer.lr: "0.1, 0.2"}
+      - {optimizer.lr: 0.1, seed: "1, 2"}
+      - {seed: "1, 0"}
+"""
+
+
+@pytest.fixture
+def asked_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
+    """The words of a command, with a preset `mine` → the configurations of the sweep that it would begin."""
+    found: list[dict[str, Any]] = []
+    monkeypatch.setattr(sys, "argv", ["ncexp"])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "choices" / "sweep").mkdir(parents=True)
+
+    def prepare(self: CheckedLauncher, combinations: list[list[str]]) -> Any:
+        composer = Composer(self._context.config_loader, self._config)
+        found.extend(one.task.raw for one in check_all([(words, composer.compose(words)) for words in combinations]))
+        raise ConfigError("looked at")
+
+    monkeypatch.setattr(CheckedLauncher, "prepare", prepare)
+
+    def asked(*words: str, preset: str = GRIDS) -> list[dict[str, Any]]:
+        found.clear()
+        (tmp_path / "choices" / "sweep" / "mine.yaml").write_text(preset)
+        with pytest.raises(ConfigError, match="looked at"):
+            compose_and_work("config", ["--config-dir", "choices", *words])
+        return found
+
+    return asked
+
+
+def test_grids_are_products_each_and_a_run_of_two_is_one(asked_of: Any) -> None:
+    small = ["dataset=gaussian_mixture", "architecture=mlp", "optimizer=sgd"]
+    usual = read_choice("optimizer", "sgd")["lr"]
+    of = asked_of("sweep=mine", *small)
+    found = Counter((one["loss"]["name"], one["optimizer"]["lr"], one["seed"]) for one in of)
+    pairs = {(0.1, 0), (0.2, 0), (0.1, 1), (0.1, 2), (usual, 1), (usual, 0)}
+    assert found == Counter({(loss, *pair): 1 for loss in ("mse", "cross_entropy") for pair in pairs})
+    # Words of the command hold in every grid.
+    of = asked_of("sweep=mine", *small, "loss=mse", "seed=7")
+    assert Counter((one["optimizer"]["lr"], one["seed"]) for one in of) == Counter(
+        {(0.1, 7): 1, (0.2, 7): 1, (usual, 7): 1}
+    )
+
+
+def test_grids_are_refused_in_a_search(asked_of: Any, tmp_path: Path) -> None:
+    asked_of("sweep=mine", "dataset=gaussian_mixture", "architecture=mlp")
+    with pytest.raises(ConfigError, match=r"hydra\.sweeper\.grids: expected none in a search, got 3"):
+        compose_and_work("config", ["--config-dir", "choices", "sweep=mine", "hydra/sweeper=optuna"])
+
+
+@pytest.mark.slow
+def test_sweep_of_fashion_mnist_at_full_size_has_the_runs_of_its_page(asked_of: Any) -> None:
+    summary = json.loads((Path(__file__).parents[2] / "docs" / "summaries" / "fashion_mnist_full.json").read_text())
+    keys = [check_task(raw).key for raw in asked_of("sweep=fashion_mnist_full")]
+    assert len(keys) == len(set(keys))
+    assert {run["key"] for run in summary} <= set(keys)
