@@ -26,6 +26,8 @@ CLASSES, IMAGES, TEST_IMAGES = 10, 60_000, 10_000
 #: Key of a run's choices → name in the summary.
 SETTINGS = {
     "architecture": "network",
+    "architecture.hidden": "hidden",
+    "architecture.batch_norm": "batch_norm",
     "loss": "loss",
     "optimizer.lr": "lr",
     "optimizer.weight_decay": "weight_decay",
@@ -51,13 +53,15 @@ QUANTITIES = (
 #: Settings of the sweep's presets: the network's rate, and what all runs share that do not say otherwise.
 BEST = {"mse": 0.035355339, "cross_entropy": 0.035355339}
 BASE = {"weight_decay": 5e-5, "decay_of": None, "per_class": 6000, "batch_size": 128, "epochs": 350}
+BASE |= {"batch_norm": False}
+HIDDEN = {"mlp": [256, 256], "convnet": [256]}
 NAMES = {"mlp": "MLP", "convnet": "ConvNet", "mse": "MSE", "cross_entropy": "CE"}
 RATIO, DATA_RATIO = "ratio", "data ratio"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the summary: its training key and settings; zero: the first epoch of at most 0.1 % train error, or None;
+    """One run of the summary: training key and settings; zero: the first epoch of at most 0.1 % train error, or None;
     minutes of the training; fit: of the closed form; by quantity its values at `epochs`.
     """
 
@@ -144,7 +148,8 @@ def summary_of(run: Any) -> dict[str, Any]:
 
 def is_best(settings: Mapping[str, Any]) -> bool:
     """Whether a run is one of the seeds at the best rate, of all images."""
-    return settings["lr"] == BEST[settings["loss"]] and all(settings[name] == value for name, value in BASE.items())
+    wanted = {**BASE, "lr": BEST[settings["loss"]], "hidden": HIDDEN[settings["network"]]}
+    return all(settings[name] == value for name, value in wanted.items())
 
 
 def _minutes(clock: Path) -> float:
@@ -171,9 +176,9 @@ def read() -> list[Run]:
     return [Run(**one) for one in json.loads(SUMMARY.read_text())]
 
 
-def chosen(runs: Iterable[Run], **settings: Any) -> list[Run]:
+def chosen(runs: Iterable[Run], network: str = "mlp", **settings: Any) -> list[Run]:
     """The runs of these settings, all others as in BASE, by seed."""
-    wanted = {**BASE, **settings}
+    wanted = {**BASE, "network": network, "hidden": HIDDEN[network], **settings}
     found = [run for run in runs if all(run.settings[name] == value for name, value in wanted.items())]
     return sorted(found, key=lambda run: int(run.settings["seed"]))
 
@@ -215,7 +220,7 @@ def rates(runs: list[Run]) -> str:
     for loss in BEST:
         of_loss = sorted((r for r in runs if r.settings["loss"] == loss), key=lambda r: float(r.settings["lr"]))
         for rate in dict.fromkeys(run.settings["lr"] for run in of_loss):
-            for run in chosen(of_loss, network="mlp", lr=rate, seed=0):
+            for run in chosen(of_loss, lr=rate, seed=0):
                 errors = [number(run.at("test/error", epoch), 100) for epoch in (run.zero, run.last)]
                 rows.append(
                     [
@@ -324,11 +329,134 @@ def decomposition(runs: list[Run]) -> str:
     return table(["", *cells], rows)
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of the paper, what it comes to in a run, in words, and whether it holds there."""
+
+    sentence: str
+    says: Callable[[list[Run]], str]
+    holds: Callable[[Run], bool]
+
+
+def near_from(run: Run, quantity: str) -> int | None:
+    """The first epoch of the summary from which the ratio stays below a tenth to the end."""
+    above = [epoch for epoch in run.epochs if not run.at(quantity, epoch) < 0.1]
+    after = [epoch for epoch in run.epochs if not above or epoch > above[-1]]
+    return after[0] if after else None
+
+
+def fall(run: Run, quantity: str) -> float:
+    """By what factor it falls from zero error to the end."""
+    return run.at(quantity, run.zero) / run.at(quantity, run.last)
+
+
+def _epochs(found: Iterable[int | None]) -> str:
+    return ", ".join(str(epoch or "never") for epoch in found)
+
+
+def _falls(*quantities: str) -> Callable[[list[Run]], str]:
+    return lambda seeds: " / ".join(f"÷ {band([fall(run, one) for run in seeds])}" for one in quantities)
+
+
+def _end(quantity: str, scale: float = 1) -> Callable[[list[Run]], str]:
+    return lambda seeds: _arrow(seeds, quantity, scale)
+
+
+NC1, NC23, PERP = "train/mse/loss_nc1", "train/mse/loss_nc23", "train/mse/loss_ls_perp"
+TENTH = 0.1
+CLAIMS = (
+    Claim(
+        "L_LS⊥ is negligible, from an early epoch on: below a tenth of L_NC1, from epoch",
+        lambda seeds: f"{_epochs(near_from(run, RATIO) for run in seeds)}; at the end {band(at_end(seeds, RATIO))}",
+        lambda run: (near_from(run, RATIO) or math.inf) <= (run.zero or 0),
+    ),
+    Claim(
+        "the same of the data parts, without decay",
+        lambda seeds: f"{_epochs(near_from(run, DATA_RATIO) for run in seeds)}; {band(at_end(seeds, DATA_RATIO))}",
+        lambda run: (near_from(run, DATA_RATIO) or math.inf) <= (run.zero or 0),
+    ),
+    Claim(
+        "L_NC2/3 falls faster than L_NC1 after zero error, L_NC2/3 / L_NC1",
+        _falls(NC23, NC1),
+        lambda run: fall(run, NC23) > fall(run, NC1),
+    ),
+    Claim(
+        "L_NC1 is the largest part at the end, L_NC1/L",
+        lambda seeds: band([run.at(NC1, run.last) / run.at("train/mse/loss", run.last) for run in seeds]),
+        lambda run: run.at(NC1, run.last) > max(run.at(NC23, run.last), run.at(PERP, run.last)),
+    ),
+    Claim(
+        "NC1 falls after zero error",
+        _falls("train/collapse/nc1_trace"),
+        lambda run: fall(run, "train/collapse/nc1_trace") > 1,
+    ),
+    Claim(
+        "NC1 goes to 0: below 0.01 at the end",
+        _end("train/collapse/nc1_trace"),
+        lambda run: run.at("train/collapse/nc1_trace", run.last) < 0.01,
+    ),
+    Claim(
+        "NC2, class means go to a simplex ETF: the error of their Gram matrix falls below 0.1",
+        _end("train/collapse/etf_error_means"),
+        lambda run: run.at("train/collapse/etf_error_means", run.last) < TENTH,
+    ),
+    Claim(
+        "NC2, the classifier does",
+        _end("train/collapse/etf_error_classifier"),
+        lambda run: run.at("train/collapse/etf_error_classifier", run.last) < TENTH,
+    ),
+    Claim(
+        "NC3, class means and classifier become one: below 0.1",
+        _end("train/collapse/self_duality"),
+        lambda run: run.at("train/collapse/self_duality", run.last) < TENTH,
+    ),
+    Claim(
+        "NC4, the nearest class mean decides as the network does: all but 1 % of the training images",
+        _end("train/collapse/nearest_class_center_mismatch", 100),
+        lambda run: run.at("train/collapse/nearest_class_center_mismatch", run.last) < 0.01,
+    ),
+    Claim(
+        "the ω_j grow after zero error and become equal, ω₁/ω₉",
+        _end("train/path/snr_ratio"),
+        lambda run: fall(run, "train/path/snr_ratio") > 1 and fall(run, "train/path/snr_9") < 1,
+    ),
+    Claim(
+        "the closed form describes their growth: share explained, %",
+        lambda seeds: band([run.fit.get("explained", math.nan) for run in seeds], 100),
+        lambda run: run.fit.get("explained", math.nan) > 0.9,
+    ),
+    Claim(
+        "test accuracy rises after zero error, points",
+        lambda seeds: band(gains(seeds, "test/error", -100)),
+        lambda run: run.at("test/error", run.last) < run.at("test/error", run.zero),
+    ),
+    Claim(
+        "robustness rises after zero error",
+        lambda seeds: band(gains(seeds, "test/robustness/ratio", 1)),
+        lambda run: run.at("test/robustness/ratio", run.last) > run.at("test/robustness/ratio", run.zero),
+    ),
+)
+
+
+def claims(runs: list[Run]) -> str:
+    """The paper's claims, what they come to, and in how many of the seeds they hold."""
+    cells = {heading: seeds for heading, seeds in best(runs).items() if heading.endswith("MSE")}
+    rows = []
+    for claim in CLAIMS:
+        row = [claim.sentence]
+        for seeds in cells.values():
+            count = sum(claim.holds(run) for run in seeds)
+            verdict = "holds" if count == len(seeds) else "does not" if count == 0 else f"{count} of {len(seeds)} seeds"
+            row += [claim.says(seeds), verdict]
+        rows.append(row)
+    return table(["the paper", *(word for heading in cells for word in (heading, ""))], rows)
+
+
 def comparison(runs: list[Run], head: str, settings: Mapping[str, Mapping[str, Any]]) -> str:
     """Rows of settings of the MLP with the MSE, at the end; absent ones are left out."""
     rows = []
     for name, changed in settings.items():
-        seeds = chosen(runs, **{"network": "mlp", "loss": "mse", "lr": BEST["mse"], **changed})
+        seeds = chosen(runs, **{"loss": "mse", "lr": BEST["mse"], **changed})
         if seeds:
             rows.append(
                 [
@@ -340,11 +468,10 @@ def comparison(runs: list[Run], head: str, settings: Mapping[str, Mapping[str, A
                     band(at_end(seeds, RATIO)),
                     band(at_end(seeds, DATA_RATIO)),
                     band(at_end(seeds, "train/path/classifier_distance")),
-                    str(len(seeds)),
                 ]
             )
     columns = ["decay time", "train error %", "test error %", "NC1", "L_LS⊥/L_NC1", "data parts", "distance to W_LS"]
-    return table([head, *columns, "seeds"], rows)
+    return table([head, *columns], rows)
 
 
 def steps(run: Run) -> int:
@@ -390,19 +517,31 @@ def interventions(runs: list[Run]) -> str:
     )
 
 
+#: On 6,000 images.
+NETWORKS: dict[str, dict[str, Any]] = {
+    "MLP, 256, 256": {},
+    "P = 64: 256, 64": {"hidden": [256, 64]},
+    "P = 1024: 256, 1024": {"hidden": [256, 1024]},
+    "one layer: 256": {"hidden": [256]},
+    "three layers: 256, 256, 256": {"hidden": [256, 256, 256]},
+    "256, 256 with batch norm": {"batch_norm": True},
+    "ConvNet": {"network": "convnet"},
+}
+
+
+def networks(runs: list[Run]) -> str:
+    """The ratio against the network."""
+    return comparison(runs, "6,000 images", {name: {"per_class": 600, **one} for name, one in NETWORKS.items()})
+
+
 def cost(runs: list[Run]) -> str:
     """Minutes a run, by network and images."""
     rows = []
     for network in ("mlp", "convnet"):
         for n in PER_CLASS:
-            minutes = [
-                run.minutes
-                for run in runs
-                if run.settings["network"] == network
-                and run.settings["per_class"] == n
-                and run.settings["epochs"] == BASE["epochs"]
-                and run.settings["batch_size"] == BASE["batch_size"]
-            ]
+            wanted = {"network": network, "per_class": n, "epochs": BASE["epochs"], "batch_size": BASE["batch_size"]}
+            wanted |= {"hidden": HIDDEN[network], "batch_norm": False}
+            minutes = [run.minutes for run in runs if all(run.settings[k] == value for k, value in wanted.items())]
             if minutes:
                 rows.append([NAMES[network], f"{10 * n:,}", band(minutes), str(len(minutes))])
     return table(["network", "images", "minutes a run", "runs"], rows)
@@ -412,8 +551,10 @@ BLOCKS: dict[str, Callable[[list[Run]], str]] = {
     "rates": rates,
     "account": account,
     "decomposition": decomposition,
+    "claims": claims,
     "images": images,
     "decays": decays,
+    "networks": networks,
     "interventions": interventions,
     "cost": cost,
 }
@@ -449,7 +590,10 @@ def draw(runs: list[Run]) -> None:
     cells = {heading: seeds for heading, seeds in best(runs).items() if heading.endswith("MSE")}
     with pyplot.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         parts = {"loss": "L", "loss_nc1": "L_NC1", "loss_nc23": "L_NC2/3", "loss_ls_perp": "L_LS⊥"}
-        figure, axes = pyplot.subplots(1, len(cells) + 1, figsize=(3.4 * (len(cells) + 1), 3.1), layout="constrained")
+        figure, axes = pyplot.subplots(
+            1, len(cells) + 1, squeeze=False, figsize=(3.4 * (len(cells) + 1), 3.1), layout="constrained"
+        )
+        axes = axes[0]
         for axis, (heading, seeds) in zip(axes, cells.items(), strict=False):
             for part, label in parts.items():
                 _curve(axis, seeds, f"train/mse/{part}", style.COLOURS[part], label)
@@ -465,7 +609,7 @@ def draw(runs: list[Run]) -> None:
         figure.savefig(figures / "fashion_mnist_full.png", dpi=style.DPI)
 
         figure, axis = pyplot.subplots(figsize=(4.2, 3.1), layout="constrained")
-        sizes = [(10 * n, chosen(runs, network="mlp", loss="mse", lr=BEST["mse"], per_class=n)) for n in PER_CLASS]
+        sizes = [(10 * n, chosen(runs, loss="mse", lr=BEST["mse"], per_class=n)) for n in PER_CLASS]
         for quantity, label, line in ((RATIO, "L_LS⊥/L_NC1", "-"), (DATA_RATIO, "data parts", ":")):
             drawn = [(n / FEATURES, [run.at(quantity, run.last) for run in seeds]) for n, seeds in sizes if seeds]
             places = [place for place, _ in drawn]

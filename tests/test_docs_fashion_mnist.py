@@ -1,18 +1,29 @@
-"""docs/fashion_mnist.md: what it prints of the cell with three seeds is what the reference of these seeds holds."""
+"""docs/fashion_mnist.md: its tables are made from the summary of the runs of all images, and what it prints of the cell
+on 600 images with three seeds is what the reference of these seeds holds.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import math
 import re
+import statistics
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 from support import Compose
 
+import ncexp
 from ncexp.main import run
 from ncexp.report.reference import read_reference
 
-PAGE = (Path(__file__).parents[1] / "docs" / "fashion_mnist.md").read_text()
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = (DOCS / "fashion_mnist.md").read_text()
 LAST = "45"
 #: Heading of a column → first cell of a row → quantity, and what the row multiplies it by.
 ROWS = {
@@ -71,3 +82,74 @@ def test_example_prints_a_share_of_every_run(
     exec(compile(block[1], "docs/fashion_mnist.md", "exec"), {})
     (line,) = capsys.readouterr().out.splitlines()
     assert 0 < float(line.split()[-1]) < 1
+
+
+# All images
+
+
+def script() -> Any:
+    spec = importlib.util.spec_from_file_location("fashion_mnist_full", DOCS / "fashion_mnist_full.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look for it
+    spec.loader.exec_module(module)
+    return module
+
+
+FULL = script()
+RAW = json.loads(FULL.SUMMARY.read_text())
+
+
+def test_tables_of_all_images_are_made_from_the_summary() -> None:
+    runs = FULL.read()
+    assert FULL.with_blocks(PAGE, runs) == PAGE
+    # A number of the last epoch that were another would stand there as another.
+    (*_, run) = FULL.chosen(runs, loss="mse", lr=FULL.BEST["mse"])
+    numbers = {name: [*values[:-1], 2 * values[-1]] for name, values in run.numbers.items()}
+    others = [replace(one, numbers=numbers) if one is run else one for one in runs]
+    assert FULL.with_blocks(PAGE, others) != PAGE
+
+
+def of_images(count: int) -> list[dict[str, Any]]:
+    """The MLP's seeds on so many images, the rest as the page's first experiment."""
+    wanted = {"network": "mlp", "loss": "mse", "lr": 0.035355339, "weight_decay": 5e-5, "per_class": count // 10}
+    wanted |= {"epochs": 350, "batch_size": 128, "hidden": [256, 256], "batch_norm": False, "decay_of": None}
+    return [run for run in RAW if all(run["settings"][name] == value for name, value in wanted.items())]
+
+
+@pytest.mark.parametrize("count", [600, 2000, 6000, 20000, 60000])
+def test_ratio_of_the_page_is_that_of_the_recorded_losses(count: int) -> None:
+    (line,) = re.findall(rf"^\| {count:,} \(.*$", PAGE, flags=re.MULTILINE)
+    ends = [{name: values[-1] for name, values in run["numbers"].items()} for run in of_images(count)]
+    ratios = [end["train/mse/loss_ls_perp"] / end["train/mse/loss_nc1"] for end in ends]
+    printed = [float(number) for number in re.findall(r"[\d.]+(?:e-\d+)?", line.split("|")[6])]
+    expected = [statistics.fmean(ratios), *([min(ratios), max(ratios)] if len(printed) > 1 else [])]
+    assert printed == pytest.approx(expected, rel=0.006)  # three digits, or two below 0.001
+    errors = statistics.fmean(end["test/error"] for end in ends)
+    assert float(line.split("|")[4].split()[0]) == pytest.approx(100 * errors, rel=0.005)
+
+
+def test_losses_of_the_summary_add_up() -> None:
+    """L = L_NC1 + L_NC2/3 + L_LS⊥ of every run and epoch, as far as four digits tell."""
+    for numbers in (one["numbers"] for one in RAW):
+        parts = [numbers[f"train/mse/{part}"] for part in ("loss_nc1", "loss_nc23", "loss_ls_perp")]
+        for loss, *terms in zip(numbers["train/mse/loss"], *parts, strict=True):
+            assert loss == pytest.approx(sum(terms), rel=1e-3)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_summary_has_a_runs_own_numbers(composed: Compose, console: Console) -> None:
+    raw = composed("epochs=6", "tracking.enabled=false", "evaluate_at=[1,2,3,4,5,6]", "loss=mse")
+    run(raw, console)
+    (saved,) = ncexp.load(raw["outputs"])
+    summary = FULL.summary_of(saved)
+    records = {int(record["epoch"]): record for record in saved.records}
+    assert summary["key"] == saved.key
+    assert summary["epochs"] == sorted({1, 6, *([saved.zero_error_epoch] if saved.zero_error_epoch else [])})
+    assert 0 < summary["minutes"] < 1
+    assert {"train/mse/loss_ls_perp", "test/error", "train/collapse/nc1_trace"} <= summary["numbers"].keys()
+    for name, values in summary["numbers"].items():
+        for epoch, value in zip(summary["epochs"], values, strict=True):
+            recorded = records[epoch][name]
+            assert value == pytest.approx(recorded, rel=5e-4) if math.isfinite(recorded) else value is None
