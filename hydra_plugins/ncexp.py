@@ -50,6 +50,10 @@ class Sweeper(BasicSweeper):
         assert isinstance(self.launcher, launcher.CheckedLauncher)
         combinations: list[list[str]] = []
         for grid in self._grids:
+            if not isinstance(grid, Mapping):
+                raise ConfigError(
+                    f'hydra.sweeper.grids: expected a list of {{KEY: "VALUE, VALUE"}}, got {grid!r} in it.'
+                )
             overrides = self.overrides_of(arguments, grid)
             if intervals := [one for one in overrides if one.is_interval_sweep()]:
                 key, words = intervals[0].get_key_element(), intervals[0].get_value_string()

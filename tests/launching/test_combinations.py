@@ -15,7 +15,7 @@ from support import Compose
 from ncexp.cli.hydra_task import compose_and_work
 from ncexp.config import ConfigError
 from ncexp.config.composing import Composer
-from ncexp.config.installed import read_choice
+from ncexp.config.installed import config_directory, read_choice
 from ncexp.launching.launcher import CheckedLauncher
 from ncexp.launching.plan import Asked, check_all, note_on_optimizers
 from ncexp.launching.task import check_task
@@ -153,6 +153,13 @@ def test_grids_are_products_each_and_a_run_of_two_is_one(asked_of: Any) -> None:
     )
 
 
+def test_grid_that_is_no_mapping_is_refused(asked_of: Any) -> None:
+    asked_of("sweep=mine", "dataset=gaussian_mixture", "architecture=mlp")  # writes the file
+    Path("choices/sweep/mine.yaml").write_text(GRIDS.replace('{seed: "1, 0"}', "seed=1"))
+    with pytest.raises(ConfigError, match=r"hydra\.sweeper\.grids: expected a list of \{KEY: .* got 'seed=1' in it"):
+        compose_and_work("config", ["--config-dir", "choices", "sweep=mine"])
+
+
 def test_grids_are_refused_in_a_search(asked_of: Any, tmp_path: Path) -> None:
     asked_of("sweep=mine", "dataset=gaussian_mixture", "architecture=mlp")
     with pytest.raises(ConfigError, match=r"hydra\.sweeper\.grids: expected none in a search, got 3"):
@@ -164,4 +171,5 @@ def test_sweep_of_fashion_mnist_at_full_size_has_the_runs_of_its_page(asked_of: 
     summary = json.loads((Path(__file__).parents[2] / "docs" / "summaries" / "fashion_mnist_full.json").read_text())
     keys = [check_task(raw).key for raw in asked_of("sweep=fashion_mnist_full")]
     assert len(keys) == len(set(keys))
+    assert f"{len(keys)} runs" in (config_directory() / "sweep" / "fashion_mnist_full.yaml").read_text()
     assert {run["key"] for run in summary} <= set(keys)
