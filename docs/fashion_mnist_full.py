@@ -452,26 +452,39 @@ def claims(runs: list[Run]) -> str:
     return table(["the paper", *(word for heading in cells for word in (heading, ""))], rows)
 
 
-def comparison(runs: list[Run], head: str, settings: Mapping[str, Mapping[str, Any]]) -> str:
+#: Column → quantity and its scale, at the end.
+OF_RATIO = {
+    "train error %": ("train/error", 100),
+    "test error %": ("test/error", 100),
+    "NC1": ("train/collapse/nc1_trace", 1),
+    "L_LS⊥/L_NC1": (RATIO, 1),
+    "data parts": (DATA_RATIO, 1),
+    "distance to W_LS": ("train/path/classifier_distance", 1),
+}
+OF_COLLAPSE = {
+    "train error %": ("train/error", 100),
+    "test error %": ("test/error", 100),
+    "NC1": ("train/collapse/nc1_trace", 1),
+    "ETF error, means": ("train/collapse/etf_error_means", 1),
+    "NC3": ("train/collapse/self_duality", 1),
+    "L_LS⊥/L_NC1": (RATIO, 1),
+}
+
+
+def comparison(
+    runs: list[Run],
+    head: str,
+    settings: Mapping[str, Mapping[str, Any]],
+    columns: Mapping[str, tuple[str, float]] = OF_RATIO,
+) -> str:
     """Rows of settings of the MLP with the MSE, at the end; absent ones are left out."""
     rows = []
     for name, changed in settings.items():
         seeds = chosen(runs, **{"loss": "mse", "lr": BEST["mse"], **changed})
         if seeds:
-            rows.append(
-                [
-                    name,
-                    number(decay_time(seeds[0])),
-                    band(at_end(seeds, "train/error"), 100),
-                    band(at_end(seeds, "test/error"), 100),
-                    band(at_end(seeds, "train/collapse/nc1_trace")),
-                    band(at_end(seeds, RATIO)),
-                    band(at_end(seeds, DATA_RATIO)),
-                    band(at_end(seeds, "train/path/classifier_distance")),
-                ]
-            )
-    columns = ["decay time", "train error %", "test error %", "NC1", "L_LS⊥/L_NC1", "data parts", "distance to W_LS"]
-    return table([head, *columns], rows)
+            numbers = [band(at_end(seeds, quantity), scale) for quantity, scale in columns.values()]
+            rows.append([name, number(decay_time(seeds[0])), *numbers])
+    return table([head, "decay time", *columns], rows)
 
 
 def steps(run: Run) -> int:
@@ -496,7 +509,9 @@ def images(runs: list[Run]) -> str:
 
 def decays(runs: list[Run]) -> str:
     """The ratio against λ, all images."""
-    return comparison(runs, "λ, all images", {f"{one:g}": {"weight_decay": one} for one in (5e-6, 5e-5, 1.6e-4, 5e-4)})
+    return comparison(
+        runs, "λ, all images", {f"{one:g}": {"weight_decay": one} for one in (5e-6, 5e-5, 1.6e-4, 5e-4)}, OF_COLLAPSE
+    )
 
 
 #: What is changed of the training on 600 images.
