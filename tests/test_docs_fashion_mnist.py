@@ -118,7 +118,7 @@ def of_images(count: int) -> list[dict[str, Any]]:
     return [run for run in RAW if all(run["settings"][name] == value for name, value in wanted.items())]
 
 
-@pytest.mark.parametrize("count", [600, 2000, 6000, 20000, 60000])
+@pytest.mark.parametrize("count", [count for count in (600, 2000, 6000, 20000, 60000) if of_images(count)])
 def test_ratio_of_the_page_is_that_of_the_recorded_losses(count: int) -> None:
     (line,) = re.findall(rf"^\| {count:,} \(.*$", PAGE, flags=re.MULTILINE)
     ends = [{name: values[-1] for name, values in run["numbers"].items()} for run in of_images(count)]
@@ -153,3 +153,14 @@ def test_summary_has_a_runs_own_numbers(composed: Compose, console: Console) -> 
         for epoch, value in zip(summary["epochs"], values, strict=True):
             recorded = records[epoch][name]
             assert value == pytest.approx(recorded, rel=5e-4) if math.isfinite(recorded) else value is None
+
+
+def test_readme_says_what_the_summary_says_of_the_first_picture() -> None:
+    for numbers in (one["numbers"] for one in of_images(60_000)):
+        pairs = zip(numbers["train/mse/loss_ls_perp"], numbers["train/mse/loss_nc1"], strict=True)
+        ratios = [perp / nc1 for perp, nc1 in pairs]
+        epochs = next(one["epochs"] for one in RAW if one["numbers"] is numbers)
+        assert max(ratio for epoch, ratio in zip(epochs, ratios, strict=True) if epoch <= 116) > 1 / 10
+        assert max(ratio for epoch, ratio in zip(epochs, ratios, strict=True) if epoch > 120) < 1 / 10
+        assert ratios[-1] < 1 / 100
+        assert numbers["train/collapse/etf_error_means"][-1] > 0.5
