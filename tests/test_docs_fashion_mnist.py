@@ -164,3 +164,15 @@ def test_readme_says_what_the_summary_says_of_the_first_picture() -> None:
         assert max(ratio for epoch, ratio in zip(epochs, ratios, strict=True) if epoch > 120) < 1 / 10
         assert ratios[-1] < 1 / 100
         assert numbers["train/collapse/etf_error_means"][-1] > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.cold
+def test_figures_are_drawn_from_the_summary_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "figures").mkdir()
+    runs = FULL.read()
+    monkeypatch.setattr(FULL, "DOCS", tmp_path)
+    FULL.draw(runs)
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
+        *("fashion_mnist_full.png", "fashion_mnist_full_nc.png", "fashion_mnist_images.png")
+    ]
