@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from pathlib import Path
 
@@ -81,12 +79,11 @@ def reference(arguments: list[str]) -> int:
     parser.add_argument("--name", required=True, help="what the reference is called")
     parser.add_argument("--to", type=Path, help="folder for it (default: that of the shipped references)")
     given = parser.parse_args(arguments)
-    from ncexp.report.reference import MOST_OUTSIDE, WHOLE_LEVEL, make_reference, reference_directory
+    from ncexp.report.reference import MOST_OUTSIDE, WHOLE_LEVEL, make_reference, reference_directory, reference_text
 
     content = make_reference([*map(read_run, named_runs(given.runs, given.outputs))], given.name)
     path = (given.to or reference_directory()) / f"{given.name}.json"
-    text = json.dumps(content, indent=1)
-    replace_text(path, re.sub(r"\[[^][{}]*\]", lambda a_list: " ".join(a_list[0].split()), text) + "\n")
+    replace_text(path, reference_text(content))
     shares, alarms = content["leave_one_out"], sum(content["refused"])
     numbers = sum(map(len, content["bands"].values()))
     say(f"{path}: {numbers} numbers of {len(content['bands'])} quantities, seeds {content['seeds']}")

@@ -24,6 +24,7 @@ counting error, 0.7 of an example at p = 0; of the zero-error epoch half an epoc
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import statistics
@@ -142,6 +143,13 @@ def make_reference(runs: Sequence[SavedRun], name: str) -> dict[str, Any]:
         "refused": [len(outside) > MOST_OUTSIDE * len(shared) or bool(differing) for outside, differing in left_out],
         "bands": written,
     }
+
+
+def reference_text(content: Mapping[str, Any]) -> str:
+    """A reference as its file has it: JSON, one line a key and one a quantity."""
+    head = "".join(f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in content.items() if key != "bands")
+    bands = ",\n".join(f"  {json.dumps(quantity)}: {json.dumps(of_it)}" for quantity, of_it in content["bands"].items())
+    return f'{{\n{head} "bands": {{\n{bands}\n }}\n}}\n'
 
 
 def configuration_of(run: SavedRun) -> dict[str, Any]:

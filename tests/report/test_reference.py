@@ -31,6 +31,7 @@ from ncexp.report.reference import (
     make_reference,
     read_reference,
     reference_directory,
+    reference_text,
 )
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference.md"
@@ -224,6 +225,7 @@ def test_commands_make_a_reference_and_hold_runs_against_it(
     assert " of 5 would be refused" in capsys.readouterr().out
     file = str(tmp_path / "digits.json")
     assert json.loads(Path(file).read_text())["name"] == "digits"
+    assert Path(file).read_text() == reference_text(read_reference(file))
     good, wrong = run_of(tmp_path / "more", 20), run_of(tmp_path / "more", 21, rate=0.2)
     assert compare([str(good.path), "--reference", file]) == 0
     printed = capsys.readouterr().out
@@ -266,11 +268,23 @@ def test_documented_commands_are_those_of_the_shipped_references() -> None:
         assert _given(chosen) == _given(said), name
 
 
+def test_reference_is_read_as_it_was_made_in_a_line_a_quantity(seeds: list[SavedRun], tmp_path: Path) -> None:
+    made, path = make_reference(seeds, "r"), tmp_path / "r.json"
+    path.write_text(reference_text(made))
+    assert list(read_reference(str(path)).items()) == list(made.items())
+    lines = [line.strip(" ,") for line in path.read_text().splitlines() if line.startswith("  ")]
+    assert [json.loads(f"{{{line}}}") for line in lines] == [{name: band} for name, band in made["bands"].items()]
+    written = path.read_text()
+    path.write_text(json.dumps(made, indent=1))  # as earlier versions wrote them, an array over several lines
+    assert reference_text(read_reference(str(path))) == written
+
+
 def test_shipped_references_are_references() -> None:
-    names = [path.stem for path in reference_directory().glob("*.json")]
-    assert names
-    for name in names:
-        content = read_reference(name)
+    paths = [*reference_directory().glob("*.json")]
+    assert paths
+    for path in paths:
+        name, content = path.stem, read_reference(path.stem)
+        assert path.read_text() == reference_text(content)
         assert content["name"] == name
         assert len(content["seeds"]) >= 3
         assert max(content["leave_one_out"]) <= MOST_OUTSIDE
