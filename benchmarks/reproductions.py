@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from free_features import _entropy, _least, _linear, row_sums
+from free_features import _entropy, _least, row_sums
 from regimes import trained
 from scipy.stats import spearmanr
 from timing import parser
@@ -40,18 +40,14 @@ from ncexp.config import check
 from ncexp.config.composing import compose_mapping
 from ncexp.record import SavedRun
 from ncexp.report.numbers import gain, robustness_gain
+from ncexp.report.reference import read_reference
 from ncexp.training import Assembly, assemble
 
 Numbers = dict[str, Any]
 SEEDS = (0, 1, 2)
-FASHION = [
-    "dataset=fashion_mnist", "dataset.examples_per_class=100", "dataset.test_examples_per_class=100",
-    "dataset.pad=null", "architecture=mlp", "architecture.hidden=[256,256]", "optimizer=sgd", "optimizer.lr=0.25",
-    "optimizer.weight_decay=1e-3", "batch_size=32", "epochs=150", "analysis=[collapse,decomposition]",
-    "evaluate_at=[1,2,4,8,16,24,35,45,50,54,65,85,100,110,132,150]",
-]  # fmt: skip
+FASHION = (Path(__file__).parents[1] / "docs" / "fashion_mnist.md").read_text()
 DIGITS = ["dataset=digits", "architecture=mlp", "architecture.hidden=[256,256]", "architecture.batch_norm=false"]
-#: Name of a curve → quantity; the last four are of the MSE alone.
+#: Name of a curve of the notebook → quantity; the last four are those of its figure 8, of the MSE alone.
 CURVES = {
     "train error": "train/error",
     "NC1": "train/collapse/nc1_trace",
@@ -65,6 +61,12 @@ CURVES = {
     "L_NC1": "train/mse/loss_nc1",
     "L_NC2/3": "train/mse/loss_nc23",
     "L_LS⊥": "train/mse/loss_ls_perp",
+}
+#: In reference/ → whose they are.
+REFERENCES = {
+    "main": "digits, ResNet, MSE",
+    "fashion_mnist_vgg_mse_mean": "Fashion-MNIST, VGG-11, MSE",
+    "quick_resnet_cross_entropy": "digits, ResNet, CE",
 }
 #: Collapse begins, for `thresholds`, where NC1 first falls below.
 ONSET = 0.05
@@ -141,13 +143,52 @@ def growth(_: Trainings, short: bool) -> Numbers:
     return {"exponent": band(exponents), "over (t/c3)^¼": band(ratios), "ω1/ω3": band(spreads), "miss": max(misses)}
 
 
-def gains(trainings: Trainings, short: bool) -> Numbers:
-    """Test accuracy (points) and robustness won from the first zero-error epoch to the last, by loss: median and mean
-    over three small networks on the digits, for each seed.
+def gains(_: Trainings, __: bool) -> Numbers:
+    """Test accuracy (points) won after zero error in five cells a loss, of runs that are on record: three small
+    networks on the digits (reference/quick_*.json, means of five seeds, from the first recorded epoch after that of
+    zero error), VGG-11 and ResNet-18 on 600 images of Fashion-MNIST (the table of docs/fashion_mnist.md).
+    """
+    lines = [line for line in FASHION.splitlines() if line.startswith("| ")]
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    head = next(cells for cells in table if "VGG-11, MSE" in cells)
+    row = next(cells for cells in table if cells[0] == "test error %")
+    found: Numbers = {}
+    for loss, label in (("mse_mean", "MSE"), ("cross_entropy", "CE")):
+        won = {f"digits, {network}": _won(f"quick_{network}_{loss}") for network in ("vgg", "resnet", "densenet")}
+        for network in ("VGG-11", "ResNet-18"):
+            before, after = row[head.index(f"{network}, {label}")].split(" → ")
+            won[f"Fashion-MNIST, {network}"] = float(before) - float(after)
+        found[label] = {"cells": won, "median": band(won.values()), "mean": statistics.fmean(won.values())}
+    return found
+
+
+def _won(reference: str) -> float:
+    """Of its mean test error, from the first recorded epoch after the mean one of zero error."""
+    bands = read_reference(reference)["bands"]
+    errors = {int(epoch): middle for epoch, (_, middle, _) in bands["test/error"].items()}
+    first = min(epoch for epoch in errors if epoch >= bands["zero_error_epoch"]["run"][1])
+    return 100 * (errors[first] - errors[max(errors)])
+
+
+def curves(_: Trainings, __: bool) -> Numbers:
+    """The curves of the notebook's figures 2 to 8 in the first epoch and the last, means over a reference's seeds."""
+    found: Numbers = {}
+    for name, label in REFERENCES.items():
+        reference = read_reference(name)
+        found[label] = {"seeds": len(reference["seeds"])}
+        for curve, quantity in CURVES.items():
+            values = [middle for _, middle, _ in reference["bands"][quantity].values()]
+            found[label][curve] = [values[0], values[-1]]
+    return found
+
+
+def robustness(trainings: Trainings, short: bool) -> Numbers:
+    """Robustness, and test accuracy in points, won from the first zero-error epoch to the last: median and mean over
+    three small networks on the digits, for each seed.
     """
     networks, seeds = (["resnet"], SEEDS[:1]) if short else (["vgg", "resnet", "densenet"], SEEDS)
-    losses = ("mse_mean", "cross_entropy")
-    words = ["analysis=[collapse,decomposition,robustness]", "evaluate_at=[80]"]
+    losses = {"mse_mean": "MSE", "cross_entropy": "CE"}
+    words = ["analysis=[collapse,robustness]", "evaluate_at=[80]"]
     runs = {
         (loss, seed, network): trainings.of(f"experiment=quick/{network}", *words, f"loss={loss}", f"seed={seed}")
         for seed in seeds
@@ -155,47 +196,15 @@ def gains(trainings: Trainings, short: bool) -> Numbers:
         for network in networks
     }
     found: Numbers = {}
-    for loss in losses:
+    for loss, label in losses.items():
         for name, of in (("accuracy", gain), ("robustness", robustness_gain)):
             cells = [[of(runs[loss, seed, network]) for network in networks] for seed in seeds]
-            found[f"{loss} {name}"] = {
+            found[f"{label} {name}"] = {
                 "cells": cells,
                 "median": band(map(statistics.median, cells)),
                 "mean": band(map(statistics.fmean, cells)),
             }
     return found
-
-
-def curves(trainings: Trainings, short: bool) -> Numbers:
-    """The notebook's figures 2 to 8 on 1,000 images of Fashion-MNIST: each curve in the first epoch, at zero error and
-    at the end, medians over seeds, and the factor by which it fell after zero error (least, median, largest).
-    """
-    found: Numbers = {}
-    for loss in ("mse_mean", "cross_entropy"):
-        words = [*DIGITS, "optimizer=sgd_digits"] if short else FASHION
-        runs = [trainings.of(*words, f"loss={loss}", f"seed={seed}") for seed in SEEDS[: 1 if short else 3]]
-        found[loss] = {"zero error": band(run.zero_error_epoch or math.nan for run in runs)}
-        names = CURVES if loss == "mse_mean" else {name: CURVES[name] for name in [*CURVES][:-4]}
-        for name, quantity in names.items():
-            rows = [_thrice(run, quantity) for run in runs]
-            falls = [zero / end if end else math.inf for _, zero, end in rows]
-            found[loss][name] = {"values": [statistics.median(column) for column in zip(*rows, strict=True)]}
-            found[loss][name]["fell by"] = band(falls) if max(falls) < math.inf else None
-        if loss == "mse_mean":
-            shares = [[one[CURVES["L_LS⊥"]] / one[CURVES["L_NC1"]] for one in run.records] for run in runs]
-            found["L_LS⊥/L_NC1"] = {
-                "first": band(share[0] for share in shares),
-                "zero error": band(_thrice(run, CURVES["L_LS⊥"])[1] / _thrice(run, CURVES["L_NC1"])[1] for run in runs),
-                "end": band(share[-1] for share in shares),
-            }
-    return found
-
-
-def _thrice(run: SavedRun, quantity: str) -> tuple[float, float, float]:
-    """In the first epoch, at zero error (the last epoch where it is not reached) and at the end."""
-    records = {int(record["epoch"]): float(record[quantity]) for record in run.records}
-    last = max(records)
-    return records[min(records)], records[run.zero_error_epoch or last], records[last]
 
 
 def row_sum(trainings: Trainings, short: bool) -> Numbers:
@@ -221,11 +230,14 @@ def momentum(_: Trainings, short: bool) -> Numbers:
     return found | {"miss": max(float(str(row["largest difference"])) for row in rows)}
 
 
-def imbalanced(_: Trainings, short: bool) -> Numbers:
-    """Dang et al.'s imbalanced experiment with one and three linear layers: the distances of their code."""
-    rows = [_linear(layers, 200 if short else 30000) for layers in ([1] if short else [1, 3])]
-    names = ("F/F* − 1", "NC1", "NC2, W", "NC2, H", "NC3, WH")
-    return {str(row["layers"]): {name: row[name] for name in names} for row in rows}
+def imbalanced(_: Trainings, __: bool) -> Numbers:
+    """Dang et al.'s imbalanced experiment: the distances of their code that docs/free_features.md has, which
+    `python benchmarks/free_features.py --only linear` measures in four to five minutes.
+    """
+    page = (Path(__file__).parents[1] / "docs" / "free_features.md").read_text()
+    _, table = page.split("| layers | F/F* − 1 |", 1)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.split("\n\n")[0].splitlines()[2:]]
+    return {row[0]: {"outputs": float(row[2]), "W": float(row[4]), "H": float(row[5])} for row in rows}
 
 
 def lower_rank(_: Trainings, __: bool) -> Numbers:
@@ -268,7 +280,9 @@ def seli(_: Trainings, short: bool) -> Numbers:
         sizes = torch.tensor([round(100 * ratio ** (-place / 3)) for place in range(4)])
         target = seli_geometry(sizes)
         for ridge in [1e-3] if short else [1e-3, 1e-5, 1e-7, 1e-9]:
-            _, means, weight = min((_free_entropy(sizes, ridge, seed) for seed in range(3)), key=lambda one: one[0])
+            _least_of_all, means, weight = min(
+                (_free_entropy(sizes, ridge, seed) for seed in range(3)), key=lambda one: one[0]
+            )
             found[f"{ratio}, {ridge:g}"] = [
                 gram_distance(means @ means.T, target.means),
                 gram_distance(weight @ weight.T, target.classifier),
@@ -460,7 +474,7 @@ PARTS: dict[str, Callable[[Trainings, bool], Numbers]] = {
     one.__name__: one
     for one in (
         growth, momentum, row_sum, imbalanced, seli, landscape, lower_rank, deep_entropy, regression, transfer,
-        thresholds, fixed_head, curves, gains,
+        thresholds, fixed_head, curves, gains, robustness,
     )
 }  # fmt: skip
 

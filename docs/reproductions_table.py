@@ -27,7 +27,7 @@ class Row:
     """paper, printed: the claim with its number, and source, where it was read. part: of the summary.
 
     ours, verdict: of the part's numbers. A verdict begins with "agrees", "differs" or "cannot be tested here".
-    command: what makes it, where it is not `--only PART`. shared: an earlier row has the same part, and its cost.
+    cost: in words, where it is not the part's time. shared: an earlier row has the same part, and its cost.
     """
 
     paper: str
@@ -37,14 +37,14 @@ class Row:
     ours: Callable[[Numbers], str]
     verdict: Callable[[Numbers], str]
     summary: str = "reproductions"
-    command: str = ""
+    cost: str = ""
     shared: bool = False
 
     def cells(self) -> list[str]:
         numbers = summary(self.summary)[self.part]
-        cost = "with the row above" if self.shared else duration(numbers["seconds"])
-        command = f"`{self.command or f'--only {self.part}'}`"
-        return [self.paper, f"{self.printed} ({self.source})", command, self.ours(numbers), self.verdict(numbers), cost]
+        cost = "with the row above" if self.shared else self.cost or duration(numbers["seconds"])
+        printed = f"{self.printed} ({self.source})"
+        return [self.paper, printed, f"`--only {self.part}`", self.ours(numbers), self.verdict(numbers), cost]
 
 
 @cache
@@ -81,71 +81,105 @@ def _growth(n: Numbers) -> str:
 
 
 def _perp(n: Numbers) -> str:
-    share = n["L_LS⊥/L_NC1"]
-    return (
-        f"L_LS⊥/L_NC1: first epoch {spread(share['first'], '.2g')}, zero error {spread(share['zero error'], '.2g')}, "
-        f"end {spread(share['end'], '.2g')}; three seeds"
+    shown = {
+        name: [of["L_LS⊥"][when] / of["L_NC1"][when] for when in (0, 1)] for name, of in _trained_by_mse(n).items()
+    }
+    return "L_LS⊥/L_NC1, first epoch → end: " + "; ".join(f"{name} {a:.2g} → {b:.2g}" for name, (a, b) in shown.items())
+
+
+def _trained_by_mse(n: Numbers) -> dict[str, Numbers]:
+    return {name: of for name, of in n.items() if name.endswith("MSE")}
+
+
+def _perp_verdict(n: Numbers) -> str:
+    small = {name: of["L_LS⊥"][1] < 0.1 * of["L_NC1"][1] for name, of in _trained_by_mse(n).items()}
+    return _by_run(small, "L_LS⊥ ends below a tenth of L_NC1")
+
+
+def _by_run(holds: dict[str, bool], what: str) -> str:
+    """Agrees where it holds in all runs, or says in which it does."""
+    if all(holds.values()):
+        return judged(True, agrees=f"{what} in all")
+    where = {word: "; ".join(name for name, one in holds.items() if one is word) for word in (True, False)}
+    return judged(False, differs=f"{what} in {where[True] or 'none'}, not in {where[False]}")
+
+
+def _falls(n: Numbers) -> dict[str, dict[str, float]]:
+    terms = ("L_NC1", "L_NC2/3", "L_LS⊥")
+    return {name: {term: of[term][0] / of[term][1] for term in terms} for name, of in _trained_by_mse(n).items()}
+
+
+def _fastest(n: Numbers) -> str:
+    return "first epoch over end: " + "; ".join(
+        f"{name} {', '.join(f'{term} {fall:.3g}' for term, fall in falls.items())}" for name, falls in _falls(n).items()
     )
 
 
-def _fastest(n: Numbers) -> tuple[bool, dict[str, float]]:
-    terms = {name: n["mse_mean"][name]["values"] for name in ("L_NC1", "L_NC2/3", "L_LS⊥")}
-    falls = {name: first / end for name, (first, _, end) in terms.items()}
-    return max(falls, key=lambda name: falls[name]) == "L_NC2/3", falls
+def _fastest_verdict(n: Numbers) -> str:
+    first = {name: max(falls, key=lambda term: falls[term]) == "L_NC2/3" for name, falls in _falls(n).items()}
+    return _by_run(first, "L_NC2/3 falls by the largest factor")
 
 
-def _gain(loss: str, name: str) -> Callable[[Numbers], str]:
-    places, unit = (".2f", " points") if name == "accuracy" else (".4f", "")
-
-    def words(n: Numbers) -> str:
-        of = n[f"{loss} {name}"]
-        seeds = len(of["cells"])
-        counted = f"{seeds} seeds" if seeds > 1 else "one seed"
-        middle, mean = (spread(of[key], places, unit) for key in ("median", "mean"))
-        return f"median {middle}, mean {mean}; three cells, {counted}"
-
-    return words
-
-
-def _gain_verdict(loss: str, name: str) -> Callable[[Numbers], str]:
-    def words(n: Numbers) -> str:
-        least, _, largest = n[f"{loss} {name}"]["median"]
-        if least > 0:
-            return judged(True, agrees="in sign; its size is that of other data and networks")
-        if largest < 0:
-            return judged(False, differs="in sign")
-        return untested("the median's band holds 0, and one test image of the digits is 0.25 points")
-
-    return words
+#: Those of the notebook's figures 2 to 8 in the cell; all count in the verdict.
+SHOWN = ("NC1", "equinorm, means", "maximal angle, means", "self-duality", "NC4")
 
 
 def _curves(n: Numbers) -> str:
-    parts = []
-    for loss, label in (("mse_mean", "MSE"), ("cross_entropy", "CE")):
-        shown = {
-            name: "{:.3g} → {:.3g}".format(*n[loss][name]["values"][::2])
-            for name in ("NC1", "equinorm, means", "maximal angle, means", "self-duality", "NC4")
-        }
-        parts.append(f"{label}: " + ", ".join(f"{name} {words}" for name, words in shown.items()))
-    return "first epoch → end, medians of three seeds. " + "; ".join(parts)
+    parts = [
+        f"{name}: " + ", ".join("{} {:.3g} → {:.3g}".format(curve, *of[curve]) for curve in SHOWN)
+        for name, of in n.items()
+        if name != "seconds"
+    ]
+    return "first epoch → end: " + "; ".join(parts)
 
 
-def fallen(n: Numbers, loss: str) -> tuple[list[str], list[str]]:
-    """The notebook's curves that end below half of their first epoch, and the others; figure 8's are left out."""
-    names = [name for name in n[loss] if name != "zero error" and not name.startswith("L")]
-    below = [name for name in names if n[loss][name]["values"][2] < 0.5 * n[loss][name]["values"][0]]
-    return below, [name for name in names if name not in below]
+def fallen(of: Numbers) -> dict[str, bool]:
+    """The curves of figures 2 to 7, and whether each ends below half of its first epoch."""
+    return {name: of[name][1] < 0.5 * of[name][0] for name in of if name != "seeds" and not name.startswith("L")}
 
 
 def _curves_verdict(n: Numbers) -> str:
-    others = {loss: fallen(n, loss)[1] for loss in ("mse_mean", "cross_entropy")}
-    count = sum(len(fallen(n, loss)[0]) for loss in others)
-    whole = count + sum(map(len, others.values()))
-    if count == whole:
-        return judged(True, agrees=f"all {whole} curves end below half of their first epoch")
-    labels = {"mse_mean": "MSE", "cross_entropy": "CE"}
-    which = "; ".join(f"{labels[loss]}: {', '.join(names)}" for loss, names in others.items() if names)
-    return _joined("differs", f"{count} of {whole} curves end below half of their first epoch, not {which}")
+    count = {name: fallen(of) for name, of in n.items() if name != "seconds"}
+    told = "; ".join(f"{name} {sum(of.values())} of {len(of)}" for name, of in count.items())
+    whole = all(all(of.values()) for of in count.values())
+    return judged(whole, f"ends below half of its first epoch: {told}", f"below half of the first epoch end: {told}")
+
+
+def _gain(label: str) -> Callable[[Numbers], str]:
+    def words(n: Numbers) -> str:
+        return f"median {spread(n[label]['median'], '.2f')}, mean {n[label]['mean']:.2f}; over five cells"
+
+    return words
+
+
+def _gain_verdict(label: str, printed: float) -> Callable[[Numbers], str]:
+    """Agrees within a factor of two: cells of other data and networks say no more."""
+
+    def words(n: Numbers) -> str:
+        middle = n[label]["median"][1]
+        return judged(printed / 2 <= middle <= 2 * printed, agrees="within a factor of two, on other data")
+
+    return words
+
+
+def _robustness(label: str) -> Callable[[Numbers], str]:
+    def words(n: Numbers) -> str:
+        of = n[f"{label} robustness"]
+        seeds = len(of["cells"])
+        middle, mean = (spread(of[key], ".4f") for key in ("median", "mean"))
+        return f"median {middle}, mean {mean}; three cells, {f'{seeds} seeds' if seeds > 1 else 'one seed'}"
+
+    return words
+
+
+def _robustness_verdict(label: str) -> Callable[[Numbers], str]:
+    def words(n: Numbers) -> str:
+        least, _, largest = n[f"{label} robustness"]["median"]
+        if least <= 0 <= largest:
+            return untested("the median's band holds 0")
+        return judged(least > 0, agrees="in sign; its size is that of other data", differs="in sign")
+
+    return words
 
 
 def _coupling(n: Numbers) -> str:
@@ -183,15 +217,14 @@ MOMENTA = ("0.0", "0.5", "0.9")
 
 
 def _imbalanced(n: Numbers) -> str:
-    return "distances to orthogonal vectors of the lengths that the sizes give: " + "; ".join(
-        f"{layers} layer{'s' * (layers != '1')}: W {of['NC2, W']:.1g}, H {of['NC2, H']:.1g}"
-        for layers, of in n.items()
-        if layers != "seconds"
-    )
+    layers = [name for name in n if name != "seconds"]
+    worst = {key: max(n[name][key] for name in layers) for key in ("W", "H", "outputs")}
+    shown = ", ".join(f"{key} {worst[key]:.0e}" for key in worst)
+    return f"{', '.join(layers)} layers: from the closed form at most {shown}"
 
 
 def _imbalanced_verdict(n: Numbers) -> str:
-    return judged(all(of["NC2, W"] < 1e-6 and of["NC2, H"] < 1e-6 for name, of in n.items() if name != "seconds"))
+    return judged(all(max(of["W"], of["H"]) < 1e-6 for name, of in n.items() if name != "seconds"))
 
 
 RIDGES = ("0.001", "1e-05", "1e-07", "1e-09")
@@ -274,8 +307,10 @@ def _transfer_verdict(n: Numbers) -> str:
     names = [name for name in n if name not in ("seconds", "runs", "untrained") and not name.startswith("rank")]
     better = all(n[name][which][1] < n["untrained"][which][1] for name in names for which in (1, 2))
     inside, held = n["rank correlation of error with CDNV, train and held out"]
-    told = f"ρ of error with CDNV over {n['runs']} runs: {held:.2f} held out, {inside:.2f} train"
-    return judged(better, agrees=told, differs=told)
+    told = (
+        f"rank correlation of the error over {n['runs']} runs: {held:.2f} with CDNV held out, {inside:.2f} with train"
+    )
+    return judged(better, agrees=f"both are below those of the untrained network; {told}", differs=told)
 
 
 def _thresholds(n: Numbers) -> str:
@@ -299,6 +334,7 @@ def _fixed_verdict(n: Numbers) -> str:
     return judged(n["saved %"] > 20 and within, differs=f"the fixed layer's median error is {apart:.2f} points larger")
 
 
+ON_RECORD = "none: runs on record, below"
 HPD22 = "Han, Papyan & Donoho 2022"
 NOTES = "reading notes on the paper; its text was not had"
 ROWS = [
@@ -313,16 +349,14 @@ ROWS = [
         HPD22,
         "“Starting from an early epoch in training”, L_LS⊥ “becomes negligible compared to the dominant term” L_NC1",
         "caption of Figure 2, in the reading notes",
-        "curves", _perp,
-        lambda n: judged(n["L_LS⊥/L_NC1"]["end"][2] < 0.1, agrees="from the drop of the rate on it is below a tenth"),
+        "curves", _perp, _perp_verdict,
+        cost=ON_RECORD,
     ),
     Row(
         HPD22,
         "“L_NC2/3 diminishes the fastest among all the terms”",
         "the same caption",
-        "curves",
-        lambda n: "first epoch over end: " + ", ".join(f"{name} {fell:.3g}" for name, fell in _fastest(n)[1].items()),
-        lambda n: judged(_fastest(n)[0], differs="another term falls further"),
+        "curves", _fastest, _fastest_verdict,
         shared=True,
     ),
     Row(
@@ -337,17 +371,22 @@ ROWS = [
     *(
         Row(
             HPD22,
-            f"{label}: {what} after zero error, median {median} (mean {mean}) over its 15 cells",
+            f"{label}: test accuracy gains after zero error, median {median} points (mean {mean}) over its 15 cells",
             NOTES,
-            "gains", _gain(loss, name), _gain_verdict(loss, name),
-            shared=(loss, name) != ("mse_mean", "accuracy"),
+            "gains", _gain(label), _gain_verdict(label, median),
+            cost=ON_RECORD, shared=label == "CE",
         )
-        for loss, label, name, what, median, mean in (
-            ("mse_mean", "MSE", "accuracy", "test accuracy gains", "0.962 points", "1.833"),
-            ("cross_entropy", "CE", "accuracy", "test accuracy gains", "0.3495 points", "0.4984"),
-            ("mse_mean", "MSE", "robustness", "robustness gains", "0.1762", "0.9278"),
-            ("cross_entropy", "CE", "robustness", "robustness gains", "0.0252", "0.2452"),
+        for label, median, mean in (("MSE", 0.962, 1.833), ("CE", 0.3495, 0.4984))
+    ),
+    *(
+        Row(
+            HPD22,
+            f"{label}: robustness gains after zero error, median {median} (mean {mean}) over its 15 cells",
+            NOTES,
+            "robustness", _robustness(label), _robustness_verdict(label),
+            shared=label == "CE",
         )
+        for label, median, mean in (("MSE", 0.1762, 0.9278), ("CE", 0.0252, 0.2452))
     ),
     Row(
         "Zhao, Cheng, Masarczyk & Lucchi 2026",
@@ -367,6 +406,7 @@ ROWS = [
         "data”; their code prints the distances, its repository holds no values",
         "abstract of arXiv 2301.00437, code of github.com/Fsoft-AIC/Neural-Collapse-in-Deep-Linear-Networks",
         "imbalanced", _imbalanced, _imbalanced_verdict,
+        cost=ON_RECORD,
     ),
     Row(
         "Thrampoulidis, Kini, Vakilian & Behnia 2022",
@@ -465,26 +505,34 @@ NOTES_OF = {
     "growth": "40 Gaussian features in 4 classes and 6 dimensions, N = 10, the flow integrated on the features up "
     "to t = 10⁹ without use of the closed form ([central_path.md](central_path.md)). Exponent: d log ω/d log t over "
     "the last decade.",
-    "curves": "an MLP with batch norm on 100 images a class of Fashion-MNIST, the rate dropped after epochs 50 and "
-    "100 of 150; the options are `FASHION` in the script. The notebook trains ResNet-18 on MNIST, which is not to "
-    "be had here. Full-size runs are another matter: [fashion_mnist.md](fashion_mnist.md).",
-    "gains": "the cells of `sweep=quick` at the largest of its rates: small VGG, ResNet and DenseNet on "
-    "scikit-learn's digits, 80 epochs. The paper chooses the best of 25 rates by the last test error, which favours "
-    "the gain; here the rate is fixed. Robustness is Ave ‖r‖/‖x‖ by DeepFool on 100 test images; the unit of the "
-    "paper's number was not read.",
+    "curves": "means over the seeds of `reference/main.json` (`ncexp`, five seeds, a minute each), "
+    "`reference/fashion_mnist_vgg_mse_mean.json` (`ncexp experiment=fashion_mnist/vgg`, three seeds, 600 images, 12 "
+    "minutes each) and `reference/quick_resnet_cross_entropy.json` (`ncexp experiment=quick/resnet "
+    "loss=cross_entropy`, five seeds, 20 s each). The bands of every number stand in these files "
+    "([reference.md](reference.md)). The notebook trains ResNet-18 on MNIST, which is not to be had here. Why "
+    "VGG-11 keeps the shape that it has at zero error: 120 times fewer steps than in the paper "
+    "([fashion_mnist.md](fashion_mnist.md)). Figures of class means and of classifiers count as two curves, train "
+    "error as one.",
+    "gains": "three small networks on the digits, means of the five seeds of `reference/quick_*.json` (20 to 35 s a "
+    "run), from the first recorded epoch after that of zero error; VGG-11 and ResNet-18 on 600 images of "
+    "Fashion-MNIST, from the table of [fashion_mnist.md](fashion_mnist.md) (10 to 29 minutes a run, one to three "
+    "seeds). The paper has other data and takes the best of 25 rates by the last test error.",
+    "robustness": "the cells of `sweep=quick` at the largest of its rates on the digits, 80 epochs. Ave ‖r‖/‖x‖ by "
+    "DeepFool on 100 test images; the unit of the paper's number was not read.",
     "row_sum": "`experiment=decay`, 30 epochs on the digits, a decay of 0.05. With momentum 0.9 SGD's "
     "decoupled decay is a tenth of the coupled one of the same number ([optimizers.md](optimizers.md#nc0)).",
     "momentum": "four classes of ten free features, cross-entropy, rate 0.1, decay 0.02. Every number of the "
     "weights moves, but the sum of the classifier's rows follows its law exactly; nothing is fitted.",
     "imbalanced": "classes of 200, 100, 50 and 50, P = 64, 30,000 steps, all numbers and distances as their code "
-    "has them ([free_features.md](free_features.md#the-papers) has six and nine layers too). The minimum is unique "
-    "up to rotation, and one start reaches it to rounding, so that seeds were not repeated.",
+    "has them; read from the table of [free_features.md](free_features.md#the-papers), which `python "
+    "benchmarks/free_features.py --only linear` makes in four to five minutes. One start each.",
     "seli": "four classes, R the largest over the smallest size, sizes in geometric steps; L-BFGS from three "
     "starts, the lowest counts. Distances as in [beyond_balanced.md](beyond_balanced.md).",
     "landscape": "ten classes, P = 10, decay 5e-3 of both factors, L-BFGS from 20 random starts. That no start is "
     "caught elsewhere is evidence for the theorem, no proof.",
-    "fixed_head": "ours cuts the last block to ten channels, with a 1×1 convolution in its shortcut. Test errors: "
-    "an MLP on the digits, 40 epochs, 397 test images, so that one image is 0.25 points.",
+    "fixed_head": "the two halves of the claim apart. Parameters: ours cuts the last block to ten channels, with a "
+    "1×1 convolution in its shortcut. Test errors: an MLP on the digits, 40 epochs, 397 test images, so that one "
+    "image is 0.25 points.",
     "lower_rank": "one example a class, P = 2C, decay 2e-3 of every factor; the other solution is the triangular "
     "graph's of [free_features.md](free_features.md#the-papers). Where it is no better, something else may be.",
     "deep_entropy": "one example a class, P = C, decay 5e-3 of every factor. Both abstracts speak of the same model; "
