@@ -320,7 +320,7 @@ def thresholds(trainings: Trainings, short: bool) -> Numbers:
     for seed in seeds:
         common = [*DIGITS, "optimizer=sgd", f"seed={seed}", "analysis=[collapse,norms]"]
         first = trainings.of(*common, "loss=cross_entropy", "optimizer.lr=0.05", "epochs=20", "evaluate_at=[20]")
-        (weights,) = (first.path / "checkpoints").glob("*.safetensors")
+        (weights,) = (first.path / "checkpoints").glob("epoch_*.safetensors")
         for rate in rates:
             for decay in decays:
                 words = [f"architecture.weights={weights}", "loss=mse_mean", f"optimizer.lr={rate}", "epochs=120"]

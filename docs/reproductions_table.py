@@ -41,10 +41,12 @@ class Row:
     shared: bool = False
 
     def cells(self) -> list[str]:
+        first = [self.paper, f"{self.printed} ({self.source})", f"`--only {self.part}`"]
+        if self.part not in summary(self.summary):
+            return [*first, "–", "**not measured yet**", "–"]
         numbers = summary(self.summary)[self.part]
         cost = "with the row above" if self.shared else self.cost or duration(numbers["seconds"])
-        printed = f"{self.printed} ({self.source})"
-        return [self.paper, printed, f"`--only {self.part}`", self.ours(numbers), self.verdict(numbers), cost]
+        return [*first, self.ours(numbers), self.verdict(numbers), cost]
 
 
 @cache
@@ -390,7 +392,8 @@ ROWS = [
     ),
     Row(
         "Zhao, Cheng, Masarczyk & Lucchi 2026",
-        "“NC cannot emerge under decoupled weight decay in adaptive optimizers”; SGD and coupled decay bring NC0 to 0",
+        "“NC cannot emerge under decoupled weight decay in adaptive optimizers”; NC0's “convergence to zero is a "
+        "necessary condition for NC”",
         "abstract of arXiv 2602.16642",
         "row_sum", _coupling, _coupling_verdict,
     ),
@@ -489,7 +492,8 @@ A number or claim of a paper stands here as it was read in the source that its r
 as papers' texts could not be had. Words in “ ” are the source's. What was not read is said to be. Our numbers are
 medians with the least and the largest in brackets; of what, the cell says. A verdict follows from them by a rule, a few
 lines for each row in `docs/reproductions_table.py`: **agrees**, **differs**, or **cannot be tested here** and why. Cost
-is processor time of one thread. `--only NAME` means `python benchmarks/reproductions.py --only NAME`.
+is processor time of one thread; a row whose command has not been run to its end says so. `--only NAME` means
+`python benchmarks/reproductions.py --only NAME`.
 
 {table}
 
@@ -548,18 +552,19 @@ NOTES_OF = {
 
 
 def rows() -> list[Row]:
-    """Those whose part has been measured: a row waits for its part of the summary."""
+    """Those whose part has been measured."""
     return [row for row in ROWS if row.part in summary(row.summary)]
 
 
 def page() -> str:
     """The whole of docs/reproductions.md."""
-    cells = [row.cells() for row in rows()]
+    cells = [row.cells() for row in ROWS]
     table = "\n".join([HEAD, *(f"| {' | '.join(row)} |" for row in cells)])
     verdicts = [row[4].split("**")[1] for row in cells]
-    counted = ", ".join(f"{verdicts.count(word)} {word}" for word in ("agrees", "differs", "cannot be tested here"))
+    words = ("agrees", "differs", "cannot be tested here", "not measured yet")
+    counted = ", ".join(f"{verdicts.count(word)} {word}" for word in words if word in verdicts)
     minutes = duration(sum(numbers["seconds"] for numbers in summary("reproductions").values()))
-    parts = dict.fromkeys(row.part for row in rows())
+    parts = dict.fromkeys(row.part for row in ROWS)
     notes = "\n".join(fill(f"- **{part}**: {NOTES_OF[part]}", 136, subsequent_indent="  ") for part in parts)
     return TEXT.format(table=table, count=len(cells), verdicts=counted, minutes=minutes, notes=notes)
 

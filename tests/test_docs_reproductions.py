@@ -149,7 +149,7 @@ def test_cdnv_and_few_shot_error_equal_their_definitions(parts: Any) -> None:
 
     draw = np.random.default_rng(0)
     labels = np.repeat(range(3), [7, 9, 8])
-    features = draw.normal(size=(24, 4)) + 2 * draw.normal(size=(3, 4))[labels]
+    features = draw.normal(size=(24, 4)) + 0.3 * draw.normal(size=(3, 4))[labels]
     means = [features[labels == c].mean(0) for c in range(3)]
     spread = [np.mean([np.sum((h - means[c]) ** 2) for h in features[labels == c]]) for c in range(3)]
     pairs = [(a, b) for a in range(3) for b in range(3) if a != b]
