@@ -111,8 +111,8 @@ def _serve(uri: str, port: int, outputs: str | None) -> int:
 def _draw(outputs: str) -> subprocess.Popen[bytes]:
     """A process of the lowest priority that draws what is missing of the runs in `outputs`, and sends it."""
     command = [sys.executable, "-m", "ncexp", "pictures", "--missing", "--sync", outputs]
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, process_group=0, **quiet)
+    nothing = subprocess.DEVNULL
+    process = subprocess.Popen(command, process_group=0, stdin=nothing, stdout=nothing, stderr=nothing)
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, process.pid, 19)
     return process

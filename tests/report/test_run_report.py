@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import signal
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 from synthetic_path import records_of_path
 from synthetic_sweep import write_journals, write_run
 
-from ncexp.cli import main
+from ncexp.cli import main, ui
 from ncexp.config import Component
 from ncexp.record import RunDirectory, Runs, SavedRun, read_json, read_run, write_json
 from ncexp.record.measurements import names_of
@@ -270,3 +273,29 @@ def test_figures_of_a_run_that_is_trained_leave_its_fit_unwritten(tmp_path: Path
     assert (drawings, directory.path_fit.exists()) == ([directory.path.name], False)
     report_run(directory, Console(file=io.StringIO()), draws=False)
     assert directory.path_fit.exists()
+
+
+def test_ui_draws_what_the_runs_of_its_folder_lack_and_stops_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process of MLflow's server is one that waits, and ends as soon as Ctrl-C comes."""
+    begun: list[tuple[list[str], subprocess.Popen[bytes]]] = []
+    begin = subprocess.Popen
+
+    def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        begun.append((command, begin(["sleep", "600"], **options)))
+        return begun[-1][1]
+
+    def interrupt(line: str) -> None:
+        if line.startswith("A browser"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ui.subprocess, "Popen", start)
+    monkeypatch.setattr(ui, "print_links", lambda *_: None)
+    monkeypatch.setattr("ncexp.tracking.address.responds", lambda address: True)
+    monkeypatch.setattr(ui, "say", interrupt)
+    monkeypatch.setattr(ui.signal, "signal", lambda *_: None)
+    assert ui._serve("sqlite:///none.db", 0, "there") == 0
+    (_, server), (command, drawing) = begun
+    assert command[1:] == ["-m", "ncexp", "pictures", "--missing", "--sync", "there"]
+    assert (server.wait(10), drawing.returncode) == (-signal.SIGTERM, -signal.SIGTERM)
+    assert ui._serve("sqlite:///none.db", 0, None) == 0
+    assert len(begun) == 3  # of an address of a store nothing is drawn
