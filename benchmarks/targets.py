@@ -80,7 +80,8 @@ def job(checkout: Path, folder: Path, short: bool) -> Iterator[tuple[str, Number
 
 def figures(checkout: Path, folder: Path, short: bool) -> Iterator[tuple[str, Numbers]]:
     epochs = 2 if short else 20
-    process(checkout, folder, f"epochs={epochs}", f"evaluate_at=[{epochs}]" if short else "tracking.enabled=false")
+    evaluated = [f"evaluate_at=[{epochs}]"] if short else []
+    process(checkout, folder, f"epochs={epochs}", "tracking.enabled=false", *evaluated)
     yield "figures of a run", {"processor s": float(process(checkout, folder, code=DRAWS)[1])}
 
 
