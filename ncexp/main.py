@@ -28,7 +28,7 @@ from ncexp.record.measurements import names_of
 from ncexp.record.objective import check_objectives
 from ncexp.record.provenance import code_state
 from ncexp.record.pruning import Pruning
-from ncexp.report import ProgressLine, report_run
+from ncexp.report import LiveFigures, ProgressLine, report_run
 from ncexp.tracking import check_uri, follow, tracking_uri
 from ncexp.training import (
     Assembly,
@@ -43,12 +43,13 @@ from ncexp.training import (
 )
 
 
-def run(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = None) -> State:
+def run(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = None, draws: bool = True) -> State:
     """Train, or go on with, the run that a composed configuration describes; returns its final state.
 
     Of a run that is trained already, whatever is asked for and not yet measured is measured, if what it kept allows it.
 
-    stop: the caller's, who catches the signals; None: SIGINT and SIGTERM are caught while it works.
+    stop: the caller's, who catches the signals; None: SIGINT and SIGTERM are caught while it works. draws: whether its
+    figures are drawn, as of a run for which somebody waits; those of a sweep's are drawn once somebody looks at them.
 
     Raises ConfigError before anything is written, Busy where another process trains the run. Any other exception goes
     with its traceback to the run's log, the run is marked failed, and it is raised.
@@ -59,7 +60,7 @@ def run(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = Non
     directory = RunDirectory(config.directory)
     processes = join(config.device)
     if processes.any(processes.first and _is_settled(directory, config)):  # rank 0 decides for all
-        return _show(config, directory, console, stop) if processes.first else State.COMPLETED
+        return _show(config, directory, console, stop, draws) if processes.first else State.COMPLETED
     check_outputs(config.outputs)
     assembly = assemble(config, processes=processes)
     assembly.check_gradients()
@@ -68,16 +69,17 @@ def run(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = Non
         if processes.first:
             work.enter_context(directory.locked())
         if processes.any(processes.first and _is_settled(directory, config)):  # another process has finished it
-            return _show(config, directory, console, stop) if processes.first else State.COMPLETED
+            return _show(config, directory, console, stop, draws) if processes.first else State.COMPLETED
         if processes.first:
             _begin(config, directory, assembly, training, console)
         processes.wait()  # until rank 0 has made the directory ready
-        ending = work.enter_context(_Ending(training, config, directory, console, processes.first))
+        ending = work.enter_context(_Ending(training, config, directory, console, draws, processes.first))
         asked = work.enter_context(StopRequest() if stop is None else nullcontext(stop))
         if position := training.resume():
             console.print(f"resumed   in epoch {position.epoch}, after {position.step} of its steps")
         for sentence in training.findings:
             console.print(f"record    {sentence}", soft_wrap=True, markup=False)
+        live = work.enter_context(LiveFigures(directory, console)) if draws and processes.first else None
         progress = work.enter_context(ProgressLine(console, config.epochs, training.epoch))
         pruning = Pruning(config)
         for summary, evaluated in training.epochs(asked):
@@ -85,6 +87,8 @@ def run(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = Non
             progress.epoch_done(epoch, summary["fit/loss"])
             if evaluated is not None:
                 progress.evaluated(summary | evaluated)
+                if live is not None:
+                    live.epoch_evaluated()
                 if config.trial and processes.any(processes.first and pruning.ends(directory.path, epoch)):
                     break
         if pruning.fault:
@@ -101,10 +105,10 @@ def run(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = Non
     return ending.state
 
 
-def measure(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = None) -> State:
+def measure(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = None, draws: bool = True) -> State:
     """Measure one stored run, as `ncexp measure` configures it; returns the state that the measuring ended in.
 
-    stop: as for `run`. Raises ConfigError, Busy, and whatever an analysis raises.
+    stop, draws: as for `run`. Raises ConfigError, Busy, and whatever an analysis raises.
     """
     config = check_measurement(raw)
     console.print(f"run       {config.run}", soft_wrap=True, markup=False)
@@ -113,15 +117,17 @@ def measure(raw: Mapping[str, Any], console: Console, stop: StopRequest | None =
         state, _ = measure_stored(config, console, asked)
     state = _with_what_is_lost(directory, state, console)
     numbers = names_of(directory.measurements, config.analyses)
-    report_run(directory, console, summary=False, figures=begun, measured=numbers)
+    report_run(directory, console, summary=False, figures=begun, measured=numbers, draws=draws)
     return state
 
 
-def measure_checkpoints(raw: Mapping[str, Any], console: Console, stop: StopRequest | None = None) -> State:
+def measure_checkpoints(
+    raw: Mapping[str, Any], console: Console, stop: StopRequest | None = None, draws: bool = True
+) -> State:
     """Measure the checkpoints of another training into a run directory; returns the state that it ends in.
 
     Files that have their numbers are left alone; those that came later are added.
-    stop: as for `run`. Raises ConfigError before anything is written, Busy, and whatever an analysis raises.
+    stop, draws: as for `run`. Raises ConfigError before anything is written, Busy, and whatever an analysis raises.
     """
     config = check_checkpoints(raw)
     check_uri(config.run.tracking["uri"])
@@ -135,14 +141,14 @@ def measure_checkpoints(raw: Mapping[str, Any], console: Console, stop: StopRequ
             for line in foreign.describe_files():
                 console.print(f"weights   {line}", soft_wrap=True, markup=False)
             with (
-                _Ending(foreign, foreign.run, directory, console) as ending,
+                _Ending(foreign, foreign.run, directory, console, draws) as ending,
                 StopRequest() if stop is None else nullcontext(stop) as asked,
             ):
                 _measure_files(foreign, console, ending, asked)
             return ending.state
     console.print(f"run       {directory.path}", soft_wrap=True, markup=False)
     console.print("nothing to measure: every file has its numbers; rerun=all measures them anew")
-    report_run(directory, console)
+    report_run(directory, console, draws=draws)
     return state
 
 
@@ -235,11 +241,12 @@ class _Ending:
         config: RunConfig,
         directory: RunDirectory,
         console: Console,
+        draws: bool,
         writes: bool = True,
     ) -> None:
         self.state, self._message = State.FAILED, ""
         self._work, self._config, self._directory, self._console = work, config, directory, console
-        self._writes = writes
+        self._draws, self._writes = draws, writes
 
     def end(self, state: State, message: str) -> None:
         """So it ended, and why."""
@@ -273,7 +280,8 @@ class _Ending:
             directory.remove_resume_files()
         if said:
             console.print(f"{state}: {self._message}", soft_wrap=True, markup=False)
-        report_run(directory, console, figures=state is not State.INTERRUPTED)  # who stops a run does not wait for them
+        is_waited_for = state is not State.INTERRUPTED  # who stops a run does not wait for figures
+        report_run(directory, console, figures=is_waited_for, draws=self._draws)
 
 
 def _measure_files(
@@ -290,7 +298,7 @@ def _measure_files(
     ending.end(State.COMPLETED, f"{len(foreign.files)} files, {len(missing)} of them measured now")
 
 
-def _show(config: RunConfig, directory: RunDirectory, console: Console, stop: StopRequest | None) -> State:
+def _show(config: RunConfig, directory: RunDirectory, console: Console, stop: StopRequest | None, draws: bool) -> State:
     """Nothing is to be trained: measure what is asked for and missing, print what is there.
 
     Returns the run's state, or that of the measuring where something asked for cannot be had.
@@ -305,7 +313,7 @@ def _show(config: RunConfig, directory: RunDirectory, console: Console, stop: St
             measured, _ = measure_stored(MeasureConfig.of_run(config), console, asked)
         state = state if measured is State.COMPLETED else measured
     state = _with_what_is_lost(directory, state, console)
-    report_run(directory, console)
+    report_run(directory, console, draws=draws)
     return state
 
 

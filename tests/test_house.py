@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from support import SMALL
 
 import ncexp
 from ncexp.cli import main
+from ncexp.training.optimizers import SGD
 
 PACKAGE = str(Path(ncexp.__file__).parent)
 #: From the command to `optimizer.step()`, and from `ncexp measure` to tr(Σ_W Σ_B⁺), itself counted.
@@ -42,7 +42,7 @@ def own_frames(owner: Any, name: str, *words: str) -> list[str]:
 def test_few_frames_lead_to_a_step_and_to_a_formula(tmp_path: Path) -> None:
     chosen = ["device=cpu", f"outputs={tmp_path}"]
     training = [*SMALL, "epochs=1", "tracking.enabled=false", "analysis=[]", *chosen]
-    to_step = own_frames(torch.optim.SGD, "step", *training)
+    to_step = own_frames(SGD, "step", *training)
     assert len(to_step) <= MOST_TO_A_STEP, to_step
     formulas = sys.modules["ncexp.collapse.neural_collapse"]
     to_formula = own_frames(formulas, "within_between_trace", "measure", str(tmp_path), "analysis=[collapse]", *chosen)

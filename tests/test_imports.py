@@ -135,6 +135,11 @@ def test_heavy_libraries_have_one_door(path: Path) -> None:
 #: Of the face; of the package's own ways to train and to record.
 FACE = "import ncexp; ncexp.__version__; dir(ncexp)"
 ALL_BUT_INTEGRATIONS = "import ncexp.main, ncexp.cli, ncexp.launching, ncexp.simulations; ncexp.Recorder, ncexp.load"
+#: A training to its end, figures included, without tracking; what it prints is left out.
+RUN = (
+    "import contextlib, io, ncexp.cli\nwith contextlib.redirect_stdout(io.StringIO()):\n    ncexp.cli.main("
+    "['dataset=gaussian_mixture', 'architecture=mlp', 'epochs=1', 'tracking.enabled=false'])"
+)
 
 
 @pytest.mark.slow
@@ -145,10 +150,11 @@ ALL_BUT_INTEGRATIONS = "import ncexp.main, ncexp.cli, ncexp.launching, ncexp.sim
         (FACE, ["torch", "mlflow", "hydra", "torchvision", "pandas", "lightning", "transformers", "torchmetrics"]),
         slow("import torch, ncexp.collapse", ["scipy", "mlflow", "hydra", "torchvision", "pandas", "pydantic", "rich"]),
         slow(ALL_BUT_INTEGRATIONS, ["lightning", "pytorch_lightning", "transformers", "torchmetrics", "accelerate"]),
+        slow(RUN, ["torch._dynamo", "sympy", "scipy.stats", "pandas", "mlflow", "torchvision", "sklearn", "plotly"]),
     ],
-    ids=["face", "collapse", "package"],
+    ids=["face", "collapse", "package", "run"],
 )
-def test_libraries_that_nobody_asked_for_are_not_imported(code: str, libraries: list[str]) -> None:
+def test_libraries_that_nobody_asked_for_are_not_imported(code: str, libraries: list[str], tmp_path: Path) -> None:
     """In a process of its own; a library that is not installed counts as tried if somebody looks for it."""
     watch = (
         "import sys, importlib.abc\n"
@@ -159,7 +165,8 @@ def test_libraries_that_nobody_asked_for_are_not_imported(code: str, libraries: 
         "sys.meta_path.insert(0, Watch())\n"
     )
     script = f"{watch}{code}\nprint(*({{*sys.modules, *seen}} & {set(libraries)}))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
 

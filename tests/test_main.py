@@ -87,8 +87,9 @@ def test_run_leaves_everything_behind(drawn: None, composed: Compose, console: C
     names = {"fit/loss", "train/loss", "train/error", "test/collapse/nc1_trace", "test/decisions/least_squares_error"}
     assert names | {"train/mse/loss_nc1", "test/mse/loss_ls_perp", "train/path/snr_1"} <= records[0].keys()
     assert directory.state() == "completed"
-    assert {path.name for path in directory.figures.iterdir()} == FIGURES
-    heads = {path.suffix: path.read_bytes()[:4] for path in directory.figures.iterdir()}
+    figures = [*directory.figures.glob("[!.]*")]
+    assert {path.name for path in figures} == FIGURES
+    heads = {path.suffix: path.read_bytes()[:4] for path in figures}
     assert heads == {".png": b"\x89PNG", ".pdf": b"%PDF"}
     facts = json.loads(directory.facts.read_text())
     assert (facts["num_train"], facts["num_test"], facts["num_features"]) == (80, 40, 8)

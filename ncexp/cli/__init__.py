@@ -35,9 +35,9 @@ COMMANDS: dict[str, str] = {
 }
 #: Other words for commands.
 ALIASES = {"ls": "runs"}
-#: Commands whose functions, of their own names, stand in another module; the last is for a sweep's processes.
+#: Commands whose functions, of their own names, stand in another module; the last two are for processes that we start.
 BESIDE = {"logs": "status", "cancel": "status", "export": "runs", "reference": "compare", "prepare": "simulate",
-          "run_frozen": "started"}  # fmt: skip
+          "run_frozen": "started", "draw_live": "started"}  # fmt: skip
 #: Those that Hydra composes a configuration for.
 COMPOSED = ("train", "measure")
 #: Exit code where what read our output has ended: as of a program that SIGPIPE ends.
@@ -176,7 +176,7 @@ def _split(arguments: list[str]) -> tuple[str, list[str]]:
     first = ALIASES.get(first, first)
     if {"--help", "-h"} & {first, *rest} and first not in {*COMMANDS} - {"train"}:
         return "--help", []
-    if first in ("--version", "--shell-completion", "run-frozen"):
+    if first in ("--version", "--shell-completion", "run-frozen", "draw-live"):
         return first if first == "--version" else first.strip("-").replace("-", "_"), rest
     if first not in COMMANDS:
         if first[:1].isalpha() and "=" not in first:

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ncexp.cli.pictures import draw_missing
 from ncexp.cli.words import add_outputs, command_parser, name_faults, pair
 from ncexp.config import nearest
 from ncexp.record import Runs, named_folders, read_all
@@ -65,6 +66,10 @@ def main(arguments: list[str]) -> int:
         runs = _from_mlflow(given.uri, given.experiment, where)
     code = name_faults(runs.faults)
     study = study_of(runs, asked)
+    if given.uri is None and len(study.runs) == 1:  # whose page opens, with links to its figures
+        faults: list[str] = []
+        _ = [*draw_missing(study.runs, faults)]
+        code = name_faults(faults) or code
     try:
         page, tables = write_report(study, given.to, **how)
     except OSError as error:

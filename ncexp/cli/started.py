@@ -1,10 +1,11 @@
-"""What a sweep starts as processes; not for people."""
+"""What sweeps and runs start as processes; not for people."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
+from pathlib import Path
 
 #: Of prctl(2): which signal a process gets when the thread that started it ends.
 SET_PARENT_DEATH_SIGNAL = 1
@@ -16,11 +17,28 @@ def run_frozen(arguments: list[str]) -> int:
     LINK: an open file descriptor, over which the tasks come, see `launching.worker`. Returns 0 once there are no more.
     """
     link, parent = map(int, arguments)
-    # Before anything that takes long is imported: of a parent that is killed meanwhile, one would train for nobody.
-    ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() != parent:  # asked afterwards: of an earlier end no signal comes any more
-        return 0
-    from ncexp.launching.worker import serve
+    if _lives_no_longer_than(parent):
+        from ncexp.launching.worker import serve
 
-    serve(link)
+        serve(link)
     return 0
+
+
+def draw_live(arguments: list[str]) -> int:
+    """`ncexp draw-live RUN PARENT`: draw a run that the process PARENT trains, again and again while that lives."""
+    path, parent = arguments
+    if _lives_no_longer_than(int(parent)):
+        os.nice(19)
+        from ncexp.report.live import draw_again_and_again
+
+        draw_again_and_again(Path(path))
+    return 0
+
+
+def _lives_no_longer_than(parent: int) -> bool:
+    """Have the system kill this process when its parent ends; returns whether that lives.
+
+    Before anything that takes long is imported: of a parent that is killed meanwhile, one would work for nobody.
+    """
+    ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    return os.getppid() == parent  # asked afterwards: of an earlier end no signal comes any more

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from ncexp.cli.words import add_outputs, command_parser
@@ -16,7 +17,8 @@ from ncexp.record.text import say
 HELP = """\
 Start MLflow's UI on the store of an outputs folder, on this machine alone
 (127.0.0.1), and print for each experiment the links to the charts of its runs:
-each run by itself, and runs grouped by loss and rate. Ctrl-C stops it. Of a
+each run by itself, and runs grouped by loss and rate. Meanwhile figures that runs
+of a folder lack are drawn, and sent there. Ctrl-C stops it. Of a
 server's URI only the links are printed. From elsewhere:
 ssh -L 5000:127.0.0.1:5000 THIS_MACHINE.
 """
@@ -37,7 +39,7 @@ def main(arguments: list[str]) -> int:
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
         raise ValueError(f"expected an MLflow store, got no {uri}. Train something, or `ncexp sync`.")
     if not uri.startswith("http"):
-        return _serve(uri, chosen.port or UI_PORT)
+        return _serve(uri, chosen.port or UI_PORT, None if "://" in where else where)
     try:
         print_links(uri, uri.rstrip("/"))
     except ConnectionError as error:
@@ -69,7 +71,8 @@ def _refuse_taken(port: int) -> None:
             raise ValueError(f"--port: expected a free one, got {port} ({error}). Name another.") from error
 
 
-def _serve(uri: str, port: int) -> int:
+def _serve(uri: str, port: int, outputs: str | None) -> int:
+    """Serve until Ctrl-C; outputs: the folder whose runs' missing figures are drawn meanwhile."""
     from ncexp.tracking.address import UI_HOST, responds
     from ncexp.tracking.store import CLIENT_SETTINGS
 
@@ -84,17 +87,32 @@ def _serve(uri: str, port: int) -> int:
     environment = {**os.environ, **CLIENT_SETTINGS, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     # A group of its own, so that one signal stops the server with its workers and nothing else.
     server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, process_group=0)
+    drawing: subprocess.Popen[bytes] | None = None
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         while server.poll() is None and not responds(address):
             time.sleep(0.3)
         if server.poll() is None:
             print_links(uri, shown)
+            drawing = _draw(outputs) if outputs else None
             say(f"A browser that does not find {UI_HOST} finds 127.0.0.1. Ctrl-C stops it.")
         return 1 if server.wait() else 0
     except KeyboardInterrupt:
         return 0
     finally:
+        if drawing is not None:
+            drawing.terminate()
+            drawing.wait()
         if server.poll() is None:
             os.killpg(server.pid, signal.SIGTERM)
             server.wait()
+
+
+def _draw(outputs: str) -> subprocess.Popen[bytes]:
+    """A process of the lowest priority that draws what is missing of the runs in `outputs`, and sends it."""
+    command = [sys.executable, "-m", "ncexp", "pictures", "--missing", "--sync", outputs]
+    nothing = subprocess.DEVNULL
+    process = subprocess.Popen(command, process_group=0, stdin=nothing, stdout=nothing, stderr=nothing)
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, process.pid, 19)
+    return process

@@ -148,7 +148,7 @@ class InTurnLauncher(CheckedLauncher):
                 if len(asked) > 1:
                     self.say(f"\nrun {place} of {len(wanted)}  {names[num]}")
                 try:
-                    states[num] = attempt(asked[num].task.raw, self.console)
+                    states[num] = attempt(asked[num].task.raw, self.console, draws=len(asked) == 1)
                 except KeyboardInterrupt:
                     states[num] = State.INTERRUPTED
                 if states[num] is State.INTERRUPTED:

@@ -152,10 +152,11 @@ def print_end(
     commands = {
         f"ncexp ui {place}": "its curves in the browser",
         f"ncexp measure {measured} analysis={further}": "one more analysis; nothing is trained",
+        **({f"ncexp pictures --missing {measured}": "the figures of each of its runs"} if runs else {}),
         f"ncexp report {place if trained.parent == outputs else measured}": "tables, figures and a page of many runs",
     }
     width = max(map(len, commands))
-    for head, (command, meaning) in zip(("next", "", ""), commands.items(), strict=True):
+    for head, (command, meaning) in zip(("next", "", "", ""), commands.items(), strict=False):
         console.print(f"{head:9} {command:{width}}  # {meaning}", soft_wrap=True, markup=False)
 
 

@@ -73,12 +73,16 @@ def refuse(error: Exception, refusals: Mapping[type[Exception], State] = REFUSAL
 
 
 def attempt(
-    raw: Mapping[str, Any], console: Console, stop: StopRequest | None = None, directory: TaskDirectory | None = None
+    raw: Mapping[str, Any],
+    console: Console,
+    stop: StopRequest | None = None,
+    directory: TaskDirectory | None = None,
+    draws: bool = True,
 ) -> State:
     """Train, or measure a run or the checkpoints of another training; returns the state that it ends in.
 
-    Why it failed is printed, and stops nothing that comes after it. stop: as for `ncexp.main.run`; directory: of a task
-    of a sweep, which looks there for the end of each: a failure that is not noted there yet is noted.
+    Why it failed is printed, and stops nothing that comes after it. stop, draws: as for `ncexp.main.run`; directory: of
+    a task of a sweep, which looks there for the end of each: a failure that is not noted there yet is noted.
     """
     try:
         is_known = is_first_process() and "checkpoints" not in raw  # else `measure_checkpoints` says which run it is
@@ -86,7 +90,7 @@ def attempt(
             from ncexp.main import measure, measure_checkpoints, run  # torch takes seconds
 
             work = measure if "run" in raw else measure_checkpoints if "checkpoints" in raw else run
-            return work(raw, console, stop)
+            return work(raw, console, stop, draws)
     except Exception as error:
         state, status = refuse(error), directory.noted() if directory else {}
         noted = (status.get("state"), status.get("pid")) == (State.FAILED, os.getpid())

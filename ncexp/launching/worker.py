@@ -153,7 +153,7 @@ def _work(path: Path, stop: StopRequest) -> State:
     task = check_task(raw)
     directory = TaskDirectory(task.directory)
     console.print(_describe_process(), soft_wrap=True)
-    state = attempt(raw, console, stop, directory)
+    state = attempt(raw, console, stop, directory, draws=False)
     if isinstance(task, MeasureConfig) and state not in (State.BUSY, directory.state()):
         directory.set_status(state)  # another process measured everything before this one began
     return state

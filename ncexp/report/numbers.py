@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy
-from scipy.stats import rankdata
 
 from ncexp.record import Record, SavedRun
 from ncexp.record.quantities import NC1 as NC1_PANEL
@@ -104,6 +103,8 @@ def _spearman(pairs: numpy.ndarray) -> float:
     """Pearson's correlation of ranks, equal values sharing their mean rank."""
     if len(pairs) < 3 or any(len({*values}) == 1 for values in pairs.T.tolist()):
         return math.nan
+    from scipy.stats import rankdata  # a second to import, and no run needs it
+
     return float(numpy.corrcoef(rankdata(pairs, axis=0), rowvar=False)[0, 1])
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table as TerminalTable
 
-from ncexp.measure import compare_with_path
-from ncexp.record import DamagedFile, Record, RunDirectory, SavedRun, counted, read_run, write_json
+from ncexp.measure import Comparison, compare_with_path
+from ncexp.record import DamagedFile, Record, RunDirectory, SavedRun, counted, read_json, read_run, write_json
 from ncexp.record.quantities import Quantity, find, selected
 from ncexp.record.quantity import PLACES
 from ncexp.report.numbers import (
@@ -33,6 +35,8 @@ CLASSIFIERS = {
     "least-squares layer": "test/decisions/least_squares_error",
     "nearest class mean": "test/decisions/nearest_class_center_error",
 }
+#: In figures/: which ones were drawn.
+DRAWN = ".drawn.json"
 #: How many numbers a measuring prints.
 MOST_MEASURED = 30
 
@@ -43,15 +47,18 @@ def report_run(
     summary: bool = True,
     figures: bool = True,
     measured: Sequence[str] = (),
+    draws: bool = True,
 ) -> None:
     """The summary and `draw_run` with what it returns, each if wanted; the verdict.
 
-    measured: names of numbers that are printed, too.
+    measured: names of numbers that are printed, too. draws: whether figures are drawn now, or, as of a sweep's runs,
+    once somebody looks at them.
     """
     run = read_run(directory.path)
     if summary and run.records:
         print_summary(console, run)
-    for line in draw_run(directory) if figures else []:
+    lines = (draw_run if draws else fit_path)(directory) if figures else []
+    for line in lines:
         console.print(line, soft_wrap=True, markup=False)
     print_measured(console, run, measured)
     print_verdict(console, verdict(run))
@@ -69,23 +76,66 @@ def report_runs(paths: Iterable[Path], console: Console) -> None:
         print_outcome(console, study_of([*trained.values()]))
 
 
-def draw_run(directory: RunDirectory) -> list[str]:
-    """Write path_fit.json, draw the figures; returns a line for people of each. Nothing where nothing was evaluated."""
+def draw_run(directory: RunDirectory, is_trained: bool = False) -> list[str]:
+    """Write path_fit.json, draw the figures; returns a line for people of each. Nothing where nothing was evaluated.
+
+    Figures that show all that the run has are left as they are: see `drawn_before`. is_trained: still, so that what the
+    path comes to is not written yet.
+    """
+    newest = _newest(directory)  # before it is read: what comes meanwhile is not in the figures
     run = read_run(directory.path)
     if not run.records:
         return []
-    from ncexp.report.figures import draw_figures  # matplotlib takes a second to import
-    from ncexp.report.portraits import draw_pictures
+    comparison, lines = _fit(run, directory, is_trained)
+    if (found := drawn_before(directory)) is None:
+        from ncexp.report.figures import draw_figures  # matplotlib takes a second to import
+        from ncexp.report.portraits import draw_pictures
 
-    lines = []
-    comparison = compare_with_path(run)
-    if comparison is not None:
-        write_json(directory.path_fit, comparison.to_json())
-        lines.append(f"path      {comparison.sentence()}")
-    drawn = draw_figures(run, directory.figures, comparison)
-    pictures, lacking = ([], []) if run.is_regression else draw_pictures(run, directory.figures)
+        drawn = draw_figures(run, directory.figures, comparison)
+        pictures, lacking = ([], []) if run.is_regression else draw_pictures(run, directory.figures)
+        found = ([path.name for path in drawn + pictures], lacking)
+        write_json(directory.figures / DRAWN, {"drawn": found[0], "not drawn": found[1]})
+        os.utime(directory.figures / DRAWN, ns=(newest, newest))
+    names, lacking = found
     lines += [f"not drawn {why}" for why in lacking]
-    return lines + [f"figure    {path}" for path in drawn + pictures]
+    return lines + [f"figure    {directory.figures / name}" for name in names]
+
+
+def fit_path(directory: RunDirectory) -> list[str]:
+    """Write path_fit.json, whose numbers go to MLflow and reports; returns a line for people, where there is a path."""
+    run = read_run(directory.path)
+    return _fit(run, directory, False)[1] if run.records else []
+
+
+def _fit(run: SavedRun, directory: RunDirectory, is_trained: bool) -> tuple[Comparison | None, list[str]]:
+    comparison = compare_with_path(run)
+    if comparison is None:
+        return None, []
+    if not is_trained:
+        write_json(directory.path_fit, comparison.to_json())
+    return comparison, [f"path      {comparison.sentence()}"]
+
+
+def drawn_before(directory: RunDirectory) -> tuple[list[str], list[str]] | None:
+    """The names of the run's figures, and why others could not be drawn; None unless all are there and of all its rows.
+
+    They are noted in a file that bears the time of the newest journal or snapshot that they were drawn from.
+    """
+    noted = directory.figures / DRAWN
+    try:
+        found = TypeAdapter(dict[str, list[str]]).validate_python(read_json(noted))
+        names, lacking = found["drawn"], found["not drawn"]
+    except (DamagedFile, KeyError, ValidationError):  # or not there
+        return None
+    is_whole = all((directory.figures / name).exists() for name in names)
+    return (names, lacking) if is_whole and noted.stat().st_mtime_ns == _newest(directory) else None
+
+
+def _newest(directory: RunDirectory) -> int:
+    """When the last of the files changed that figures are made from, in nanoseconds."""
+    journals = [directory.training.path, *(one.path for one in directory.journals())]
+    paths = filter(Path.exists, [*journals, *directory.snapshots.glob("*.safetensors")])
+    return max((path.stat().st_mtime_ns for path in paths), default=0)
 
 
 def report_simulation(directory: RunDirectory, console: Console) -> None:

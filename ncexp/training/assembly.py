@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ncexp.architectures import (
     ForeignNetwork,
@@ -46,6 +45,7 @@ from ncexp.training.machine import (
     seed_everything,
     seeded,
 )
+from ncexp.training.operations import Operations
 from ncexp.training.optimizers import Parameters
 from ncexp.training.parts import build_loss, build_network, build_optimizer
 from ncexp.training.start import freeze, is_needed, load_start
@@ -293,9 +293,9 @@ def set_threads(asked: int | Literal["auto"], training: Training, directory: Run
         asked = machine.DEFAULT_THREADS
         if training.data.labels.device.type == "cpu":
             inputs, labels = next(training.data.batches(2))
-            with FlopCounterMode(display=False) as counter:
+            with Operations() as counter:
                 answer_of(training.network, inputs)
-            if 3 * training.batch_size * counter.get_total_flops() / len(labels) < SMALL_STEP:
+            if 3 * training.batch_size * counter.total / len(labels) < SMALL_STEP:
                 asked = 1
     torch.set_num_threads(asked)
     return f"{torch.get_num_threads()}"

@@ -13,6 +13,7 @@ resumed run needs none restored.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
@@ -45,7 +46,7 @@ def sgd(
 ) -> Optimizer:
     """Stochastic gradient descent with heavy-ball momentum; the gradient gains its decay · θ."""
     parts = groups(parameters, weight_decay, decay_of, decoupled)
-    return _shrinking(torch.optim.SGD(parts, lr=lr, momentum=momentum, fused=True))
+    return _shrinking(SGD(parts, lr=lr, momentum=momentum, fused=True))
 
 
 def sign(
@@ -72,7 +73,7 @@ def adam(
 ) -> Optimizer:
     """Adam; the gradient gains its decay · θ before it is rescaled."""
     parts = groups(parameters, weight_decay, decay_of, decoupled)
-    return _shrinking(torch.optim.Adam(parts, lr=lr, betas=(betas[0], betas[1]), fused=True))
+    return _shrinking(Adam(parts, lr=lr, betas=(betas[0], betas[1]), fused=True))
 
 
 def adamw(
@@ -85,7 +86,7 @@ def adamw(
 ) -> Optimizer:
     """Adam with decoupled decay: θ shrinks by lr · weight_decay a step, outside the objective."""
     parts = groups(parameters, weight_decay, decay_of)
-    return torch.optim.AdamW(parts, lr=lr, betas=(betas[0], betas[1]), fused=True)
+    return AdamW(parts, lr=lr, betas=(betas[0], betas[1]), fused=True)
 
 
 def muon(
@@ -229,10 +230,42 @@ def _decays(parameters: Iterable[nn.Parameter], decay: float, decay_of: Mapping[
     ]
 
 
-# Update rules that torch has not, or has for matrices only
+# Update rules: torch's, those that it has not, or has for matrices only
 
 
-class SignDescent(Optimizer):
+class Eager(Optimizer):
+    """torch's Optimizer, whose methods do not first import torch's compiler: two seconds, and 150 MB.
+
+    torch wraps them, and each `step`, in functions that keep its compiler from looking into them. Nobody compiles an
+    optimizer of ours; what is called is the function that torch wrapped, the same arithmetic. compile=true, of a
+    network, imports the compiler by itself.
+    """
+
+    add_param_group = inspect.unwrap(Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(Optimizer.zero_grad)
+    state_dict = inspect.unwrap(Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(Optimizer.load_state_dict)
+
+
+class SGD(Eager, torch.optim.SGD):
+    """torch's."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+
+
+class Adam(Eager, torch.optim.Adam):
+    """torch's."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+
+
+class AdamW(Eager, torch.optim.AdamW):
+    """torch's."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
+class SignDescent(Eager):
     """θ ← θ − lr · sign(m) with m ← β m + (1 − β)(g + c θ), entry by entry (Bernstein et al. 2018).
 
     signSGD at β = 0, else Signum; the idealised Adam of Zhao et al. 2026, whose step has one size in every entry.
@@ -260,7 +293,7 @@ class SignDescent(Optimizer):
         return loss
 
 
-class MuonWithAdamW(Optimizer):
+class MuonWithAdamW(Eager):
     """torch.optim.Muon (Jordan et al. 2024) for the groups of matrices, AdamW for the others: one optimizer.
 
     Muon takes parameters of two dimensions only: weights of linear layers, the classifier's among them. Biases, gains
@@ -282,7 +315,7 @@ class MuonWithAdamW(Optimizer):
         if matrices := of(is_matrix=True):
             self._parts.append(torch.optim.Muon(matrices, lr=lr, momentum=momentum, adjust_lr_fn="match_rms_adamw"))
         if others := of(is_matrix=False):
-            self._parts.append(torch.optim.AdamW(others, lr=lr, betas=betas, fused=True))
+            self._parts.append(AdamW(others, lr=lr, betas=betas, fused=True))
         super().__init__([group for part in self._parts for group in part.param_groups], {})
         self._share()
 

@@ -121,7 +121,7 @@ def test_job_that_slurm_begins_again_when_its_run_is_through_does_nothing(projec
     assert code == 0, printed
     (entry,) = project.manifest()
     run = Path(entry["directory"])
-    until(lambda: "figure " in RunDirectory(run).log.read_text(), "the run's figures, which come after its end")
+    until(lambda: "completed: " in RunDirectory(run).log.read_text(), "the run's end")
     until(lambda: "MLflow" in RunDirectory(run).log.read_text() or not queue(project.folder), "the job's last lines")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     subprocess.run(["scontrol", "requeue", entry["job"]], check=True)

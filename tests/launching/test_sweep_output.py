@@ -32,7 +32,12 @@ def test_sweep_in_turn_stops_at_an_interruption_and_prints_a_table(
     ends = iter([State.COMPLETED, State.INTERRUPTED])
     tasks[1].task.path.mkdir()
     tasks[1].task.set_status(State.INTERRUPTED, epoch=3, message="stopped in epoch 4")
-    monkeypatch.setattr(launcher, "attempt", lambda raw, console: next(ends))
+
+    def attempt(raw: object, console: Console, draws: bool) -> State:
+        assert not draws  # a sweep of several
+        return next(ends)
+
+    monkeypatch.setattr(launcher, "attempt", attempt)
     monkeypatch.setattr(launcher, "process_console", lambda: console)
     monkeypatch.setattr(launcher, "print_end", lambda *others: None)
     monkeypatch.setattr(InTurnLauncher, "prepare", lambda *_: (SweepDirectory(tmp_path / "sweep"), asked))

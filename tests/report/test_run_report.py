@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import io
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 from synthetic_path import records_of_path
 from synthetic_sweep import write_journals, write_run
 
+from ncexp.cli import main, ui
 from ncexp.config import Component
-from ncexp.record import RunDirectory, Runs, read_json, read_run
+from ncexp.record import RunDirectory, Runs, SavedRun, read_json, read_run, write_json
 from ncexp.record.measurements import names_of
 from ncexp.record.quantities import find, selected
-from ncexp.report import report_run, report_simulation
+from ncexp.report import draw_run, report_run, report_simulation
+from ncexp.report import run as run_module
 from ncexp.report.numbers import record_at
-from ncexp.report.run import MOST_MEASURED, print_measured, print_summary
+from ncexp.report.run import MOST_MEASURED, drawn_before, print_measured, print_summary
 from ncexp.report.verdict import verdict
 
 ROBUSTNESS = "ncexp.measure.analyses.RobustnessAnalysis"
@@ -142,7 +151,7 @@ def test_report_run_writes_the_path_fit(tmp_path: Path, console: Console) -> Non
     assert row["epoch"] == read_run(path).records[-1]["epoch"]
     assert {name: row[name] for name in fit[-1]} == fit[-1]
     drawn = {f"{name}{suffix}" for name in ("central_path", "path_portrait") for suffix in (".pdf", ".png")}
-    assert {figure.name for figure in (path / "figures").iterdir()} == drawn
+    assert {figure.name for figure in (path / "figures").glob("[!.]*")} == drawn
 
 
 @pytest.mark.usefixtures("no_rendering")
@@ -175,3 +184,118 @@ def test_summary_without_decisions_prints_dashes(tmp_path: Path, console: Consol
     report_run(RunDirectory(path), console)
     *_, line = (line for line in printed(console).splitlines() if line.startswith("last epoch"))
     assert line.split()[-2:] == ["–", "–"]
+
+
+@pytest.fixture
+def drawings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Gets the name of each run whose figures are drawn, as files with nothing in them."""
+    names: list[str] = []
+
+    def draw(run: SavedRun, directory: Path, comparison: object) -> list[Path]:
+        names.append(run.path.name)
+        directory.mkdir(exist_ok=True)
+        (path := directory / "neural_collapse.png").touch()
+        return [path]
+
+    monkeypatch.setattr("ncexp.report.figures.draw_figures", draw)
+    monkeypatch.setattr("ncexp.report.portraits.draw_pictures", lambda run, directory: ([], ["no snapshots"]))
+    return names
+
+
+def test_figures_are_drawn_where_one_is_missing_or_a_journal_is_newer(tmp_path: Path, drawings: list[str]) -> None:
+    directory = RunDirectory(write_run(tmp_path))
+    lines = draw_run(directory)
+    assert lines[-2:] == ["not drawn no snapshots", f"figure    {directory.figures / 'neural_collapse.png'}"]
+    assert draw_run(directory) == lines
+    assert len(drawings) == 1
+    journal = directory.journals()[0].path
+    os.utime(journal, ns=(0, journal.stat().st_mtime_ns + 1))
+    assert draw_run(directory) == lines
+    assert len(drawings) == 2
+    (directory.figures / "neural_collapse.png").unlink()
+    assert draw_run(directory) == lines
+    assert (len(drawings), drawn_before(directory)) == (3, (["neural_collapse.png"], ["no snapshots"]))
+    (directory.figures / ".drawn.json").write_text("{}")  # somebody's
+    assert draw_run(directory) == lines
+    shutil.copytree(directory.path, copy := tmp_path / "copies" / directory.path.name)
+    assert drawn_before(RunDirectory(copy)) == drawn_before(directory) is not None  # with the times of its files
+
+
+def test_a_row_that_comes_while_figures_are_drawn_is_not_in_them(
+    tmp_path: Path, drawings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = RunDirectory(write_run(tmp_path))
+    read = run_module.read_run
+
+    def read_and_write(path: Path) -> SavedRun:
+        run, journal = read(path), directory.journals()[0].path
+        os.utime(journal, ns=(0, journal.stat().st_mtime_ns + 1))
+        return run
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "read_run", read_and_write)
+        draw_run(directory)
+    assert drawn_before(directory) is None
+
+
+def test_a_run_of_a_sweep_is_drawn_once_somebody_looks_at_it(
+    tmp_path: Path, console: Console, drawings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = [write_run(tmp_path / "outputs", seed=seed) for seed in range(3)]
+    for path in paths:
+        report_run(RunDirectory(path), console, draws=False)
+        assert not (path / "figures").exists()
+    report_run(RunDirectory(paths[0]), console)
+    assert drawings == [paths[0].name]
+    sent: list[list[Path]] = []
+    monkeypatch.setattr("ncexp.tracking.sync_runs", sent.append)
+    assert main(["pictures", "--missing", "--sync", "outputs"]) == 0
+    assert sorted(drawings) == sorted(path.name for path in paths)
+    assert sorted(sent) == sorted([path] for path in paths[1:])
+    assert main(["pictures", "--missing", "outputs"]) == 0
+    assert len(drawings) == 3
+    RunDirectory(paths[1]).training.path.touch()
+    monkeypatch.setattr("ncexp.report.whole.write_report", lambda *_, **__: (Path("page"), []))
+    assert main(["report", str(paths[1])]) == 0
+    assert (len(drawings), drawings[-1]) == (4, paths[1].name)
+    assert main(["pictures", "--missing", "classes=0,1,2", "outputs"]) != 0
+
+
+def test_figures_of_a_run_that_is_trained_leave_its_fit_unwritten(tmp_path: Path, drawings: list[str]) -> None:
+    directory = RunDirectory(write_run(tmp_path))
+    facts = {"num_classes": 4, "num_train": 40, "num_features": 8, "smallest_class": 10, "largest_class": 10}
+    write_json(directory.facts, facts)
+    for journal in directory.journals():
+        journal.path.unlink()
+    write_journals(directory.path, records_of_path())
+    assert "closed form fitted" in draw_run(directory, is_trained=True)[0]
+    assert (drawings, directory.path_fit.exists()) == ([directory.path.name], False)
+    report_run(directory, Console(file=io.StringIO()), draws=False)
+    assert directory.path_fit.exists()
+
+
+def test_ui_draws_what_the_runs_of_its_folder_lack_and_stops_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process of MLflow's server is one that waits, and ends as soon as Ctrl-C comes."""
+    begun: list[tuple[list[str], subprocess.Popen[bytes]]] = []
+    begin = subprocess.Popen
+
+    def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        begun.append((command, begin(["sleep", "600"], **options)))
+        return begun[-1][1]
+
+    def interrupt(line: str) -> None:
+        if line.startswith("A browser"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ui.subprocess, "Popen", start)
+    monkeypatch.setattr(ui, "print_links", lambda *_: None)
+    monkeypatch.setattr("ncexp.tracking.address.responds", lambda address: True)
+    monkeypatch.setattr(ui, "say", interrupt)
+    monkeypatch.setattr(ui.signal, "signal", lambda *_: None)
+    assert ui._serve("sqlite:///none.db", 0, "there") == 0
+    (_, server), (command, drawing) = begun
+    assert command[1:] == ["-m", "ncexp", "pictures", "--missing", "--sync", "there"]
+    assert (server.wait(10), drawing.returncode) == (-signal.SIGTERM, -signal.SIGTERM)
+    assert ui._serve("sqlite:///none.db", 0, None) == 0
+    assert len(begun) == 3  # of an address of a store nothing is drawn

@@ -73,6 +73,31 @@ def test_decay_at_both_ends_is_torchs(ours: Any, torchs: Any, options: Any, more
     assert difference(found, steps(lambda p: torchs([*p][:-1], **options, weight_decay=0.3))) > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("ours", "torchs", "options"),
+    [(sgd, torch.optim.SGD, HEAVY), (adam, torch.optim.Adam, BETAS), (adamw, torch.optim.AdamW, BETAS)],
+)
+def test_update_rules_give_torchs_bytes(ours: Any, torchs: Any, options: Any) -> None:
+    """Without torch's wrappers, as training has them: float32, fused; the state goes from either to the other."""
+    ends = []
+    for first, then in ((ours, torchs), (torchs, ours), (torchs, torchs)):
+        model, state = network().float(), None
+        for make in (first, then):
+            fused = {"fused": True} if make is torchs else {}
+            optimizer = make([*model.parameters()], **options, weight_decay=0.3, **fused)
+            if state is not None:
+                optimizer.load_state_dict(state)
+            for step in range(5):
+                optimizer.zero_grad()
+                model(torch.linspace(-1, 1, 12 + 3 * step).view(-1, 3)).square().sum().backward()
+                optimizer.step()
+                assert not next(model.parameters()).grad_fn
+            state = optimizer.state_dict()
+        ends.append(torch.cat([one.detach().flatten() for one in model.parameters()]))
+    assert torch.equal(ends[0], ends[2])
+    assert torch.equal(ends[1], ends[2])
+
+
 def test_decay_of_a_mixture_is_both_parts() -> None:
     """Three steps by hand: θ shrinks by its decoupled part, then the coupled one joins the gradient."""
     parameter = nn.Parameter(torch.tensor([2.0, -1.0], dtype=torch.float64))

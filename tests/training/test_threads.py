@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from support import compose
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ncexp.config import ConfigError, check
 from ncexp.record import RunDirectory, write_json
 from ncexp.training import assemble, machine, restore_threads, set_threads
+from ncexp.training.operations import Operations
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +39,29 @@ def test_auto_is_one_thread_for_a_small_network_only(tmp_path: Path, architectur
     assert set_threads("auto", training, RunDirectory(tmp_path)) == str(expected)
     assert torch.get_num_threads() == expected
     assert training.network.training
+
+
+class Attends(nn.Module):
+    """Convolution, attention, a product of batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv1d(8, 16, 3, groups=2)
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        tokens = self.convolution(inputs).mT
+        weighted, _ = self.attention(tokens, tokens, tokens)
+        fast, _ = self.attention(tokens, tokens, tokens, need_weights=False)
+        return torch.einsum("bti,bui->btu", weighted, fast)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_operations_are_those_that_torch_counts(grad: bool) -> None:
+    model, inputs = Attends(), torch.randn(4, 8, 12)
+    with torch.set_grad_enabled(grad), Operations() as ours, FlopCounterMode(display=False) as theirs:
+        model(inputs)
+    assert ours.total == theirs.get_total_flops() > 0
 
 
 @pytest.mark.usefixtures("two_processors")
