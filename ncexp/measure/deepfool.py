@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
 #: η of the paper: the step that crosses the boundary which the exact step only reaches.
 OVERSHOOT = 0.02
+#: Gradients, of one example and class each, that are computed at once. Examples are taken in blocks of so many that all
+#: their classes fit, and where one has more classes than that, these, too.
+MOST_GRADIENTS = 256
 
 
 def deepfool(
@@ -20,7 +25,7 @@ def deepfool(
 
     network: its output is (logits, features); run in eval mode and left in the mode it was in. inputs (n, *shape).
     max_iterations: steps after which an example is given up, `crossed` false. num_candidates: classes with the largest
-    logits at x that may become l (the paper's ten); every step takes as many backward passes.
+    logits at x that may become l (the paper's ten); a step takes a gradient of each but the first.
 
     Returns r(x), of the inputs' shape, and (n,) bool: whether x + (1 + η) r(x) changes the decision.
 
@@ -60,35 +65,50 @@ def _deepfool(network: nn.Module, inputs: Tensor, max_iterations: int, num_candi
         raise ValueError(f"network: expected logits of at least two classes, got {logits.shape[1]}. Nothing to change.")
     candidates = logits.topk(min(num_candidates, logits.shape[1])).indices  # (n, K), the decision first
     total = torch.zeros_like(inputs)
-    crossed = torch.zeros(len(inputs), dtype=torch.bool, device=inputs.device)
-    for _ in range(max_iterations):
-        active = (~crossed).nonzero().squeeze(1)
-        if len(active) == 0:
+    left = (logits.argmax(1) == candidates[:, 0]).nonzero().squeeze(1)  # of equal logits the two may differ
+    block = max(1, MOST_GRADIENTS // (candidates.shape[1] - 1))
+    for iteration in range(max_iterations):
+        if iteration > 0:  # a forward pass, so that none of the gradients is of an example that is through
+            with torch.no_grad():
+                decision = network(inputs[left] + (1 + OVERSHOOT) * total[left])[0].argmax(1)
+            left = left[decision == candidates[left, 0]]
+        if len(left) == 0:
             break
-        moved = inputs[active] + (1 + OVERSHOOT) * total[active]
-        step, decision = _step(network, moved, candidates[active])
-        changed = decision != candidates[active, 0]
-        crossed[active[changed]] = True
-        total[active[~changed]] += step[~changed]
+        for some in left.split(block):
+            total[some] += _step(network, inputs[some] + (1 + OVERSHOOT) * total[some], candidates[some])
     with torch.no_grad():
         crossed = network(inputs + (1 + OVERSHOOT) * total)[0].argmax(1) != candidates[:, 0]
     return total, crossed
 
 
-def _step(network: nn.Module, inputs: Tensor, candidates: Tensor) -> tuple[Tensor, Tensor]:
-    """The step of every example to its nearest linearised boundary, and what is decided at the example itself."""
+def _step(network: nn.Module, inputs: Tensor, candidates: Tensor) -> Tensor:
+    """The step of every example to its nearest linearised boundary."""
     inputs = inputs.detach().requires_grad_()
     logits, _ = network(inputs)
     gaps = logits.gather(1, candidates)
     gaps = gaps[:, 1:] - gaps[:, :1]  # f_k − f_k₀, (n, K − 1)
     nearest = torch.full_like(gaps[:, 0], torch.inf).detach()
     step = torch.zeros_like(inputs)
-    for k in range(gaps.shape[1]):
-        (slope,) = torch.autograd.grad(gaps[:, k].sum(), inputs, retain_graph=k + 1 < gaps.shape[1])
+    for gap, slope in zip(gaps.detach().unbind(1), _slopes(gaps, inputs), strict=True):
         norm = slope.flatten(1).norm(dim=1)
-        distance = gaps[:, k].detach().abs() / norm  # infinite, or NaN, where the network is flat: never the nearest
+        distance = gap.abs() / norm  # infinite, or NaN, where the network is flat: never the nearest
         closer = distance < nearest
         scale = (distance / norm).view(-1, *(1,) * (inputs.ndim - 1))
         step = torch.where(closer.view_as(scale), scale * slope, step)
         nearest = torch.where(closer, distance, nearest)
-    return step, logits.detach().argmax(1)
+    return step
+
+
+def _slopes(gaps: Tensor, inputs: Tensor) -> Iterator[Tensor]:
+    """∇(f_k − f_k₀) at every example, class by class: MOST_GRADIENTS of them in one pass."""
+    num_examples, num_classes = gaps.shape
+    ones = torch.eye(num_classes, dtype=gaps.dtype, device=gaps.device)
+    for some in ones.split(max(1, MOST_GRADIENTS // num_examples)):
+        sought = some.unsqueeze(1).expand(-1, num_examples, -1)
+        try:
+            (slopes,) = torch.autograd.grad(gaps, inputs, sought, retain_graph=True, is_grads_batched=True)
+        except RuntimeError:  # an operator of somebody's own that takes one gradient at a time
+            for one in sought:
+                yield torch.autograd.grad(gaps, inputs, one, retain_graph=True)[0]
+        else:
+            yield from slopes

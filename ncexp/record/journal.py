@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import NoneType
@@ -20,6 +20,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from ncexp.record.array_rows import ArrayRows, Record
 from ncexp.record.files import (
     LARGEST_JOURNAL,
     DamagedFile,
@@ -29,7 +30,6 @@ from ncexp.record.files import (
     write_atomically,
 )
 
-Record = dict[str, float]
 #: The last epoch that anybody trains; the last millisecond of the year 9999, the last that calendars know.
 LAST_EPOCH, LATEST_MS = 10**9, 253_402_300_799_999
 #: Bytes of a journal's end, in which its last lines stand: of a thousand modes a line has 50 kB.
@@ -106,8 +106,10 @@ class Clock:
         return {line["epoch"]: line["timestamp_ms"] for line in lines}
 
 
-def column(records: list[Record], name: str) -> list[float]:
+def column(records: Sequence[Record], name: str) -> list[float]:
     """The values of one quantity over the epochs; nan where a record lacks it."""
+    if isinstance(records, ArrayRows):
+        return records.column(name)
     return [record.get(name, math.nan) for record in records]
 
 

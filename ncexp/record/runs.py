@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ncexp.config import nearest
-from ncexp.record.journal import Record
+from ncexp.record.array_rows import ArrayRows
+from ncexp.record.journal import Record, column
 from ncexp.record.saved_run import SavedRun, read_runs
 from ncexp.record.states import State
 from ncexp.record.text import printable
@@ -28,6 +28,8 @@ COLUMNS = (*OF_A_RUN, "epoch", "split", "family", "quantity", "value", "doubt")
 ERRORS, NONE = "errors", "none"
 #: Families that rest on the decomposition; in doubt where its terms do not add up.
 DECOMPOSED = ("mse", "path")
+#: Of epochs and places of names while they are collected; how many runs' arrays are joined at once.
+_SMALL, TOGETHER = "int32", 100
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 
@@ -64,25 +66,25 @@ class Runs:
         if not self._runs:
             return pandas.DataFrame(columns=list(COLUMNS))
         names: dict[str, int] = {}
-        parts = [_Numbers.of(run, names) for run in self._runs]
-        lengths = [len(part.values) for part in parts]
-        columns: dict[str, Any] = {}
-        for column, of_runs in zip(OF_A_RUN, zip(*map(_of_a_run, self._runs), strict=True), strict=True):
-            series = pandas.Series(of_runs) if column in ("lr", "seed") else pandas.Series(of_runs, dtype="category")
-            columns[column] = series.repeat(lengths).reset_index(drop=True)
-        columns["epoch"] = numpy.concatenate([part.epochs for part in parts])
-        codes = numpy.concatenate([part.codes for part in parts])
-        for place, column in enumerate(("split", "family", "quantity")):
-            columns[column] = pandas.Categorical([split_name(name)[place] for name in names]).take(codes)
-        columns["value"] = numpy.concatenate([part.values for part in parts])
-        doubts = numpy.concatenate([_doubts(run, part, names) for run, part in zip(self._runs, parts, strict=True)])
-        columns["doubt"] = pandas.Categorical(doubts)
-        frame = pandas.DataFrame(columns, columns=list(COLUMNS))
+        lengths, columns = _columns(self._runs, names)
+        known, codes = [split_name(name) for name in names], columns.pop("code")
+        for place, name in enumerate(("split", "family", "quantity")):
+            columns[name] = pandas.Categorical([one[place] for one in known]).take(codes)
+        columns["doubt"] = _doubts(self._runs, lengths, known, columns["epoch"], codes)
+        if not common_epochs:
+            del codes  # of ten thousand runs each column is some hundred MB
+        for name, of_runs in zip(OF_A_RUN, zip(*map(_of_a_run, self._runs), strict=True), strict=True):
+            if name in ("lr", "seed"):
+                columns[name] = pandas.Series(of_runs).to_numpy().repeat(lengths)
+            else:
+                kinds = pandas.Categorical(of_runs)
+                columns[name] = pandas.Categorical.from_codes(kinds.codes.repeat(lengths), dtype=kinds.dtype)
+        frame = pandas.DataFrame(columns, columns=list(COLUMNS), copy=False)
         if not common_epochs:
             return frame
         if words := _ended_early(self._runs):
             warnings.warn(words, stacklevel=2)
-        of_run = numpy.arange(len(parts)).repeat(lengths)
+        of_run = numpy.arange(len(lengths)).repeat(lengths)
         return frame[_common(of_run, codes, columns["epoch"], columns["value"])].reset_index(drop=True)
 
     def table(self, by: Sequence[str] | None = None) -> DataFrame:
@@ -194,17 +196,29 @@ def _ended_early(runs: Sequence[SavedRun]) -> str:
     )
 
 
-def _doubts(run: SavedRun, numbers: _Numbers, names: Mapping[str, int]) -> ndarray:
-    """What is in doubt of each number."""
+def _doubts(
+    runs: Sequence[SavedRun],
+    lengths: Sequence[int],
+    known: Sequence[tuple[str, str, str]],
+    epochs: ndarray,
+    codes: ndarray,
+) -> Any:
+    """What is in doubt of each number, as a categorical column."""
     import numpy
+    import pandas
 
-    found = numpy.full(len(numbers.values), NONE, dtype=object)
-    if run.doubts:
-        known = [split_name(name) for name in names]
-        for place, (epoch, code) in enumerate(zip(numbers.epochs.tolist(), numbers.codes.tolist(), strict=True)):
-            if known[code][1] in DECOMPOSED:
-                found[place] = run.doubts.get((epoch, known[code][0]), NONE)
-    return found
+    words = pandas.Categorical([NONE, *(why for run in runs for why in run.doubts.values())]).categories
+    places = {why: place for place, why in enumerate(words)}
+    found = numpy.full(len(codes), places[NONE], numpy.int8 if len(words) < 2**7 else numpy.int32)
+    end = 0
+    for run, length in zip(runs, lengths, strict=True):
+        begin, end = end, end + length
+        for place in range(begin, end) if run.doubts else ():
+            split, family, _ = known[codes[place]]
+            if family in DECOMPOSED:
+                found[place] = places[run.doubts.get((int(epochs[place]), split), NONE)]
+    used = numpy.unique(found)  # a doubt about an epoch without such numbers is no category
+    return pandas.Categorical.from_codes(numpy.searchsorted(used, found).astype(found.dtype), words[used])
 
 
 def last_numbers(run: SavedRun) -> Record:
@@ -265,32 +279,62 @@ def _of_a_run(run: SavedRun) -> tuple[Any, ...]:
     return (run.key, *run.cell, run.rate, run.seed, str(run.state))
 
 
-@dataclass(frozen=True)
-class _Numbers:
-    """All numbers of one run as arrays of equal length, by epoch: epochs, places of their names, values."""
+def _columns(runs: Sequence[SavedRun], names: dict[str, int]) -> tuple[list[int], dict[str, Any]]:
+    """How many numbers each run has, and of all: epoch, value, and code, the place of its name.
 
-    epochs: ndarray
-    codes: ndarray
-    values: ndarray
+    names: name → its place, to which new names are added. The arrays of TOGETHER runs are joined at once, and columns
+    one after another: what is freed between is then returned to the system.
+    """
+    import numpy
 
-    @classmethod
-    def of(cls, run: SavedRun, names: dict[str, int]) -> _Numbers:
-        """names: name → its place, to which new names are added. Records with the same names are read as one array."""
-        import numpy
+    lengths, joined = [], []
+    for first in range(0, len(runs), TOGETHER):
+        parts = [_numbers(run, names) for run in runs[first : first + TOGETHER]]
+        lengths += [len(values) for _, _, values in parts]
+        joined.append([numpy.concatenate(arrays) for arrays in zip(*parts, strict=True)])
+    columns = {}
+    for place, (name, kind) in enumerate({"epoch": "int64", "code": _SMALL, "value": "float64"}.items()):
+        columns[name] = numpy.concatenate([arrays[place] for arrays in joined], dtype=kind)
+        for arrays in joined:
+            arrays[place] = numpy.empty(0)
+    return lengths, columns
 
-        alike: dict[tuple[str, ...], list[Record]] = {}
-        evaluated = {record["epoch"] for record in run.records}
-        later = (one for one in run.training if one["epoch"] not in evaluated)
-        for record in (*run.records, *later, *run.path_fit):
-            alike.setdefault(tuple(record), []).append(record)
-        epochs, codes, values = [numpy.empty(0, int)], [numpy.empty(0, int)], [numpy.empty(0)]
-        for names_here, records in alike.items():
-            numbers = chain.from_iterable(record.values() for record in records)
-            table = numpy.fromiter(numbers, float, len(records) * len(names_here)).reshape(len(records), -1)
-            numbered = [place for place, name in enumerate(names_here) if name != "epoch"]
-            places = [names.setdefault(names_here[place], len(names)) for place in numbered]
-            epochs.append(table[:, names_here.index("epoch")].astype(int).repeat(len(places)))
-            codes.append(numpy.tile(places, len(records)))
-            values.append(table[:, numbered].ravel())
-        order = numpy.argsort(numpy.concatenate(epochs), kind="stable")
-        return cls(*(numpy.concatenate(parts)[order] for parts in (epochs, codes, values)))
+
+def _numbers(run: SavedRun, names: dict[str, int]) -> tuple[ndarray, ndarray, ndarray]:
+    """All numbers of one run by epoch: epochs, places of their names, values. Records with the same names are read as
+    one array.
+    """
+    import numpy
+
+    alike: dict[tuple[str, ...], list[ndarray]] = {}
+    evaluated = numpy.array(column(run.records, "epoch"))
+    for rows, is_later in ((run.records, False), (run.training, True), (run.path_fit, False)):
+        for names_here, table in _tables(rows):
+            later = ~numpy.isin(table[:, names_here.index("epoch")], evaluated) if is_later else slice(None)
+            if len(chosen := table[later]):
+                alike.setdefault(names_here, []).append(chosen)
+    epochs, codes, values = [numpy.empty(0, _SMALL)], [numpy.empty(0, _SMALL)], [numpy.empty(0)]
+    for names_here, tables in alike.items():
+        table = numpy.concatenate(tables)
+        numbered = [place for place, name in enumerate(names_here) if name != "epoch"]
+        places = numpy.array([names.setdefault(names_here[place], len(names)) for place in numbered], _SMALL)
+        epochs.append(table[:, names_here.index("epoch")].astype(_SMALL).repeat(len(places)))
+        codes.append(numpy.tile(places, len(table)))
+        values.append(table[:, numbered].ravel())
+    order = numpy.argsort(numpy.concatenate(epochs), kind="stable")
+    return tuple(numpy.concatenate(parts)[order] for parts in (epochs, codes, values))  # type: ignore[return-value]
+
+
+def _tables(rows: Sequence[Record]) -> Iterator[tuple[tuple[str, ...], ndarray]]:
+    """Names, and the numbers of the rows that have these (rows, names)."""
+    import numpy
+
+    if isinstance(rows, ArrayRows):
+        yield from ((one.names, one.values) for one in rows.alike)
+        return
+    alike: dict[tuple[str, ...], list[Record]] = {}
+    for record in rows:
+        alike.setdefault(tuple(record), []).append(record)
+    for names, records in alike.items():
+        numbers = chain.from_iterable(record.values() for record in records)
+        yield names, numpy.fromiter(numbers, float, len(records) * len(names)).reshape(len(records), -1)

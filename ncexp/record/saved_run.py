@@ -6,7 +6,7 @@ Nothing is imported that the run imported: a record of somebody else's network i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from ncexp.record.journal import Record
 from ncexp.record.measurements import list_measurements
 from ncexp.record.naming import find_runs
 from ncexp.record.rows import describe_lacking
+from ncexp.record.run_cache import Stamp, read_cache, stamp, undefined, write_cache
 from ncexp.record.run_directory import RunDirectory, name_and_key
 from ncexp.record.states import State
 
@@ -44,9 +45,9 @@ class SavedRun:
     facts: dict[str, Any]
     state: State
     message: str
-    training: list[Record]
-    records: list[Record]
-    measured: Mapping[str, list[Record]] = field(default_factory=dict)
+    training: Sequence[Record]
+    records: Sequence[Record]
+    measured: Mapping[str, Sequence[Record]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -175,17 +176,26 @@ def read_run(path: Path, only_last: bool = False) -> SavedRun:
     Raises ValueError where there is no config.yaml; DamagedFile, naming it, for a file that cannot be read.
     """
     try:
-        return _read_run(RunDirectory(path), only_last)
-    except OSError as error:  # of a folder that may not be entered, a disk that fails
-        raise DamagedFile(f"{path}: expected a run that can be read, got: {error.strerror}.") from None
+        return _read_run(RunDirectory(path), only_last)[0]
+    except OSError as error:
+        raise _unreadable(path, error) from None
 
 
-def _read_run(directory: RunDirectory, only_last: bool) -> SavedRun:
+def _unreadable(path: Path, error: OSError) -> DamagedFile:
+    """Of a folder that may not be entered, a disk that fails."""
+    return DamagedFile(f"{path}: expected a run that can be read, got: {error.strerror}.")
+
+
+def _read_run(directory: RunDirectory, only_last: bool) -> tuple[SavedRun, Stamp | None]:
+    """The run, and what its files were, where it was read from them and not from the cache beside them."""
     path = directory.path
     if not directory.config.exists():
         raise ValueError(f"{path}: expected a run directory, got one without config.yaml. Name the folder of a run.")
     if not path.name.isprintable():  # as of bytes that are no UTF-8
         raise DamagedFile(f"{path}: expected a folder's name that can be printed, got {path.name!r}. Rename it.")
+    now = stamp(path)
+    if now is not None and (known := read_cache(path, now)) is not None:
+        return _of_cache(path, known), None
     raw = read_config(directory.config)
     state = directory.actual_state() or State.NEW  # first: a final state says that all that follows is there
     message = str((directory.status() or {}).get("message", ""))
@@ -203,6 +213,25 @@ def _read_run(directory: RunDirectory, only_last: bool) -> SavedRun:
     run = SavedRun(path, raw, facts, state, message, training, _merged(training, measured.values()), measured)
     if not only_last:
         _ = run.key, run.path_fit  # of files, too, which are read now: whoever has a run has all of it
+    return run, now
+
+
+def _keep(run: SavedRun, then: Stamp) -> None:
+    """Write the cache of a run that has ended, for whoever reads it next."""
+    doubts = [[epoch, split, why] for (epoch, split), why in run.doubts.items()]
+    others = {"raw": run.raw, "facts": run.facts, "state": str(run.state), "message": run.message, "doubts": doubts}
+    others |= {"path_fit": [*map(undefined, run.path_fit)], "zero_error_epoch": run.zero_error_epoch}
+    write_cache(run.path, then, run.training, run.records, run.measured, **others)
+
+
+def _of_cache(path: Path, known: Mapping[str, Any]) -> SavedRun:
+    fields = {name: known[name] for name in ("raw", "facts", "message", "training", "records", "measured")}
+    run = SavedRun(path, state=State(known["state"]), **fields)
+    vars(run)["zero_error_epoch"] = known["zero_error_epoch"]
+    vars(run)["doubts"] = {(epoch, split): why for epoch, split, why in known["doubts"]}
+    vars(run)["path_fit"] = [
+        {name: math.nan if value is None else value for name, value in record.items()} for record in known["path_fit"]
+    ]
     return run
 
 
@@ -215,10 +244,21 @@ def read_runs(folders: Iterable[Path], only_last: bool = False) -> tuple[list[Sa
     runs, faults = [], []
     for path in counted(find_runs(folders), "runs read"):
         try:
-            runs.append(read_run(path, only_last))
+            runs.append(_read_and_keep(path, only_last))
         except DamagedFile as error:
             faults.append(str(error))
     return runs, faults
+
+
+def _read_and_keep(path: Path, only_last: bool) -> SavedRun:
+    """As `read_run`; the next one reads a cache, where that pays."""
+    try:
+        run, then = _read_run(RunDirectory(path), only_last)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if then is not None and run.state.final and not only_last:
+        _keep(run, then)
+    return run
 
 
 def _lacking(directory: RunDirectory, read: Mapping[str, list[Record]]) -> str:

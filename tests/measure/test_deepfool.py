@@ -69,6 +69,117 @@ def test_perturbation_of_one_example_does_not_depend_on_the_others():
     torch.testing.assert_close(together, alone, rtol=ROUNDING, atol=ROUNDING)
 
 
+class OneGradient(torch.autograd.Function):
+    """A rectifier whose gradient looks at a number, which takes one gradient at a time."""
+
+    @staticmethod
+    def forward(context, inputs):
+        context.save_for_backward(inputs)
+        return inputs.clamp(min=0)
+
+    @staticmethod
+    def backward(context, gradient):
+        assert gradient.sum().item() is not None
+        return gradient * (context.saved_tensors[0] > 0)
+
+
+class Rectifier(nn.Module):
+    def forward(self, inputs):
+        return OneGradient.apply(inputs)
+
+
+class Twice(nn.Module):
+    """Logits of which two are always equal."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs):
+        logits, features = self.network(inputs)
+        return torch.cat([logits, logits[:, :1]], 1), features
+
+
+def written_out(network, x, max_iterations, num_candidates=10):
+    """DeepFool of one example in float64, as the paper has it, a gradient at a time."""
+
+    def logits(z):
+        return network(z.unsqueeze(0))[0][0]
+
+    first = logits(x).topk(min(num_candidates, len(logits(x)))).indices.tolist()
+    r = torch.zeros_like(x)
+    for _ in range(max_iterations):
+        z = x + (1 + OVERSHOOT) * r
+        if int(logits(z).argmax()) != first[0]:
+            break
+        steps = []
+        for k in first[1:]:
+            at = z.detach().requires_grad_()
+            gap = logits(at)[k] - logits(at)[first[0]]
+            (w,) = torch.autograd.grad(gap, at)
+            gap = abs(gap.item())
+            if float(w.norm()) > 0:
+                steps.append((gap / float(w.norm()), gap / float(w.norm()) ** 2 * w))
+        if steps:
+            r = r + min(steps, key=lambda one: one[0])[1]
+    return r.detach(), int(logits(x + (1 + OVERSHOOT) * r).argmax()) != first[0]
+
+
+#: What the loop written out is held against: classes, hidden layers, inputs, steps, what is changed of the network.
+CASES = {
+    "ten classes": (10, [24, 16], 20, 50, None),
+    "some do not cross in time": (10, [24, 16], 20, 2, None),
+    "two classes": (2, [12], 8, 50, None),
+    "more classes than candidates": (14, [12], 8, 50, None),
+    "equal logits": (3, [12], 12, 50, Twice),
+    "one gradient at a time": (6, [12], 6, 50, "rectifier"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("most", [3, 256])
+def test_perturbation_is_that_of_the_loop_written_out(case, most, monkeypatch):
+    num_classes, hidden, num, max_iterations, change = CASES[case]
+    torch.manual_seed(1)
+    network = mlp((8,), num_classes, hidden=hidden, batch_norm=True).double()
+    with torch.no_grad():
+        for _ in range(20):
+            network(3 * torch.randn(64, 8, dtype=torch.float64))
+    if change == "rectifier":
+        for name, module in [*network.backbone.named_children()]:
+            if isinstance(module, nn.ReLU):
+                setattr(network.backbone, name, Rectifier())
+        assert any(isinstance(module, Rectifier) for module in network.modules())
+    elif change is not None:
+        network = change(network)
+    network.eval()
+    inputs = 3 * torch.randn(num, 8, dtype=torch.float64)
+    monkeypatch.setattr("ncexp.measure.deepfool.MOST_GRADIENTS", most)
+    perturbations, crossed = deepfool(network, inputs, max_iterations=max_iterations)
+    expected, crosses = zip(*(written_out(network, x, max_iterations) for x in inputs), strict=True)
+    torch.testing.assert_close(perturbations, torch.stack(expected), rtol=1e-8, atol=ROUNDING)
+    assert crossed.tolist() == [*crosses]
+    if case == "some do not cross in time":
+        assert 0 < crossed.sum() < num
+
+
+def test_gradients_are_taken_only_of_examples_that_have_not_crossed():
+    torch.manual_seed(0)
+    network = mlp((8,), 5, hidden=[32, 16]).eval()
+    inputs, steps, passes = 3 * torch.randn(40, 8), [], []
+
+    def note(_, given):
+        (passes if torch.is_grad_enabled() else steps).append(len(given[0]))
+
+    with_hook = network.register_forward_pre_hook(note)
+    deepfool(network, inputs)
+    with_hook.remove()
+    before, *checked, at_last = steps  # of the decisions: all, those that were moved, all
+    assert (before, at_last) == (40, 40)
+    assert checked[0] == passes[0] == 40
+    assert passes[1:] == [*checked[1:]] + [0] * (len(passes) - len(checked))
+
+
 def test_robustness_is_the_average_relative_distance():
     network = linear(3, (4,))
     inputs = torch.randn(10, 4, dtype=torch.float64)
