@@ -15,6 +15,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,6 @@ REFERENCES = {
     "fashion_mnist_vgg_mse_mean": "Fashion-MNIST, VGG-11, MSE",
     "quick_resnet_cross_entropy": "digits, ResNet, CE",
 }
-#: Collapse begins, for `thresholds`, where NC1 first falls below.
-ONSET = 0.05
 
 
 class Trainings:
@@ -109,12 +108,14 @@ def main() -> None:
 
 
 def rounded(value: Any) -> Any:
-    """To five digits, inside of lists and dictionaries too."""
+    """To five digits, inside of lists and dictionaries too; null for nan."""
     if isinstance(value, dict):
         return {name: rounded(one) for name, one in value.items()}
     if isinstance(value, list):
         return [rounded(one) for one in value]
-    return float(f"{value:.5g}") if isinstance(value, float) else value
+    if isinstance(value, float):
+        return None if math.isnan(value) else float(f"{value:.5g}")
+    return value
 
 
 def band(values: Iterable[float]) -> list[float]:
@@ -311,43 +312,41 @@ def _free_entropy(sizes: Tensor, ridge: float, seed: int) -> tuple[float, Tensor
 
 
 def thresholds(trainings: Trainings, short: bool) -> Numbers:
-    """Ave ‖h‖ when NC1 first falls below 0.05, of an MLP on the digits trained by cross-entropy and then by the MSE:
-    over seeds, rates and decays; its coefficient of variation over all, and over seeds and rates at one decay.
+    """Ave ‖h‖ when NC1 first falls below 0.1 and 0.05, and at the end, of an MLP on the digits trained by cross-entropy
+    and then by the MSE: by decay, over seeds and rates; and its coefficient of variation over all runs that have it.
     """
     seeds, rates, decays = (SEEDS, (0.1, 0.2), (5e-4, 2e-3)) if not short else (SEEDS[:1], (0.1,), (2e-3,))
-    found: dict[float, list[float]] = {decay: [] for decay in decays}
-    early: list[float] = []
+    lengths: dict[str, dict[str, list[float]]] = {
+        when: {f"{decay:g}": [] for decay in decays} for when in ("below 0.1", "below 0.05", "at the end")
+    }
     for seed in seeds:
         common = [*DIGITS, "optimizer=sgd", f"seed={seed}", "analysis=[collapse,norms]"]
         first = trainings.of(*common, "loss=cross_entropy", "optimizer.lr=0.05", "epochs=20", "evaluate_at=[20]")
         (weights,) = (first.path / "checkpoints").glob("epoch_*.safetensors")
-        for rate in rates:
-            for decay in decays:
-                words = [f"architecture.weights={weights}", "loss=mse_mean", f"optimizer.lr={rate}", "epochs=120"]
-                words += [f"optimizer.weight_decay={decay}", "optimizer/schedule=constant"]
-                words += [f"evaluate_at={[*range(3, 121, 3)]}".replace(" ", "")]
-                run = trainings.of(*common, *words)
-                lengths = {int(one["epoch"]): one["train/norms/feature_length"] for one in run.records}
-                onset = next(
-                    (int(one["epoch"]) for one in run.records if one["train/collapse/nc1_trace"] < ONSET), None
-                )
-                found[decay].append(lengths[onset] if onset else math.nan)
-                early.append(onset or math.nan)
-    every = [length for of in found.values() for length in of]
+        for rate, decay in product(rates, decays):
+            words = [f"architecture.weights={weights}", "loss=mse_mean", f"optimizer.lr={rate}", "epochs=120"]
+            words += [f"optimizer.weight_decay={decay}", "optimizer/schedule=constant"]
+            words += [f"evaluate_at={[*range(3, 121, 3)]}".replace(" ", "")]
+            records = trainings.of(*common, *words).records
+            for when, of in lengths.items():
+                level = float(when.removeprefix("below ")) if when.startswith("below") else math.inf
+                there = [one for one in records if one["train/collapse/nc1_trace"] < level]
+                if there:
+                    place = -1 if level == math.inf else 0
+                    of[f"{decay:g}"].append(there[place]["train/norms/feature_length"])
     return {
-        "lengths": {f"{decay:g}": band(of) for decay, of in found.items()},
-        "variation at one decay %": {f"{decay:g}": _variation(of) for decay, of in found.items()},
-        "variation %": _variation(every),
-        "reached": sum(not math.isnan(length) for length in every),
-        "runs": len(every),
-        "onset": band(one for one in early if not math.isnan(one)),
-    }
+        when: {
+            "lengths": {decay: band(found) for decay, found in of.items()},
+            "variation %": _variation([one for found in of.values() for one in found]),
+            "runs": sum(map(len, of.values())),
+        }
+        for when, of in lengths.items()
+    } | {"runs": len(seeds) * len(rates) * len(decays)}
 
 
 def _variation(values: Sequence[float]) -> float:
-    """Standard deviation (n − 1) over the mean, in percent, of those that are there."""
-    there = [value for value in values if not math.isnan(value)]
-    return 100 * statistics.stdev(there) / statistics.fmean(there) if len(there) > 1 else math.nan
+    """Standard deviation (n − 1) over the mean, in percent."""
+    return 100 * statistics.stdev(values) / statistics.fmean(values) if len(values) > 1 else math.nan
 
 
 def transfer(_: Trainings, short: bool) -> Numbers:

@@ -316,13 +316,26 @@ def _transfer_verdict(n: Numbers) -> str:
 
 
 def _thresholds(n: Numbers) -> str:
-    lengths = "; ".join(f"decay {decay}: {spread(of, '.3g')}" for decay, of in n["lengths"].items())
-    return f"Ave ‖h‖ where NC1 falls below 0.05: {lengths}; variation {n['variation %']:.0f} % over {n['reached']} runs"
+    shown = []
+    for when, of in n.items():
+        if when not in ("seconds", "runs"):
+            lengths = ", ".join(f"decay {decay} {_reached(found)}" for decay, found in of["lengths"].items())
+            told = "NC1 " + when if when.startswith("below") else when
+            shown.append(
+                f"{told}: {lengths}, variation {of['variation %']:.1f} % over {of['runs']} of {n['runs']} runs"
+            )
+    return "Ave ‖h‖, " + "; ".join(shown)
+
+
+def _reached(found: list[Any]) -> str:
+    return "never" if None in found else spread(found, ".2f")
 
 
 def _thresholds_verdict(n: Numbers) -> str:
-    one = ", ".join(f"{value:.0f} %" for value in n["variation at one decay %"].values())
-    return judged(n["variation %"] < 8, differs=f"over decays; over seeds and rates at one decay it is {one}")
+    variation = {when: of["variation %"] for when, of in n.items() if when not in ("seconds", "runs")}
+    small = [f"NC1 {when}" if when.startswith("below") else when for when, one in variation.items() if one < 8]
+    told = f"below 8 % {' and '.join(small) or 'nowhere'}"
+    return judged(len(small) == len(variation), told, told)
 
 
 def _fixed(n: Numbers) -> str:
@@ -545,9 +558,11 @@ NOTES_OF = {
     "transfer": "an MLP without batch norm on seven classes of the digits, 60 epochs, cross-entropy; the three "
     "others are new: k = 3, five examples of each, 100 draws. Held out were 3, 7, 9, then 0, 4, 8, then 1, 2, 5. "
     "The bound itself has constants that were not read, so only its ordering is tested.",
-    "thresholds": "the paper trains by cross-entropy first and by the MSE then, on MNIST and CIFAR-10; here so, on the "
-    "digits, an MLP of two layers of 256, 20 epochs and then 120. When collapse begins is defined here by NC1, as the "
-    "paper's own definition was not read; so the number 5.867 and the lead of 62 epochs cannot be tested here.",
+    "thresholds": "the paper trains by cross-entropy first and by the MSE then, on MNIST and CIFAR-10, as public "
+    "summaries of it say; here so, on the digits, an MLP of two layers of 256 without batch norm, 20 epochs and "
+    "then 120, at rates 0.1 and 0.2. When collapse begins was not read; here it is where NC1 falls below 0.1, or "
+    "0.05, which the larger decay never reaches. A level was added after the runs were seen. The number 5.867 and "
+    "the lead of 62 epochs cannot be tested here: MNIST is not to be had.",
 }
 
 

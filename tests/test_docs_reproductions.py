@@ -51,7 +51,7 @@ def test_no_number_of_ours_is_written_in_the_script(monkeypatch: pytest.MonkeyPa
 
 
 #: Decays, ridges and levels that cells name beside the numbers they belong to.
-SETTINGS = {"0.05", "0.5", "0.005", "0.0005", "0.002", "0.001", "1e-05", "1e-09", "0.0", "0.9"}
+SETTINGS = {"0.1", "0.05", "0.5", "0.005", "0.0005", "0.002", "0.001", "1e-05", "1e-09", "0.0", "0.9"}
 
 
 def _decimals(text: str) -> list[str]:
