@@ -10,6 +10,7 @@ read), and of the peak resident size of its largest process.
 start    import torch; the command to its first step; without tracking
 job      the main job, and when its first picture was there
 figures  those of one run with 20 evaluated epochs, drawn in a process that has imported everything
+second   from the task to its first step, of the second run of a process
 further  in a sweep of one process, each run of one epoch more: beyond it a step takes 10 ms
 short    200 runs of one epoch: `ncexp -m epochs=1 architecture=mlp seed=range(200)`
 sweep    the 18 runs of sweep=quick in one process, and two at once
@@ -43,6 +44,27 @@ for _ in range(2):  # the second time all is imported
     began = time.process_time()
     draw_run(RunDirectory(config.parent))
 print(time.process_time() - began)
+"""
+#: Trains two runs of an epoch, and prints the processor time from the second's beginning to its first step.
+SECOND = """
+import io, sys, time
+from rich.console import Console
+from ncexp.config import composing
+from ncexp.launching.task import attempt
+from ncexp.training.loop import Training
+steps, step = [], Training._step
+def noted(self, *batch):
+    steps.append(time.process_time())
+    return step(self, *batch)
+Training._step = noted
+for seed in range(2):
+    steps.clear()
+    words = [*sys.argv[1:], "tracking.enabled=false", f"seed={seed}"]
+    compose = getattr(composing, "compose_mapping", None) or composing.compose_plain  # as 0.2 called it
+    raw = compose("config", words)  # a worker gets it composed
+    began = time.process_time()
+    attempt(raw, Console(file=io.StringIO()))
+print(steps[0] - began)
 """
 Numbers = dict[str, float]
 
@@ -85,6 +107,12 @@ def figures(checkout: Path, folder: Path, short: bool) -> Iterator[tuple[str, Nu
     yield "figures of a run", {"processor s": float(process(checkout, folder, code=DRAWS)[1])}
 
 
+def second(checkout: Path, folder: Path, short: bool) -> Iterator[tuple[str, Numbers]]:
+    del short
+    _, printed = process(checkout, folder, *SHORT_RUN, code=SECOND)
+    yield "task to first step, second run", {"processor s": float(printed)}
+
+
 def further(checkout: Path, folder: Path, short: bool) -> Iterator[tuple[str, Numbers]]:
     few, many = (1, 2) if short else (2, 10)
     took = [
@@ -110,7 +138,7 @@ def sweep(checkout: Path, folder: Path, short: bool) -> Iterator[tuple[str, Numb
 
 
 WORKLOADS: Mapping[str, Callable[[Path, Path, bool], Iterator[tuple[str, Numbers]]]] = {
-    one.__name__: one for one in (start, job, figures, further, short, sweep)
+    one.__name__: one for one in (start, job, figures, second, further, short, sweep)
 }
 
 

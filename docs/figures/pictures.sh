@@ -20,6 +20,7 @@ cp main/*/figures/simplex.png "$figures/simplex_all.png"
 # Section 3 of the tutorial; the run of its section 1 is among the eight.
 ncexp -m architecture=mlp optimizer=sgd optimizer.lr=0.03,0.06,0.12,0.24 loss=mse_mean,cross_entropy epochs=100
 ncexp report preset=han2022
+ncexp pictures --missing outputs
 for name in neural_collapse mse_decomposition; do
   cp outputs/digits-mlp-mse_mean_lr0.12_*/figures/$name.png "$figures/tutorial_$name.png"
 done

@@ -234,7 +234,7 @@ def _decays(parameters: Iterable[nn.Parameter], decay: float, decay_of: Mapping[
 
 
 class Eager(Optimizer):
-    """torch's Optimizer, whose methods do not first import torch's compiler: two seconds, and 150 MB.
+    """torch's Optimizer, whose methods do not first import torch's compiler: two seconds, and 75 MB.
 
     torch wraps them, and each `step`, in functions that keep its compiler from looking into them. Nobody compiles an
     optimizer of ours; what is called is the function that torch wrapped, the same arithmetic. compile=true, of a
