@@ -37,8 +37,7 @@ class ForeignTraining:
         says, notes, digests = {}, {}, {}
         try:
             for path in paths:
-                weights = self._read(path)
-                says[path], notes[path], digests[path] = weights.epochs, weights.notes, weights.digest
+                says[path], notes[path], digests[path] = self._look(path)
         except UnusableFile as error:
             raise ConfigError(str(error)) from error
         self.files, self._found = choose_epochs(says, digests, config.epoch)
@@ -122,6 +121,11 @@ class ForeignTraining:
     def _read(self, path: Path) -> ForeignWeights:
         config = self._config
         return read_foreign_weights(path, self.assembly.training.network, config.state, config.prefix, config.epoch)
+
+    def _look(self, path: Path) -> tuple[dict[str, int], tuple[str, ...], str]:
+        """What is kept of a file: not its weights, so that those of one file alone are in memory."""
+        weights = self._read(path)
+        return weights.epochs, weights.notes, weights.digest
 
     def _kept_files(self, epoch: int) -> dict[Kind, Path]:
         return kept_files(self.directory, self.run.keep, epoch, max(self.files))

@@ -219,7 +219,13 @@ def _read_run(directory: RunDirectory, only_last: bool) -> tuple[SavedRun, Stamp
 def _keep(run: SavedRun, then: Stamp) -> None:
     """Write the cache of a run that has ended, for whoever reads it next."""
     doubts = [[epoch, split, why] for (epoch, split), why in run.doubts.items()]
-    others = {"raw": run.raw, "facts": run.facts, "state": str(run.state), "message": run.message, "doubts": doubts}
+    others: dict[str, Any] = {
+        "raw": run.raw,
+        "facts": run.facts,
+        "state": str(run.state),
+        "message": run.message,
+        "doubts": doubts,
+    }
     others |= {"path_fit": [*map(undefined, run.path_fit)], "zero_error_epoch": run.zero_error_epoch}
     write_cache(run.path, then, run.training, run.records, run.measured, **others)
 

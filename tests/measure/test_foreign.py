@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from ncexp.main import measure, measure_checkpoints
 from ncexp.measure import ForeignTraining
 from ncexp.record import RunDirectory, State, load, read_run
 from ncexp.report.han2022 import gather
+from ncexp.training.foreign_checkpoints import read_foreign_weights
 
 #: A network of forty weights on a handful of digits.
 SMALL = [
@@ -227,6 +230,29 @@ def test_file_that_does_not_fit_is_refused_before_anything_is_written(
     with pytest.raises(ConfigError, match=r"epoch_9\.pt: expected the weights of this network, got"):
         measure_checkpoints(measuring(), console)
     assert not outputs.exists()
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_weights_of_one_checkpoint_alone_are_in_memory(count, measuring, files, monkeypatch):
+    (files / "epoch_3.pt").unlink()
+    for epoch in range(3, count + 1):
+        save(files, epoch)
+    seen: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+
+    def watched(path: Path, *arguments: Any) -> Any:
+        gc.collect()
+        alive.append(sum(one() is not None for one in seen))
+        weights = read_foreign_weights(path, *arguments)
+        seen.extend(map(weakref.ref, [weights, *weights.tensors.values()]))
+        return weights
+
+    monkeypatch.setattr("ncexp.measure.foreign.read_foreign_weights", watched)
+    foreign = ForeignTraining(check_checkpoints(measuring()))
+    for epoch in foreign.missing():
+        foreign.measure(epoch)
+    assert alive == [0] * (2 * count)  # each is read to be checked, and to be measured
+    assert len(seen) > 2 * count
 
 
 def test_file_that_changes_while_it_is_measured_is_refused(measuring: Compose, files: Path) -> None:
