@@ -25,8 +25,9 @@ that they kept, into figures/ of each. Nothing is trained or measured.
   depth     layers by epoch, where analysis=layers or depth was measured, of
             train features; depth_test: of test features
 
-Single examples are drawn where analysis=portrait kept them. A command that trains
-one run draws all but the animation; `ncexp report RUN` has them on its page.
+Single examples are drawn where analysis=portrait kept them. A command that
+trains one run draws all but the animation; `ncexp report RUN` has them on its
+page.
 """
 WORDS = ("classes", "epochs")
 

@@ -17,9 +17,9 @@ from ncexp.record.text import say
 HELP = """\
 Start MLflow's UI on the store of an outputs folder, on this machine alone
 (127.0.0.1), and print for each experiment the links to the charts of its runs:
-each run by itself, and runs grouped by loss and rate. Meanwhile figures that runs
-of a folder lack are drawn, and sent there. Ctrl-C stops it. Of a
-server's URI only the links are printed. From elsewhere:
+each run by itself, and runs grouped by loss and rate. Meanwhile figures that
+runs of a folder lack are drawn, and sent there. Ctrl-C stops it. Of a server's
+URI only the links are printed. From elsewhere:
 ssh -L 5000:127.0.0.1:5000 THIS_MACHINE.
 """
 

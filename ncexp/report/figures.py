@@ -187,7 +187,7 @@ def simulation_portrait(run: SavedRun) -> Figure:
     return figure
 
 
-def _portrait(records: list[Record], axis: str, modes: list[int], theory: Series, losses: Series | None) -> Figure:
+def _portrait(records: Sequence[Record], axis: str, modes: list[int], theory: Series, losses: Series | None) -> Figure:
     """ω_j, the losses and NC1 to NC4. theory: ω_j (T, K); losses: L_LS, L_NC1 and L_NC2/3 (T, 3) of the closed form."""
     figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(15, 5.2), layout="constrained", sharex=True)
     draw_spectra(left, [_series(records, axis, [f"train/path/snr_{j}" for j in modes])], [theory], size=6)
@@ -211,7 +211,7 @@ def _portrait(records: list[Record], axis: str, modes: list[int], theory: Series
     return figure
 
 
-def _mark(axes: Axes, records: list[Record], axis: str, name: str, mark: str, colour: str) -> None:
+def _mark(axes: Axes, records: Sequence[Record], axis: str, name: str, mark: str, colour: str) -> None:
     """One number, on a log axis, which has no room for exact zeros; nothing of what is undefined throughout."""
     row, values = find(name), numpy.array(column(records, name))
     values[~(values > 0)] = numpy.nan
@@ -219,7 +219,7 @@ def _mark(axes: Axes, records: list[Record], axis: str, name: str, mark: str, co
         axes.plot(column(records, axis), values, mark, color=colour, label=row.short.partition(", λ")[0], linewidth=0.8)
 
 
-def _series(records: list[Record], axis: str, names: Sequence[str]) -> Series:
+def _series(records: Sequence[Record], axis: str, names: Sequence[str]) -> Series:
     """Positions (T,) and these numbers (T, K)."""
     return numpy.array(column(records, axis)), numpy.array([column(records, name) for name in names]).T
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from ncexp.config.augment import KEY
@@ -21,9 +21,9 @@ Item = TypeVar("Item")
 LONGEST_NAME = 250
 
 
-def sources(run: SavedRun) -> dict[str, list[Record]]:
+def sources(run: SavedRun) -> dict[str, Sequence[Record]]:
     """Every number of the run: journal → its lines; of a final run also the closed form's fit, and its `milestones`."""
-    found = {"training.jsonl": run.training, **run.measured}
+    found: dict[str, Sequence[Record]] = {"training.jsonl": run.training, **run.measured}
     if run.state.final and run.records:
         last = run.records[-1]["epoch"]
         found["path_fit.json"] = run.path_fit
