@@ -12,9 +12,10 @@ HELP = """\
 Draw pictures of RUNs (folders, sweeps, names, keys, globs) from the snapshots
 that they kept, into figures/ of each. Nothing is trained or measured.
 
-  --missing        instead, of each run (default: of all in outputs/) all figures
-                   that it has not, or that are older than its numbers: a sweep
-                   draws none of its runs. --sync sends them to MLflow as well
+  --missing        instead, of each run (default: of all in outputs/) all
+                   figures that it has not, or that are older than its numbers:
+                   a sweep draws none of its runs. --sync sends them to MLflow
+                   as well
   classes=0,1,2    three or more classes of the simplex, or all (default: 0,1,2)
   epochs=1,24,350  of simplex and cosines (default: four, first to last)
 

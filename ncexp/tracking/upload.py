@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import accumulate, groupby
 from pathlib import Path
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 #: Where numbers come from: a journal's name, or that of a number made of several → its lines.
-Sources = Mapping[str, list[Record]]
+Sources = Mapping[str, Sequence[Record]]
 #: MLflow takes at most this many metrics, and this many parameters or tags, in one batch.
 BATCH, SMALL_BATCH = 1000, 100
 #: Tags that a run may have had and has no more: those of an interruption are not those of the end.
