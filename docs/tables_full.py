@@ -185,8 +185,9 @@ def _size_table(sizes: Mapping[str, Mapping[str, int]]) -> str:
     """Each class, the largest first; of many classes the three largest and the three smallest."""
     names = sorted(sizes["train"], key=lambda name: -sizes["train"][name])
     shown = names if len(names) <= 10 else [*names[:3], "…", *names[-3:]]
-    rows = [[split, *(f"{of.get(name, '…')}" for name in shown), f"{sum(of.values())}"] for split, of in sizes.items()]
-    return "\n".join([_row(["", *shown, "all"]), "|---" + "|---:" * (len(shown) + 1) + "|", *map(_row, rows)])
+    rows = [[name, *(f"{of.get(name, '…')}" for of in sizes.values())] for name in shown]
+    rows.append(["all", *(f"{sum(of.values())}" for of in sizes.values())])
+    return "\n".join([_row(["class", *sizes]), "|---" + "|---:" * len(sizes) + "|", *map(_row, rows)])
 
 
 def _result_table(at: Mapping[str, Sequence[Run]]) -> str:
@@ -211,13 +212,13 @@ def _cells(runs: Sequence[Run], row: str) -> list[str]:
 def _setting_table(runs: Sequence[Run]) -> str:
     """A line for each loss and setting, a column for each of COLUMNS, at the last epoch."""
     heads = [column.replace("classifier, distance to", "to").replace(", classifier", "") for column in COLUMNS]
-    lines = [_row(["loss", "decay", "the bias", "seeds", *heads]), "|---" * (4 + len(heads)) + "|"]
+    lines = [_row(["loss, decay (seeds)", *heads]), "|---" * (1 + len(heads)) + "|"]
     for loss, words in LOSSES.items():
         for decay, free in dict.fromkeys(run.setting for run in runs):
             of_setting = [run for run in runs if (run.loss, run.setting) == (loss, (decay, free))]
             cells = [with_band([run.last[column] for run in of_setting], column) for column in COLUMNS if of_setting]
-            bias = "does not decay" if free else "decays"
-            lines += [_row([words, f"{decay:g}", bias, f"{len(of_setting)}", *cells])] if of_setting else []
+            setting = f"{words}, {decay:g}{', not of the bias' if free else ''} ({len(of_setting)})"
+            lines += [_row([setting, *cells])] if of_setting else []
     return "\n".join(lines)
 
 
