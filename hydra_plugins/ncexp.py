@@ -126,5 +126,15 @@ class LocalOptions:
     dry_run: bool = False
 
 
+@dataclass
+class SweeperOptions:
+    """conf/hydra/sweeper/ncexp.yaml says what they mean."""
+
+    _target_: str = "hydra_plugins.ncexp.Sweeper"
+    params: dict[str, str] | None = None
+    grids: Any = None
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="ncexp_grids", node=SweeperOptions, provider="ncexp")
 for name, options in (("ncexp_slurm", SlurmOptions), ("ncexp_local", LocalOptions)):
     ConfigStore.instance().store(group="hydra/launcher", name=name, node=options, provider="ncexp")
