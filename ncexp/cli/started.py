@@ -24,11 +24,15 @@ def run_frozen(arguments: list[str]) -> int:
     return 0
 
 
+#: How far the process that draws stands back until it has drawn once; after that it has the lowest priority.
+FIRST_NICE = 10
+
+
 def draw_live(arguments: list[str]) -> int:
     """`ncexp draw-live RUN PARENT`: draw a run that the process PARENT trains, again and again while that lives."""
     path, parent = arguments
     if _lives_no_longer_than(int(parent)):
-        os.nice(19)
+        os.nice(FIRST_NICE)  # the first figures come where all processors are busy, too
         from ncexp.report.live import draw_again_and_again
 
         draw_again_and_again(Path(path))

@@ -65,7 +65,7 @@ def test_figures_are_drawn_again_while_a_run_trains_and_not_after(
         process = figures._process
         assert process is not None
         wait_until(lambda: drawn_before(directory) is not None)
-        assert os.getpriority(os.PRIO_PROCESS, process.pid) == 19
+        wait_until(lambda: os.getpriority(os.PRIO_PROCESS, process.pid) == 19)
         journal = directory.journals()[0].path
         os.utime(journal, ns=(0, journal.stat().st_mtime_ns + 1))  # a further epoch
         assert drawn_before(directory) is None
