@@ -1,17 +1,22 @@
-"""Ten times the paper's grid beside another checkout: frames of 7,500 runs, lists of them, robustness of 100 images.
+"""Ten times the paper's grid beside another checkout: reading and listing 7,500 runs, sending some; robustness.
 
     git worktree add ../before 4b2c925
-    python benchmarks/ten_times.py --before ../before [--runs 7500] [--repeats 3] [--json FILE] [--short]
+    python benchmarks/ten_times.py --before ../before [--runs 7500] [--synced 20] [--repeats 3] [--only WHAT] [--short]
 
-Runs of 50 evaluated epochs with 105 numbers each and 350 trained ones are written without training: FEW of them as
-`tests/helpers/synthetic_sweep.py` writes them, the others as their copies with other seeds and keys. Each measurement
-is a process of its own, of the one checkout and of the other in turn: its processor time, which a busy machine changes
-least, and its largest memory. In this checkout the first reading finds no cache (`ncexp.record.run_cache`), the second
-one does. Robustness: DeepFool of 100 images by a ResNet-8 trained on the digits. Without --before both are this one.
+Runs of 50 evaluated epochs with 105 numbers each and 350 trained ones are written without training: the paper's 750
+cells, losses and rates as `tests/helpers/synthetic_sweep.py` writes them, the others as their copies with other seeds
+and keys. Each measurement is a process of its own, of the one checkout and of the other in turn: its processor time,
+which a busy machine changes least, seconds of the clock, and its largest memory. The other checkout reads a tenth of
+the runs, whose records fill the memory of a small machine otherwise: ratios are of the processor time a run. In this
+checkout the first reading finds no cache (`ncexp.record.run_cache`), the second one does; so do the lists, the
+comparison of two runs and the report, up to the outcome that it says first. NumPy asks for no huge pages, which some
+virtual machines take seconds to give. `ncexp sync` sends runs into an empty store. Robustness: DeepFool of 100 images
+by a ResNet-8 trained on the digits. Without --before both are this one.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -25,22 +30,36 @@ import time
 from pathlib import Path
 from typing import Any
 
-import frame
 from timing import parser, report
 
 HERE = Path(__file__).parents[1]
-FEW, NUMBERS = 20, 105
-START = "import json, sys, time; began = time.process_time()\n"
+sys.path.append(str(HERE / "tests" / "helpers"))
+from synthetic_sweep import LOSSES, PAPER, curves, write_journals, write_run
+
+NUMBERS, GRID = 105, 750
+EPOCHS = [1 + 349 * step // 49 for step in range(50)]
+RATES = [float(f"{1e-4 * 2500 ** (step / 24):.9f}") for step in range(25)]
+START = "import json, runpy, sys, time\nimport ncexp, pandas\nbegan = time.process_time()\nfound = 0\n"
 END = """
 spent = time.process_time() - began
 (kilobytes,) = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")]  # of this program
 print(json.dumps([spent, int(kilobytes) / 1e6, found]))
 """
-#: What is measured → its program, which is given a folder; and whether it is of the runs.
+COMMAND = """
+folder = sys.argv[1]
+sys.argv = ["ncexp"] + [word.replace("FOLDER", folder) for word in {}]
+try:
+    runpy.run_module("ncexp", run_name="__main__")
+except SystemExit as end:
+    found = end.code or 0
+assert found == 0, found
+began = 0  # the imports are the command's
+"""
+#: What is measured in both checkouts → its program, which is given a folder.
 PROGRAMS = {
-    "load, frame": "import ncexp; found = len(ncexp.load(sys.argv[1]).frame())",
-    "load, table": "import ncexp; found = len(ncexp.load(sys.argv[1]).table())",
-    "ncexp runs": "from ncexp.cli.runs import main; found = main(['--outputs', sys.argv[1]])",
+    "load, frame": "found = len(ncexp.load(sys.argv[1]).frame())",
+    "load, table": "found = len(ncexp.load(sys.argv[1]).table())",
+    "sync": COMMAND.format(["sync", "FOLDER"]),
     "robustness": """
 import torch
 from sklearn.datasets import load_digits
@@ -62,32 +81,68 @@ found = robustness(network, images[1400:1500])
 found = found[0] if isinstance(found, tuple) else found.robustness
 """,
 }
+#: What is measured in this checkout alone, with a warm cache.
+COMMANDS = {
+    "ncexp runs": COMMAND.format(["runs", "--outputs", "FOLDER"]),
+    "ncexp status": COMMAND.format(["status", "--outputs", "FOLDER"]),
+    "ncexp compare": COMMAND.format(
+        ["compare", "--outputs", "FOLDER", "mnist-vgg11-mse_lr0.0001_seed0", "mnist-vgg11-mse_lr0.000138542_seed0"]
+    ),
+    "ncexp report, until it says its outcome": """
+from ncexp.record import read_all
+from ncexp.record.console import literal_console
+from ncexp.report.study import study_of
+from ncexp.report.verdict import print_outcome
+print_outcome(literal_console(), study_of(read_all(sys.argv[1], {})))
+began = 0
+""",
+    "ncexp report": COMMAND.format(["report", "FOLDER", "--to", "FOLDER/../report"]),
+}
 
 
 def fill(folder: Path, count: int) -> None:
     """Write the runs; their files are as old as those of a sweep that has ended."""
-    frame.NUMBERS = NUMBERS
-    frame.write_runs(folder, min(FEW, count))
-    models, keys = sorted(folder.iterdir()), random.Random(0)
-    for place in range(FEW, count):
-        model = models[place % len(models)]
-        name, _, _ = model.name.rpartition("_")
-        copy = folder / f"{name.partition('_seed')[0]}_seed{place}_{keys.getrandbits(40):010x}"
+    cells = itertools.product(
+        [(dataset, network) for dataset, networks in PAPER.items() for network in networks], LOSSES, RATES
+    )
+    keys, models = random.Random(0), []
+    for (dataset, network), loss, rate in itertools.islice(cells, min(count, GRID)):
+        path = write_run(folder, dataset, network, loss, rate)
+        records = list(curves(rate, 0, 0.5, EPOCHS))
+        for record in records:
+            missing = NUMBERS - (len(record) - 1)
+            record |= {f"train/path/snr_{mode}": record["train/loss"] / mode for mode in range(1, missing + 1)}
+        write_journals(path, records)
+        models.append(path)
+    for place in range(GRID, count):
+        model, seed = models[place % GRID], place // GRID
+        copy = folder / f"{model.name.partition('_seed')[0]}_seed{seed}_{keys.getrandbits(40):010x}"
         shutil.copytree(model, copy)
         config = (copy / "config.yaml").read_text()
-        (copy / "config.yaml").write_text(re.sub(r"(?m)^seed: .*$", f"seed: {place}", config))
+        (copy / "config.yaml").write_text(re.sub(r"(?m)^seed: .*$", f"seed: {seed}", config))
     ended = time.time() - 3600
     for path in folder.rglob("*.*"):
         os.utime(path, (ended, ended))
 
 
-def measured(checkout: Path, what: str, folder: Path) -> list[Any]:
-    """Processor seconds, GB at most, and what came out."""
-    command = [sys.executable, "-c", START + PROGRAMS[what] + END, str(folder)]
-    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+def measured(checkout: Path, program: str, folder: Path) -> list[Any]:
+    """Processor seconds, GB at most, what came out, and seconds of the clock, the start of Python included."""
+    command = [sys.executable, "-c", START + program + END, str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(checkout), "NUMPY_MADVISE_HUGEPAGE": "0"}
+    began = time.perf_counter()
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    found: list[Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return [*json.loads(done.stdout.splitlines()[-1]), time.perf_counter() - began]
+
+
+def forget(what: str, folder: Path) -> None:
+    """Take away what a former measurement left: the caches; of `sync` the store, and what is remembered of it."""
+    if what == "sync":
+        for left in folder.glob("mlflow*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        for left in folder.glob("*/mlflow.json"):
+            left.unlink()
+    for cache in folder.glob("*/.read.safetensors"):
+        cache.unlink()
 
 
 def main() -> None:
@@ -95,33 +150,45 @@ def main() -> None:
     options = parser(__doc__, repeats=3)
     options.add_argument("--before", type=Path, default=HERE, help="the other checkout")
     options.add_argument("--runs", type=int, default=7500, help="7500")
-    options.add_argument("--only", choices=PROGRAMS, help="one of the measurements")
+    options.add_argument("--synced", type=int, default=20, help="how many of them `sync` sends; 20")
+    options.add_argument("--only", choices=[*PROGRAMS, *COMMANDS], help="one of the measurements")
     given = options.parse_args()
     count = 4 if given.short else given.runs
-    names = ["robustness", "load, frame"] if given.short else [*PROGRAMS]
+    names = [given.only] if given.only else ["robustness", "load, frame", "ncexp compare"] if given.short else None
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder, part, synced = (Path(name) / one for one in ("runs", "part", "synced"))
         if given.only != "robustness":
             fill(folder, count)
-        for what in [given.only] if given.only else names:
-            ways = {"before": given.before, "now": HERE}
-            if what != "robustness":
-                ways = {"before": given.before, "now, first": HERE, "now, again": HERE}
+            for path in sorted(folder.glob("*_seed0_*"))[: max(2, count // 10)]:
+                shutil.copytree(path, part / path.name)
+            for path in sorted(part.iterdir())[: given.synced]:
+                shutil.copytree(path, synced / path.name)
+        for what in names or [*PROGRAMS, *COMMANDS]:
+            program = {**PROGRAMS, **COMMANDS}[what]
+            ways = {"before": (given.before, part), "now, first": (HERE, folder), "now, again": (HERE, folder)}
+            if what in ("robustness", "sync"):
+                ways = {"before": (given.before, synced), "now": (HERE, synced)}
+            if what in COMMANDS:
+                ways = {"now, again": (HERE, folder)}
             found: dict[str, list[list[Any]]] = {way: [] for way in ways}
             for _ in range(given.repeats):
-                for way, checkout in ways.items():
+                for way, (checkout, runs) in ways.items():
                     if way != "now, again":
-                        for cache in folder.glob("*/.read.safetensors"):
-                            cache.unlink()
-                    found[way].append(measured(checkout, what, folder))
-            medians = {way: statistics.median(one[0] for one in ones) for way, ones in found.items()}
+                        forget(what, runs)
+                    found[way].append(measured(checkout, program, runs))
             for way, ones in found.items():
-                ratio, memory = medians[way] / medians["before"], max(one[1] for one in ones)
+                runs = len([*ways[way][1].glob("*/config.yaml")]) if what != "robustness" else 1
+                spent, clock = (statistics.median(one[place] for one in ones) for place in (0, 3))
                 rows.append(
-                    {"what": what, "checkout": way, "process, s": medians[way], "ratio": ratio, "GB": memory}
+                    {"what": what, "checkout": way, "runs": runs, "process, s": spent, "clock, s": clock}
+                    | {"process a run, ms": 1000 * spent / runs, "GB": max(one[1] for one in ones)}
                     | {"result": ones[0][2]}
                 )
+    before = {row["what"]: row["process a run, ms"] for row in rows if row["checkout"] == "before"}
+    for row in rows:
+        own, other = row["process a run, ms"], before.get(row["what"])
+        row["ratio"] = own / other if isinstance(own, float) and isinstance(other, float) else "–"
     report(f"{count} runs, {NUMBERS} numbers at 50 epochs", rows, given.json)
 
 

@@ -53,7 +53,6 @@ def main(arguments: list[str]) -> int:
     given.words += [f"width={given.width}"] if given.width else []
     from ncexp.report.study import study_of
     from ncexp.report.verdict import outcome, print_outcome, print_verdict
-    from ncexp.report.whole import write_report
 
     words, named = _split(given.words)
     asked, how = _asked(words)
@@ -66,10 +65,14 @@ def main(arguments: list[str]) -> int:
         runs = _from_mlflow(given.uri, given.experiment, where)
     code = name_faults(runs.faults)
     study = study_of(runs, asked)
+    if not how["preset"]:  # before files are written, which of thousands of runs takes most of a minute
+        print_outcome(literal_console(), study)
     if given.uri is None and len(study.runs) == 1:  # whose page opens, with links to its figures
         faults: list[str] = []
         _ = [*draw_missing(study.runs, faults)]
         code = name_faults(faults) or code
+    from ncexp.report.whole import write_report  # matplotlib and Plotly take seconds
+
     try:
         page, tables = write_report(study, given.to, **how)
     except OSError as error:
@@ -77,8 +80,6 @@ def main(arguments: list[str]) -> int:
     if how["preset"]:
         say(tables[0].markdown())
         print_verdict(literal_console(), outcome(study))
-    else:
-        print_outcome(literal_console(), study)
     say(f"{page}, with the tables and figures beside it")
     return code
 
@@ -103,8 +104,7 @@ def _split(words: list[str]) -> tuple[dict[str, str], list[str]]:
 
 def _asked(words: dict[str, str]) -> tuple[Asked, dict[str, Any]]:
     """What is asked for, and how it is written. Raises ValueError for a value that no such option has."""
-    from ncexp.report.study import Asked
-    from ncexp.report.whole import PRESETS
+    from ncexp.report.study import PRESETS, Asked
 
     several = {name: tuple(filter(None, words[name].split(","))) for name in SEVERAL if name in words}
     if len(pair_ := several.get("scatter", ("", ""))) != 2:

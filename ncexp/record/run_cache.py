@@ -32,6 +32,7 @@ FEWEST_BYTES = 2**15
 YOUNG_NS = 2 * 10**9
 #: The files, beside those in measurements/, of which a saved run is made.
 _FILES = ("config.yaml", "facts.json", "status.json", "identity.json", "path_fit.json", "training.jsonl")
+#: The entry of the file, two lines: of what it was made; the run without its rows.
 _ENTRY = "ncexp"
 #: File → size, time of change of its content and of anything, number on the disk.
 Stamp = dict[str, list[int]]
@@ -41,16 +42,16 @@ class Measured(Mapping[str, Sequence[Record]]):
     """The rows of each measurement, chosen from all rows when they are asked for."""
 
     def __init__(self, records: ArrayRows, choices: Mapping[str, tuple[Mapping[int, list[int]], list[int]]]) -> None:
-        self._records, self._choices = records, choices
+        self._records, self.choices = records, choices
 
     def __getitem__(self, place: str) -> Sequence[Record]:
-        return self._records.chosen(*self._choices[place])
+        return self._records.chosen(*self.choices[place])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._choices)
+        return iter(self.choices)
 
     def __len__(self) -> int:
-        return len(self._choices)
+        return len(self.choices)
 
 
 def stamp(folder: Path) -> Stamp | None:
@@ -84,13 +85,13 @@ def read_cache(folder: Path, now: Stamp) -> dict[str, Any] | None:
     try:
         data = read_file(path, LARGEST_JOURNAL)
         begin = 8 + int.from_bytes(data[:8], "little")
-        text = json.loads(data[8:begin])["__metadata__"][_ENTRY]
-        content: dict[str, Any] = json.loads(text)
-        if content["stamp"] != now or content["by"] != _code() or content["crc"] != zlib.crc32(data[begin:]):
+        first, _, rest_of_run = json.loads(data[8:begin])["__metadata__"][_ENTRY].partition("\n")
+        head = json.loads(first)
+        if head["stamp"] != now or head["by"] != _code() or head["crc"] != zlib.crc32(memoryview(data)[begin:]):
             return None
-        if content["words"] != zlib.crc32(json.dumps(content["run"]).encode()):
+        if head["words"] != zlib.crc32(rest_of_run.encode()):
             return None
-        run: dict[str, Any] = content["run"]
+        run: dict[str, Any] = json.loads(rest_of_run)
         rest = begin
         for name in ("training", "records"):
             run[name], rest = _rows(data, rest, run[name])
@@ -103,33 +104,36 @@ def read_cache(folder: Path, now: Stamp) -> dict[str, Any] | None:
         return None
 
 
+def packed(
+    training: Sequence[Record], records: Sequence[Record], measured: Mapping[str, Sequence[Record]]
+) -> tuple[ArrayRows, ArrayRows, Measured] | None:
+    """The same as arrays, of a tenth of the size; None where they would not come back the same."""
+    trained, merged = ArrayRows.of(training), ArrayRows.of(records)
+    if trained is None or merged is None:
+        return None
+    choices = {place: choice for place, rows in measured.items() if (choice := _choice(merged, rows)) is not None}
+    chosen = Measured(merged, choices)
+    if choices.keys() != measured.keys() or any([*chosen[place]] != rows for place, rows in measured.items()):
+        return None
+    return trained, merged, chosen
+
+
 def write_cache(
-    folder: Path,
-    then: Stamp,
-    training: Sequence[Record],
-    records: Sequence[Record],
-    measured: Mapping[str, Sequence[Record]],
-    **others: Any,
+    folder: Path, then: Stamp, training: ArrayRows, records: ArrayRows, measured: Measured, **others: Any
 ) -> None:
     """Write what was read of files that were as `then`; nothing where it would not hold, or not come back the same."""
     lengths = [size for name, (size, *_) in then.items() if name.endswith(".jsonl")]
     youngest = max(changed for _, changed, *_ in then.values())
     if sum(lengths) < FEWEST_BYTES or time.time_ns() - youngest < YOUNG_NS or stamp(folder) != then:
         return
-    trained, merged = ArrayRows.of(training), ArrayRows.of(records)
-    if trained is None or merged is None:
+    if json.loads(json.dumps(others)) != others:
         return
-    choices = {place: _choice(merged, rows) for place, rows in measured.items()}
-    if None in choices.values() or json.loads(json.dumps(others)) != others:
-        return
-    if any([*Measured(merged, choices)[place]] != rows for place, rows in measured.items()):  # type: ignore[arg-type]
-        return
-    run = {**others, "training": _described(trained), "records": _described(merged), "measured": choices}
+    run = {**others, "training": _described(training), "records": _described(records), "measured": measured.choices}
     with suppress(OSError, ValueError):
-        _write(folder, {"stamp": then, "by": _code(), "run": run}, [*trained.alike, *merged.alike])
+        _write(folder, then, json.dumps(run), [*training.alike, *records.alike])
 
 
-def _write(folder: Path, content: dict[str, Any], tables: Sequence[Alike]) -> None:
+def _write(folder: Path, then: Stamp, run: str, tables: Sequence[Alike]) -> None:
     """Atomically, in a folder of this user; without waiting for the disk: a cut file is noticed, and made again."""
     if folder.stat().st_uid != os.geteuid() or not os.access(folder, os.W_OK):
         return
@@ -139,8 +143,8 @@ def _write(folder: Path, content: dict[str, Any], tables: Sequence[Alike]) -> No
     crc = 0
     for array in arrays.values():
         crc = zlib.crc32(array.tobytes(), crc)
-    content |= {"crc": crc, "words": zlib.crc32(json.dumps(content["run"]).encode())}
-    data = save(arrays, metadata={_ENTRY: json.dumps(content)})
+    head = {"stamp": then, "by": _code(), "crc": crc, "words": zlib.crc32(run.encode())}
+    data = save(arrays, metadata={_ENTRY: f"{json.dumps(head)}\n{run}"})
     temporary = folder / f".{NAME}.{os.getpid()}.{threading.get_ident()}"
     try:
         with temporary.open("xb") as file:

@@ -28,8 +28,8 @@ COLUMNS = (*OF_A_RUN, "epoch", "split", "family", "quantity", "value", "doubt")
 ERRORS, NONE = "errors", "none"
 #: Families that rest on the decomposition; in doubt where its terms do not add up.
 DECOMPOSED = ("mse", "path")
-#: Of epochs and places of names while they are collected; how many runs' arrays are joined at once.
-_SMALL, TOGETHER = "int32", 100
+#: Of epochs and places of names while they are collected; how many of these are looked up at once.
+_SMALL, TOGETHER = "int32", 2**16
 Paths = str | PathLike[str] | Sequence[str | PathLike[str]]
 
 
@@ -69,7 +69,8 @@ class Runs:
         lengths, columns = _columns(self._runs, names)
         known, codes = [split_name(name) for name in names], columns.pop("code")
         for place, name in enumerate(("split", "family", "quantity")):
-            columns[name] = pandas.Categorical([one[place] for one in known]).take(codes)
+            kinds = pandas.Categorical([one[place] for one in known])
+            columns[name] = pandas.Categorical.from_codes(_looked_up(kinds.codes, codes), dtype=kinds.dtype)
         columns["doubt"] = _doubts(self._runs, lengths, known, columns["epoch"], codes)
         if not common_epochs:
             del codes  # of ten thousand runs each column is some hundred MB
@@ -217,8 +218,10 @@ def _doubts(
             split, family, _ = known[codes[place]]
             if family in DECOMPOSED:
                 found[place] = places[run.doubts.get((int(epochs[place]), split), NONE)]
-    used = numpy.unique(found)  # a doubt about an epoch without such numbers is no category
-    return pandas.Categorical.from_codes(numpy.searchsorted(used, found).astype(found.dtype), words[used])
+    used = [place for place in range(len(words)) if (found == place).any()]  # not those of epochs without such numbers
+    if len(used) < len(words):
+        found = _looked_up(numpy.searchsorted(used, range(len(words))).astype(found.dtype), found)
+    return pandas.Categorical.from_codes(found, words[used])
 
 
 def last_numbers(run: SavedRun) -> Record:
@@ -282,22 +285,36 @@ def _of_a_run(run: SavedRun) -> tuple[Any, ...]:
 def _columns(runs: Sequence[SavedRun], names: dict[str, int]) -> tuple[list[int], dict[str, Any]]:
     """How many numbers each run has, and of all: epoch, value, and code, the place of its name.
 
-    names: name → its place, to which new names are added. The arrays of TOGETHER runs are joined at once, and columns
-    one after another: what is freed between is then returned to the system.
+    names: name → its place, to which new names are added. Each column is made once, as long as it can become, and
+    filled: columns of ten thousand runs have some hundred MB, and to join parts of them takes as much again. What is
+    not filled is never touched, and so takes no memory.
     """
     import numpy
 
-    lengths, joined = [], []
-    for first in range(0, len(runs), TOGETHER):
-        parts = [_numbers(run, names) for run in runs[first : first + TOGETHER]]
-        lengths += [len(values) for _, _, values in parts]
-        joined.append([numpy.concatenate(arrays) for arrays in zip(*parts, strict=True)])
-    columns = {}
-    for place, (name, kind) in enumerate({"epoch": "int64", "code": _SMALL, "value": "float64"}.items()):
-        columns[name] = numpy.concatenate([arrays[place] for arrays in joined], dtype=kind)
-        for arrays in joined:
-            arrays[place] = numpy.empty(0)
-    return lengths, columns
+    rows = [*chain.from_iterable((run.records, run.training, run.path_fit) for run in runs)]
+    most = sum(sum(one.values.size for one in some.alike) if isinstance(some, ArrayRows) else sum(map(len, some))
+               for some in rows)  # fmt: skip
+    kinds = {"epoch": "int64", "code": _SMALL, "value": "float64"}
+    columns = {name: numpy.empty(most, kind) for name, kind in kinds.items()}
+    lengths, end = [], 0
+    for run in runs:
+        numbers = _numbers(run, names)
+        begin, end = end, end + len(numbers[0])
+        lengths.append(end - begin)
+        for column_, found in zip(columns.values(), numbers, strict=True):
+            column_[begin:end] = found
+    return lengths, {name: column_[:end] for name, column_ in columns.items()}
+
+
+def _looked_up(table: ndarray, places: ndarray) -> ndarray:
+    """``table[places]``, some at a time: NumPy makes 8 bytes of each place first."""
+    import numpy
+
+    found = numpy.empty(len(places), table.dtype)
+    for first in range(0, len(places), TOGETHER):
+        some = slice(first, first + TOGETHER)
+        found[some] = table[places[some]]
+    return found
 
 
 def _numbers(run: SavedRun, names: dict[str, int]) -> tuple[ndarray, ndarray, ndarray]:

@@ -5,14 +5,17 @@ Nothing is imported that the run imported: a record of somebody else's network i
 
 from __future__ import annotations
 
+import gc
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ncexp.config import family_of, labels_of
+from ncexp.record.array_rows import ArrayRows
 from ncexp.record.console import counted
 from ncexp.record.contents import COMPONENTS, read_config, read_facts, read_path_fit
 from ncexp.record.files import DamagedFile
@@ -20,7 +23,7 @@ from ncexp.record.journal import Record
 from ncexp.record.measurements import list_measurements
 from ncexp.record.naming import find_runs
 from ncexp.record.rows import describe_lacking
-from ncexp.record.run_cache import Stamp, read_cache, stamp, undefined, write_cache
+from ncexp.record.run_cache import Measured, Stamp, packed, read_cache, stamp, undefined, write_cache
 from ncexp.record.run_directory import RunDirectory, name_and_key
 from ncexp.record.states import State
 
@@ -176,7 +179,7 @@ def read_run(path: Path, only_last: bool = False) -> SavedRun:
     Raises ValueError where there is no config.yaml; DamagedFile, naming it, for a file that cannot be read.
     """
     try:
-        return _read_run(RunDirectory(path), only_last)[0]
+        return _read_run(path, only_last)[0]
     except OSError as error:
         raise _unreadable(path, error) from None
 
@@ -186,16 +189,16 @@ def _unreadable(path: Path, error: OSError) -> DamagedFile:
     return DamagedFile(f"{path}: expected a run that can be read, got: {error.strerror}.")
 
 
-def _read_run(directory: RunDirectory, only_last: bool) -> tuple[SavedRun, Stamp | None]:
+def _read_run(path: Path, only_last: bool) -> tuple[SavedRun, Stamp | None]:
     """The run, and what its files were, where it was read from them and not from the cache beside them."""
-    path = directory.path
+    now = stamp(path) if path.name.isprintable() else None
+    if now is not None and (known := read_cache(path, now)) is not None:
+        return _of_cache(path, known), None
+    directory = RunDirectory(path)
     if not directory.config.exists():
         raise ValueError(f"{path}: expected a run directory, got one without config.yaml. Name the folder of a run.")
     if not path.name.isprintable():  # as of bytes that are no UTF-8
         raise DamagedFile(f"{path}: expected a folder's name that can be printed, got {path.name!r}. Rename it.")
-    now = stamp(path)
-    if now is not None and (known := read_cache(path, now)) is not None:
-        return _of_cache(path, known), None
     raw = read_config(directory.config)
     state = directory.actual_state() or State.NEW  # first: a final state says that all that follows is there
     message = str((directory.status() or {}).get("message", ""))
@@ -216,7 +219,7 @@ def _read_run(directory: RunDirectory, only_last: bool) -> tuple[SavedRun, Stamp
     return run, now
 
 
-def _keep(run: SavedRun, then: Stamp) -> None:
+def _keep(run: SavedRun, then: Stamp, training: ArrayRows, records: ArrayRows, measured: Measured) -> None:
     """Write the cache of a run that has ended, for whoever reads it next."""
     doubts = [[epoch, split, why] for (epoch, split), why in run.doubts.items()]
     others: dict[str, Any] = {
@@ -227,7 +230,7 @@ def _keep(run: SavedRun, then: Stamp) -> None:
         "doubts": doubts,
     }
     others |= {"path_fit": [*map(undefined, run.path_fit)], "zero_error_epoch": run.zero_error_epoch}
-    write_cache(run.path, then, run.training, run.records, run.measured, **others)
+    write_cache(run.path, then, training, records, measured, **others)
 
 
 def _of_cache(path: Path, known: Mapping[str, Any]) -> SavedRun:
@@ -248,23 +251,43 @@ def read_runs(folders: Iterable[Path], only_last: bool = False) -> tuple[list[Sa
     Raises ValueError for a folder without runs.
     """
     runs, faults = [], []
-    for path in counted(find_runs(folders), "runs read"):
-        try:
-            runs.append(_read_and_keep(path, only_last))
-        except DamagedFile as error:
-            faults.append(str(error))
+    with _without_collection():
+        for path in counted(find_runs(folders), "runs read"):
+            try:
+                runs.append(_read_and_keep(path, only_last))
+            except DamagedFile as error:
+                faults.append(str(error))
     return runs, faults
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Of what is read all is kept: to look through it for what may be freed takes longer with every run."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _read_and_keep(path: Path, only_last: bool) -> SavedRun:
     """As `read_run`; the next one reads a cache, where that pays."""
     try:
-        run, then = _read_run(RunDirectory(path), only_last)
+        run, then = _read_run(path, only_last)
     except OSError as error:
         raise _unreadable(path, error) from None
-    if then is not None and run.state.final and not only_last:
-        _keep(run, then)
-    return run
+    is_of_cache = isinstance(run.records, ArrayRows)
+    if only_last or is_of_cache or (rows := packed(run.training, run.records, run.measured)) is None:
+        return run
+    training, records, measured = rows
+    smaller = replace(run, training=training, records=records, measured=measured)
+    names = ("zero_error_epoch", "doubts", "path_fit")
+    vars(smaller).update({name: getattr(run, name) for name in names})
+    if then is not None and run.state.final:
+        _keep(run, then, *rows)
+    return smaller
 
 
 def _lacking(directory: RunDirectory, read: Mapping[str, list[Record]]) -> str:

@@ -6,12 +6,12 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table as TerminalTable
 
-from ncexp.measure import Comparison, compare_with_path
 from ncexp.record import DamagedFile, Record, RunDirectory, SavedRun, counted, read_json, read_run, write_json
 from ncexp.record.quantities import Quantity, find, selected
 from ncexp.record.quantity import PLACES
@@ -28,6 +28,9 @@ from ncexp.report.numbers import (
 from ncexp.report.study import study_of
 from ncexp.report.tables import Table
 from ncexp.report.verdict import print_outcome, print_verdict, verdict
+
+if TYPE_CHECKING:
+    from ncexp.measure import Comparison
 
 #: Three ways to decide on the same features, each with its error on test.
 CLASSIFIERS = {
@@ -108,6 +111,8 @@ def fit_path(directory: RunDirectory) -> list[str]:
 
 
 def _fit(run: SavedRun, directory: RunDirectory, is_trained: bool) -> tuple[Comparison | None, list[str]]:
+    from ncexp.measure import compare_with_path  # torch takes seconds: not for a table of what several runs came to
+
     comparison = compare_with_path(run)
     if comparison is None:
         return None, []

@@ -20,6 +20,9 @@ from ncexp.report.columns import EPOCH, ZERO_EPOCH, Column, axes, brief_choice, 
 from ncexp.report.numbers import ERROR, Spread, Value, at_the_end, rank_correlation
 
 Direction = Literal["min", "max"]
+#: The papers whose tables and figures a report can have.
+Preset = Literal["han2022"]
+PRESETS: tuple[Preset, ...] = ("han2022",)
 #: Columns of panels that facets make, unless a person asks for more.
 MOST_FACETS = 6
 #: Panels of a figure whose rows nobody named: more are not looked at, and each takes a tenth of a second.

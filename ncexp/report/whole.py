@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from ncexp.config import ConfigError
 from ncexp.record import DamagedFile, counted, format_counts
@@ -12,15 +12,12 @@ from ncexp.record.files import replace_text
 from ncexp.record.quantities import find
 from ncexp.report import han2022, tables
 from ncexp.report.page import render_page
-from ncexp.report.study import Study
+from ncexp.report.study import Preset, Study
 from ncexp.report.tables import Table
 from ncexp.report.verdict import outcome
 
 if TYPE_CHECKING:
     from ncexp.report.search import Search
-
-Preset = Literal["han2022"]
-PRESETS: tuple[Preset, ...] = ("han2022",)
 
 
 def write_report(

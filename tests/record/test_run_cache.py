@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -17,6 +18,7 @@ import pytest
 from synthetic_sweep import write_run
 
 import ncexp
+from ncexp.cli import main
 from ncexp.record import SavedRun, State, column
 from ncexp.record.array_rows import ArrayRows
 from ncexp.record.journal import Journal
@@ -141,6 +143,59 @@ def test_run_is_parsed_again_after_a_change(change, tmp_path, monkeypatch):
     assert (path / NAME).read_bytes() != first
 
 
+def frame(folder: Path) -> str:
+    return str(ncexp.load(folder).frame().to_csv())
+
+
+def table(folder: Path) -> str:
+    return str(ncexp.load(folder).table().to_csv())
+
+
+#: What reads runs: a function of a folder, or the words of a command for two of them.
+READERS: dict[str, Callable[[Path], str] | list[str]] = {
+    "frame": frame,
+    "table": table,
+    "ncexp runs": ["runs", "--outputs", "FOLDER"],
+    "ncexp status": ["status", "--outputs", "FOLDER"],
+    "ncexp compare": ["compare", "--outputs", "FOLDER", "digits*"],
+    "ncexp report": ["report", "FOLDER", "--to", "FOLDER/report"],
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_every_reader_shows_what_changed_after_the_cache_was_made(
+    reader: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ncexp.report.whole.write_report", lambda *_, **__: (Path("page"), []))
+    paths = [aged(write_run(tmp_path, seed=seed)) for seed in range(2)]
+    way = READERS[reader]
+
+    def shown() -> str:
+        if callable(way):
+            return way(tmp_path)
+        capsys.readouterr()
+        main([word.replace("FOLDER", str(tmp_path)) for word in way])
+        return capsys.readouterr().out
+
+    ncexp.load(tmp_path)
+    assert all((path / NAME).is_file() for path in paths)
+    first = shown()
+    (errors,) = (paths[0] / "measurements").glob("errors_*.jsonl")
+    *lines, last = errors.read_text().splitlines()
+    times = errors.stat()
+    number = json.loads(last)["test/error"]
+    other = json.dumps(number).replace(json.dumps(number)[:4], "0.77", 1)  # as many characters, and the time of before
+    errors.write_text("\n".join([*lines, last.replace(json.dumps(number), other)]) + "\n")
+    os.utime(errors, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert errors.stat().st_size == times.st_size
+    reword(paths[1] / "status.json", "completed", "diverged")
+    changed = shown()
+    for path in paths:
+        (path / NAME).unlink(missing_ok=True)
+    assert changed != first
+    assert changed == shown()
+
+
 def flipped(data: bytes, place: int) -> bytes:
     return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
 
@@ -257,3 +312,28 @@ def test_rows_as_arrays_are_the_list_of_records():
     assert ArrayRows.of([*RECORDS, {"epoch": 5, "a": 1}]) is None
     assert ArrayRows.of([*RECORDS, {"epoch": 5, "a": 1, "b": 1.0, "n": 1}]) is None
     assert ArrayRows.of([*RECORDS, {"epoch": 5, "a": 1.0, "b": 1.0, "n": 2**53}]) is None
+
+
+def test_numbers_of_a_run_that_was_just_parsed_are_arrays_too(tmp_path, monkeypatch):
+    """Where no cache may be written, as in a folder of somebody else: dictionaries of 7,500 runs take 7 GB."""
+    path = run_with_all_kinds(tmp_path)
+    expected = parsed(path, monkeypatch)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    (run,) = ncexp.load(tmp_path)
+    assert not (path / NAME).exists()
+    assert not isinstance(expected.records, ArrayRows)
+    assert isinstance(run.records, ArrayRows)
+    assert everything(run) == everything(expected)
+    assert run.zero_error_epoch == expected.zero_error_epoch
+
+
+def test_collection_of_garbage_is_as_before_after_reading(tmp_path):
+    write_run(tmp_path)
+    ncexp.load(tmp_path)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        ncexp.load(tmp_path)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

@@ -22,10 +22,10 @@ from ncexp.report.figures import draw_figures
 from ncexp.report.grids import _compared, panel_grid, rates_grid, regimes_grid
 from ncexp.report.han2022 import decomposition, differences, gains, gather, learning_rates, results
 from ncexp.report.page import render_page
-from ncexp.report.study import Asked, study_of
+from ncexp.report.study import PRESETS, Asked, Preset, study_of
 from ncexp.report.tables import troubles
 from ncexp.report.verdict import outcome
-from ncexp.report.whole import PRESETS, Preset, describe, draw_all, made_tables
+from ncexp.report.whole import describe, draw_all, made_tables
 
 Change = Callable[[SavedRun, list[Record]], tuple[State, list[Record]]]
 

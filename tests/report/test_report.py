@@ -241,3 +241,19 @@ def test_chosen_rate_is_among_the_columns_that_are_shown(tmp_path: Path) -> None
     (chosen,) = [place for place, entry in enumerate(row) if str(entry).startswith("[")]
     assert chosen in shown_at_once(table)
     assert {0, 1, 2} < shown_at_once(table)
+
+
+def test_outcome_is_said_before_any_file_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_sweep(tmp_path / "runs", 1, 1, RATES[:2])
+    said: list[str] = []
+
+    def write(*_: object, **__: object) -> None:
+        said.append(capsys.readouterr().out)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ncexp.report.whole.write_report", write)
+    assert report([str(tmp_path / "runs"), "--to", str(tmp_path / "report")]) == State.REFUSED.exit_code
+    assert "verdict" in said[0]
+    assert not (tmp_path / "report").exists()
