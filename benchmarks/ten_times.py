@@ -11,7 +11,7 @@ the runs, whose records fill the memory of a small machine otherwise: ratios are
 checkout the first reading finds no cache (`ncexp.record.run_cache`), the second one does; so do the lists, the
 comparison of two runs and the report, up to the outcome that it says first. NumPy asks for no huge pages, which some
 virtual machines take seconds to give. `ncexp sync` sends runs into an empty store. Robustness: DeepFool of 100 images
-by a ResNet-8 trained on the digits. Without --before both are this one.
+by a ResNet-8 trained on the digits. Without --before this checkout alone is measured.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from typing import Any
 
 from timing import parser, report
 
-HERE = Path(__file__).parents[1]
-sys.path.append(str(HERE / "tests" / "helpers"))
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
 from synthetic_sweep import LOSSES, PAPER, curves, write_journals, write_run
 
+HERE = Path(__file__).parents[1]
 NUMBERS, GRID = 105, 750
 EPOCHS = [1 + 349 * step // 49 for step in range(50)]
 RATES = [float(f"{1e-4 * 2500 ** (step / 24):.9f}") for step in range(25)]
@@ -148,7 +148,7 @@ def forget(what: str, folder: Path) -> None:
 def main() -> None:
     """Print the table."""
     options = parser(__doc__, repeats=3)
-    options.add_argument("--before", type=Path, default=HERE, help="the other checkout")
+    options.add_argument("--before", type=Path, default=HERE, help="the other checkout; none by default")
     options.add_argument("--runs", type=int, default=7500, help="7500")
     options.add_argument("--synced", type=int, default=20, help="how many of them `sync` sends; 20")
     options.add_argument("--only", choices=[*PROGRAMS, *COMMANDS], help="one of the measurements")
@@ -171,12 +171,14 @@ def main() -> None:
                 ways = {"before": (given.before, synced), "now": (HERE, synced)}
             if what in COMMANDS:
                 ways = {"now, again": (HERE, folder)}
+            if given.before == HERE:
+                ways.pop("before", None)
             found: dict[str, list[list[Any]]] = {way: [] for way in ways}
             for _ in range(given.repeats):
-                for way, (checkout, runs) in ways.items():
+                for way, (checkout, place) in ways.items():
                     if way != "now, again":
-                        forget(what, runs)
-                    found[way].append(measured(checkout, program, runs))
+                        forget(what, place)
+                    found[way].append(measured(checkout, program, place))
             for way, ones in found.items():
                 runs = len([*ways[way][1].glob("*/config.yaml")]) if what != "robustness" else 1
                 spent, clock = (statistics.median(one[place] for one in ones) for place in (0, 3))
