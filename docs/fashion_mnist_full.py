@@ -121,13 +121,13 @@ def summarise(outputs: Path) -> None:
 
 
 def summary_of(run: Any) -> dict[str, Any]:
-    """A completed run as the summary has it: of seeds at the best rate every epoch, of others three."""
+    """A completed run as the summary has it: of seeds at the best rate and the unstable one every epoch, of others three."""
     from ncexp.measure import compare_with_path
     from ncexp.record import RunDirectory
 
     settings = {name: run.choices.get(key) for key, name in SETTINGS.items()}
     epochs = [int(record["epoch"]) for record in run.records]
-    kept = epochs if is_best(settings) else [epochs[0], epochs[-1]]
+    kept = epochs if has_curves(settings) else [epochs[0], epochs[-1]]
     kept = sorted({*kept, *([run.zero_error_epoch] if run.zero_error_epoch else [])})
     records = {int(record["epoch"]): record for record in run.records}
     numbers = {
@@ -150,10 +150,12 @@ def summary_of(run: Any) -> dict[str, Any]:
     }
 
 
-def is_best(settings: Mapping[str, Any]) -> bool:
-    """Whether a run is one of the seeds at the best rate, of all images."""
-    wanted = {**BASE, "lr": BEST[settings["network"], settings["loss"]], "hidden": HIDDEN[settings["network"]]}
-    return all(settings[name] == value for name, value in wanted.items())
+def has_curves(settings: Mapping[str, Any]) -> bool:
+    """Whether a run is one of the seeds at the best rate or the unstable one, of all images."""
+    network, loss = settings["network"], settings["loss"]
+    rates_ = {BEST[network, loss], *([UNSTABLE] if (network, loss) == ("mlp", "mse") else [])}
+    wanted = {**BASE, "hidden": HIDDEN[network]}
+    return settings["lr"] in rates_ and all(settings[name] == value for name, value in wanted.items())
 
 
 def _minutes(clock: Path) -> float:
@@ -246,14 +248,13 @@ def seeds(runs: list[Run]) -> str:
     rows = []
     for rate in (RATE, UNSTABLE):
         for run in chosen(runs, loss="mse", lr=rate):
-            columns = [number(run.at("train/error", run.last), 100), number(run.at("test/error", run.last), 100)]
+            columns = [number(run.at("train/error", run.last), 100)]
             columns += [number(run.at(one, run.last)) for one in ("train/mse/loss", RATIO, DATA_RATIO)]
-            columns.append(number(run.at("train/path/classifier_distance", run.last)))
             decayed = run.at(PERP, run.last) - run.at(f"{PERP}_data", run.last)  # λ/2 ‖W − W_LS‖²
             columns.append(number(decayed / run.at("train/mse/loss", run.last), 100))
             rows.append([number(rate), str(run.settings["seed"]), str(run.zero or "–"), *columns])
-    head = ["rate", "seed", "zero error in epoch", "train error %", "test error %", "L", "L_LS⊥/L_NC1", "data parts"]
-    return table([*head, "distance to W_LS", "decay part of L_LS⊥ in L %"], rows)
+    head = ["rate", "seed", "zero error in epoch", "train error %", "L", "L_LS⊥/L_NC1", "data parts"]
+    return table([*head, "decay part of L_LS⊥ in L %"], rows)
 
 
 def best(runs: list[Run]) -> dict[str, list[Run]]:
