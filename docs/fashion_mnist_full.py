@@ -121,7 +121,7 @@ def summarise(outputs: Path) -> None:
 
 
 def summary_of(run: Any) -> dict[str, Any]:
-    """A completed run as the summary has it: of seeds at the best rate and the unstable one every epoch, of others three."""
+    """A completed run as the summary has it: of seeds at the best and the unstable rate every epoch, else three."""
     from ncexp.measure import compare_with_path
     from ncexp.record import RunDirectory
 
@@ -599,8 +599,8 @@ def short(runs: list[Run]) -> str:
             f"{band(at_end(seeds, DATA_RATIO))}. It is small",
             f"  from the first drop of the rate on; before, with the large rate, it is {number(min(before))} to "
             f"{number(max(before))}.",
-            "- **At twice the rate it depends on the seed, and on the decay part.** There the ratio of three seeds ends at "
-            f"{ends[RATIO]};",
+            "- **At twice the rate it depends on the seed, and on the decay part.** There three seeds end "
+            f"at {ends[RATIO]};",
             f"  that of the data parts at {ends[DATA_RATIO]}.",
             f"- **It needs images.** With the same network it ends at {ratios} images.",
             f"- **What makes it small on 600 images** is more decay, and more steps. Changed: {causes}.",

@@ -131,18 +131,18 @@ def test_ratio_of_the_page_is_that_of_the_recorded_losses(count: int) -> None:
 
 
 def test_jumps_at_the_unstable_rate_are_where_and_what_the_page_says() -> None:
-    kept, *jumped = sorted(of_images(60_000, FULL.UNSTABLE), key=lambda run: int(run["settings"]["seed"]))
+    kept, *jumped = sorted(of_images(60_000, FULL.UNSTABLE), key=lambda one: int(one["settings"]["seed"]))
     assert kept["zero"] == 179
-    for run, after, factor, share in zip(jumped, (85, 101), (100, 2.5), (0.991, 0.171), strict=True):
-        loss, first = run["numbers"]["train/mse/loss"], run["epochs"].index(after)
+    for one, after, factor, share in zip(jumped, (85, 101), (100, 2.5), (0.991, 0.171), strict=True):
+        loss, first = one["numbers"]["train/mse/loss"], one["epochs"].index(after)
         assert loss[first + 1] / loss[first] == pytest.approx(factor, rel=0.05)
         assert max(loss[first:]) == loss[first + 1]
-        assert run["zero"] is None
-        parts = [run["numbers"][f"train/mse/loss_ls_perp{end}"] for end in ("", "_data")]
+        assert one["zero"] is None
+        parts = [one["numbers"][f"train/mse/loss_ls_perp{end}"] for end in ("", "_data")]
         assert (parts[0][-1] - parts[1][-1]) / loss[-1] == pytest.approx(share, abs=0.0005)
-        data = zip(parts[1], run["numbers"]["train/mse/loss_nc1_data"], run["epochs"], strict=True)
+        data = zip(parts[1], one["numbers"]["train/mse/loss_nc1_data"], one["epochs"], strict=True)
         assert max(perp / nc1 for perp, nc1, epoch in data if epoch > 120) < 1 / 10
-        assert parts[0][-1] / run["numbers"]["train/mse/loss_nc1"][-1] > 1 / 10
+        assert parts[0][-1] / one["numbers"]["train/mse/loss_nc1"][-1] > 1 / 10
 
 
 def test_losses_of_the_summary_add_up() -> None:
