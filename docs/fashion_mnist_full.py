@@ -601,7 +601,7 @@ def short(runs: list[Run]) -> str:
             f"{number(max(before))}.",
             "- **At twice the rate it depends on the seed, and on the decay part.** There three seeds end "
             f"at {ends[RATIO]};",
-            f"  that of the data parts at {ends[DATA_RATIO]}.",
+            f"  with the data parts alone at {ends[DATA_RATIO]}.",
             f"- **It needs images.** With the same network it ends at {ratios} images.",
             f"- **What makes it small on 600 images** is more decay, and more steps. Changed: {causes}.",
             f"- **A simplex does not come** at this decay: the ETF error of class means is {etf[0]}, of the classifier "
