@@ -218,7 +218,10 @@ def _doubts(
             split, family, _ = known[codes[place]]
             if family in DECOMPOSED:
                 found[place] = places[run.doubts.get((int(epochs[place]), split), NONE)]
-    used = [place for place in range(len(words)) if (found == place).any()]  # not those of epochs without such numbers
+    seen = numpy.zeros(len(words), bool)  # a doubt about an epoch without such numbers is no category
+    for first in range(0, len(found), TOGETHER):
+        seen[found[first : first + TOGETHER]] = True
+    used = numpy.flatnonzero(seen)
     if len(used) < len(words):
         found = _looked_up(numpy.searchsorted(used, range(len(words))).astype(found.dtype), found)
     return pandas.Categorical.from_codes(found, words[used])
@@ -291,9 +294,7 @@ def _columns(runs: Sequence[SavedRun], names: dict[str, int]) -> tuple[list[int]
     """
     import numpy
 
-    rows = [*chain.from_iterable((run.records, run.training, run.path_fit) for run in runs)]
-    most = sum(sum(one.values.size for one in some.alike) if isinstance(some, ArrayRows) else sum(map(len, some))
-               for some in rows)  # fmt: skip
+    most = sum(_size(rows) for run in runs for rows in (run.records, run.training, run.path_fit))
     kinds = {"epoch": "int64", "code": _SMALL, "value": "float64"}
     columns = {name: numpy.empty(most, kind) for name, kind in kinds.items()}
     lengths, end = [], 0
@@ -304,6 +305,11 @@ def _columns(runs: Sequence[SavedRun], names: dict[str, int]) -> tuple[list[int]
         for column_, found in zip(columns.values(), numbers, strict=True):
             column_[begin:end] = found
     return lengths, {name: column_[:end] for name, column_ in columns.items()}
+
+
+def _size(rows: Sequence[Record]) -> int:
+    """How many entries they have, the epochs among them."""
+    return sum(one.values.size for one in rows.alike) if isinstance(rows, ArrayRows) else sum(map(len, rows))
 
 
 def _looked_up(table: ndarray, places: ndarray) -> ndarray:

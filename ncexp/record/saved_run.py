@@ -40,7 +40,8 @@ class SavedRun:
     raw: config.yaml; facts: sizes and λ; state: as `RunDirectory.actual_state`, but damaged where the journals of a
     run that has ended lack rows that they had; message: why it ended so, or what it lacks; training: a record of every
     epoch (fit/loss, fit/error, fit/lr); records: one of every evaluated epoch, all measurements and the training's
-    numbers together; measured: the rows of each measurement, by the journal's path in the run's directory.
+    numbers together; measured: the rows of each measurement, by the journal's path in the run's directory. Records are
+    made anew whenever they are asked for: to change one, take them into a list of your own.
     """
 
     path: Path
