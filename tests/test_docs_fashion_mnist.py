@@ -4,7 +4,6 @@ on 600 images with three seeds is what the reference of these seeds holds.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import re
@@ -87,25 +86,18 @@ def test_example_prints_a_share_of_every_run(
 # All images
 
 
-def script() -> Any:
-    spec = importlib.util.spec_from_file_location("fashion_mnist_full", DOCS / "fashion_mnist_full.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look for it
-    spec.loader.exec_module(module)
-    return module
+sys.path.append(str(DOCS))  # where the page's scripts find each other
+import fashion_mnist_full as FULL  # noqa: E402
+import fashion_mnist_runs as RUNS  # noqa: E402
 
-
-FULL = script()
-RAW = json.loads(FULL.SUMMARY.read_text())
+RAW = json.loads(RUNS.SUMMARY.read_text())
 
 
 def test_tables_of_all_images_are_made_from_the_summary() -> None:
-    runs = FULL.read()
+    runs = RUNS.read()
     assert FULL.with_blocks(PAGE, runs) == PAGE
     # A number of the last epoch that were another would stand there as another.
-    (*_, run) = FULL.chosen(runs, loss="mse", lr=FULL.BEST["mlp", "mse"])
+    (*_, run) = RUNS.chosen(runs, loss="mse", lr=RUNS.BEST["mlp", "mse"])
     numbers = {name: [*values[:-1], 2 * values[-1]] for name, values in run.numbers.items()}
     others = [replace(one, numbers=numbers) if one is run else one for one in runs]
     assert FULL.with_blocks(PAGE, others) != PAGE
@@ -131,7 +123,7 @@ def test_ratio_of_the_page_is_that_of_the_recorded_losses(count: int) -> None:
 
 
 def test_jumps_at_the_unstable_rate_are_where_and_what_the_page_says() -> None:
-    kept, *jumped = sorted(of_images(60_000, FULL.UNSTABLE), key=lambda one: int(one["settings"]["seed"]))
+    kept, *jumped = sorted(of_images(60_000, RUNS.UNSTABLE), key=lambda one: int(one["settings"]["seed"]))
     assert kept["zero"] == 179
     for one, after, factor, share in zip(jumped, (85, 101), (100, 2.5), (0.991, 0.171), strict=True):
         loss, first = one["numbers"]["train/mse/loss"], one["epochs"].index(after)
@@ -143,6 +135,11 @@ def test_jumps_at_the_unstable_rate_are_where_and_what_the_page_says() -> None:
         data = zip(parts[1], one["numbers"]["train/mse/loss_nc1_data"], one["epochs"], strict=True)
         assert max(perp / nc1 for perp, nc1, epoch in data if epoch > 120) < 1 / 10
         assert parts[0][-1] / one["numbers"]["train/mse/loss_nc1"][-1] > 1 / 10
+        # Decay alone: W − W_LS shrinks by η λ/(1 − μ) a step, 469 steps an epoch; η is a tenth to epoch 233, then less.
+        exponents = [2 * 469 * epochs * rate * RUNS.UNSTABLE * 5e-5 / 0.1 for epochs, rate in ((112, 0.1), (117, 0.01))]
+        decayed = [whole - of_data for whole, of_data in zip(*parts, strict=True)]
+        assert math.exp(-sum(exponents)) == pytest.approx(0.675, abs=5e-4)
+        assert decayed[-1] / decayed[one["epochs"].index(121)] == pytest.approx(0.675, abs=5e-4)
 
 
 def test_losses_of_the_summary_add_up() -> None:
@@ -158,7 +155,7 @@ def test_summary_has_a_runs_own_numbers(composed: Compose, console: Console) -> 
     raw = composed("epochs=6", "tracking.enabled=false", "evaluate_at=[1,2,3,4,5,6]", "loss=mse")
     run(raw, console)
     (saved,) = ncexp.load(raw["outputs"])
-    summary = FULL.summary_of(saved)
+    summary = RUNS.summary_of(saved)
     records = {int(record["epoch"]): record for record in saved.records}
     assert summary["key"] == saved.key
     assert summary["epochs"] == sorted({1, 6, *([saved.zero_error_epoch] if saved.zero_error_epoch else [])})
@@ -171,7 +168,7 @@ def test_summary_has_a_runs_own_numbers(composed: Compose, console: Console) -> 
 
 
 def test_readme_says_what_the_summary_says_of_the_first_picture() -> None:
-    for numbers in (one["numbers"] for one in of_images(60_000, FULL.BEST["mlp", "mse"])):
+    for numbers in (one["numbers"] for one in of_images(60_000, RUNS.BEST["mlp", "mse"])):
         pairs = zip(numbers["train/mse/loss_ls_perp"], numbers["train/mse/loss_nc1"], strict=True)
         ratios = [perp / nc1 for perp, nc1 in pairs]
         epochs = next(one["epochs"] for one in RAW if one["numbers"] is numbers)
@@ -185,7 +182,7 @@ def test_readme_says_what_the_summary_says_of_the_first_picture() -> None:
 @pytest.mark.cold
 def test_figures_are_drawn_from_the_summary_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "figures").mkdir()
-    runs = FULL.read()
+    runs = RUNS.read()
     monkeypatch.setattr(FULL, "DOCS", tmp_path)
     FULL.draw(runs)
     assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [

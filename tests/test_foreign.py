@@ -70,6 +70,7 @@ def test_choice_that_lacks_its_name_is_explained(composed: Compose) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("drawn")
 def test_torchvision_model_is_trained_and_measured_like_our_own(composed: Compose, console: Console) -> None:
     raw = composed(*RESNET, "analysis.layers.modules=[model.layer2]", base=TRAINED)
     assert run(raw, console) == "completed"
@@ -81,6 +82,7 @@ def test_torchvision_model_is_trained_and_measured_like_our_own(composed: Compos
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("drawn")
 def test_timm_model_trains(composed: Compose, console: Console) -> None:
     pytest.importorskip("timm")
     raw = composed(

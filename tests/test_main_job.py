@@ -6,12 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+from support import compose, train
 
 import ncexp
-from ncexp.config.composing import compose_mapping
-from ncexp.main import run
-from ncexp.record import Record, State
+from ncexp.record import Record
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -20,8 +18,7 @@ README = Path(__file__).parents[1] / "README.md"
 def records(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
     """The evaluated epochs of `ncexp`, from the first without training error on; last the whole run's last."""
     outputs = tmp_path_factory.mktemp("main_job")
-    raw = compose_mapping("config", [f"outputs={outputs}", "tracking.enabled=false"])
-    assert run(raw, Console(quiet=True)) is State.COMPLETED
+    train(compose("config", [f"outputs={outputs}"]))
     (saved,) = ncexp.load(outputs)
     return [record for record in saved.records if record["epoch"] >= saved.zero_error_epoch]
 

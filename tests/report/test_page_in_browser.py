@@ -277,8 +277,7 @@ def test_heat_map_and_key_show_means_of_runs(opened: Open, runs: list[SavedRun])
     assert sorted(states["text"])[-1] == "diverged"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_page_fits_the_screen_in_light_and_dark(opened: Open, runs: list[SavedRun], width: int, scheme: str) -> None:
     page = opened(width=width, color_scheme=scheme)
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")

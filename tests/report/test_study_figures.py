@@ -182,7 +182,9 @@ CHANGES: dict[str, Change] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("asked", [{}, {"x": DECAY, "y": BOTH}, {"scatter": (NC1, ERROR), "x": "train/loss"}], ids=str)
+@pytest.mark.parametrize(
+    "asked", [{}, {"x": DECAY, "y": BOTH}, {"scatter": (NC1, ERROR), "x": "train/loss", "y": BOTH}], ids=str
+)
 def test_numbers_that_no_axis_has_a_place_for(runs: list[SavedRun], change: str, asked: dict[str, object]) -> None:
     def changed(run: SavedRun) -> SavedRun:
         of = CHANGES[change]

@@ -208,6 +208,7 @@ def test_trained_last_layer_is_refused_for_a_fixed_one(begun: Callable[..., dict
 # On and on
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_training_goes_on_without_its_file(
     begun: Callable[..., dict[str, Any]], composed: Compose, file: Path, tmp_path: Path, console: Console
 ) -> None:
@@ -227,6 +228,7 @@ def test_training_goes_on_without_its_file(
     assert last_weights(left)  # nothing was removed
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_run_from_a_file_is_measured_without_it(
     begun: Callable[..., dict[str, Any]], file: Path, composed: Compose, console: Console
 ) -> None:
