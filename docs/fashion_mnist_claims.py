@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from fashion_mnist_runs import DATA_RATIO, NC1, NC23, PERP, RATIO, Run, at_end, best, gains
+from fashion_mnist_runs import DATA_RATIO, NC1, NC23, PERP, RATIO, Run, at_end, best, gains, near_from
 from fashion_mnist_tables import arrow, band, table
 
 
@@ -17,13 +17,6 @@ class Claim:
     sentence: str
     says: Callable[[list[Run]], str]
     holds: Callable[[Run], bool]
-
-
-def near_from(run: Run, quantity: str) -> int | None:
-    """The first epoch of the summary from which the ratio stays below a tenth to the end."""
-    above = [epoch for epoch in run.epochs if not run.at(quantity, epoch) < 0.1]
-    after = [epoch for epoch in run.epochs if not above or epoch > above[-1]]
-    return after[0] if after else None
 
 
 def fall(run: Run, quantity: str) -> float:
@@ -120,7 +113,7 @@ CLAIMS = (
 
 def claims(runs: list[Run]) -> str:
     """The paper's claims, what they come to, and in how many of the seeds they hold."""
-    cells = {heading: seeds for heading, seeds in best(runs).items() if heading.endswith("MSE")}
+    cells = {heading: seeds for heading, seeds in best(runs).items() if "MSE" in heading}
     rows = []
     for claim in CLAIMS:
         row = [claim.sentence]
@@ -129,5 +122,4 @@ def claims(runs: list[Run]) -> str:
             verdict = "holds" if count == len(seeds) else "does not" if count == 0 else f"{count} of {len(seeds)} seeds"
             row += [claim.says(seeds), verdict]
         rows.append(row)
-    heads = (word for heading, seeds in cells.items() for word in (f"{heading}, seeds: {len(seeds)}", ""))
-    return table(["the paper", *heads], rows)
+    return table(["the paper", *(word for heading in cells for word in (heading, ""))], rows)

@@ -86,7 +86,7 @@ def draw(runs: list[Run]) -> None:
     from ncexp.report import style
 
     figures = DOCS / "figures"
-    cells = {heading: seeds for heading, seeds in best(runs).items() if heading.endswith("MSE")}
+    cells = {heading: seeds for heading, seeds in best(runs).items() if "MSE" in heading}
     with pyplot.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         parts = {"loss": "L", "loss_nc1": "L_NC1", "loss_nc23": "L_NC2/3", "loss_ls_perp": "L_LS⊥"}
         figure, axes = pyplot.subplots(
@@ -99,11 +99,12 @@ def draw(runs: list[Run]) -> None:
             _zero(axis, seeds, style.RED)
             axis.set(title=f"{heading}, {IMAGES:,} images", xscale="log", yscale="log", xlabel="epoch")
             axis.legend(fontsize=8, frameon=False)
-        for (heading, seeds), colour in zip(cells.items(), (style.COLOURS["mse"], *style.OTHERS), strict=False):
-            _curve(axes[-1], seeds, RATIO, colour, f"{heading}")
-            _curve(axes[-1], seeds, DATA_RATIO, colour, f"{heading}, data parts", ":")
+        colours = (style.COLOURS["mse"], *style.OTHERS)
+        for run, colour in zip(chosen(runs, loss="mse", lr=RATE), colours, strict=False):
+            _curve(axes[-1], [run], RATIO, colour, f"seed {run.settings['seed']}")
+            _curve(axes[-1], [run], DATA_RATIO, colour, None, ":")
         axes[-1].axhline(0.1, color=style.NEUTRAL, lw=0.8)
-        axes[-1].set(title="L_LS⊥/L_NC1", xscale="log", yscale="log", xlabel="epoch")
+        axes[-1].set(title="L_LS⊥/L_NC1; dotted: data parts", xscale="log", yscale="log", xlabel="epoch")
         axes[-1].legend(fontsize=8, frameon=False)
         figure.savefig(figures / "fashion_mnist_full.png", dpi=style.DPI)
 
@@ -119,7 +120,7 @@ def draw(runs: list[Run]) -> None:
                 places, [min(v) for _, v in drawn], [max(v) for _, v in drawn], color=style.COLOURS["mse"], lw=2
             )
         axis.set(xscale="log", yscale="log", xlabel="n/P, images a feature", ylabel="at the end of training")
-        axis.legend(fontsize=8, frameon=False)
+        axis.legend(fontsize=8, frameon=False, loc="lower left")
         figure.savefig(figures / "fashion_mnist_images.png", dpi=style.DPI)
 
         panels = {

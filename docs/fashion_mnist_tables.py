@@ -23,6 +23,7 @@ from fashion_mnist_runs import (
     best,
     chosen,
     gains,
+    near_from,
 )
 
 
@@ -137,7 +138,6 @@ def account(runs: list[Run]) -> str:
     """What happens after zero error, seeds at the best rate."""
     cells = best(runs)
     rows = [
-        ["seeds", *(str(len(cell)) for cell in cells.values())],
         ["zero error in epoch", *(", ".join(str(run.zero or "–") for run in seeds) for seeds in cells.values())],
         [
             "train error at the end %",
@@ -153,7 +153,7 @@ def account(runs: list[Run]) -> str:
 
 def decomposition(runs: list[Run]) -> str:
     """The parts of the MSE, and the distance to the central path."""
-    cells = {heading: seeds for heading, seeds in best(runs).items() if heading.endswith("MSE")}
+    cells = {heading: seeds for heading, seeds in best(runs).items() if "MSE" in heading}
     rows = [[name, *(arrow(c, *what) for c in cells.values())] for name, what in DECOMPOSITION.items()]
     fits = [
         ("closed form: factor of a typical ω", "factor", 1),
@@ -276,25 +276,27 @@ def cost(runs: list[Run]) -> str:
 
 def short(runs: list[Run]) -> str:
     """The page in sentences."""
-    seeds = chosen(runs, loss="mse", lr=BEST["mlp", "mse"])
-    before = [run.at(RATIO, epoch) for run in seeds for epoch in run.epochs if epoch <= BASE["epochs"] // 3]
-    unstable = chosen(runs, loss="mse", lr=UNSTABLE)
-    ends = {name: ", ".join(map(number, at_end(unstable, name))) for name in (RATIO, DATA_RATIO)}
+    seeded = [run for rate in (RATE, UNSTABLE) for run in chosen(runs, loss="mse", lr=rate)]
+    near = max(near_from(run, DATA_RATIO) or math.inf for run in seeded)
+    kept, jumped = ([run for run in seeded if (run.zero is None) == jump] for jump in (False, True))
+    data, of_kept, of_jumped = (
+        f"{number(min(ends))} to {number(max(ends))}"
+        for ends in (at_end(seeded, DATA_RATIO), at_end(kept, RATIO), at_end(jumped, RATIO))
+    )
+    reached = [run for run in chosen(runs, loss="mse", lr=BEST["mlp", "mse"]) if run.zero is not None]
     few = {n: at_end(chosen(runs, loss="mse", lr=RATE, per_class=n), RATIO) for n in PER_CLASS[:-1]}
     ratios = ", ".join(f"{number(fmean(values))} with {10 * n:,}" for n, values in few.items() if values)
     changed = {name: chosen(runs, loss="mse", lr=RATE, per_class=60, **one) for name, one in INTERVENTIONS.items()}
     causes = ", ".join(f"{name} {number(fmean(at_end(c, RATIO)))}" for name, c in changed.items() if c)
-    etf = [arrow(seeds, f"train/collapse/etf_error_{of}", 1) for of in ("means", "classifier")]
+    etf = [arrow(reached, f"train/collapse/etf_error_{of}", 1) for of in ("means", "classifier")]
     gained = [f"{band(gains(cell, 'test/error', -100))} ({name})" for name, cell in best(runs).items()]
     return "\n".join(
         [
-            f"- **The headline holds.** L_LS⊥/L_NC1 ends at {band(at_end(seeds, RATIO))}, of the data parts alone at "
-            f"{band(at_end(seeds, DATA_RATIO))}. It is small",
-            f"  from the first drop of the rate on; before, with the large rate, it is {number(min(before))} to "
-            f"{number(max(before))}.",
-            "- **At twice the rate it depends on the seed, and on the decay part.** There three seeds end "
-            f"at {ends[RATIO]};",
-            f"  with the data parts alone at {ends[DATA_RATIO]}.",
+            f"- **The headline holds of the data parts.** Their L_LS⊥/L_NC1 ends at {data} in all {len(seeded)} runs,",
+            f"  two rates with three seeds each, and stays below a tenth from epoch {near} on at the latest.",
+            f"- **With the decay part it holds in {len(kept)} of {len(seeded)} runs**, where it ends at {of_kept}.",
+            "  In the others the loss jumps once before the rate drops. That leaves weights of W which only decay",
+            f"  moves: it ends at {of_jumped}.",
             f"- **It needs images.** With the same network it ends at {ratios} images.",
             f"- **What makes it small on 600 images** is more decay, and more steps. Changed: {causes}.",
             f"- **A simplex does not come** at this decay: the ETF error of class means is {etf[0]}, of the classifier "
